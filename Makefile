@@ -1,0 +1,56 @@
+# Everything runs in a virtual environment that is made on first use and again whenever pyproject.toml or
+# constraints.txt change. What is needed: make, Python 3.11 or newer with venv, access to a Python package index.
+#
+#   PYTHON=...  the interpreter to make the environment with     (default: the first suitable one on the PATH)
+#   VENV=...    where the environment lies                       (default: .venv)
+#   ARGS=...    further arguments, e.g. make test ARGS="-k breaker -x"
+#   JOBS=...    how many processes share the tests; 0 for none   (default: 2)
+#   KEEP=1      make demo stays until Ctrl-C
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.SUFFIXES:
+MAKEFLAGS += --no-print-directory
+
+VENV ?= .venv
+JOBS ?= 2
+RUN = "$(VENV)/bin/python" -m
+
+# The same output in every locale.
+export PYTHONUTF8 = 1
+
+.PHONY: help environment demo test lint format bench constraints clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r target text; do \
+		printf '  make %-12s %s\n' "$$target" "$$text"; done
+	@sed -n 's/^#   \([A-Z]*=\)/    \1/p' Makefile
+
+environment: ## make the virtual environment, if it is not up to date
+	@sh scripts/environment "$(VENV)" "$(PYTHON)"
+
+demo: environment ## a shop under load, reconfigured while it runs (KEEP=1 stays until Ctrl-C)
+	@$(RUN) examples.shop $(if $(filter-out 0 no false,$(KEEP)),--keep) $(ARGS)
+
+test: environment ## every test, against real backends where they are installed
+	@$(RUN) pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+lint: environment ## style, format and types
+	@$(RUN) ruff check .
+	@$(RUN) ruff format --check .
+	@$(RUN) mypy
+
+format: environment ## put the code into its format
+	@$(RUN) ruff check --fix-only .
+	@$(RUN) ruff format .
+
+bench: environment ## measure against the libraries called directly
+	@$(RUN) benchmarks $(ARGS)
+
+constraints: environment ## write constraints.txt anew from the newest versions that fit together
+	@$(RUN) scripts.constraints
+
+clean: ## remove everything that was made
+	rm -rf "$(VENV)" build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,312 @@
+"""What belongs to an exporter's name, and not to one life of its process.
+
+A process crashes, is killed, is replaced under the same name. Its queue, its books, the items it had ready,
+its breaker, what it remembers and the changes made to its configuration stay here for the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import os
+from typing import TYPE_CHECKING, Any
+
+from otpylib_telemetry import handlers
+from otpylib_telemetry.breaker import ExporterCircuitBreaker
+from otpylib_telemetry.exporter import DEFAULT_LANE
+from otpylib_telemetry.lanes import Batch, Item, Lane
+from otpylib_telemetry.ledger import Ledger
+from otpylib_telemetry.queue import EventQueue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from otpylib_telemetry.configuration import Configuration
+    from otpylib_telemetry.exporter import Collected
+    from otpylib_telemetry.runner import Runner
+    from otpylib_telemetry.settings import ExporterSettings
+
+_log = logging.getLogger("otpylib_telemetry")
+
+#: Events a queue takes before the exporter's configuration has said how many.
+FIRST_CAPACITY = 100_000
+
+
+class Guard:
+    """A supervisor's word that whoever bears a name will be restarted, however it ends.
+
+    Without it nobody knows whether a process that died comes back, and what it held has to be exported at
+    once.
+
+    Args:
+        supervisor: The supervisor's task; one that is being cancelled restarts nobody.
+    """
+
+    def __init__(self, supervisor: asyncio.Task[Any]) -> None:
+        self.released = asyncio.Event()
+        self._supervisor = supervisor
+
+    @property
+    def holds(self) -> bool:
+        """Whether the word still counts."""
+        return not (self.released.is_set() or self._supervisor.done() or self._supervisor.cancelling())
+
+
+class Estate:
+    """Everything an exporter's process borrows while it lives.
+
+    Args:
+        name: The exporter's registered name.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.queue = EventQueue(FIRST_CAPACITY)
+        self.queue_limit = FIRST_CAPACITY
+        self.ledger = Ledger()
+        self.breaker = ExporterCircuitBreaker(name=name)
+        self.memory: dict[str, Any] = {}
+        self.configuration: Configuration[Any] | None = None
+        #: The one that works for this name now; an earlier one that finds another here steps back.
+        self.runner: Runner | None = None
+        #: Whether a configuration was ever brought into force; until then, what is accepted is provisional.
+        self.settled = False
+        #: The settings of the exporter that was opened last: the breaker's record is about its backend.
+        self.opened_with: ExporterSettings | None = None
+        #: How many processes have borne the name.
+        self.lives = 0
+        self.unknown_messages = 0
+        self.lanes: dict[str, Lane] = {}
+        self.waiting_events = 0
+        self.held_events = 0
+        self.in_flight_events = 0
+        #: Events an exporter accounted for without having been given them: a defect, but the books stay true.
+        self.invented = 0
+        self.left_reported = 0
+        self._miscount_reported = False
+
+    @property
+    def guarded(self) -> bool:
+        """Whether a supervisor will restart whoever bears the name."""
+        guard = _guards.get(self.name)
+        return guard is not None and guard.holds
+
+    @property
+    def waiting(self) -> list[Item]:
+        """What waits to be exported, lane after lane."""
+        return [item for lane in self.lanes.values() for item in lane]
+
+    def book(
+        self,
+        collected: Collected,
+        events: int,
+        held: int,
+        lane_of: Callable[[Any], str] | None = None,
+    ) -> None:
+        """Enter what became of events taken from the queue or held until now.
+
+        Args:
+            collected: What the exporter said.
+            events: How many events it was given.
+            held: How many it holds now.
+            lane_of: Gives the lane of an item; without it all are of one.
+        """
+        held = max(0, held)
+        unaccounted = events + self.held_events - held - collected.events()
+        self.held_events = held
+        self.ledger.book(collected)
+        if lane_of is None:
+            self._put(DEFAULT_LANE, collected.items)
+        else:
+            for name, items in _by_lane(collected.items, lane_of).items():
+                self._put(name, items)
+        self.waiting_events += weight_of(collected.items)
+        if unaccounted:
+            self._settle_miscount(unaccounted)
+        self.make_room()
+
+    def _settle_miscount(self, unaccounted: int) -> None:
+        if unaccounted > 0:
+            self.ledger.drop(unaccounted, "unaccounted")
+        else:
+            self.invented -= unaccounted
+        if not self._miscount_reported:
+            self._miscount_reported = True
+            _log.warning(
+                "%s loses count: of the events it was given it accounted for %d %s. The difference is booked "
+                "as %s.",
+                self.name,
+                abs(unaccounted),
+                "too few" if unaccounted > 0 else "too many",
+                "dropped (unaccounted)" if unaccounted > 0 else "accepted",
+            )
+
+    def _put(self, name: str, items: list[Item]) -> None:
+        if items:
+            lane = self.lanes.get(name)
+            if lane is None:
+                lane = self.lanes[name] = Lane(name)
+            lane.extend(items)
+
+    def load(self, limit: int, lane: str = DEFAULT_LANE) -> Batch:
+        """Take the oldest items of a lane for one export."""
+        found = self.lanes.get(lane)
+        batch = Batch((), lane) if found is None else found.take(limit)
+        weight = weight_of(batch)
+        self.waiting_events -= weight
+        self.in_flight_events += weight
+        return batch
+
+    def put_back(self, batch: Batch) -> None:
+        """Take back a batch that was not delivered: it goes to its place, before all that came after it."""
+        weight = weight_of(batch)
+        self.lanes.setdefault(batch.lane, Lane(batch.lane)).give_back(batch)
+        self.waiting_events += weight
+        self.in_flight_events -= weight
+
+    def put_first(self, chosen: Callable[[Any], bool]) -> None:
+        """Move the chosen payloads to the front of their lanes: time is short."""
+        for lane in self.lanes.values():
+            lane.put_first(lambda payload: _is(chosen, payload))
+
+    def delivered(self, batch: Batch, refused: int = 0, reason: str = "partial_success") -> None:
+        """Enter a batch the backend took.
+
+        Args:
+            batch: The batch.
+            refused: How many of its items the backend refused; it does not say which.
+            reason: Why, in a word.
+        """
+        rejected = weight_of(batch[: max(0, refused)])
+        self.in_flight_events -= weight_of(batch)
+        self.ledger.reject(rejected, reason)
+        self.ledger.exported += weight_of(batch) - rejected
+        self.make_room()
+
+    def make_room(self) -> None:
+        """Let the queue take what the limit leaves after all that is held behind it."""
+        held = self.held_events + self.waiting_events + self.in_flight_events
+        self.queue.capacity = max(0, self.queue_limit - held)
+
+    def limit(self, queue_limit: int) -> None:
+        """Take another limit into use; what is held beyond a lower one is kept."""
+        self.queue_limit = queue_limit
+        self.make_room()
+
+    @property
+    def left(self) -> int:
+        """Accepted events that are neither exported nor accounted for otherwise."""
+        return len(self.queue) + self.held_events + self.waiting_events + self.in_flight_events
+
+    def books(self) -> dict[str, Any]:
+        """Return the ledger, true at this moment, whatever other threads offer meanwhile."""
+        books = self.ledger.as_dict()
+        queued, overflowed = len(self.queue), self.queue.overflowed
+        if overflowed:
+            books["dropped"]["queue_full"] = overflowed
+        return {
+            "accepted": self.queue.taken + queued + overflowed + self.invented,
+            **books,
+            "queued": queued + self.held_events + self.waiting_events,
+            "in_flight": self.in_flight_events,
+        }
+
+    def disown(self) -> None:
+        """Be of no use to anybody any more: this is a forked child, and all of it is its parent's."""
+        self.lanes.clear()
+        self.waiting_events = self.held_events = self.in_flight_events = self.invented = 0
+        self.queue = EventQueue(0)
+        self.ledger = Ledger()
+        runner, self.runner = self.runner, None
+        if runner is not None:
+            runner.disown()
+
+
+def weight_of(batch: Iterable[Item]) -> int:
+    """Return how many events the items are made of."""
+    return sum(weight for _, weight in batch)
+
+
+def _by_lane(items: list[Item], lane_of: Callable[[Any], str]) -> dict[str, list[Item]]:
+    lanes: dict[str, list[Item]] = {}
+    for item in items:
+        try:
+            name = lane_of(item[0])
+        except Exception:  # noqa: BLE001  # an exporter's defect must not cost its items
+            name = DEFAULT_LANE
+        lanes.setdefault(name if type(name) is str else DEFAULT_LANE, []).append(item)
+    return lanes
+
+
+def _is(chosen: Callable[[Any], bool], payload: Any) -> bool:
+    try:
+        return bool(chosen(payload))
+    except Exception:  # noqa: BLE001  # an exporter's defect must not cost its items
+        return False
+
+
+_estates: dict[str, Estate] = {}
+_guards: dict[str, Guard] = {}
+
+
+def estate_of(name: str) -> Estate:
+    """Return what belongs to a name; made when first asked for, kept as long as the interpreter runs."""
+    return _estates.setdefault(name, Estate(name))
+
+
+def find(name: str) -> Estate | None:
+    """Return what belongs to a name, or None if nothing ever bore it."""
+    return _estates.get(name)
+
+
+def forget(name: str) -> None:
+    """Let go of all that belongs to a name; for tests, which start from nothing."""
+    _estates.pop(name, None)
+    _guards.pop(name, None)
+
+
+def names() -> list[str]:
+    """Return the names that own something."""
+    return list(_estates)
+
+
+def give_guard(name: str, guard: Guard) -> None:
+    """Put a name under a supervisor's guard."""
+    _guards[name] = guard
+
+
+def guard_of(name: str) -> Guard | None:
+    """Return the guard a name is under, if any."""
+    return _guards.get(name)
+
+
+@atexit.register
+def _say_what_was_left() -> None:
+    for estate in _estates.values():
+        if estate.left and estate.left != estate.left_reported:
+            _log.warning(
+                "The application ends with %d events that %s had accepted and could not export.",
+                estate.left,
+                estate.name,
+            )
+
+
+def _after_fork() -> None:
+    """Leave all that belongs to the parent's exporters to the parent, which goes on exporting it.
+
+    The child takes no events for them either: nobody here would ever collect them. Exporters that it starts
+    itself begin with nothing.
+    """
+    inherited = list(_estates.values())
+    _estates.clear()
+    _guards.clear()
+    names = {found.name for found in inherited}
+    table = handlers.current.table.handlers
+    handlers.current.table = handlers.Table({key: item for key, item in table.items() if key not in names})
+    for found in inherited:
+        found.disown()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,1 @@
+"""Bridges from what an application uses already to telemetry events."""

@@ -1,0 +1,174 @@
+"""Events in: the subscription to the bus, and the way from the queue through the exporter into the books."""
+
+from __future__ import annotations
+
+import asyncio
+import fnmatch
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from otpylib_telemetry import handlers, otp
+from otpylib_telemetry.clock import wall_clock
+from otpylib_telemetry.exporter import Collected, overridden
+from otpylib_telemetry.handler import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from otpylib_telemetry.estate import Estate
+    from otpylib_telemetry.events import RawEvent
+    from otpylib_telemetry.exporter import Exporter
+    from otpylib_telemetry.settings import ExporterSettings
+
+_log = logging.getLogger("otpylib_telemetry")
+
+#: Events collected in one go: some hundred microseconds.
+CHUNK = 100
+
+#: Nanoseconds of collecting after which the event loop gets a turn.
+SLICE_NS = 2_000_000
+
+#: Kinds of failure that are reported.
+REPORTS = 20
+
+
+class Intake:
+    """Takes events out of a name's queue for one life of its process.
+
+    Args:
+        estate: What belongs to the exporter's name.
+        wake: Called from any thread when there is something to collect.
+    """
+
+    def __init__(self, estate: Estate, wake: Callable[[], None]) -> None:
+        #: Who collects; None while there is nobody, and events wait in the queue.
+        self.exporter: Exporter[Any] | None = None
+        #: Whether another life has begun, and nothing here may touch the name any more.
+        self.superseded = False
+        self.subscribed = False
+        self._estate = estate
+        self._wake = wake
+        self._patterns: tuple[str, ...] = ()
+        self._reported: set[str] = set()
+
+    def subscribe(self, settings: ExporterSettings, *, to_everything: bool = False) -> None:
+        """Take events from now on.
+
+        Args:
+            settings: Which, in what portions, and how many at most.
+            to_everything: Take every event: the settings are not final, and :meth:`sort_out` follows.
+        """
+        estate = self._estate
+        if self.superseded:
+            return
+        patterns = ("*",) if to_everything else tuple(settings.event_patterns)
+        estate.limit(settings.queue_limit)
+        estate.queue.connect(self._wake, settings.batch_size)
+        if patterns != self._patterns or estate.name not in handlers.current.table.handlers:
+            handlers.add(estate.name, patterns, estate.queue.offer)
+            self._patterns = patterns
+        self.subscribed = True
+
+    def unsubscribe(self) -> None:
+        """Take no more events; what is queued stays."""
+        if not self.superseded:
+            handlers.remove(self._estate.name)
+        self._patterns = ()
+        self.subscribed = False
+
+    def wants(self, name: str) -> bool:
+        """Tell whether an event of this name would be taken if it were emitted now."""
+        return self.subscribed and _matches(name, self._patterns)
+
+    def sort_out(self, settings: ExporterSettings | None) -> None:
+        """Forget provisional events that the final settings do not ask for; without settings, all of them."""
+        patterns = () if settings is None else tuple(settings.event_patterns)
+        self._estate.queue.retain(lambda event: _matches(event[0], patterns))
+
+    def work(self, batch_size: int) -> bool:
+        """Collect what waits, for one slice of time.
+
+        Returns:
+            Whether there is more to collect at once.
+        """
+        queue = self._estate.queue
+        if self.superseded or self.exporter is None:
+            queue.rearm()
+            return False
+        until = time.monotonic_ns() + SLICE_NS
+        while len(queue) and time.monotonic_ns() < until:
+            self._collect()
+        queue.rearm()
+        return len(queue) >= batch_size
+
+    async def catch_up(self) -> None:
+        """Collect every event emitted before this call."""
+        left = len(self._estate.queue)
+        while left > 0 and self.exporter is not None and not self.superseded:
+            left -= CHUNK
+            self._collect()
+            await asyncio.sleep(0)
+
+    def tick(self) -> None:
+        """Let the exporter do what is due by the clock."""
+        now = time.monotonic_ns()
+        self._book(lambda exporter: exporter.tick(now, wall_clock.offset_ns(), otp.is_running))
+
+    def settle(self) -> None:
+        """Let the exporter give up what it holds: nothing more will come."""
+        self._book(lambda exporter: exporter.settle(wall_clock.offset_ns()))
+
+    def _collect(self) -> None:
+        events = self._estate.queue.take(CHUNK)
+        self._book(lambda exporter: exporter.collect(events, wall_clock.offset_ns()), events)
+
+    def _book(
+        self, step: Callable[[Exporter[Any]], Collected], events: list[RawEvent] | tuple[()] = ()
+    ) -> None:
+        """Run a step of the exporter and enter its outcome; events it was given and lost are counted."""
+        exporter = self.exporter
+        if self.superseded or exporter is None:
+            return
+        try:
+            collected = _checked(step(exporter))
+            held = int(exporter.held)
+        except Exception as error:  # noqa: BLE001  # an exporter's defect must not cost the process
+            self._report(error, len(events))
+            # What it held before, it may still hold.
+            collected, held = Collected(dropped={"failed": len(events)}), self._estate.held_events
+        self._estate.book(collected, len(events), held, overridden(exporter, "lane"))
+
+    def _report(self, error: Exception, events: int) -> None:
+        """Say once per kind of failure that the exporter cannot collect."""
+        reason = describe(error)
+        if reason not in self._reported and len(self._reported) < REPORTS:
+            self._reported.add(reason)
+            _log.error(
+                "%s failed while collecting (%s); %d events are counted as dropped. Further failures of the "
+                "kind are only counted.",
+                self._estate.name,
+                reason,
+                events,
+                exc_info=error,
+            )
+
+
+def _checked(collected: object) -> Collected:
+    """Return what an exporter said, if it can be reckoned with.
+
+    Raises:
+        TypeError: It cannot.
+        ValueError: It cannot.
+    """
+    if not isinstance(collected, Collected):
+        raise TypeError(f"a Collected was expected, not {type(collected).__name__}")
+    numbers = [collected.exported, collected.sampled_out, collected.rejected, *collected.dropped.values()]
+    numbers += [weight for _, weight in collected.items]
+    if not all(isinstance(number, int) and number >= 0 for number in numbers):
+        raise ValueError("numbers of events are whole and not negative")
+    return collected
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)

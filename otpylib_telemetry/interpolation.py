@@ -1,0 +1,165 @@
+"""``${NAME}`` and ``${NAME:-default}`` in configured strings.
+
+``$${`` stands for a literal ``${``. As in a shell, the default of ``:-`` also replaces an empty variable, and
+may itself contain placeholders. There is nothing else: no commands, no arithmetic.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Self
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_MAX_DEPTH = 20
+
+
+class Expanded(str):
+    """A string in which placeholders have been looked for already: ``${`` in it means itself.
+
+    Attributes:
+        from_environment: Whether any of it came from a placeholder. Such a value is a secret, and is read as
+            an environment variable is: ``"a,b"`` for a list, ``"k=v"`` for a table.
+    """
+
+    __slots__ = ("from_environment",)
+    from_environment: bool
+
+    def __new__(cls, text: str, *, from_environment: bool) -> Self:
+        """Mark ``text`` as expanded."""
+        self = super().__new__(cls, text)
+        self.from_environment = from_environment
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (str(self), self.from_environment)
+
+
+def _restore(text: str, from_environment: bool) -> Expanded:  # noqa: FBT001  # pickle passes by position
+    return Expanded(text, from_environment=from_environment)
+
+
+class Expansion(NamedTuple):
+    """A configured value after expansion.
+
+    Attributes:
+        value: The value; strings in it that had anything to expand are :class:`Expanded`.
+        secret: Whether any of it came from a placeholder.
+        problem: Why it cannot be used, as the middle of a sentence; None if it can.
+    """
+
+    value: Any
+    secret: bool
+    problem: str | None
+
+
+class _CannotExpandError(Exception):
+    pass
+
+
+def expand(value: Any, environ: Mapping[str, str]) -> Expansion:
+    """Replace the placeholders in every string of a configured value.
+
+    Args:
+        value: Anything: strings are expanded, also as items of lists and values of tables.
+        environ: The environment variables.
+
+    Returns:
+        The expanded value. Its ``problem`` names the first variable that is not set and has no default.
+    """
+    try:
+        expanded = _expand(value, environ, 0)
+    except _CannotExpandError as error:
+        return Expansion(value, secret=True, problem=str(error))
+    return Expansion(expanded, secret=_from_environment(expanded), problem=None)
+
+
+def _expand(value: Any, environ: Mapping[str, str], depth: int) -> Any:
+    if depth > _MAX_DEPTH:
+        raise _CannotExpandError(f"it is nested more than {_MAX_DEPTH} levels deep")
+    match value:
+        case Expanded():
+            return value
+        case str() if "${" in value:
+            return _Text(value, environ).expand()
+        case Mapping():
+            return {key: _expand(item, environ, depth + 1) for key, item in value.items()}
+        case list() | tuple():
+            return [_expand(item, environ, depth + 1) for item in value]
+        case _:
+            return value
+
+
+def _from_environment(value: Any) -> bool:
+    match value:
+        case Expanded():
+            return value.from_environment
+        case dict():
+            return any(_from_environment(item) for item in value.values())
+        case list():
+            return any(_from_environment(item) for item in value)
+        case _:
+            return False
+
+
+class _Text:
+    """One string on its way through expansion: a cursor that only moves forward."""
+
+    def __init__(self, text: str, environ: Mapping[str, str]) -> None:
+        self.text = text
+        self.environ = environ
+        self.at = 0
+        self.replaced = False
+
+    def expand(self) -> Expanded:
+        """Return the whole string with its placeholders replaced."""
+        result = self._until(None, 0, wanted=True)
+        return Expanded(result, from_environment=self.replaced)
+
+    def _until(self, end: str | None, depth: int, *, wanted: bool) -> str:
+        """Read on to ``end``. A default that is not ``wanted`` is skipped: what it names need not exist."""
+        if depth > _MAX_DEPTH:
+            raise _CannotExpandError(f"its placeholders are nested more than {_MAX_DEPTH} levels deep")
+        pieces: list[str] = []
+        while self.at < len(self.text):
+            if self.text.startswith("$${", self.at):
+                pieces.append("${")
+                self.at += 3
+            elif self.text.startswith("${", self.at):
+                pieces.append(self._placeholder(depth, wanted=wanted))
+            elif self.text[self.at] == end:
+                return "".join(pieces)
+            else:
+                pieces.append(self.text[self.at])
+                self.at += 1
+        if end is not None:
+            raise _CannotExpandError("a ${ in it is not closed by a }; a literal ${ is written $${")
+        return "".join(pieces)
+
+    def _placeholder(self, depth: int, *, wanted: bool) -> str:
+        self.at += 2
+        match = _NAME.match(self.text, self.at)
+        if match is None:
+            raise _CannotExpandError(
+                "a ${ in it is not followed by the name of a variable; a literal ${ is written $${"
+            )
+        name = match.group()
+        self.at = match.end()
+        value = self.environ.get(name)
+        default: str | None = None
+        if self.text.startswith(":-", self.at):
+            self.at += 2
+            default = self._until("}", depth + 1, wanted=wanted and not value)
+        if not self.text.startswith("}", self.at):
+            raise _CannotExpandError(
+                f"${{{name} is not closed by a }} (or by :-default}}); a literal ${{ is written $${{"
+            )
+        self.at += 1
+        self.replaced = True
+        if default is not None:
+            return value or default
+        if value is None and wanted:
+            raise _CannotExpandError(
+                f"the environment variable {name} is not set; ${{{name}:-...}} would give it a default"
+            )
+        return value or ""

@@ -1,0 +1,99 @@
+"""What waits to be exported, kept apart by kind and in order: pure."""
+
+from __future__ import annotations
+
+import bisect
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+#: A payload, and the number of events it is made of.
+Item = tuple[Any, int]
+
+
+class Batch(list[Item]):
+    """Items of one lane that are exported together.
+
+    Args:
+        items: The items, oldest first.
+        lane: The lane's name.
+        place: Where the first of them stood in the lane, counted from its beginning.
+    """
+
+    def __init__(self, items: Iterable[Item] = (), lane: str = "", place: int = 0) -> None:
+        super().__init__(items)
+        self.lane = lane
+        self.place = place
+
+
+class Lane:
+    """The items of one kind, in the order in which they were made.
+
+    A batch that was not delivered goes back to its place among the others, also where several are under way
+    and come back in another order.
+
+    Args:
+        name: What the exporter calls it.
+    """
+
+    __slots__ = ("_begin", "_fresh", "_returned", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._fresh: deque[Item] = deque()
+        # The place of the first of the fresh ones.
+        self._begin = 0
+        # What came back, by place; all of it stood before the fresh ones.
+        self._returned: list[Batch] = []
+
+    def __len__(self) -> int:
+        return len(self._fresh) + sum(map(len, self._returned))
+
+    def __iter__(self) -> Iterator[Item]:
+        for batch in self._returned:
+            yield from batch
+        yield from self._fresh
+
+    def extend(self, items: Iterable[Item]) -> None:
+        """Add items that were made just now."""
+        self._fresh.extend(items)
+
+    def take(self, limit: int) -> Batch:
+        """Take out the first items, at most ``limit`` of them."""
+        taken = Batch((), self.name, self._returned[0].place if self._returned else self._begin)
+        while self._returned and len(taken) < limit:
+            first = self._returned.pop(0)
+            needed = limit - len(taken)
+            if len(first) > needed:
+                self._returned.insert(0, Batch(first[needed:], self.name, first.place + needed))
+            taken.extend(first[:needed])
+        fresh = min(limit - len(taken), len(self._fresh))
+        taken.extend([self._fresh.popleft() for _ in range(fresh)])
+        self._begin += fresh
+        return taken
+
+    def give_back(self, batch: Batch) -> None:
+        """Put items back to where they stood."""
+        if batch:
+            bisect.insort_left(self._returned, batch, key=_place)
+
+    def put_first(self, chosen: Callable[[Any], bool]) -> None:
+        """Move the chosen payloads to the front; both parts keep their order."""
+        first: list[Item] = []
+        rest: list[Item] = []
+        for item in self:
+            (first if chosen(item[0]) else rest).append(item)
+        self._begin -= sum(map(len, self._returned))
+        self._returned.clear()
+        self._fresh = deque([*first, *rest])
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._fresh.clear()
+        self._returned.clear()
+
+
+def _place(batch: Batch) -> int:
+    return batch.place

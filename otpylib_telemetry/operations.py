@@ -1,0 +1,509 @@
+"""Which events begin an operation, which end one, and which ending belongs to which beginning.
+
+Everything that turns pairs of events into something longer (a span, a timing, a gauge of what is in flight)
+uses this one book-keeping, so that all exporters agree on what an operation is. Pure: the clock and the
+knowledge of who is alive come in as arguments.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
+from uuid import UUID
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable, Iterator, KeysView, Mapping
+
+__all__ = ["OpenOperations", "Opened", "Phase", "classify", "identifier"]
+
+T = TypeVar("T")
+
+
+class Phase(enum.Enum):
+    """What an event means for the operation it names."""
+
+    NONE = "none"
+    START = "start"
+    OK = "ok"
+    ERROR = "error"
+
+
+_SUFFIXES: Final[Mapping[str, Phase]] = {
+    "start": Phase.START,
+    "stop": Phase.OK,
+    "success": Phase.OK,
+    "error": Phase.ERROR,
+    "exception": Phase.ERROR,
+    "failed": Phase.ERROR,
+}
+
+#: An application has hundreds of event names. One that builds names from data must not grow this for ever.
+_MEMO_LIMIT: Final = 10_000
+
+_memo: dict[str, tuple[str, Phase]] = {}
+
+
+def classify(event_name: str) -> tuple[str, Phase]:
+    """Split an event name into the operation and the phase its suffix stands for.
+
+    Args:
+        event_name: The dotted name of the event.
+
+    Returns:
+        ``("shop.checkout", Phase.START)`` for ``shop.checkout.start``; the whole name and ``Phase.NONE`` for
+        a name that neither begins nor ends an operation, which includes a suffix with nothing before it.
+    """
+    known = _memo.get(event_name)
+    if known is None:
+        if type(event_name) is not str:
+            # A subclass may compare as it likes: one among the keys would spoil its name for everybody else.
+            return classify(str.__str__(event_name))
+        operation, _, suffix = event_name.rpartition(".")
+        phase = _SUFFIXES.get(suffix, Phase.NONE)
+        known = (operation, phase) if operation and phase is not Phase.NONE else (event_name, Phase.NONE)
+        if len(_memo) >= _MEMO_LIMIT:
+            # Starting over costs the names in use one split each; keeping a full table would cost every
+            # name that comes later a split for ever.
+            _memo.clear()
+        _memo[event_name] = known
+    return known
+
+
+def identifier(value: object) -> str | int | None:
+    """The value as an identifier that is safe to compare and to hash, or None if it is none.
+
+    Args:
+        value: What an event's metadata holds under ``correlation_id``, ``span_id`` and the like.
+
+    Returns:
+        A plain ``str`` (never empty) or ``int``; a UUID in its usual text form, so that a process that passes
+        the object and one that passes its text still mean the same; None for everything else, ``bool``
+        included. Subclasses come back as the plain type, because theirs may compare in ways of their own.
+    """
+    kind = type(value)
+    if kind is str or kind is int:
+        return value if value != "" else None  # type: ignore[return-value]  # `kind` says what it is
+    if value is None or kind is bool:
+        return None
+    # The type is asked, not the value: a value may lie about its class, or raise when asked.
+    if issubclass(kind, str):
+        return str.__str__(value) or None
+    if issubclass(kind, int):
+        return int.__int__(value)  # type: ignore[arg-type]  # so does `kind`
+    return str(value) if kind is UUID else None
+
+
+@dataclass(slots=True, eq=False)
+class Opened(Generic[T]):
+    """An operation that has begun and not ended.
+
+    Attributes:
+        operation: Its name, without the suffix.
+        metadata: The metadata of the event that began it.
+        emitter: The pid, or the thread, that emitted that event.
+        at_ns: When, on the monotonic clock, in nanoseconds.
+        value: What the owner of the book keeps with it.
+        span_id: The ``span_id`` in the metadata as it was then, or None where there is none to go by.
+        correlation_id: Likewise.
+        request_id: Likewise.
+    """
+
+    operation: str
+    metadata: Mapping[str, Any]
+    emitter: object
+    at_ns: int
+    value: T
+    span_id: str | int | None
+    correlation_id: str | int | None
+    request_id: str | int | None
+    # Its place in the order of opening, and whether it is filed under its emitter.
+    _number: int = field(repr=False)
+    _by_emitter: bool = field(default=False, repr=False)
+
+
+class _Several(Generic[T]):
+    """The operations that share a key, in tables that give their last, and give up any, at a steady cost."""
+
+    __slots__ = ("everything", "named", "without_ids")
+
+    def __init__(self) -> None:
+        self.everything: OrderedDict[Opened[T], None] = OrderedDict()
+        self.named: dict[str, OrderedDict[Opened[T], None]] = {}
+        self.without_ids: dict[str, OrderedDict[Opened[T], None]] = {}
+
+    def add(self, opened: Opened[T]) -> None:
+        self.everything[opened] = None
+        for table in self._tables(opened):
+            table.setdefault(opened.operation, OrderedDict())[opened] = None
+
+    def remove(self, opened: Opened[T]) -> None:
+        del self.everything[opened]
+        for table in self._tables(opened):
+            same_name = table[opened.operation]
+            del same_name[opened]
+            if not same_name:
+                del table[opened.operation]
+
+    def _tables(self, opened: Opened[T]) -> tuple[dict[str, OrderedDict[Opened[T], None]], ...]:
+        if opened.correlation_id is None and opened.request_id is None:
+            return (self.named, self.without_ids)
+        return (self.named,)
+
+
+#: Most keys lead to one operation at a time; only where several share a key is a table made for them.
+_Index: TypeAlias = "dict[Hashable, Opened[T] | _Several[T]]"
+
+_PLAIN: Final = frozenset({str, int})
+
+#: How many of the operations opened last are looked at before the emitter is looked up: a pid costs more to
+#: hash than all of them to compare.
+_LOOK_BACK: Final = 4
+
+
+class OpenOperations(Generic[T]):
+    """The operations that have begun and not ended, and the rules by which an ending finds its beginning.
+
+    An ending belongs to the operation of its own name that began last
+
+    1. with the same ``span_id``, if the ending gives one: then nothing else will do, since a known id that
+       is not open here names somebody else's operation;
+    2. else with the same ``correlation_id``;
+    3. else with the same ``request_id``;
+    4. else by the same emitter.
+
+    Under rules 3 and 4 an operation whose own correlation or request id differs from the ending's is not a
+    match; where the last one of an emitter does not match, the last one that has neither id is taken.
+
+    Every call but :meth:`orphaned` takes the same time however many operations are open, on average. What
+    cannot be hashed as an emitter is never found by rule 4.
+
+    Args:
+        limit: How many operations may be open; beyond it the oldest are given up.
+        ttl_ns: How long, in nanoseconds, an operation may stay open.
+
+    Attributes:
+        limit: As above; a new value counts from the next :meth:`open`.
+        ttl_ns: As above; a new value counts from the next :meth:`overdue`.
+    """
+
+    __slots__ = (
+        "_ages",
+        "_correlated",
+        "_emitted",
+        "_next",
+        "_oldest",
+        "_requested",
+        "_spans",
+        "_unfiled",
+        "limit",
+        "ttl_ns",
+    )
+
+    def __init__(self, limit: int, ttl_ns: int) -> None:
+        self.limit = limit
+        self.ttl_ns = ttl_ns
+        #: By number, in the order of opening. Those before ``_oldest`` have all ended; those before
+        #: ``_unfiled`` are filed under their emitters, which is done when an ending asks for it.
+        self._ages: dict[int, Opened[T]] = {}
+        self._next = self._oldest = self._unfiled = 0
+        self._spans: _Index[T] = {}
+        self._correlated: _Index[T] = {}
+        self._requested: _Index[T] = {}
+        self._emitted: _Index[T] = {}
+
+    def __len__(self) -> int:
+        return len(self._ages)
+
+    def __iter__(self) -> Iterator[Opened[T]]:
+        """Go through what is open, in the order in which it was filed."""
+        return iter(self._ages.values())
+
+    @property
+    def span_ids(self) -> KeysView[Hashable]:
+        """The span ids of what is open, as :func:`identifier` gives them: a view, not a copy."""
+        return self._spans.keys()
+
+    def __contains__(self, opened: Opened[T]) -> bool:
+        return self._ages.get(opened._number) is opened  # noqa: SLF001 - one unit
+
+    def open(
+        self, operation: str, metadata: Mapping[str, Any], emitter: object, at_ns: int, value: T
+    ) -> list[Opened[T]]:
+        """File an operation that begins.
+
+        Args:
+            operation: Its name, without the suffix.
+            metadata: The metadata of the event that begins it.
+            emitter: Who emitted that event.
+            at_ns: When, on the monotonic clock, in nanoseconds.
+            value: What to keep with it.
+
+        Returns:
+            Those given up because more than ``limit`` were open, oldest first; they are not open any more.
+        """
+        get = metadata.get
+        # Most ids are text or numbers, and those need no second look.
+        if (span_id := get("span_id")) is not None and (type(span_id) not in _PLAIN or not span_id):
+            span_id = identifier(span_id)
+        if (correlation_id := get("correlation_id")) is not None and (
+            type(correlation_id) not in _PLAIN or not correlation_id
+        ):
+            correlation_id = identifier(correlation_id)
+        if (request_id := get("request_id")) is not None and (
+            type(request_id) not in _PLAIN or not request_id
+        ):
+            request_id = identifier(request_id)
+        number = self._next
+        opened = Opened(
+            operation, metadata, emitter, at_ns, value, span_id, correlation_id, request_id, number
+        )
+        if span_id is not None and self._spans.setdefault(span_id, opened) is not opened:
+            _join(self._spans, span_id, opened)
+        if correlation_id is not None and self._correlated.setdefault(correlation_id, opened) is not opened:
+            _join(self._correlated, correlation_id, opened)
+        if request_id is not None and self._requested.setdefault(request_id, opened) is not opened:
+            _join(self._requested, request_id, opened)
+        self._next = number + 1
+        ages = self._ages
+        ages[number] = opened
+        evicted: list[Opened[T]] = []
+        while len(ages) > self.limit:
+            oldest = self._oldest
+            while oldest not in ages:
+                oldest += 1
+            self._oldest = oldest + 1
+            evicted.append(ages[oldest])
+            self._forget(ages[oldest])
+        return evicted
+
+    def close(self, operation: str, metadata: Mapping[str, Any], emitter: object) -> Opened[T] | None:
+        """Find the operation that an event ends, and file it no longer.
+
+        Args:
+            operation: The name of the operation, without the suffix.
+            metadata: The metadata of the event that ends it.
+            emitter: Who emitted that event.
+
+        Returns:
+            The operation, or None if none that is open belongs to this ending.
+        """
+        get = metadata.get
+        if (span_id := get("span_id")) is not None and (type(span_id) not in _PLAIN or not span_id):
+            span_id = identifier(span_id)
+        if span_id is not None:
+            found = _last_named(self._spans, span_id, operation)
+        else:
+            found = None
+            if (correlation_id := get("correlation_id")) is not None:
+                if type(correlation_id) not in _PLAIN or not correlation_id:
+                    correlation_id = identifier(correlation_id)
+                if correlation_id is not None:
+                    found = _last_named(self._correlated, correlation_id, operation)
+            if found is None:
+                found = self._match(operation, metadata, correlation_id, emitter)
+        if found is not None:
+            self._forget(found)
+        return found
+
+    def find(self, correlation_id: object) -> Opened[T] | None:
+        """The innermost operation open under a correlation id: the one that began last.
+
+        Args:
+            correlation_id: As in an event's metadata; anything that is no identifier finds nothing.
+        """
+        present = self._correlated.get(
+            correlation_id if type(correlation_id) in _PLAIN else identifier(correlation_id)
+        )
+        if present is None or type(present) is not _Several:
+            return present  # type: ignore[return-value]  # not a table: an operation, or nothing
+        return next(reversed(present.everything))
+
+    def find_span(self, span_id: object, operation: str | None = None) -> Opened[T] | None:
+        """The operation open with a ``span_id``: the one that began last.
+
+        Args:
+            span_id: As in an event's metadata; anything that is no identifier finds nothing.
+            operation: Only one of this name will do; None for any.
+        """
+        if operation is not None:
+            return _last_named(self._spans, identifier(span_id), operation)
+        present = self._spans.get(span_id if type(span_id) in _PLAIN else identifier(span_id))
+        if present is None or type(present) is not _Several:
+            return present  # type: ignore[return-value]  # not a table: an operation, or nothing
+        return next(reversed(present.everything))
+
+    def overdue(self, now_ns: int) -> list[Opened[T]]:
+        """Take out what has been open for ``ttl_ns`` or longer, oldest first.
+
+        Args:
+            now_ns: The monotonic clock, in nanoseconds.
+
+        Returns:
+            What was taken out. Operations are looked at in the order in which they were filed, up to the
+            first that is young enough.
+        """
+        latest = now_ns - self.ttl_ns
+        expired: list[Opened[T]] = []
+        for opened in self._ages.values():
+            if opened.at_ns > latest:
+                break
+            expired.append(opened)
+        for opened in expired:
+            self._forget(opened)
+        return expired
+
+    def orphaned(self, alive: Callable[[object], bool]) -> list[Opened[T]]:
+        """Take out the operations of emitters that are gone, oldest first.
+
+        Args:
+            alive: Tells whether an emitter still lives; asked once for each.
+
+        Returns:
+            What was taken out.
+        """
+        answers: dict[object, bool] = {}
+        gone: list[Opened[T]] = []
+        for opened in self._ages.values():
+            emitter = opened.emitter
+            try:
+                lives = answers.get(emitter)
+                if lives is None:
+                    lives = answers[emitter] = alive(emitter)
+            except Exception:  # noqa: BLE001, S112 - it cannot be hashed: nobody can say that it is gone
+                continue
+            if not lives:
+                gone.append(opened)
+        for opened in gone:
+            self._forget(opened)
+        return gone
+
+    def drain(self) -> list[Opened[T]]:
+        """Take out everything, oldest first."""
+        everything = list(self._ages.values())
+        for opened in everything:
+            self._forget(opened)
+        return everything
+
+    def _match(
+        self,
+        operation: str,
+        metadata: Mapping[str, Any],
+        correlation_id: str | int | None,
+        emitter: object,
+    ) -> Opened[T] | None:
+        """Rules 3 and 4."""
+        if (request_id := metadata.get("request_id")) is not None:
+            request_id = identifier(request_id)
+            if request_id is not None:
+                found = _last_named(self._requested, request_id, operation)
+                if found is not None and not _contradicts(found, correlation_id, None):
+                    return found
+        ages = self._ages
+        for number in range(self._next - 1, max(self._next - 1 - _LOOK_BACK, -1), -1):
+            latest = ages.get(number)
+            if latest is not None and latest.operation == operation:
+                if latest.emitter is emitter and not _contradicts(latest, correlation_id, request_id):
+                    return latest
+                # Of this name, but perhaps not the emitter's last: that one has to be looked up.
+                break
+        return self._match_emitter(operation, correlation_id, request_id, emitter)
+
+    def _match_emitter(
+        self, operation: str, correlation_id: str | int | None, request_id: str | int | None, emitter: object
+    ) -> Opened[T] | None:
+        self._file_emitters()
+        try:
+            present = self._emitted.get(emitter)
+        except Exception:  # noqa: BLE001 - it cannot be hashed or compared
+            return None
+        if type(present) is not _Several:
+            only: Opened[T] | None = present  # type: ignore[assignment]  # not a table: an operation, or nothing
+            if only is None or only.operation != operation:
+                return None
+            return None if _contradicts(only, correlation_id, request_id) else only
+        found = _last_in(present.named, operation)
+        if found is not None and _contradicts(found, correlation_id, request_id):
+            found = _last_in(present.without_ids, operation)
+        return found
+
+    def _file_emitters(self) -> None:
+        """File under their emitters the operations opened since this was last done."""
+        first, self._unfiled = self._unfiled, self._next
+        ages = self._ages
+        since: Iterable[Opened[T] | None]
+        if self._next - first <= len(ages):
+            since = [ages.get(number) for number in range(first, self._next)]
+        else:
+            since = [opened for number, opened in ages.items() if number >= first]
+        emitted = self._emitted
+        for opened in since:
+            if opened is None:
+                continue
+            try:
+                if emitted.setdefault(opened.emitter, opened) is not opened:
+                    _join(emitted, opened.emitter, opened)
+            except Exception:  # noqa: BLE001, S112 - it cannot be hashed or compared: no rule 4 for it
+                continue
+            opened._by_emitter = True  # noqa: SLF001 - one unit
+
+    def _forget(self, opened: Opened[T]) -> None:
+        del self._ages[opened._number]  # noqa: SLF001 - one unit
+        # Taken out first and, where there was a table, put back: one look-up less where there was none.
+        if (key := opened.span_id) is not None and (present := self._spans.pop(key)) is not opened:
+            _put_back(self._spans, key, present, opened)
+        if (key := opened.correlation_id) is not None and (
+            present := self._correlated.pop(key)
+        ) is not opened:
+            _put_back(self._correlated, key, present, opened)
+        if (key := opened.request_id) is not None and (present := self._requested.pop(key)) is not opened:
+            _put_back(self._requested, key, present, opened)
+        if opened._by_emitter:  # noqa: SLF001 - one unit
+            emitter: Any = opened.emitter
+            if (present := self._emitted.pop(emitter)) is not opened:
+                _put_back(self._emitted, emitter, present, opened)
+
+
+def _contradicts(opened: Opened[T], correlation_id: str | int | None, request_id: str | int | None) -> bool:
+    """Whether an operation's own ids and an ending's say that they have nothing to do with each other."""
+    return (
+        correlation_id is not None
+        and opened.correlation_id is not None
+        and opened.correlation_id != correlation_id
+    ) or (request_id is not None and opened.request_id is not None and opened.request_id != request_id)
+
+
+def _join(index: _Index[T], key: Hashable, opened: Opened[T]) -> None:
+    """File an operation under a key that leads to others already."""
+    present = index[key]
+    if type(present) is _Several:
+        present.add(opened)
+    else:
+        several: _Several[T] = _Several()
+        several.add(present)  # type: ignore[arg-type]  # not a table: an operation
+        several.add(opened)
+        index[key] = several
+
+
+def _put_back(index: _Index[T], key: Hashable, present: object, opened: Opened[T]) -> None:
+    """Restore what else was filed under a key that was emptied to take one operation out."""
+    several: _Several[T] = present  # type: ignore[assignment]  # not this operation: a table
+    several.remove(opened)
+    if several.everything:
+        index[key] = several
+
+
+def _last_named(index: _Index[T], key: Hashable, operation: str) -> Opened[T] | None:
+    present = index.get(key)
+    if present is None:
+        return None
+    if type(present) is _Several:
+        return _last_in(present.named, operation)
+    found: Opened[T] = present  # type: ignore[assignment]  # not a table: an operation
+    return found if found.operation == operation else None
+
+
+def _last_in(table: dict[str, OrderedDict[Opened[T], None]], operation: str) -> Opened[T] | None:
+    same_name = table.get(operation)
+    return None if same_name is None else next(reversed(same_name))

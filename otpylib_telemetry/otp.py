@@ -1,0 +1,508 @@
+"""Every workaround for otpylib 0.5.18 and otpylib-config 0.2.9, each with the defect it answers.
+
+No other module uses a private name of either library. tests/test_otp.py asserts each defect, so that a fixed
+release fails there and tells which of these can go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import functools
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+from otpylib import gen_server, process
+from otpylib.gen_server import core as _gen_server
+from otpylib.module import GEN_SERVER, SUPERVISOR, OTPModule
+from otpylib.runtime import get_runtime
+from otpylib.runtime.atoms import DOWN, EXIT, SHUTDOWN
+from otpylib.runtime.backends.asyncio_backend import backend as _backend
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+_log = logging.getLogger("otpylib_telemetry")
+
+#: Seconds a starting process may take to say that it is up; ours need a few milliseconds.
+START_TIMEOUT = 5.0
+
+_current_process = _backend._current_process  # noqa: SLF001  # see current_emitter
+
+# asyncio keeps only weak references to tasks.
+_background: set[asyncio.Task[Any]] = set()
+
+
+def current_emitter(
+    _process: Callable[[], Any] = _current_process.get, _thread: Callable[[], int] = threading.get_ident
+) -> object:
+    """Return who is emitting: the pid of the running otpylib process, or else the thread's identifier.
+
+    No defect but a cost: ``process.self()`` says the same through two calls and a global, which is ten times
+    as much on the one path where that counts.
+    """
+    return _process() or _thread()
+
+
+def is_running(emitter: object) -> bool:
+    """Tell whether an ``emitter`` may still emit; a thread is always taken to be alive."""
+    if isinstance(emitter, int):
+        return True
+    runtime = get_runtime()
+    return runtime is not None and bool(runtime.is_alive(emitter))
+
+
+def _outside_any_process() -> contextvars.Context:
+    context = contextvars.copy_context()
+    context.run(_current_process.set, None)
+    return context
+
+
+async def safe_call(target: Any, payload: Any, timeout: float = 5.0) -> Any:  # noqa: ASYNC109  # gen_server.call's own name
+    """Call a GenServer without losing the caller's own messages.
+
+    Defect: ``gen_server.call`` made from a process throws away every other message that arrives while it
+    waits. It is made here from a task that is no process, which otpylib answers through a bridge.
+
+    Args:
+        target: Registered name or pid.
+        payload: The message.
+        timeout: Seconds; otpylib takes 0 for "for ever", so it must be positive.
+
+    Returns:
+        The reply.
+
+    Raises:
+        TimeoutError: No reply in time.
+        ValueError: No process of that name.
+        Exception: What the server replied, where it replied an exception.
+    """
+    call = gen_server.call(target, payload, timeout=timeout)
+    return await asyncio.create_task(call, context=_outside_any_process())
+
+
+def post(loop: asyncio.AbstractEventLoop, target: Any, message: Any) -> None:
+    """Put a message into a mailbox from anywhere: a plain function, a callback, another thread.
+
+    Defect: ``process.send`` is a coroutine, and from another thread it does not wake the loop.
+
+    Args:
+        loop: The loop on which the process runs.
+        target: Pid or registered name; a process that is gone is no error, as with ``process.send``.
+        message: The message.
+    """
+
+    def deliver() -> None:
+        if get_runtime() is None:
+            return
+        run_in_background(loop, process.send(target, message))
+
+    try:
+        loop.call_soon_threadsafe(deliver, context=contextvars.Context())
+    except RuntimeError:
+        # The loop is closed: there is no process left to be told.
+        return
+
+
+def post_later(
+    loop: asyncio.AbstractEventLoop, seconds: float, target: Any, message: Any
+) -> asyncio.TimerHandle:
+    """Put a message into a mailbox after a while.
+
+    Defect: ``process.send_after`` counts ticks of 10 ms that it does not catch up with, and comes twice as
+    late on a busy loop.
+
+    Args:
+        loop: The running loop.
+        seconds: How long to wait.
+        target: As for :func:`post`.
+        message: The message.
+
+    Returns:
+        The timer, which can be cancelled.
+    """
+    return loop.call_later(seconds, post, loop, target, message)
+
+
+def run_in_background(
+    loop: asyncio.AbstractEventLoop,
+    work: Coroutine[Any, Any, Any],
+    *,
+    name: str | None = None,
+    outlasting: bool = False,
+) -> asyncio.Task[Any]:
+    """Start a task that nobody awaits, outside any process and with nobody's context variables.
+
+    Defect: a task made inside a process passes for that process, and keeps the span of whoever made it.
+
+    Args:
+        loop: The running loop.
+        work: What to run; an exception is logged.
+        name: The task's name.
+        outlasting: Whether ``asyncio.run`` is to leave it alone when it cancels everything at the end.
+            Somebody must then see to its end. An export that is cut off may have arrived or not, and would be
+            sent twice.
+
+    Returns:
+        The task.
+    """
+    task = loop.create_task(work, name=name, context=contextvars.Context())
+    if outlasting:
+        outlast(task)
+    _background.add(task)
+    task.add_done_callback(_finished)
+    return task
+
+
+def outlast(task: asyncio.Task[Any]) -> asyncio.Task[Any]:
+    """Have ``asyncio.run`` leave a task alone when it cancels everything; somebody must see to its end."""
+    asyncio._unregister_task(task)  # noqa: SLF001  # asyncio documents it
+    return task
+
+
+def _finished(task: asyncio.Task[Any]) -> None:
+    _background.discard(task)
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("A background task of otpylib-telemetry failed: %s", task.get_name(), exc_info=error)
+
+
+def down_pid(message: Any) -> Any | None:
+    """Return the pid a DOWN message is about, or None for any other message.
+
+    Defect: DOWN comes in two shapes, ``(DOWN, ref, process, pid, reason)`` and ``(DOWN, ref, pid, reason)``,
+    and references collide, so that only the pid can be trusted.
+    """
+    match message:
+        case (tag, _, _, pid, _) if tag is DOWN:
+            return pid
+        case (tag, _, pid, _) if tag is DOWN:
+            return pid
+        case _:
+            return None
+
+
+def exit_sender(message: Any) -> Any | None:
+    """Return who sent an EXIT message, or None for any other message.
+
+    Defect: otpylib's supervisor traps exits and then ignores them, so that a nested one outlives the tree.
+    """
+    match message:
+        case (tag, sender, _) if tag is EXIT:
+            return sender
+        case _:
+            return None
+
+
+def task_of(pid: Any) -> asyncio.Task[Any] | None:
+    """Return the asyncio task of a process.
+
+    Defect: nothing tells when a process that was cancelled has finished its clean-up.
+    """
+    runtime = get_runtime()
+    found = None if runtime is None else runtime._processes.get(pid)  # noqa: SLF001
+    return None if found is None else found.task
+
+
+def is_request(message: Any, tag: str, size: int = 1) -> bool:
+    """Tell whether a message is a tuple of ``size`` that begins with ``tag``, whatever it is made of.
+
+    Defect: a message whose ``__eq__`` raises kills a server that compares it.
+    """
+    return type(message) is tuple and len(message) == size and type(message[0]) is str and message[0] == tag
+
+
+async def persist(task: asyncio.Task[Any], seconds: float) -> bool:
+    """Wait for clean-up to end, whoever cancels the waiting meanwhile, but never longer than ``seconds``.
+
+    Defect: ``backend.shutdown()`` cancels every process and awaits none; when the main coroutine then
+    returns, asyncio cancels them all again, in the middle of their clean-up.
+
+    Args:
+        task: The clean-up; best one that outlasts (see :func:`run_in_background`).
+        seconds: The hard limit, after which the task is cancelled.
+
+    Returns:
+        Whether the work came to its end.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    while not task.done() and (left := deadline - loop.time()) > 0:
+        try:
+            await asyncio.wait({task}, timeout=left)
+        except asyncio.CancelledError:
+            # Whoever cancels a process wants it to end: it does, at the deadline at the latest.
+            _log.debug("cancelled again during clean-up, which goes on")
+    if not task.done():
+        task.cancel()
+        return False
+    return not task.cancelled() and task.exception() is None
+
+
+async def within(seconds: float, work: Coroutine[Any, Any, Any]) -> Any:
+    """Await foreign code, but never longer than ``seconds``, even if it swallows its own cancellation.
+
+    Args:
+        seconds: The hard limit.
+        work: What to await.
+
+    Returns:
+        What it returned.
+
+    Raises:
+        TimeoutError: It did not end in time; it was cancelled and left to itself.
+        Exception: What it raised.
+    """
+    task = asyncio.get_running_loop().create_task(work)
+    _background.add(task)
+    task.add_done_callback(_background.discard)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=seconds)
+    except asyncio.CancelledError:
+        task.cancel()
+        raise
+    if not done:
+        task.cancel()
+        task.add_done_callback(_swallow)
+        raise TimeoutError(f"no end within {seconds:g} s")
+    if task.cancelled():
+        raise RuntimeError("it ended with a CancelledError that nobody had sent")
+    return task.result()
+
+
+def _swallow(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled():
+        task.exception()
+
+
+class _Instance:
+    """Stands in for a module class where the server loop makes its instance, to keep hold of it."""
+
+    def __init__(self, cls: Any) -> None:
+        self._cls = cls
+        self.__mod_id__ = cls.__mod_id__
+        self.made: Any = None
+
+    def __call__(self) -> Any:
+        self.made = self._cls()
+        return self.made
+
+
+async def _serve(cls: Any, init_arg: Any, starter: Any) -> None:
+    """Run a GenServer's loop, and its ``terminate`` whatever ends it.
+
+    Defects: otpylib never calls ``terminate``; and a CancelledError that leaks out of a handler, though
+    nobody cancelled the process, counts as an orderly end, so that no supervisor restarts it.
+    """
+    instance = _Instance(cls)
+    reason: Any = None
+    try:
+        await _gen_server._gen_server_loop(instance, init_arg, starter)  # noqa: SLF001
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling() == 0:
+            reason = RuntimeError("a CancelledError leaked out of a handler")
+            raise reason from None
+        reason = "shutdown"
+        raise
+    except gen_server.GenServerExited as stop:
+        reason = stop
+        raise
+    except Exception as error:
+        reason = error
+        raise
+    finally:
+        if instance.made is not None:
+            try:
+                await instance.made.terminate(reason, None)
+            except Exception:  # noqa: BLE001  # how it ended must not be hidden behind this
+                _log.exception("%s did not end cleanly", cls.__name__)
+
+
+async def start_server(cls: Any, init_arg: Any, name: str, *, link: bool) -> Any:
+    """Start a GenServer whose ``terminate`` is called, in a context of its own.
+
+    Defects: see :func:`_serve`; a process inherits the context variables of whoever starts it, and with them
+    the span that happened to be current; ``gen_server.start`` hides the reason of a failing init behind an
+    UnboundLocalError; both start functions work only inside a process.
+
+    Args:
+        cls: The module class.
+        init_arg: For its ``init``.
+        name: The registered name.
+        link: Whether to link the new process to the calling one.
+
+    Returns:
+        The pid.
+
+    Raises:
+        RuntimeError: No runtime, ``init`` failed, or it did not finish in time.
+    """
+    if get_runtime() is None:
+        raise RuntimeError(
+            f"{name} cannot start: no otpylib runtime is set. "
+            "Call otpylib.runtime.set_runtime(backend) after await backend.initialize()."
+        )
+    _refuse_a_second(name)
+    starter = process.self()
+    ready: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    spawning = _spawn(_wait_for_init, [cls, init_arg, name, ready])
+    await asyncio.create_task(spawning, context=contextvars.Context())
+    pid = await ready
+    if link and starter is not None:
+        await process.link(pid)
+    return pid
+
+
+def _refuse_a_second(name: Any) -> None:
+    """Defect: a second process under a name silently takes it over, and loses it when the first one ends."""
+    pid = whereis(name)
+    task = None if pid is None else task_of(pid)
+    if task is not None and not task.done() and task.cancelling() == 0:
+        raise RuntimeError(f"{name} cannot start: a process of that name is running ({pid})")
+
+
+async def _spawn(func: Callable[..., Awaitable[None]], args: list[Any], **options: Any) -> Any:
+    return await process.spawn(func, args=args, **options)
+
+
+async def _wait_for_init(cls: Any, init_arg: Any, name: str, ready: asyncio.Future[Any]) -> None:
+    """Be the process that a starting server reports to: its report cannot land among other messages."""
+    pid: Any = None
+    error: str | None = "it was stopped before it was up"
+    try:
+        pid = await process.spawn(_serve, args=[cls, init_arg, process.self()], name=name, mailbox=True)
+        answer = await process.receive(timeout=START_TIMEOUT)
+        error = None if answer[0] == "gen_server_init_ok" else f"its init failed with {answer[-1]}"
+    except TimeoutError:
+        error = f"its init took longer than {START_TIMEOUT:g} s"
+    except Exception as trouble:  # noqa: BLE001  # handed to the waiting caller whatever it is
+        error = repr(trouble)
+    finally:
+        if not ready.done() and error is None:
+            ready.set_result(pid)
+        elif pid is not None:
+            # Nobody waits for it any more, or it did not get up: it must not live on unknown to anybody.
+            await end_quietly(pid)
+        if not ready.done():
+            ready.set_exception(RuntimeError(f"{name} did not start: {error}"))
+
+
+async def end_quietly(pid: Any) -> None:
+    """End a process so that no supervisor takes it for a crash; one that is gone already is no error."""
+    with contextlib.suppress(Exception):
+        await process.exit(pid, SHUTDOWN)
+
+
+async def start_supervisor(run: Callable[..., Awaitable[None]], args: list[Any], name: str | None) -> Any:
+    """Start a supervisor process: it traps exits, is linked to the caller, and has a context of its own.
+
+    Defects: ``supervisor.start_link`` takes the first message in the caller's mailbox for its own handshake;
+    and a supervisor that was told to shut down ends as if by itself, so that the one above starts it again.
+
+    Args:
+        run: ``run(ready, parent, *args)``; sets the future ``ready`` to its pid when its children are up.
+        args: See there.
+        name: The registered name, if any.
+
+    Returns:
+        The pid.
+
+    Raises:
+        RuntimeError: No runtime, or the name is taken.
+    """
+    if get_runtime() is None:
+        raise RuntimeError(f"{name or 'the supervisor'} cannot start: no otpylib runtime is set")
+    if name is not None:
+        _refuse_a_second(name)
+    parent = process.self()
+    ready: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    async def body() -> None:
+        try:
+            await run(ready, parent, *args)
+            # This is how a process says that it was shut down.
+            raise asyncio.CancelledError
+        finally:
+            if not ready.done():
+                ready.set_exception(RuntimeError(f"{name or 'the supervisor'} was stopped before it was up"))
+
+    spawning = _spawn(body, [], name=name, mailbox=True, trap_exits=True)
+    pid = await asyncio.create_task(spawning, context=contextvars.Context())
+    try:
+        await ready
+    except asyncio.CancelledError:
+        await end_quietly(pid)
+        raise
+    if parent is not None:
+        await process.link(pid)
+    return pid
+
+
+def supervisor_module(name: str, start_link: Any, *, module: str, doc: str) -> Any:
+    """Make an OTPModule supervisor class with a ``start_link`` of our own.
+
+    Defect: OTPModule's ``start_link`` always runs otpylib's supervisor loop.
+
+    Args:
+        name: The class name.
+        start_link: ``start_link(cls, init_arg, name)``.
+        module: The module the class says it belongs to.
+        doc: Its docstring.
+    """
+
+    async def init(_self: Any, _arg: Any) -> Any:
+        raise NotImplementedError(f"{name} runs a loop of its own: start it with start_link")
+
+    async def terminate(_self: Any, _reason: Any, _state: Any) -> None:
+        """The loop cleans up by itself."""
+
+    body = {"init": init, "terminate": terminate, "__module__": module, "__qualname__": name, "__doc__": doc}
+    cls = OTPModule(name, (), body, behavior=SUPERVISOR, version="1.0.0")
+    cls.start_link = classmethod(start_link)
+    return cls
+
+
+def server_module(name: str, callbacks: dict[str, Any], *, default_name: str, module: str, doc: str) -> Any:
+    """Make an OTPModule GenServer class whose ``terminate`` is called.
+
+    Defect: OTPModule accepts callbacks only in the class body, so that no two servers can share them through
+    inheritance; and its ``start_link`` runs the loop that never calls ``terminate``.
+
+    Args:
+        name: The class name.
+        callbacks: ``init``, ``handle_call``, ``handle_cast``, ``handle_info``, ``terminate``.
+        default_name: The registered name where none is given.
+        module: The module the class says it belongs to.
+        doc: Its docstring.
+
+    Returns:
+        The class.
+    """
+    body = {**callbacks, "__module__": module, "__qualname__": name, "__doc__": doc}
+    cls = OTPModule(name, (), body, behavior=GEN_SERVER, version="1.0.0")
+
+    async def start_link(_cls: Any, init_arg: Any = None, name: Any = None) -> Any:
+        registered = name or default_name
+        return await start_server(_cls, (registered, init_arg), registered, link=True)
+
+    cls.start_link = classmethod(start_link)
+    return cls
+
+
+def whereis(name: Any) -> Any | None:
+    """Return the pid registered under ``name``, or None; no runtime at all is no error."""
+    runtime = get_runtime()
+    return None if runtime is None else runtime.whereis(name)
+
+
+@functools.cache
+def config_manager_name() -> Any:
+    """Return the name of otpylib-config's manager.
+
+    Defect: it is registered under an Atom, which is not found under the string of the same text.
+    """
+    from otpylib_config import CONFIG_MANAGER  # noqa: PLC0415  # importing it is not free, and not always needed
+
+    return CONFIG_MANAGER

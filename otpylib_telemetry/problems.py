@@ -1,0 +1,164 @@
+"""What is wrong with a configuration, said so that whoever wrote it can put it right."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from otpylib_telemetry.not_supported import NOT_SUPPORTED, asks_for_more, pending
+from otpylib_telemetry.wording import in_force_words, origin_words, value_words
+
+if TYPE_CHECKING:
+    from otpylib_telemetry.candidates import Candidate, Refused
+    from otpylib_telemetry.settings import ExporterSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something in the configuration that is not as its author believes.
+
+    Attributes:
+        key: The full key, ``telemetry.otel.batch_size``; several, joined by commas, where they are refused
+            together.
+        message: One line for a person: what, where, what was expected, what is in force now.
+        kind: ``rejected``: a bad value; ``unknown``: no such key; ``not_supported``: not yet.
+        origin: The layer it came from, worded as in ``Resolution.origins``.
+        summary: The message without what is in force now.
+        keys: The keys without their section.
+        token: Equal for equal values, different for others; means nothing beyond this process. It tells a bad
+            value from the next one where the message must show neither.
+    """
+
+    key: str
+    message: str
+    kind: Literal["rejected", "unknown", "not_supported"]
+    origin: str = ""
+    summary: str = ""
+    keys: tuple[str, ...] = ()
+    token: int = field(default=0, repr=False)
+
+
+def full_section(section: str) -> str:
+    """Return a section's full name: ``telemetry.otel`` for ``otel``."""
+    return section if "." in section else f"telemetry.{section}"
+
+
+def refusal(
+    section: str,
+    settings: ExporterSettings,
+    origins: Mapping[str, str],
+    secrets: frozenset[str],
+    refused: Refused,
+) -> Problem:
+    """Describe values that were refused.
+
+    Args:
+        section: The section, in full.
+        settings: The settings in force in spite of them.
+        origins: By key, where those came from.
+        secrets: Which of those must not be shown.
+        refused: What was refused, and why.
+    """
+    origin = refused.parts[0][1].origin
+    keys = tuple(key for key, _ in refused.parts)
+    names = [f"{section}.{key}" for key in keys]
+    if len(keys) == 1:
+        key, candidate = refused.parts[0]
+        secret = candidate.secret or key in settings.secret_keys()
+        value = value_words(candidate.value, secret=secret)
+        subject = f"{names[0]} ({value}) {origin_words(origin)}"
+        if origin == "default":
+            subject = f"Unsetting {names[0]}"
+        summary = f"{subject} is refused: {refused.reason}."
+        kept = in_force_words(getattr(settings, key), origins[key], secret=key in secrets)
+    else:
+        summary = f"{' and '.join(names)} are refused together: {refused.reason}."
+        kept = "What was in force for them before stays in force."
+    token = hash(tuple((key, item.origin, item.token()) for key, item in refused.parts))
+    return Problem(", ".join(names), f"{summary} {kept}", "rejected", origin, summary, keys, token)
+
+
+def stray_problem(settings_type: type[ExporterSettings], section: str, stray: Candidate) -> Problem | None:
+    """Describe a value under a key the settings do not have.
+
+    Args:
+        settings_type: The settings class.
+        section: The section, in full.
+        stray: The value; its ``key`` is the key as it was written.
+
+    Returns:
+        None if there is nothing to complain of: the value asks for what happens anyway.
+    """
+    key = stray.key
+    if not isinstance(key, str):
+        name, nearest, entry = f"{section}.({value_words(key)})", ".", None
+    else:
+        known = [*settings_type.model_fields, *NOT_SUPPORTED.get(settings_type.kind, ())]
+        name, nearest = f"{section}.{key}", _nearest(key, known, section)
+        entry = pending(settings_type.kind, key)
+    token = hash((name, stray.origin, stray.token()))
+    keys = (key,) if isinstance(key, str) else ()
+    subject = f"{name} {origin_words(stray.origin)}"
+    if entry is None:
+        summary = f"{subject} is not a known key{nearest}"
+        message = f"{summary} It is ignored."
+        return Problem(name, message, "unknown", stray.origin, summary, keys, token)
+    if not asks_for_more(entry, stray.value):
+        return None
+    message = f"{subject} is not supported yet and is ignored: {entry.instead}."
+    return Problem(name, message, "not_supported", stray.origin, message, keys, token)
+
+
+def _nearest(name: str, known: Iterable[str], section: str) -> str:
+    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6)
+    return f"; did you mean {section}.{near[0]}?" if near else "."
+
+
+def check_sections(tables: Mapping[str, Any], known: Iterable[str]) -> tuple[Problem, ...]:
+    """Find sections below ``telemetry`` that nothing reads.
+
+    Args:
+        tables: The contents of the ``telemetry`` table, by section.
+        known: Sections that have an exporter, in full (``telemetry.otel``) or short (``otel``). Their names
+            are the kinds other sections may be instances of.
+
+    Returns:
+        One problem for each section that belongs to no exporter, or says it belongs to another than it does.
+    """
+    names = {name.removeprefix("telemetry.") for name in known}
+    found = [_section_problem(name, table, names) for name, table in tables.items()]
+    return tuple(problem for problem in found if problem is not None)
+
+
+def _section_problem(name: str, table: Any, known: set[str]) -> Problem | None:
+    full = f"telemetry.{name}"
+    settings: Mapping[str, Any] = table if isinstance(table, Mapping) else {}
+    kind = settings.get("kind")
+    if name in known:
+        # Without a kind it is what its name says; one that was declared in the application may be of any.
+        if kind is None or kind == name or kind in _texts(known):
+            return None
+        return _kind_problem(full, kind, known, f"It remains the section of the exporter {name!r}.")
+    if kind is not None:
+        if kind in _texts(known):
+            return None
+        return _kind_problem(full, kind, known, "The section is ignored.")
+    what = f"The section [{full}]" if isinstance(table, Mapping) else f"The key {full}"
+    summary = f"{what} belongs to no exporter{_nearest(name, known, 'telemetry')}"
+    return Problem(full, f"{summary} It is ignored.", "unknown", "config", summary)
+
+
+def _texts(known: set[str]) -> list[object]:
+    # A list, because what the file has under kind need not be hashable.
+    return list(known)
+
+
+def _kind_problem(full: str, kind: object, known: set[str], instead: str) -> Problem:
+    there_is = ", ".join(repr(name) for name in sorted(known)) or "none"
+    summary = (
+        f"{full}.kind ({value_words(kind)}) {origin_words('config')} is no kind of exporter there is: "
+        f"expected one of {there_is}."
+    )
+    return Problem(f"{full}.kind", f"{summary} {instead}", "rejected", "config", summary, ("kind",))

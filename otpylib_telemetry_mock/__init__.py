@@ -1,0 +1,62 @@
+"""Testing what an application emits: captures, assertions, an exporter that remembers, a pytest fixture.
+
+The names are imported when they are first used: pytest loads this package in every suite where it is
+installed, used or not.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from otpylib_telemetry_mock.assertions import (
+        assert_emitted,
+        assert_spans_balanced,
+        refute_emitted,
+        wait_for,
+    )
+    from otpylib_telemetry_mock.capturing import Capture, capture
+    from otpylib_telemetry_mock.exporter import (
+        MockExporter,
+        MockExporterServer,
+        child_spec,
+        mock_callbacks,
+        start_mock_exporter,
+    )
+    from otpylib_telemetry_mock.recording import RecordedEvent
+    from otpylib_telemetry_mock.settings import MockSettings
+
+__all__ = [
+    "Capture",
+    "MockExporter",
+    "MockExporterServer",
+    "MockSettings",
+    "RecordedEvent",
+    "assert_emitted",
+    "assert_spans_balanced",
+    "capture",
+    "child_spec",
+    "mock_callbacks",
+    "refute_emitted",
+    "start_mock_exporter",
+    "wait_for",
+]
+
+_HOMES = {
+    "assertions": ("assert_emitted", "assert_spans_balanced", "refute_emitted", "wait_for"),
+    "capturing": ("Capture", "capture"),
+    "exporter": ("MockExporter", "MockExporterServer", "child_spec", "mock_callbacks", "start_mock_exporter"),
+    "recording": ("RecordedEvent",),
+    "settings": ("MockSettings",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,128 @@
+"""What an assertion expects of an event, and how an event differs from it: pure."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from otpylib_telemetry_mock.recording import RecordedEvent, matches
+from otpylib_telemetry_mock.wording import shown
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What an event has to be like.
+
+    Attributes:
+        pattern: Shell glob over its name.
+        measurements: What its measurements have to contain.
+        metadata: What its metadata has to contain.
+        where: What else has to be true of it.
+    """
+
+    pattern: str
+    measurements: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    where: Callable[[RecordedEvent], object] | None = None
+
+    def names(self, event: RecordedEvent) -> bool:
+        """Tell whether the event has the right name."""
+        return matches(event["event_name"], self.pattern)
+
+    def accepts(self, event: RecordedEvent) -> bool:
+        """Tell whether the event is as expected."""
+        return self.names(event) and not self.differences(event)
+
+    def differences(self, event: RecordedEvent) -> list[str]:
+        """Return what is not as expected, apart from the name; each entry a line to be read."""
+        found = [
+            f"{part}[{shown(key)}] {difference}"
+            for part, expected in (("measurements", self.measurements), ("metadata", self.metadata))
+            for key, value in expected.items()
+            if (difference := _difference(event[part], key, value)) is not None
+        ]
+        if self.where is not None and (difference := _refused(self.where, event)) is not None:
+            found.append(f"where {difference}")
+        return found
+
+    def __str__(self) -> str:
+        parts = [f"named {self.pattern!r}"]
+        if self.measurements:
+            parts.append(f"with measurements {shown(dict(self.measurements))}")
+        if self.metadata:
+            parts.append(f"with metadata {shown(dict(self.metadata))}")
+        if self.where is not None:
+            parts.append(f"where {shown(self.where)}")
+        return " ".join(parts)
+
+
+def expectation(
+    pattern: object, measurements: object, metadata: object, where: Callable[[RecordedEvent], object] | None
+) -> Expectation:
+    """Make an expectation of what a test passed.
+
+    Raises:
+        TypeError: An argument of the wrong kind.
+    """
+    if not isinstance(pattern, str):
+        raise TypeError(f"an event pattern is a string, not {shown(pattern)}")
+    for name, given in (("measurements", measurements), ("metadata", metadata)):
+        if given is not None and not isinstance(given, Mapping):
+            raise TypeError(f"{name} is a mapping of what the event has to contain, not {shown(given)}")
+    if where is not None and not callable(where):
+        raise TypeError(f"where is a function that is given the event, not {shown(where)}")
+    return Expectation(pattern, measurements or {}, metadata or {}, where)  # type: ignore[arg-type]  # checked above
+
+
+def _difference(actual: Mapping[str, Any], key: str, expected: Any) -> str | None:
+    try:
+        value = actual[key]
+    except KeyError:
+        return f"is missing, expected {_wish(expected)}"
+    except Exception as error:  # noqa: BLE001  # a key among them that refuses to be compared
+        return f"could not be looked up ({type(error).__name__})"
+    try:
+        satisfied = _satisfies(value, expected)
+    except Exception as error:  # noqa: BLE001  # values and predicates may do anything
+        return f"is {shown(value)}, and to compare it with {_wish(expected)} raised {type(error).__name__}"
+    return None if satisfied else f"is {shown(value)}, expected {_wish(expected)}"
+
+
+def _satisfies(value: Any, expected: Any) -> bool:
+    if value is expected:
+        return True
+    if isinstance(expected, type):
+        return isinstance(value, expected)
+    if isinstance(expected, re.Pattern):
+        return isinstance(value, str) and expected.search(value) is not None
+    if bool(value == expected):
+        return True
+    if callable(expected):
+        return bool(expected(value))
+    return _is_nan(value) and _is_nan(expected)
+
+
+def _is_nan(value: object) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
+def _wish(expected: object) -> str:
+    if isinstance(expected, type):
+        return f"a value of type {expected.__name__}"
+    if isinstance(expected, re.Pattern):
+        return f"a text that matches {shown(expected.pattern)}"
+    if callable(expected):
+        return f"what {shown(expected)} accepts"
+    return shown(expected)
+
+
+def _refused(where: Callable[[RecordedEvent], object], event: RecordedEvent) -> str | None:
+    try:
+        result = where(event)
+        accepted = bool(result)
+    except Exception as error:  # noqa: BLE001  # a predicate that indexes what is not there says no
+        return f"{shown(where)} raised {type(error).__name__}"
+    return None if accepted else f"{shown(where)} gave {shown(result)}"

@@ -1,0 +1,120 @@
+"""Fixtures for every test. The helpers behind them are in tests/support."""
+
+import asyncio
+import importlib.util
+import os
+
+import pytest
+
+from tests.support.fresh import forget_everything
+from tests.support.otlp_receiver import GrpcReceiver, HttpReceiver
+from tests.support.prometheus_server import PrometheusServer
+from tests.support.rotel import Collector
+from tests.support.runtime import running_runtime, start_config_manager
+
+PLUGIN = "otpylib_telemetry_mock.pytest_plugin"
+
+
+def pytest_configure(config):
+    """Our own pytest plugin is there even where the project is not installed but only lies there."""
+    try:
+        found = importlib.util.find_spec(PLUGIN)
+    except ModuleNotFoundError:
+        found = None
+    if found is not None:
+        module = importlib.import_module(PLUGIN)
+        if not config.pluginmanager.is_registered(module):
+            config.pluginmanager.register(module, PLUGIN)
+
+
+def pytest_collection_modifyitems(items):
+    """A test that starts a real backend is marked as one, so that it can be left out."""
+    for item in items:
+        if {"collector", "prometheus"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("peer")
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch):
+    """The environment of the machine must not configure what is under test."""
+    for name in list(os.environ):
+        if name.startswith(("OTEL_", "TELEMETRY_")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_over():
+    """What the packages keep for as long as the interpreter runs ends with the test."""
+    yield
+    forget_everything()
+
+
+@pytest.fixture
+async def background_errors():
+    """What went wrong in the background of the loop, e.g. in tasks that nobody awaited.
+
+    At the end the test fails for it; a test that provokes such errors asks for this fixture and clears it.
+    """
+    errors = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _loop, context: errors.append(context))
+    yield errors
+    loop.set_exception_handler(None)
+    assert not errors, "errors in the background of the event loop:\n" + "\n".join(map(repr, errors))
+
+
+@pytest.fixture
+async def runtime(background_errors):
+    """A fresh otpylib backend, set as the runtime; at the end no task may be left over."""
+    async with running_runtime() as backend:
+        yield backend
+
+
+@pytest.fixture
+def config_manager(runtime):
+    """A function that starts a real otpylib-config: ``control = await config_manager(path, interval)``.
+
+    See ``tests.support.runtime.start_config_manager`` for its arguments.
+    """
+    return start_config_manager
+
+
+@pytest.fixture
+def grpc_receiver():
+    """Our OTLP server over gRPC, which fails on command."""
+    with GrpcReceiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def http_receiver():
+    """Our OTLP server over HTTP, which fails on command."""
+    with HttpReceiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def collector(tmp_path):
+    """A real collector; ``collector.receiver`` has what came out of it."""
+    running = Collector(tmp_path)
+    try:
+        running.start()
+        yield running
+    finally:
+        running.close()
+
+
+@pytest.fixture
+def prometheus(tmp_path):
+    """A function that starts a real Prometheus: ``server = prometheus("127.0.0.1:9464")``."""
+    servers = []
+
+    def start(*targets, **settings):
+        server = PrometheusServer(tmp_path / f"prometheus{len(servers)}", *targets, **settings)
+        servers.append(server)
+        server.start()
+        return server
+
+    yield start
+    for server in servers:
+        server.stop()

@@ -1,0 +1,1 @@
+"""What several test modules need: a runtime, real backends, an OTLP server that fails on command."""

@@ -1,0 +1,99 @@
+"""Where the context of our spans meets that of another tracing API: the seam, without OpenTelemetry."""
+
+import pytest
+
+from otpylib_telemetry import SpanContext, context_bridge, current_span, handlers, span, trace_context
+
+
+class Recording:
+    """A bridge that remembers what it was told; ``foreign`` is what is open on its side."""
+
+    def __init__(self):
+        self.calls = []
+        self.foreign = None
+
+    def enter(self, context):
+        self.calls.append(("enter", context.span_id))
+        return context.span_id
+
+    def leave(self, token):
+        self.calls.append(("leave", token))
+
+    def around(self, own):
+        return self.foreign or own
+
+
+@pytest.fixture
+def bridge():
+    made = Recording()
+    handlers.add("listener", ["*"], lambda *_: None)
+    context_bridge.install(made)
+    yield made
+    context_bridge.uninstall(made)
+
+
+def test_it_is_told_of_every_span_in_order(bridge):
+    with span("a") as a, span("b") as b:
+        ids = (a.context.span_id, b.context.span_id)
+    assert bridge.calls == [("enter", ids[0]), ("enter", ids[1]), ("leave", ids[1]), ("leave", ids[0])]
+
+
+def test_out_of_order_each_is_left_once_and_from_the_inside(bridge):
+    a, b = span("a"), span("b")
+    a.__enter__()
+    b.__enter__()
+    ids = (a.context.span_id, b.context.span_id)
+    a.__exit__(None, None, None)
+    assert len(bridge.calls) == 2
+    b.__exit__(None, None, None)
+    assert bridge.calls[2:] == [("leave", ids[1]), ("leave", ids[0])]
+
+
+def test_what_is_open_on_the_other_side_is_the_parent(bridge):
+    bridge.foreign = SpanContext("1" * 32, "2" * 16, "order 7", sampled=False)
+    assert current_span() == bridge.foreign
+    assert trace_context() == {"traceparent": f"00-{'1' * 32}-{'2' * 16}-00", "correlation_id": "order 7"}
+    with span("a") as a:
+        assert a.context[0] == "1" * 32
+        assert (a.metadata["parent_span_id"], a.context.correlation_id) == ("2" * 16, "order 7")
+        assert a.context.sampled is False
+
+
+def test_a_header_goes_before_what_is_open(bridge):
+    bridge.foreign = SpanContext("1" * 32, "2" * 16, "order 7")
+    with span("a", {"traceparent": f"00-{'3' * 32}-{'4' * 16}-01"}) as a:
+        assert (a.context.trace_id, a.metadata["parent_span_id"]) == ("3" * 32, "4" * 16)
+
+
+def test_a_span_it_was_not_told_of_counts_as_the_innermost():
+    handlers.add("listener", ["*"], lambda *_: None)
+    made = Recording()
+    made.foreign = SpanContext("1" * 32, "2" * 16, "order 7")
+    with span("a") as a:
+        context_bridge.install(made)
+        assert current_span() == a.context
+    context_bridge.uninstall(made)
+    assert made.calls == []
+
+
+def test_a_span_leaves_through_the_bridge_it_was_entered_by(bridge):
+    with span("a") as a:
+        told = a.context.span_id
+        context_bridge.uninstall(bridge)
+        with span("b"):
+            pass
+    assert bridge.calls == [("enter", told), ("leave", told)]
+
+
+def test_taking_out_another_bridge_changes_nothing(bridge):
+    context_bridge.uninstall(Recording())
+    assert context_bridge.installed is bridge
+
+
+def test_where_nobody_listens_it_hears_nothing():
+    made = Recording()
+    context_bridge.install(made)
+    with span("a"):
+        pass
+    context_bridge.uninstall(made)
+    assert made.calls == []

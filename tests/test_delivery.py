@@ -1,0 +1,512 @@
+"""Batches, breaker and retries, on a clock and dice of the test's own."""
+
+import asyncio
+
+import pytest
+
+from otpylib_telemetry import ExporterCircuitBreaker, ExportError, ExportOutcome
+from otpylib_telemetry.delivery import LONGEST_DELAY, Delivery
+from otpylib_telemetry.estate import Estate
+from otpylib_telemetry.exporter import Collected, TooLargeError
+from otpylib_telemetry.settings import ExporterSettings
+from tests.support.chassis import balance
+
+
+class Rig:
+    """A delivery with everything injected; ``script`` has what becomes of the next exports."""
+
+    def __init__(self, **settings):
+        self.now = 100.0
+        self.dice = 1.0
+        self.script = []
+        self.sent = []
+        self.landed = 0
+        self.estate = Estate("rig")
+        self.estate.breaker = ExporterCircuitBreaker(
+            settings.get("failure_threshold", 5), settings.get("reset_timeout", 60.0), clock=lambda: self.now
+        )
+        self.delivery = Delivery(
+            self.estate,
+            ExporterSettings(**settings),
+            self._landed,
+            clock=lambda: self.now,
+            dice=lambda: self.dice,
+        )
+        self.delivery.use(self)
+
+    def _landed(self):
+        self.landed += 1
+
+    async def export(self, batch):
+        self.sent.append(list(batch))
+        action = self.script.pop(0) if self.script else None
+        if isinstance(action, BaseException):
+            raise action
+        if isinstance(action, asyncio.Future):
+            return await action
+        return action
+
+    def put(self, *payloads, weight=1):
+        for payload in payloads:
+            self.estate.queue.offer("e", {}, {})
+            del payload
+        taken = self.estate.queue.take(len(payloads))
+        items = [(payload, weight) for payload in payloads]
+        self.estate.invented += len(payloads) * (weight - 1)
+        self.estate.book(Collected(items=items), len(taken) * weight, 0)
+        self.check()
+
+    def check(self):
+        balance(self.estate.books())
+
+    async def pump(self, **options):
+        self.delivery.pump(**options)
+        self.check()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        self.check()
+
+    def advance(self, seconds):
+        self.now += seconds
+
+
+async def test_a_full_batch_is_sent_at_once_and_the_rest_waits_for_the_interval():
+    rig = Rig(batch_size=3, flush_interval=5.0)
+    rig.put(*"abcd")
+    await rig.pump()
+    await rig.pump()
+    assert rig.sent == [["a", "b", "c"]]
+    assert rig.delivery.next_at() == 105.0
+    rig.advance(4.9)
+    await rig.pump()
+    assert len(rig.sent) == 1
+    rig.advance(0.1)
+    await rig.pump()
+    assert rig.sent[1] == ["d"]
+    assert rig.estate.books()["exported"] == 4
+
+
+async def test_one_batch_is_under_way_at_a_time():
+    rig = Rig(batch_size=1)
+    gate = asyncio.get_running_loop().create_future()
+    rig.script = [gate]
+    rig.put(*"ab")
+    await rig.pump()
+    await rig.pump()
+    assert rig.sent == [["a"]]
+    assert rig.estate.books()["in_flight"] == 1
+    assert rig.delivery.next_at() is None
+    gate.set_result(None)
+    await rig.pump()
+    await rig.pump()
+    assert rig.sent == [["a"], ["b"]]
+    assert rig.landed == 2
+
+
+async def test_force_sends_all_that_waits_in_as_many_batches_as_it_takes():
+    rig = Rig(batch_size=2, flush_interval=1000.0)
+    rig.put(*"abcde")
+    await rig.pump(force=True)
+    for _ in range(3):
+        await rig.pump()
+    assert rig.sent == [["a", "b"], ["c", "d"], ["e"]]
+
+
+async def test_a_failed_batch_keeps_its_place_and_is_retried_with_back_off():
+    rig = Rig(batch_size=2, retry_attempts=3)
+    rig.script = [OSError("refused"), OSError("refused"), OSError("refused")]
+    rig.put(*"abcd")
+    waits = []
+    while len(rig.sent) < 4:
+        await rig.pump()
+        if rig.estate.books()["exported"] == 0:
+            waits.append(rig.delivery.next_at() - rig.now)
+            rig.advance(waits[-1])
+    assert rig.sent == [["a", "b"]] * 4
+    assert waits == [0.5, 1.0, 2.0]
+    assert rig.delivery.failures == 3
+    assert rig.estate.books()["exported"] == 2
+
+
+async def test_a_partial_batch_that_failed_waits_for_the_back_off_and_not_for_the_interval():
+    rig = Rig(batch_size=100, flush_interval=60.0)
+    rig.script = [OSError("refused")]
+    rig.put("a")
+    await rig.pump(force=True)
+    assert rig.delivery.next_at() == rig.now + 0.5
+
+
+async def test_the_back_off_is_jittered_down_to_nothing():
+    rig = Rig(batch_size=1)
+    rig.dice = 0.0
+    rig.script = [OSError("refused")]
+    rig.put("a")
+    await rig.pump()
+    assert rig.delivery.next_at() == rig.now
+
+
+async def test_attempts_are_limited_per_round_and_then_rest_for_the_interval_and_nothing_is_dropped():
+    rig = Rig(batch_size=1, retry_attempts=2, flush_interval=30.0, failure_threshold=100)
+    rig.script = [OSError("refused")] * 9
+    rig.put("a")
+    waits = []
+    for _ in range(9):
+        await rig.pump()
+        waits.append(rig.delivery.next_at() - rig.now)
+        rig.advance(waits[-1])
+    assert waits == [0.5, 1.0, 30.0] * 3
+    await rig.pump()
+    assert rig.estate.books()["exported"] == 1
+    assert rig.estate.books()["dropped"] == {}
+
+
+@pytest.mark.parametrize(
+    ("asked", "waited"),
+    [
+        (7.0, 7.5),
+        (0, 0.5),
+        (-1, 0.5),
+        (float("nan"), 0.5),
+        (float("inf"), 0.5),
+        (1e12, LONGEST_DELAY + 0.5),
+        ("soon", 0.5),
+    ],
+)
+async def test_a_delay_the_server_asks_for_is_honoured_if_it_makes_sense(asked, waited):
+    rig = Rig(batch_size=1)
+    rig.script = [ExportError("busy", retry_after=asked)]
+    rig.put("a")
+    await rig.pump()
+    assert rig.delivery.next_at() - rig.now == waited
+
+
+async def test_a_permanent_error_counts_the_batch_as_rejected_and_goes_on_with_the_next():
+    rig = Rig(batch_size=2)
+    rig.script = [ExportError("malformed", retryable=False)]
+    rig.put(*"abcd")
+    await rig.pump()
+    assert rig.estate.books()["rejected"] == 2
+    rig.advance(1)
+    await rig.pump()
+    assert rig.sent == [["a", "b"], ["c", "d"]]
+    assert rig.estate.books()["exported"] == 2
+
+
+@pytest.mark.parametrize(("refused", "counted"), [(1, 1), (99, 3), (-4, 0), ("two", 0), (None, 0)])
+async def test_a_partial_success_counts_what_was_refused_whatever_number_it_gives(refused, counted):
+    rig = Rig(batch_size=3)
+    rig.script = [ExportOutcome(rejected=refused, message="too old")]
+    rig.put(*"abc")
+    await rig.pump()
+    assert rig.estate.books()["rejected"] == counted
+    assert rig.estate.books()["exported"] == 3 - counted
+
+
+async def test_an_outcome_of_the_wrong_kind_is_a_success():
+    rig = Rig(batch_size=1)
+    rig.script = [True, "fine", object()]
+    rig.put(*"abc")
+    for _ in range(3):
+        await rig.pump()
+    assert rig.estate.books()["exported"] == 3
+    assert rig.estate.books()["in_flight"] == 0
+
+
+async def test_weights_are_counted_in_events():
+    rig = Rig(batch_size=1)
+    rig.put("a", "b", weight=5)
+    await rig.pump()
+    assert rig.estate.books()["exported"] == 5
+    assert rig.estate.books()["queued"] == 5
+
+
+async def test_the_breaker_opens_probes_and_closes_while_events_queue():
+    rig = Rig(batch_size=1, failure_threshold=2, reset_timeout=60.0, retry_attempts=100)
+    rig.script = [OSError("down")] * 3
+    rig.put(*"abc")
+    await rig.pump()
+    rig.advance(30)
+    await rig.pump()
+    assert rig.estate.breaker.state == "open"
+    assert rig.delivery.next_at() == rig.now + 60.0
+    rig.advance(59)
+    await rig.pump()
+    assert len(rig.sent) == 2
+    rig.put(*"de")
+    rig.advance(1)
+    await rig.pump()
+    assert len(rig.sent) == 3
+    assert rig.estate.breaker.state == "open"
+    rig.advance(60)
+    await rig.pump()
+    assert rig.estate.breaker.state == "closed"
+    for _ in range(4):
+        await rig.pump()
+    assert [batch[0] for batch in rig.sent] == ["a", "a", "a", "a", "b", "c", "d", "e"]
+    assert rig.estate.books()["exported"] == 5
+
+
+async def test_a_cancelled_export_goes_back_and_is_neither_success_nor_failure():
+    rig = Rig(batch_size=2, failure_threshold=1)
+    rig.script = [asyncio.get_running_loop().create_future()]
+    rig.put(*"ab")
+    await rig.pump()
+    await rig.delivery.abandon(1.0)
+    rig.check()
+    assert rig.estate.books()["queued"] == 2
+    assert rig.delivery.failures == 0
+    assert rig.estate.breaker.state == "closed"
+    await rig.pump()
+    assert rig.sent == [["a", "b"], ["a", "b"]]
+
+
+async def test_a_leaked_cancellation_is_a_failure_with_back_off_and_no_busy_loop():
+    rig = Rig(batch_size=1)
+    rig.script = [asyncio.CancelledError()]
+    rig.put("a")
+    await rig.pump()
+    assert rig.delivery.failures == 1
+    assert rig.estate.books()["queued"] == 1
+    assert rig.delivery.next_at() == rig.now + 0.5
+
+
+async def test_asyncio_run_does_not_cut_an_export_under_way():
+    rig = Rig(batch_size=1)
+    rig.script = [asyncio.get_running_loop().create_future()]
+    rig.put("a")
+    await rig.pump()
+    assert not [task for task in asyncio.all_tasks() if "export" in task.get_name()]
+    await rig.delivery.abandon(1.0)
+
+
+async def test_another_exporter_sends_at_once_while_the_old_one_hangs():
+    rig = Rig(batch_size=1)
+    gate = asyncio.get_running_loop().create_future()
+    rig.script = [gate]
+    rig.put(*"ab")
+    await rig.pump()
+    other = Rig()
+    rig.delivery.use(other)
+    await rig.pump()
+    assert other.sent == [["b"]]
+    waiting = asyncio.ensure_future(rig.delivery.wait_for(rig))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    gate.set_result(None)
+    await waiting
+    assert rig.estate.books()["exported"] == 2
+
+
+async def test_the_end_of_an_old_exporter_says_nothing_about_the_new_one():
+    rig = Rig(batch_size=1, failure_threshold=1)
+    gate = asyncio.get_running_loop().create_future()
+    rig.script = [gate]
+    rig.put("a")
+    await rig.pump()
+    other = Rig()
+    rig.delivery.use(other)
+    gate.set_exception(OSError("old endpoint"))
+    await rig.pump()
+    await rig.pump()
+    assert rig.estate.breaker.state == "closed"
+    assert other.sent == [["a"]]
+    assert rig.estate.books()["exported"] == 1
+
+
+async def test_the_breakers_record_survives_a_restart_with_the_same_backend_only():
+    rig = Rig(batch_size=1, failure_threshold=1)
+    rig.script = [OSError("down")]
+    rig.put("a")
+    await rig.pump()
+    rig.delivery.use(None)
+    rig.delivery.use(rig, same_backend=True)
+    assert rig.estate.breaker.state == "open"
+    rig.delivery.use(None)
+    rig.delivery.use(Rig(), same_backend=False)
+    assert rig.estate.breaker.state == "closed"
+
+
+async def test_a_probe_cut_by_a_crash_does_not_block_the_next_one():
+    rig = Rig(batch_size=1, failure_threshold=1, reset_timeout=1.0)
+    gate = asyncio.get_running_loop().create_future()
+    rig.script = [OSError("down"), gate]
+    rig.put("a")
+    await rig.pump()
+    rig.advance(31)
+    await rig.pump()
+    assert rig.estate.breaker.state == "half_open"
+    other = Rig()
+    rig.put("b")
+    rig.delivery.use(other, same_backend=True)
+    await rig.pump()
+    assert other.sent == [["b"]]
+    gate.set_result(None)
+    await rig.pump()
+
+
+async def test_emptying_stops_when_the_backend_has_shown_that_it_is_down():
+    rig = Rig(batch_size=1, retry_attempts=2, failure_threshold=50)
+    rig.script = [OSError("down")] * 50
+    rig.put(*"abc")
+    await rig.delivery.empty(1000.0, insist=True)
+    assert len(rig.sent) == 3
+    rig.check()
+
+
+async def test_emptying_goes_on_past_batches_the_backend_refuses_for_good():
+    rig = Rig(batch_size=1, retry_attempts=0, failure_threshold=50)
+    rig.script = [ExportError("bad", retryable=False)] * 5
+    rig.put(*"abcdefg")
+    await rig.delivery.empty(1000.0, insist=True)
+    books = rig.estate.books()
+    assert (books["rejected"], books["exported"]) == (5, 2)
+
+
+async def test_emptying_does_not_wait_for_a_breaker_that_rests_beyond_the_deadline():
+    rig = Rig(batch_size=1, failure_threshold=1, reset_timeout=600.0)
+    rig.script = [OSError("down")]
+    rig.put(*"ab")
+    await asyncio.wait_for(rig.delivery.empty(30.0, insist=False), 5)
+    assert len(rig.sent) == 1
+    assert rig.estate.left == 2
+
+
+async def test_emptying_does_not_chase_items_that_come_later():
+    rig = Rig(batch_size=1)
+
+    class Endless:
+        sent = 0
+
+        async def export(self, batch):
+            Endless.sent += 1
+            rig.put("more")
+
+    rig.put(*"ab")
+    rig.delivery.use(Endless())
+    await asyncio.wait_for(rig.delivery.empty(1000.0, insist=False), 5)
+    assert Endless.sent == 2
+
+
+async def test_trouble_is_said_once_per_outage(caplog):
+    rig = Rig(batch_size=1, failure_threshold=100)
+    caplog.set_level("INFO", logger="otpylib_telemetry")
+    rig.script = [OSError("no route"), OSError("no route"), ExportError("no luck")]
+    rig.put("a")
+    for _ in range(4):
+        await rig.pump()
+        rig.advance(60)
+    texts = [record.getMessage() for record in caplog.records]
+    assert len(texts) == 2
+    assert "OSError: no route" in texts[0]
+    assert "exports again after 3 failed attempts" in texts[1]
+    assert rig.delivery.trouble is None
+
+
+def too_large_beyond(rig, items):
+    """A backend that takes so many items at once and no more."""
+
+    async def export(batch):
+        rig.sent.append(list(batch))
+        if len(batch) > items:
+            raise TooLargeError("HTTP 413 Content Too Large")
+
+    rig.export = export
+
+
+async def test_a_batch_that_is_too_large_is_halved_until_it_goes_and_nothing_is_waited_for():
+    rig = Rig(batch_size=8)
+    too_large_beyond(rig, 3)
+    rig.put(*"abcdefgh")
+    for _ in range(8):
+        await rig.pump()
+    assert ["".join(batch) for batch in rig.sent] == ["abcdefgh", "abcd", "ab", "cd", "ef", "gh"]
+    assert rig.estate.books()["exported"] == 8
+    assert rig.estate.breaker.failure_count == 0
+    assert rig.now == 100.0
+
+
+async def test_the_next_batch_is_tried_whole_again():
+    rig = Rig(batch_size=4)
+    rig.script = [TooLargeError("too large")]
+    rig.put(*"abcdefgh")
+    for _ in range(6):
+        await rig.pump()
+    assert ["".join(batch) for batch in rig.sent] == ["abcd", "ab", "cd", "efgh"]
+
+
+async def test_one_item_that_is_too_large_by_itself_is_rejected_for_that_reason_and_the_others_go():
+    rig = Rig(batch_size=4)
+
+    async def export(batch):
+        rig.sent.append(list(batch))
+        if "c" in batch:
+            raise TooLargeError("too large")
+
+    rig.export = export
+    rig.put(*"abcdef", weight=2)
+    for _ in range(12):
+        await rig.pump()
+        rig.advance(5)
+    assert ["".join(batch) for batch in rig.sent] == ["abcd", "ab", "cd", "c", "d", "ef"]
+    assert rig.estate.books()["rejected"] == 2
+    assert rig.estate.books()["exported"] == 10
+    assert rig.estate.ledger.rejected_for == {"too_large": 2}
+
+
+async def test_a_batch_in_pieces_ends_with_the_backend_it_was_too_large_for():
+    rig = Rig(batch_size=4)
+    rig.script = [TooLargeError("too large")]
+    rig.put(*"abcd")
+    await rig.pump()
+    other = Rig()
+    rig.delivery.use(other)
+    await rig.pump()
+    assert other.sent == [["a", "b", "c", "d"]]
+
+
+async def test_a_piece_that_fails_for_another_reason_is_retried_as_it_is():
+    rig = Rig(batch_size=4)
+    rig.script = [TooLargeError("too large"), OSError("down")]
+    rig.put(*"abcd")
+    for _ in range(5):
+        await rig.pump()
+        rig.advance(1)
+    assert ["".join(batch) for batch in rig.sent] == ["abcd", "ab", "ab", "cd"]
+
+
+async def test_emptying_goes_on_in_pieces():
+    rig = Rig(batch_size=8, retry_attempts=0)
+    too_large_beyond(rig, 1)
+    rig.put(*"abcdefgh")
+    await rig.delivery.empty(30.0, insist=True)
+    assert rig.estate.books()["exported"] == 8
+
+
+async def test_rejections_are_counted_by_reason():
+    rig = Rig(batch_size=2)
+    rig.script = [ExportError("malformed", retryable=False), ExportOutcome(1, "too old")]
+    rig.put(*"abcd")
+    await rig.pump()
+    rig.advance(1)
+    await rig.pump()
+    assert rig.estate.books()["rejected"] == 3
+    assert rig.estate.ledger.rejected_for == {"refused": 2, "partial_success": 1}
+
+
+async def test_what_a_backend_says_about_batches_it_takes_is_passed_on_once_a_minute(caplog):
+    rig = Rig(batch_size=1)
+    rig.script = [ExportOutcome(1, "too old")] * 3 + [ExportOutcome(0, "use the other port")] * 2 + [None]
+    rig.put(*"abcdef")
+    for _ in range(6):
+        await rig.pump()
+    texts = [record.getMessage() for record in caplog.records]
+    assert len(texts) == 2
+    assert "items of batches it takes; 1 are counted" in texts[0]
+    assert texts[0].endswith(": too old")
+    assert texts[1].endswith("takes everything, but says: use the other port")
+    rig.advance(60)
+    rig.script = [ExportOutcome(1)]
+    rig.put("g")
+    await rig.pump()
+    assert "items of batches it takes; 3 are counted" in caplog.records[-1].getMessage()
+    assert caplog.records[-1].getMessage().endswith("it gave no reason")
