@@ -1,0 +1,37 @@
+"""The Prometheus exporter: telemetry events become metrics on an HTTP endpoint."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from otpylib_telemetry.supervision import exporter_child_spec
+from otpylib_telemetry_prometheus.exporter import (
+    PrometheusExporter,
+    prometheus_callbacks,
+    start_prometheus_exporter,
+)
+from otpylib_telemetry_prometheus.settings import PrometheusSettings
+
+__all__ = [
+    "PrometheusExporter",
+    "PrometheusSettings",
+    "child_spec",
+    "prometheus_callbacks",
+    "start_prometheus_exporter",
+]
+
+
+def child_spec(config: Mapping[str, Any] | None = None, *, name: str | None = None) -> Any:
+    """Return a child spec that runs the exporter under a supervisor of its own.
+
+    Args:
+        config: Settings that go before configuration.
+        name: Makes it a further instance, ``audit`` for instance: registered as ``audit_exporter``,
+            configured by ``telemetry.audit``.
+
+    Returns:
+        A ``supervisor.child_spec``.
+
+    Raises:
+        ValueError: A wrong setting; the message lists every one. Or a name nothing can bear.
+    """
+    return exporter_child_spec(PrometheusExporter, config, name=name)

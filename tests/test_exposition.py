@@ -1,0 +1,237 @@
+import json
+import math
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from otpylib_telemetry.aggregation import SeriesStore
+from otpylib_telemetry.operations import OpenOperations
+from otpylib_telemetry_prometheus.automatic import AutomaticMetrics
+from otpylib_telemetry_prometheus.exposition import TextExposition
+from otpylib_telemetry_prometheus.labels import LabelRules
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def recorded(events, *, max_series=2000):
+    """Return the store that events, as (name, measurements, metadata, seconds), have made."""
+    store = SeriesStore(max_series)
+    metrics = AutomaticMetrics(
+        store, OpenOperations(100, 10**12), rules=LabelRules(), buckets=(0.005, 0.25, 1.0), span_metrics=True
+    )
+    metrics.record([(name, measures, metadata, int(at * 1e9), 1) for name, measures, metadata, at in events])
+    return store
+
+
+def golden_events(case):
+    lines = (GOLDEN / f"{case}.events.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def parsed(text):
+    """Return the samples of a scrape as prometheus_client reads them: (name, labels) -> value."""
+    samples = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            key = (sample.name, tuple(sorted(sample.labels.items())))
+            assert key not in samples, f"{key} is there twice"
+            samples[key] = sample.value
+    return samples
+
+
+@pytest.mark.parametrize("case", sorted(path.name.split(".")[0] for path in GOLDEN.glob("*.events.jsonl")))
+def test_recorded_events_make_exactly_this_scrape(case):
+    expected = (GOLDEN / f"{case}.scrape.txt").read_text(encoding="utf-8")
+    exposition = TextExposition()
+    store = recorded(golden_events(case))
+    assert exposition.text(store.metrics) == expected
+    assert exposition.text(store.metrics) == expected, "a second scrape differs from the first"
+
+
+@pytest.mark.parametrize("case", ["shop", "peculiar"])
+def test_prometheus_client_reads_every_sample_back(case):
+    store = recorded(golden_events(case))
+    samples = parsed(TextExposition().text(store.metrics))
+    expected = {}
+    for metric in store.metrics:
+        for one in metric.all_series():
+            if metric.kind.value != "histogram":
+                expected[metric.name, one.labels] = float(one.value)
+                continue
+            expected[metric.name + "_sum", one.labels] = one.sum
+            expected[metric.name + "_count", one.labels] = one.count
+            for index, limit in enumerate(["0.005", "0.25", "1.0", "+Inf"]):
+                labels = tuple(sorted([*one.labels, ("le", limit)]))
+                expected[metric.name + "_bucket", labels] = sum(one.counts[: index + 1])
+    assert {key: float(value) for key, value in samples.items()} == expected
+
+
+@pytest.mark.peer
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)")
+def test_promtool_has_nothing_to_complain_about():
+    text = TextExposition("demo", {"region": "eu"}).text(recorded(golden_events("shop")).metrics)
+    checked = subprocess.run(
+        ["promtool", "check", "metrics"], input=text.encode(), capture_output=True, timeout=60, check=False
+    )
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
+
+
+@pytest.mark.peer
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)")
+def test_promtool_can_read_whatever_events_hold():
+    text = TextExposition().text(recorded(golden_events("peculiar")).metrics)
+    checked = subprocess.run(
+        ["promtool", "check", "metrics"], input=text.encode(), capture_output=True, timeout=60, check=False
+    )
+    assert b"error while linting" not in checked.stderr, checked.stderr
+
+
+def test_nothing_recorded_is_nothing_to_scrape():
+    store = SeriesStore(10)
+    store.counter("declared_total", "Declared, and never counted.")
+    assert TextExposition().text(store.metrics) == ""
+
+
+def test_namespace_and_global_labels_are_on_every_line():
+    store = recorded([("hits", {"count": 1, "duration_ms": 1}, {"b": "2"}, 0)])
+    text = TextExposition("my.shop", {"a": "x", "c": True, "d": 1.5, "none": None, "empty": ""}).text(
+        store.metrics
+    )
+    for line in text.splitlines():
+        assert "my_shop_hits" in line
+        assert line.startswith("#") or 'a="x",b="2",c="true",d="1.5"' in line
+
+
+def test_another_namespace_loses_no_series():
+    store = recorded([("hits", {"count": 3}, {}, 0)])
+    assert parsed(TextExposition("old").text(store.metrics)) == {("old_hits_total", ()): 3}
+    assert parsed(TextExposition("new").text(store.metrics)) == {("new_hits_total", ()): 3}
+
+
+def test_a_series_keeps_a_label_that_has_a_global_label_s_name_under_another():
+    events = [
+        ("hits", {"count": number}, metadata, 0)
+        for number, metadata in enumerate(
+            [
+                {},
+                {"env": "a"},
+                {"exported_env": "a"},
+                {"exported_exported_env": "a"},
+                {"env": "a", "exported_env": "b"},
+            ]
+        )
+    ]
+    exposition = TextExposition(global_labels={"env": "prod"})
+    store = recorded(events)
+    samples = parsed(exposition.text(store.metrics))
+    assert sorted(samples.values()) == [0, 1, 2, 3, 4]
+    assert samples["hits_total", (("env", "prod"), ("exported_env", "a"))] == 1
+    assert samples["hits_total", (("env", "prod"),)] == 0
+    assert all(dict(labels)["env"] == "prod" for _, labels in samples)
+    assert parsed(exposition.text(store.metrics)) == samples
+
+
+def test_the_overflow_series_is_on_the_page():
+    events = [("hits", {"count": 1, "duration_ms": 1}, {"user": str(number)}, 0) for number in range(5)]
+    samples = parsed(TextExposition().text(recorded(events, max_series=2).metrics))
+    overflow = (("otel_metric_overflow", "true"),)
+    assert samples["hits_total", overflow] == 3
+    assert samples["hits_duration_seconds_count", overflow] == 3
+
+
+def test_other_buckets_are_on_the_next_page():
+    store = recorded([("job", {"duration_ms": 500}, {}, 0)])
+    exposition = TextExposition()
+    assert 'le="0.25"' in exposition.text(store.metrics)
+    store.rebucket((2, 4))
+    assert exposition.text(store.metrics) == ""
+    store.histogram("job_duration_seconds", "", ()).at(()).observe(3)
+    limits = [
+        dict(labels)["le"]
+        for name, labels in parsed(exposition.text(store.metrics))
+        if name.endswith("_bucket")
+    ]
+    assert limits == ["2.0", "4.0", "+Inf"]
+
+
+def test_what_has_been_removed_is_neither_on_the_page_nor_remembered_for_it():
+    store = recorded([("hits", {"count": 1}, {"n": number}, 0) for number in range(3)])
+    store.gauge("level", "Level.").at(()).set(1)
+    exposition = TextExposition(global_labels={"n": "g"})
+    exposition.text(store.metrics)
+    store.remove("hits_total", (("n", "1"),))
+    store.remove("level")
+    assert len(parsed(exposition.text(store.metrics))) == 2
+    (family,) = exposition._families.values()
+    assert len(family.texts) == len(family.used) == 2
+
+
+def test_a_page_is_made_in_pieces_and_series_may_come_meanwhile():
+    store = recorded([("hits", {"count": 1}, {"n": number}, 0) for number in range(1200)])
+    pieces = []
+    for number, piece in enumerate(TextExposition().render(store.metrics)):
+        pieces.append(piece)
+        store.counter("hits_total", "").at((("late", str(number)),)).add(1)
+    assert len(pieces) == 4
+    assert len(parsed(b"".join(pieces).decode())) == 1200
+
+
+def test_a_second_scrape_prepares_nothing_again(monkeypatch):
+    store = recorded([("hits", {"count": 1, "duration_ms": 1}, {"n": number}, 0) for number in range(50)])
+    exposition = TextExposition()
+    first = exposition.text(store.metrics)
+    monkeypatch.setattr(TextExposition, "_labels", None)
+    assert exposition.text(store.metrics) == first
+
+
+label_values = st.text() | st.integers() | st.floats() | st.booleans()
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["a", "a.b", "job.start", "job.stop", "ä", "a_total"]) | st.text(),
+            st.fixed_dictionaries(
+                {}, optional={"count": st.floats(0), "value": st.floats(), "duration_ms": st.floats(0, 1e9)}
+            ),
+            st.dictionaries(st.text(max_size=4), label_values, max_size=4),
+            st.floats(0, 100),
+        ),
+        max_size=10,
+    ),
+    st.dictionaries(st.sampled_from(["a", "b", "c"]), st.text(max_size=3), max_size=2),
+)
+def test_every_page_can_be_read_and_has_no_series_twice(events, global_labels):
+    store = recorded(events, max_series=3)
+    text = TextExposition(global_labels=global_labels).text(store.metrics)
+    samples = parsed(text)
+    assert not any(math.isnan(value) or math.isinf(value) for value in samples.values())
+    singles = [metric for metric in store.metrics if metric.kind.value != "histogram"]
+    for metric in singles:
+        values = [value for (name, _), value in samples.items() if name == metric.name]
+        assert sorted(values) == sorted(float(one.value) for one in metric.all_series())
+
+
+@given(st.lists(st.floats(-100, 100), max_size=30))
+def test_a_histogram_reads_like_prometheus_client_s_own(values):
+    registry = CollectorRegistry()
+    theirs = Histogram("h", "H.", ["a"], registry=registry, buckets=(-1, 0.005, 1, 2.5, 1e6))
+    store = SeriesStore(10)
+    ours = store.histogram("h", "H.", (-1, 0.005, 1, 2.5, 1e6))
+    theirs.labels("x")
+    ours.at((("a", "x"),))
+    for value in values:
+        theirs.labels("x").observe(value)
+        ours.at((("a", "x"),)).observe(value)
+    expected = parsed(generate_latest(registry).decode())
+    # prometheus_client also says when it began to count, and leaves out a sum that may have fallen.
+    comparable = {key: value for key, value in expected.items() if key[0] != "h_created"}
+    samples = parsed(TextExposition().text(store.metrics))
+    assert len(comparable) >= len(samples) - 1
+    assert {key: samples[key] for key in comparable} == comparable
