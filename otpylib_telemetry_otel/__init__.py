@@ -1,0 +1,36 @@
+"""The OpenTelemetry exporter: telemetry events become spans, sent over OTLP."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from otpylib_telemetry.supervision import exporter_child_spec
+from otpylib_telemetry_otel.exporter import OtelExporter, otel_callbacks, start_otel_exporter
+from otpylib_telemetry_otel.service import TelemetryService, start_telemetry_service
+from otpylib_telemetry_otel.settings import OtelSettings
+
+__all__ = [
+    "OtelExporter",
+    "OtelSettings",
+    "TelemetryService",
+    "child_spec",
+    "otel_callbacks",
+    "start_otel_exporter",
+    "start_telemetry_service",
+]
+
+
+def child_spec(config: Mapping[str, Any] | None = None, *, name: str | None = None) -> Any:
+    """Return a child spec that runs the exporter under a supervisor of its own.
+
+    Args:
+        config: Settings that go before configuration.
+        name: Makes it a further instance, ``audit`` for instance: registered as ``audit_exporter``,
+            configured by ``telemetry.audit``.
+
+    Returns:
+        A ``supervisor.child_spec``.
+
+    Raises:
+        ValueError: A wrong setting; the message lists every one. Or a name nothing can bear.
+    """
+    return exporter_child_spec(OtelExporter, config, name=name)

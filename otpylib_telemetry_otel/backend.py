@@ -1,0 +1,320 @@
+"""The OpenTelemetry exporter as the server runs it: assembling, sampling and sending put together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from otpylib_telemetry.exporter import Collected, ExportContext, Exporter, ExportError, ExportOutcome
+from otpylib_telemetry.propagation import IdSource, use_ids_of, use_own_ids
+from otpylib_telemetry.settings import ExporterSettings
+from otpylib_telemetry.threads import run_in_thread, run_in_thread_to_end
+from otpylib_telemetry_otel import api_spans
+from otpylib_telemetry_otel.assembly import Assembler
+from otpylib_telemetry_otel.backends import Backend, build, resource_of
+from otpylib_telemetry_otel.head import SAMPLING_WEIGHT
+from otpylib_telemetry_otel.log_signal import IN_PLACE, Logs, can_be_sent, sends_spans
+from otpylib_telemetry_otel.logs import LogItem
+from otpylib_telemetry_otel.plugins import load_id_generator
+from otpylib_telemetry_otel.samplers import load
+from otpylib_telemetry_otel.sampling import Sampler, policy_from
+from otpylib_telemetry_otel.settings import OtelSettings
+from otpylib_telemetry_otel.suppression import unobserved
+from otpylib_telemetry_otel.tail import Sifted, Tail
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from otpylib_telemetry.events import RawEvent
+    from otpylib_telemetry_otel.spans import FinishedSpan
+
+__all__ = ["OtelBackend"]
+
+_NS_PER_SECOND: Final = 1_000_000_000
+
+#: What the server looks after, and what is taken over here without a new connection.
+_IN_PLACE: Final = (
+    frozenset(ExporterSettings.model_fields)
+    | IN_PLACE
+    | {
+        "sampling_rate",
+        "always_keep_errors",
+        "always_keep_slower_than_ms",
+        "sampling_parent_based",
+        "sampling_rules",
+        "max_spans_per_second",
+        "sampling_wait",
+        "max_held_spans",
+        "max_active_spans",
+        "span_ttl",
+        "trace_id_from_correlation",
+    }
+)
+
+#: The part of the queue that spans waiting for the end of their traces may take up: what comes in shares it.
+_HELD_SHARE: Final = 0.5
+
+#: The transport has its own timeout and keeps it, as a rule; over HTTP it starts again with each part of the
+#: answer. Seconds granted beyond it before an attempt is given up from outside.
+_GRACE: Final = 1.0
+
+#: Seconds that giving up an attempt waits for the answer that may be on its way: it fits into the time that
+#: the chassis grants what it abandons.
+_LINGER: Final = 0.2
+
+# Keys into the memory that survives the exporter.
+_ASSEMBLER: Final = "assembler"
+_TAIL: Final = "tail"
+_COUNTS: Final = "span_counts"
+
+
+class OtelBackend(Exporter[OtelSettings]):
+    """Makes spans and log records of events and exports them through an exporter of OpenTelemetry.
+
+    Open spans, and finished ones whose traces are not decided about yet, live in the memory that the server
+    lends, so they outlast a crash and a change of endpoint.
+
+    Args:
+        settings: The configuration in force.
+        context: What the server lends.
+    """
+
+    settings_type: ClassVar[type[ExporterSettings]] = OtelSettings
+
+    def __init__(self, settings: OtelSettings, context: ExportContext) -> None:
+        super().__init__(settings, context)
+        self._assembler: Assembler = context.memory.setdefault(
+            _ASSEMBLER, Assembler(settings.max_active_spans, _ttl_ns(settings))
+        )
+        self._counts: Counter[str] = context.memory.setdefault(_COUNTS, Counter())
+        self._tail: Tail = context.memory.setdefault(_TAIL, Tail(policy_from(settings, None)))
+        self._sampler: Sampler | None = None
+        self._policy = policy_from(settings, None)
+        self._backend: Backend | None = None
+        self._id_source: IdSource | None = None
+        #: Whether log records alone are sent.
+        self._logs_alone = can_be_sent(settings) and not sends_spans(settings)
+        self._logs = Logs(context.name, settings, self._counts)
+        self._take_limits(settings)
+
+    def idle_reason(self) -> str | None:
+        """Return why nothing is exported under the present settings, or None."""
+        settings = self.settings
+        if not settings.traces and not settings.logs:
+            return "traces = false and logs = false: there is no signal to export"
+        if not sends_spans(settings) and not can_be_sent(settings):
+            return "no endpoint is set: nothing leaves this machine"
+        return None
+
+    async def open(self) -> None:
+        """Build the exporter, load what is named; nothing is connected before the first batch.
+
+        Raises:
+            BackendUnavailableError: A package or a file is missing, or the exporter or the sampler cannot be
+                built.
+        """
+        await self.close()
+        settings = self.settings
+        if settings.sampler is not None:
+            self._sampler = await run_in_thread(load, settings.sampler, settings.sampler_argument)
+            self._policy = policy_from(settings, self._sampler)
+        if settings.id_generator is not None:
+            generator = await run_in_thread(load_id_generator, settings.id_generator)
+            self._id_source = use_ids_of(generator)
+        resource = await run_in_thread(resource_of, settings)
+        if not self._logs_alone:
+            self._backend = await run_in_thread(build, settings, resource)
+        await self._logs.open(resource)
+
+    def collect(self, events: Sequence[RawEvent], wall_offset_ns: int) -> Collected:
+        """Make spans and log records; see :meth:`otpylib_telemetry.exporter.Exporter.collect`."""
+        tail = self._in_force()
+        self._assembler.apart = self._logs.apart()
+        now_ns = events[-1][3] if events else 0
+        events, finished, unreadable = api_spans.sort(events)
+        assembled = self._assembler.collect(events, wall_offset_ns)
+        if finished:
+            assembled.spans = sorted([*assembled.spans, *finished], key=lambda span: span.end_ns)
+        assembled.rejected += unreadable
+        if tail.passing:
+            # By far the most common case, and the cheapest: whatever is finished is sent.
+            collected = Collected(items=[self._item(span) for span in assembled.spans])
+        else:
+            collected = self._collected(tail.take(self._counted(assembled.spans), now_ns, self._open_traces))
+        if self._logs_alone:
+            _forget_spans(collected)
+        if unused := assembled.unused:
+            if assembled.others:
+                unused -= self._logs.collect(assembled.others, wall_offset_ns, collected)
+            self._counts["unused"] += unused
+            collected.exported += unused
+        collected.rejected += assembled.rejected
+        return collected
+
+    @property
+    def held(self) -> int:
+        """How many events the spans are made of that are open, or wait for the end of their traces."""
+        return self._assembler.held + self._tail.held
+
+    def tick(self, now_ns: int, wall_offset_ns: int, alive: Callable[[object], bool]) -> Collected:
+        """End spans whose time is up or whose emitter is gone, and decide about traces that are over."""
+        del wall_offset_ns  # a span's times follow from its start
+        tail = self._in_force()
+        # The length of the queue is the server's business, and may have changed without a word to us.
+        self._take_limits(self.settings)
+        ended = self._counted(self._assembler.tick(now_ns, alive))
+        return self._collected(
+            tail.take(ended, now_ns, self._open_traces), tail.sweep(now_ns, self._open_traces)
+        )
+
+    def lane(self, item: FinishedSpan | LogItem) -> str:
+        """Return the signal an item belongs to: each has requests of its own."""
+        return "logs" if type(item) is LogItem else "spans"
+
+    def urgent(self, item: FinishedSpan | LogItem) -> bool:
+        """Tell whether an item is an operation that failed: these go first when time may run out."""
+        return type(item) is not LogItem and item.error
+
+    def settle(self, wall_offset_ns: int) -> Collected:
+        """End every span that is open, as incomplete, and decide about all traces."""
+        del wall_offset_ns  # a span's times follow from its start
+        tail = self._in_force()
+        ended = self._counted(self._assembler.settle())
+        return self._collected(tail.take(ended, 0, self._open_traces), tail.settle())
+
+    async def export(self, batch: Sequence[Any]) -> ExportOutcome | None:
+        """Send spans or log records.
+
+        Args:
+            batch: Items of one lane, out of :meth:`collect`, :meth:`tick` or :meth:`settle`.
+
+        Returns:
+            None if all were taken, or what was refused.
+
+        Raises:
+            ExportError: They did not arrive, or will not be taken.
+        """
+        if batch and type(batch[0]) is LogItem:
+            return await self._logs.export(batch, self._send)
+        if self._logs_alone:
+            return ExportOutcome(len(batch), "traces are switched off")
+        if self._backend is None:
+            raise ExportError("the exporter is not open")
+        return await self._send(self._backend, batch)
+
+    async def _send(self, backend: Backend, batch: Sequence[Any]) -> ExportOutcome | None:
+        seconds = self.settings.timeout
+        try:
+            return await run_in_thread_to_end(
+                unobserved, backend.send, batch, timeout=seconds + _GRACE, linger=_LINGER
+            )
+        except TimeoutError as error:
+            raise ExportError(f"no answer within {seconds:g} s") from error
+
+    async def apply(self, settings: OtelSettings, changed: frozenset[str]) -> bool:
+        """Take sampling, filters and limits into use at once; everything else needs a new exporter.
+
+        Args:
+            settings: The settings to come.
+            changed: The keys that differ.
+        """
+        if not changed <= _IN_PLACE:
+            return False
+        self.settings = settings
+        self._policy = policy_from(settings, self._sampler)
+        self._logs.retune(settings, changed)
+        self._take_limits(settings)
+        # At once: what has begun by now began under the old one.
+        self._in_force()
+        return True
+
+    async def close(self) -> None:
+        """Release the connections."""
+        backend, self._backend = self._backend, None
+        source, self._id_source = self._id_source, None
+        if source is not None:
+            use_own_ids(source)
+        try:
+            if backend is not None:
+                await run_in_thread(backend.close)
+        finally:
+            await self._logs.close()
+
+    def stats(self) -> Mapping[str, Any]:
+        """Return how many spans are open, finished and incomplete, and how many events belong to none.
+
+        What sampling holds, or did out of the ordinary, is there under ``sampling`` if there is anything, and
+        log records under ``logs``.
+        """
+        counts = self._counts
+        told = self._tail.stats()
+        logs = self._logs.stats()
+        return {
+            "open_spans": len(self._assembler),
+            "finished_spans": counts["finished"],
+            "incomplete_spans": {
+                reason.removeprefix("incomplete."): count
+                for reason, count in counts.items()
+                if reason.startswith("incomplete.")
+            },
+            "unused": counts["unused"],
+            **({"sampling": told} if told else {}),
+            **({"logs": logs} if logs else {}),
+        }
+
+    def _in_force(self) -> Tail:
+        """Have sampling go by the settings of this exporter: whoever collects is the one in force."""
+        tail = self._tail
+        if tail.policy is not self._policy:
+            tail.use(self._policy, self._open_traces)
+        return tail
+
+    def _open_traces(self) -> Mapping[int, int]:
+        return api_spans.with_open_traces(self._assembler.open_traces())
+
+    def _counted(self, spans: Sequence[FinishedSpan]) -> Sequence[FinishedSpan]:
+        for span in spans:
+            self._count(span)
+        return spans
+
+    def _count(self, span: FinishedSpan) -> None:
+        self._counts["finished"] += 1
+        if span.incomplete is not None:
+            self._counts[f"incomplete.{span.incomplete}"] += 1
+
+    def _item(self, span: FinishedSpan) -> tuple[FinishedSpan, int]:
+        """Count a span that is sent whatever it is, and make it exportable."""
+        self._count(span)
+        span.seal()
+        return span, span.weight
+
+    def _collected(self, *sifted: Sifted) -> Collected:
+        """Make what sampling kept exportable."""
+        collected = Collected()
+        for part in sifted:
+            collected.sampled_out += part.sampled_out
+            for span, stands_for in part.kept:
+                span.seal()
+                if stands_for is not None and stands_for != 1:
+                    span.attributes = {**span.attributes, SAMPLING_WEIGHT: stands_for}
+                collected.items.append((span, span.weight))
+        if self._logs_alone:
+            _forget_spans(collected)
+        return collected
+
+    def _take_limits(self, settings: OtelSettings) -> None:
+        self._assembler.limit = settings.max_active_spans
+        self._assembler.trace_id_from_correlation = settings.trace_id_from_correlation
+        self._assembler.ttl_ns = self._tail.max_age_ns = _ttl_ns(settings)
+        self._tail.max_spans = settings.max_held_spans
+        self._tail.max_events = int(settings.queue_limit * _HELD_SHARE)
+
+
+def _forget_spans(collected: Collected) -> None:
+    """Be done with spans that nobody wants."""
+    collected.exported += sum(weight for _, weight in collected.items)
+    collected.items.clear()
+
+
+def _ttl_ns(settings: OtelSettings) -> int:
+    return int(settings.span_ttl * _NS_PER_SECOND)

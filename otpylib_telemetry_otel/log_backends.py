@@ -1,0 +1,86 @@
+"""What sends the log records, built from the settings: for logs what ``backends`` is for spans.
+
+OpenTelemetry is imported by :func:`build_logs` and not by this module.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Final
+
+from otpylib_telemetry_otel import plugins
+from otpylib_telemetry_otel.backends import (
+    Backend,
+    BackendUnavailableError,
+    ExporterBackend,
+    OtlpBackend,
+    grpc_transport,
+    http_transport,
+    missing,
+    own_version,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from otpylib_telemetry_otel.settings import OtelSettings
+
+__all__ = ["EXPORTERS", "build_logs", "why_no_logs"]
+
+EXPORTERS: Final = "opentelemetry_logs_exporter"
+
+
+def why_no_logs(settings: OtelSettings) -> str | None:
+    """Return why no logs can be sent under these settings though they are wanted, or None if they can.
+
+    Args:
+        settings: With ``logs`` on.
+    """
+    protocol = settings.transport()
+    if protocol is None:
+        name = settings.exporter
+        if any(entry.name == name for entry in entry_points(group=EXPORTERS)):
+            return None
+        return f"no installed package registers a log exporter named {name!r} (entry points {EXPORTERS})"
+    if settings.logs_url() is None:
+        return (
+            "the endpoint is one for traces alone, and logs_endpoint is not set"
+            if settings.endpoint is not None
+            else "no endpoint is set"
+        )
+    return None
+
+
+def build_logs(settings: OtelSettings, resource: Mapping[str, Any]) -> Backend:
+    """Build what sends log records. Imports OpenTelemetry, reads files, connects to nothing.
+
+    Args:
+        settings: Settings under which logs can be sent; see :func:`why_no_logs`.
+        resource: The resource attributes of the settings.
+
+    Raises:
+        BackendUnavailableError: A package or a file is missing, or the exporter cannot be built.
+    """
+    protocol = settings.transport()
+    if protocol is None:
+        try:
+            from otpylib_telemetry_otel.readable_logs import LogConverter  # noqa: PLC0415 - see the docstring
+        except ImportError as error:
+            raise BackendUnavailableError(missing("exporting logs", error)) from error
+        exporter = plugins.load(EXPORTERS, settings.exporter, "log exporter", "opentelemetry-exporter-{}")
+        return ExporterBackend(exporter, LogConverter(resource))
+    try:
+        from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - see the module's docstring
+
+        from otpylib_telemetry_otel.otlp_logs import LogEncoder  # noqa: PLC0415
+        from otpylib_telemetry_otel.otlp_signals import LOGS  # noqa: PLC0415
+
+        complete = Resource.create(dict(resource))
+        encoder = LogEncoder(complete.attributes, complete.schema_url, ("otpylib_telemetry", own_version()))
+        url = settings.logs_url() or ""
+        if protocol == "grpc":
+            there = settings.model_copy(update={"endpoint": url})
+            return OtlpBackend(encoder.encode, grpc_transport(there, LOGS))
+        return OtlpBackend(encoder.encode, http_transport(settings, LOGS, url))
+    except ImportError as error:
+        raise BackendUnavailableError(missing("exporting logs over OTLP", error)) from error

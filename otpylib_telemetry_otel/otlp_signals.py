@@ -1,0 +1,63 @@
+"""The signals of OTLP: where each is sent, and what the answer to it says.
+
+Imports the generated classes of OTLP: to be imported only where something is about to be exported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+__all__ = ["LOGS", "METRICS", "TRACES", "Signal"]
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One signal.
+
+    Attributes:
+        items: What a person calls that which is sent.
+        method: The gRPC method, as a path.
+        answer: The message class of the answer.
+        rejected: The field of a partial success that counts what was refused.
+    """
+
+    items: str
+    method: str
+    answer: type[Any]
+    rejected: str
+
+
+def _signal(items: str, module: ModuleType, service: str, answer: type[Any], rejected: str) -> Signal:
+    name = module.DESCRIPTOR.services_by_name[service].full_name
+    return Signal(items, f"/{name}/Export", answer, rejected)
+
+
+TRACES: Final = _signal(
+    "spans",
+    trace_service_pb2,
+    "TraceService",
+    trace_service_pb2.ExportTraceServiceResponse,
+    "rejected_spans",
+)
+METRICS: Final = _signal(
+    "data points",
+    metrics_service_pb2,
+    "MetricsService",
+    metrics_service_pb2.ExportMetricsServiceResponse,
+    "rejected_data_points",
+)
+LOGS: Final = _signal(
+    "log records",
+    logs_service_pb2,
+    "LogsService",
+    logs_service_pb2.ExportLogsServiceResponse,
+    "rejected_log_records",
+)

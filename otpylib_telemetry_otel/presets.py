@@ -1,0 +1,130 @@
+"""Backends that need no more than a key: the OpenTelemetry exporter with settings made up beforehand.
+
+A preset is data. Whatever the user sets in its section goes before it, key by key.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field, field_validator, model_validator
+
+from otpylib_telemetry.server import exporter_module
+from otpylib_telemetry.settings import RefusedError
+from otpylib_telemetry_otel.backend import OtelBackend
+from otpylib_telemetry_otel.settings import OtelSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_HOST = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What is known beforehand about a backend.
+
+    Attributes:
+        title: What it is called.
+        settings: What takes the place of the exporter's defaults; ``{name}`` stands for the key of that name.
+        key_header: The header that carries ``api_key``.
+        source: Where all this is documented.
+    """
+
+    title: str
+    settings: Mapping[str, str]
+    key_header: str
+    source: str
+
+
+#: Metrics have to be of delta temporality there; none are sent over OTLP yet.
+DATADOG = Preset(
+    title="Datadog",
+    settings=MappingProxyType({"endpoint": "https://otlp.{site}", "protocol": "http/protobuf"}),
+    key_header="dd-api-key",
+    source="https://docs.datadoghq.com/opentelemetry/setup/otlp_ingest/traces/",
+)
+
+
+class PresetSettings(OtelSettings):
+    """What the exporter can be told where a preset knows the rest."""
+
+    preset: ClassVar[Preset]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, values: Any) -> Any:
+        """Lay what was set over what the preset says."""
+        if not isinstance(values, dict):
+            return values
+        parts = {key: _text(values.get(key), field.default) for key, field in cls.model_fields.items()}
+        known = {key: template.format_map(parts) for key, template in cls.preset.settings.items()}
+        return {**known, **values}
+
+    def request_headers(self) -> dict[str, str]:
+        """Return the headers to send, names in lower case, secrets in clear text."""
+        headers = {name: value.get_secret_value() for name, value in self.headers.items()}
+        if self.api_key is not None:
+            headers.setdefault(self.preset.key_header, self.api_key.get_secret_value())
+        return headers
+
+
+def _text(value: object, default: object) -> str:
+    # Anything but a string is refused in its own place; what came from a ${...} is one of another class.
+    return (str.__str__(value) if isinstance(value, str) else str(default)).strip()
+
+
+class PresetBackend(OtelBackend):
+    """The exporter, idle as long as it has no key."""
+
+    def idle_reason(self) -> str | None:
+        """Return why nothing is exported under the present settings, or None."""
+        settings = self.settings
+        if isinstance(settings, PresetSettings) and settings.transport() is not None:
+            preset = settings.preset
+            if preset.key_header not in settings.request_headers():
+                return f"no api_key is set, and {preset.title} takes nothing without one"
+        return super().idle_reason()
+
+
+class DatadogSettings(PresetSettings):
+    """What the exporter to Datadog can be told: an ``api_key``, the ``site``, and all the others can be."""
+
+    preset: ClassVar[Preset] = DATADOG
+
+    site: str = Field(
+        "datadoghq.com",
+        description="The Datadog site the account is on, such as `datadoghq.eu` or `us5.datadoghq.com`; "
+        "everything is sent to `https://otlp.<site>`.",
+    )
+
+    @field_validator("site", mode="before")
+    @classmethod
+    def _site_is_a_host(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        if not _HOST.fullmatch(value.strip()):
+            raise RefusedError(
+                "expected a Datadog site such as datadoghq.com, us5.datadoghq.com or datadoghq.eu"
+            )
+        return value.strip()
+
+
+class DatadogBackend(PresetBackend):
+    """Sends to Datadog's OTLP intake."""
+
+    settings_type: ClassVar[type[OtelSettings]] = DatadogSettings
+
+
+DatadogExporter = exporter_module(
+    "DatadogExporter",
+    DatadogBackend,
+    name="datadog_exporter",
+    section="telemetry.datadog",
+    module=__name__,
+    doc="The OpenTelemetry exporter with Datadog's OTLP intake as preset, registered as "
+    "``datadog_exporter``, configured by ``telemetry.datadog``.",
+)

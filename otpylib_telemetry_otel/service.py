@@ -1,0 +1,355 @@
+"""TelemetryService: the OpenTelemetry API as a source of what the exporters export.
+
+An application, or an instrumentation it uses, that makes spans through the OpenTelemetry API gets a provider
+whose spans go the way of our own events: through the exporter's queue, its sampling, its breaker, its ledger
+and its configuration, without a thread or a queue of the SDK's. Spans of both kinds are parents and children
+of each other.
+
+Log records made through the API become events of the bus. Its metrics are left to whatever the application
+sets up for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from otpylib import supervisor
+from otpylib.gen_server.data import NoReply, Reply
+
+from otpylib_telemetry import otp
+from otpylib_telemetry.estate import guard_of
+from otpylib_telemetry.handler import describe
+from otpylib_telemetry.supervise import Child, Supervision
+from otpylib_telemetry.supervision import checked_argument
+from otpylib_telemetry.threads import run_in_thread
+from otpylib_telemetry_otel.exporter import OtelExporter
+from otpylib_telemetry_otel.handover import MAX_WAITING, Handover
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import ModuleType
+
+__all__ = [
+    "SERVICE",
+    "TelemetryService",
+    "TelemetryServiceSupervisor",
+    "child_spec",
+    "start_telemetry_service",
+]
+
+_log = logging.getLogger("otpylib_telemetry")
+
+#: The name it is registered under.
+SERVICE: Final = "telemetry_service"
+
+_LOOK: Final = "telemetry_service_look"
+
+#: Seconds that loading OpenTelemetry may hold up the start; what takes longer goes on beside it.
+_FIRST_LOAD: Final = 2.0
+
+#: Seconds between two looks for exporters that have not come up yet, and after which one says so.
+_LOOK_INTERVAL: Final = 0.25
+_PATIENCE: Final = 5.0
+
+#: Seconds a service that crashed waits for a successor before it is taken down: any supervisor restarts
+#: faster.
+_SUCCESSION: Final = 1.0
+
+_NO_METRICS: Final = "not carried: the metrics of the OpenTelemetry API need a MeterProvider of your own"
+
+
+class _Current:
+    """The service that was put up last; an earlier one that ends leaves it alone."""
+
+    service: _Service | None = None
+
+
+class _Service:
+    """The state of the process.
+
+    Args:
+        name: Its registered name.
+        argument: What it was started with.
+    """
+
+    def __init__(self, name: str, argument: object) -> None:
+        self.name = name
+        self.loop = asyncio.get_running_loop()
+        self.state = "starting"
+        self.reason: str | None = None
+        self.provider: str | None = None
+        self.unknown = 0
+        self.ended = False
+        self.logs: str | None = None
+        self._api: ModuleType | None = None
+        self._api_logs: ModuleType | None = None
+        self._started = time.monotonic()
+        self._complained = False
+        try:
+            exporters: Sequence[str] = _checked(argument)
+        except ValueError as error:
+            exporters = ()
+            self._rest("idle", str(error))
+        self.handover = Handover(exporters, self.loop)
+
+    async def begin(self) -> None:
+        """Put everything up, unless it is not to be."""
+        if self.state == "idle":
+            return
+        if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+            self.state, self.reason = "disabled", "OTEL_SDK_DISABLED is true"
+            return
+        putting_up = otp.run_in_background(self.loop, self._put_up(), name=f"{self.name} start")
+        await asyncio.wait({putting_up}, timeout=_FIRST_LOAD)
+
+    async def _put_up(self) -> None:
+        try:
+            api, api_logs = await run_in_thread(_load)
+        except Exception as error:  # noqa: BLE001 - a missing package, or one that fails to load
+            missing = (
+                f"OpenTelemetry cannot be used ({describe(error)}): pip install 'otpylib-telemetry[otel]'"
+            )
+            self._rest("idle", missing)
+            return
+        if self.ended:
+            return
+        try:
+            self.provider = api.put_up(self.handover)
+        except Exception as error:  # noqa: BLE001 - a provider of the application's own making
+            self._rest("idle", describe(error).removeprefix("UnusableProviderError: "))
+            return
+        self._api, self._api_logs = api, api_logs
+        self.logs = "running" if api_logs.put_up() else "the global LoggerProvider takes no processor"
+        self.state = "running"
+        predecessor, _Current.service = _Current.service, self
+        if predecessor is not None and predecessor is not self:
+            self.handover.adopt(predecessor.handover)
+
+    def _rest(self, state: str, reason: str) -> None:
+        self.state, self.reason = state, reason
+        _log.warning(
+            "%s is %s: %s. Spans of the OpenTelemetry API do not reach the exporters.",
+            self.name,
+            state,
+            reason,
+        )
+
+    def look(self) -> bool:
+        """Hand over what waits for exporters that have come up; returns whether to look again."""
+        if self.state not in {"starting", "running"} or self.handover.catch_up():
+            return False
+        if not self._complained and time.monotonic() - self._started > _PATIENCE:
+            self._complained = True
+            absent = [target.name for target in self.handover.targets if not target.ready]
+            _log.warning(
+                "%s: no exporter is up under the name %s. The latest spans of the OpenTelemetry API wait for "
+                "it, %d at most.",
+                self.name,
+                ", ".join(absent),
+                MAX_WAITING,
+            )
+        return True
+
+    def stats(self) -> dict[str, Any]:
+        """Return what it does, and what became of the spans."""
+        return {
+            "name": self.name,
+            "state": self.state,
+            "reason": self.reason,
+            "uptime": time.monotonic() - self._started,
+            "provider": self.provider,
+            "exporters": {target.name: target.stats() for target in self.handover.targets},
+            "missed": 0 if self._api is None else self._api.missed(),
+            "signals": {"traces": self.state, "logs": self.logs or self.state, "metrics": _NO_METRICS},
+            "unknown_messages": self.unknown,
+        }
+
+    def end(self, *, crashed: bool) -> None:
+        """Take everything down, or leave it to a successor where there may be one."""
+        self.ended = True
+        guard = guard_of(self.name)
+        if (guard is not None and guard.holds) or crashed:
+            otp.run_in_background(self.loop, self._await_successor(), name=f"{self.name} succession")
+        else:
+            self.take_down()
+
+    async def _await_successor(self) -> None:
+        try:
+            guard = guard_of(self.name)
+            if guard is not None and guard.holds:
+                released = asyncio.ensure_future(guard.released.wait())
+                while _Current.service is self and not released.done():
+                    await asyncio.wait({released}, timeout=_SUCCESSION)
+                released.cancel()
+            else:
+                await asyncio.sleep(_SUCCESSION)
+        finally:
+            # Also when the application ends, and cancels this.
+            self.take_down()
+
+    def take_down(self) -> None:
+        """Take everything down, unless another service has been put up."""
+        self.ended = True
+        if _Current.service is not self:
+            return
+        _Current.service = None
+        if self._api is not None:
+            self._api.take_down(self.handover)
+        if self._api_logs is not None:
+            self._api_logs.take_down()
+        self.handover.give_up()
+        self.state = "stopped"
+
+
+def _load() -> tuple[ModuleType, ModuleType]:
+    from otpylib_telemetry_otel import api_logs, api_provider  # noqa: PLC0415 - they import OpenTelemetry's SDK
+
+    return api_provider, api_logs
+
+
+def _checked(argument: object) -> tuple[str, ...]:
+    """Return the names of the exporters out of a start argument.
+
+    Raises:
+        ValueError: The argument is wrong.
+    """
+    if argument is None:
+        return (OtelExporter.registered_name,)
+    if not isinstance(argument, Mapping):
+        raise ValueError(  # noqa: TRY004 - callers are promised one kind of exception
+            f"{SERVICE}: a table was expected, not {type(argument).__name__}"
+        )
+    for key in argument:
+        if key == "metrics":
+            raise ValueError(f"{SERVICE}: metrics: {_NO_METRICS}")
+        if key != "exporters":
+            raise ValueError(f"{SERVICE}: there is no setting {key!r}; there is exporters")
+    names = argument.get("exporters", (OtelExporter.registered_name,))
+    if (
+        not isinstance(names, list | tuple)
+        or not names
+        or not all(name and isinstance(name, str) for name in names)
+    ):
+        raise ValueError(f"{SERVICE}: exporters is a list of registered names, such as ['otel_exporter']")
+    return tuple(dict.fromkeys(names))
+
+
+async def _init(self: Any, arg: Any) -> _Service:
+    name, argument = arg
+    service = self._service = _Service(str(name), argument)
+    await service.begin()
+    if not service.look():
+        return service
+    otp.post_later(service.loop, _LOOK_INTERVAL, name, (_LOOK,))
+    return service
+
+
+async def _handle_call(_self: Any, message: Any, _from: Any, state: _Service) -> Any:
+    if otp.is_request(message, "get_stats"):
+        return (Reply(payload=state.stats()), state)
+    state.unknown += 1
+    return (Reply(payload=("error", "unknown request; TelemetryService answers ('get_stats',)")), state)
+
+
+async def _handle_cast(_self: Any, _message: Any, state: _Service) -> Any:
+    state.unknown += 1
+    return (NoReply(), state)
+
+
+async def _handle_info(_self: Any, message: Any, state: _Service) -> Any:
+    if not otp.is_request(message, _LOOK):
+        state.unknown += 1
+    elif state.look():
+        otp.post_later(state.loop, _LOOK_INTERVAL, state.name, (_LOOK,))
+    return (NoReply(), state)
+
+
+async def _terminate(self: Any, reason: Any, _state: Any) -> None:
+    service: _Service | None = getattr(self, "_service", None)
+    if service is not None:
+        service.end(crashed=isinstance(reason, Exception))
+
+
+TelemetryService = otp.server_module(
+    "TelemetryService",
+    {
+        "init": _init,
+        "handle_call": _handle_call,
+        "handle_cast": _handle_cast,
+        "handle_info": _handle_info,
+        "terminate": _terminate,
+    },
+    default_name=SERVICE,
+    module=__name__,
+    doc=(
+        "GenServer registered as ``telemetry_service``. While it runs, spans made through the OpenTelemetry\n"
+        "API go to the exporters named in its argument, by default ``{'exporters': ['otel_exporter']}``,\n"
+        "and nest with those of ``otpylib_telemetry.span``. Answers ``('get_stats',)``."
+    ),
+)
+TelemetryService.registered_name = SERVICE
+
+
+async def start_telemetry_service(argument: Mapping[str, Any] | None = None) -> Any:
+    """Start the service by itself, unsupervised; from anywhere a runtime is set.
+
+    Args:
+        argument: ``exporters``: the registered names of the exporters that are to have the spans.
+
+    Returns:
+        Its pid.
+
+    Raises:
+        ValueError: The argument is wrong.
+        RuntimeError: No otpylib runtime is set.
+    """
+    _checked(argument)
+    return await otp.start_server(TelemetryService, (SERVICE, argument), SERVICE, link=False)
+
+
+def child_spec(config: Mapping[str, Any] | None = None, *, with_exporter: bool = True) -> Any:
+    """Return a child spec for the whole set-up, under a supervisor of its own.
+
+    Args:
+        config: Settings of the OpenTelemetry exporter that go before configuration.
+        with_exporter: False where the exporter ``otel_exporter`` is in the tree already, for instance as part
+            of the suite.
+
+    Returns:
+        A ``supervisor.child_spec``.
+
+    Raises:
+        ValueError: A wrong setting; the message lists every one. Or settings for an exporter that is not
+            started here.
+    """
+    if config and not with_exporter:
+        raise ValueError(f"{SERVICE}: settings of the exporter belong where the exporter is started")
+    settings = checked_argument(OtelExporter, config) if with_exporter else None
+    return supervisor.child_spec(
+        id=f"{SERVICE}_sup", module=TelemetryServiceSupervisor, args=settings, name=f"{SERVICE}_sup"
+    )
+
+
+async def _supervise(ready: asyncio.Future[Any], _parent: Any, settings: Mapping[str, Any] | None) -> None:
+    children = [Child(SERVICE, TelemetryService)]
+    if settings is not None:
+        # The service is started after it and ended before it: what ended until then is still exported.
+        children.insert(0, Child(OtelExporter.registered_name, OtelExporter, dict(settings)))
+    await Supervision(children).run(ready)
+
+
+async def _start_supervisor(_cls: Any, init_arg: Any = None, name: str | None = None) -> Any:
+    return await otp.start_supervisor(_supervise, [init_arg], name or f"{SERVICE}_sup")
+
+
+TelemetryServiceSupervisor = otp.supervisor_module(
+    "TelemetryServiceSupervisor",
+    _start_supervisor,
+    module=__name__,
+    doc="Supervisor of the service and, as a rule, of its exporter; see :func:`child_spec`.",
+)

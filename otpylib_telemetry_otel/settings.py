@@ -1,0 +1,432 @@
+"""The settings of the OpenTelemetry exporter, section ``telemetry.otel``."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, SecretStr, WrapValidator, field_validator
+
+from otpylib_telemetry.settings import (
+    Conflict,
+    ExporterSettings,
+    Number,
+    OptionalNumber,
+    OptionalText,
+    RefusedError,
+    WholeNumber,
+    Words,
+    none_if_blank,
+)
+from otpylib_telemetry_otel.endpoint import (
+    SignalUrl,
+    Transport,
+    complaint,
+    has_transport_security,
+    logs_beside_traces,
+    logs_url,
+    traces_url,
+)
+from otpylib_telemetry_otel.environment import SERVICE_NAME, standard_environment
+from otpylib_telemetry_otel.rules import tables
+
+if TYPE_CHECKING:
+    from pydantic_core.core_schema import ValidatorFunctionWrapHandler
+
+#: OTLP has signed 64-bit integers.
+_MAX_INTEGER = 2**63 - 1
+#: RFC 9110, section 5.6.2: what the name of a header is made of.
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+#: What gRPC and HTTP both carry in the value of a header.
+_PRINTABLE = re.compile(r"[\x20-\x7e]*")
+_ENTRY_POINT = re.compile(r"[A-Za-z0-9_.-]+")
+
+
+def _keep_exact(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    result = handler(value)
+    return SignalUrl(result) if isinstance(value, SignalUrl) and isinstance(result, str) else result
+
+
+def _trim(value: object) -> object:
+    # Only a value that needs it: str.strip() would make a plain string of a SignalUrl.
+    return value.strip() if isinstance(value, str) and value != value.strip() else value
+
+
+def _as_headers(value: object) -> object:
+    """Make plain strings of header values that are numbers, as ``x-scope-orgid = 1`` is in TOML."""
+    if not isinstance(value, Mapping):
+        return value
+    return {
+        name: str(item) if isinstance(item, (int, float)) and not isinstance(item, bool) else item
+        for name, item in value.items()
+    }
+
+
+def _as_severity(value: object) -> object:
+    """Take the names of Python's levels, in any case, for those of OpenTelemetry."""
+    if not isinstance(value, str):
+        return value
+    name = value.strip().lower()
+    return {"warning": "warn", "critical": "fatal"}.get(name, name)
+
+
+Endpoint = Annotated[
+    str | None, WrapValidator(_keep_exact), BeforeValidator(_trim), BeforeValidator(none_if_blank)
+]
+
+
+def _otlp(*names: str) -> dict[str, Any]:
+    """Return the variables of an OTLP option: the one for traces is stronger than the general one."""
+    return {"env": [f"OTEL_EXPORTER_OTLP_{signal}{name}" for name in names for signal in ("TRACES_", "")]}
+
+
+class OtelSettings(ExporterSettings):
+    """What the OpenTelemetry exporter can be told."""
+
+    kind: ClassVar[str] = "otel"
+
+    service_name: str = Field(
+        "otpylib",
+        description="The resource attribute `service.name` of everything sent.",
+        json_schema_extra={"env": ["OTEL_SERVICE_NAME"]},
+    )
+    resource: Mapping[str, Any] = Field(
+        default_factory=dict,
+        description="Further resource attributes. Those of OTEL_RESOURCE_ATTRIBUTES are kept beside them.",
+        json_schema_extra={"merge_environment": True},
+    )
+    resource_detectors: Words = Field(
+        (),
+        description="Names of resource detectors registered under the entry points of OpenTelemetry, such as "
+        "`process`, `host`, or those of a cloud; `resource` goes before what they find.",
+    )
+    endpoint: Endpoint = Field(
+        None,
+        description="Where an OTLP receiver listens: `http://host:4317` for gRPC, a base URL such as "
+        "`http://host:4318` for http/protobuf (`/v1/traces` is appended unless it is there). gRPC also takes "
+        "`host:port`, which is encrypted unless `insecure` says otherwise. Unset: nothing leaves the "
+        "machine.",
+    )
+    exporter: Annotated[str, BeforeValidator(_trim)] = Field(
+        "otlp",
+        description="Which OpenTelemetry span exporter sends: `otlp` or any name registered under the entry "
+        "points of OpenTelemetry, such as `console`.",
+    )
+    protocol: Annotated[Literal["grpc", "http/protobuf"], BeforeValidator(_trim)] = Field(
+        "grpc", description="How OTLP is spoken.", json_schema_extra=_otlp("PROTOCOL")
+    )
+    api_key: Annotated[SecretStr | None, BeforeValidator(_trim), BeforeValidator(none_if_blank)] = Field(
+        None,
+        description="Sent as the header `authorization: Bearer <api_key>`; a value that names its own scheme "
+        "(`Basic dXNlcjpwYXNz`) is sent as it is. For a vendor's own header use `headers`.",
+        json_schema_extra={"secret": True},
+    )
+    headers: Annotated[Mapping[str, SecretStr], BeforeValidator(_as_headers)] = Field(
+        default_factory=dict,
+        description="Headers sent with every request. An `authorization` here beats `api_key`.",
+        json_schema_extra={"secret": True, **_otlp("HEADERS")},
+    )
+    timeout: Number = Field(
+        10.0,
+        ge=0.001,
+        le=3_600,
+        description="How long one request may take. As everywhere in Python's OpenTelemetry, the environment "
+        "variables OTEL_EXPORTER_OTLP_TIMEOUT and OTEL_EXPORTER_OTLP_TRACES_TIMEOUT are seconds too.",
+        json_schema_extra={"unit": "seconds", **_otlp("TIMEOUT")},
+    )
+    compression: Annotated[Literal["none", "gzip", "deflate"], BeforeValidator(_trim)] = Field(
+        "none",
+        description="How requests are compressed; `deflate` only over http/protobuf.",
+        json_schema_extra=_otlp("COMPRESSION"),
+    )
+    certificate: OptionalText = Field(
+        None,
+        description="File with the certificates the server's is checked against (PEM). Unset: "
+        "the system's over http/protobuf, those that come with grpcio over gRPC.",
+        json_schema_extra=_otlp("CERTIFICATE"),
+    )
+    client_key: OptionalText = Field(
+        None,
+        description="File with the client's private key (PEM); only together with `client_certificate`.",
+        json_schema_extra=_otlp("CLIENT_KEY"),
+    )
+    client_certificate: OptionalText = Field(
+        None,
+        description="File with the client's certificate (PEM); only together with `client_key`.",
+        json_schema_extra=_otlp("CLIENT_CERTIFICATE"),
+    )
+    insecure: bool = Field(
+        False,
+        description="Whether a gRPC endpoint without scheme (`host:port`) is spoken to without encryption. "
+        "With `http://` or `https://` the scheme decides.",
+        json_schema_extra=_otlp("INSECURE"),
+    )
+    sampling_rate: Number = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="Which share of traces is sent; traces are sent whole or not at all. What is sent of a "
+        "share below 1 carries the attribute `sampling.weight`: for how many it stands.",
+    )
+    always_keep_errors: bool = Field(
+        True,
+        description="Whether traces in which an operation failed are sent regardless, whole as far as they "
+        "took place in this process.",
+    )
+    always_keep_slower_than_ms: OptionalNumber = Field(
+        None,
+        ge=0,
+        le=1_000_000_000,
+        description="Traces in which an operation took longer are sent regardless, whole as far as they "
+        "took place in this process. Unset: no such rule.",
+        json_schema_extra={"unit": "milliseconds"},
+    )
+    sampling_parent_based: bool = Field(
+        False,
+        description="Whether traces that came from elsewhere, with a `traceparent`, are sent if and only if "
+        "they are recorded there, according to its flag. Otherwise they are treated like all others.",
+    )
+    sampling_rules: Annotated[tuple[Mapping[str, Any], ...], BeforeValidator(tables)] = Field(
+        (),
+        description="Tables with a `rate` of their own for operations of a certain `name` (a shell pattern) "
+        "or with certain `attributes` (by key a pattern, a value, or a list of these); the first that "
+        "matches an operation counts. The rule for the operation at the top decides about a trace; one for "
+        "an operation further down can only raise the rate.",
+    )
+    sampler: Annotated[OptionalText, BeforeValidator(_trim)] = Field(
+        None,
+        description="The name of a sampler registered under the entry points of OpenTelemetry, which then "
+        "decides in place of `sampling_rate`. Unset: none.",
+    )
+    id_generator: Annotated[OptionalText, BeforeValidator(_trim)] = Field(
+        None,
+        description="The name of an id generator registered under the entry points of OpenTelemetry, such as "
+        "`xray`; every operation of the process then has its ids. Unset: ids are random.",
+    )
+    trace_id_from_correlation: bool = Field(
+        False,
+        description="Whether a trace without ids of its own gets an id derived from its correlation id, so "
+        "that processes that share only that id share a trace.",
+    )
+    sampler_argument: OptionalText = Field(
+        None,
+        description="What `sampler` is given, such as a rate. Unset: nothing.",
+    )
+    max_spans_per_second: OptionalNumber = Field(
+        None,
+        gt=0,
+        le=1_000_000_000,
+        description="How many spans are sent at most, on average; traces that failed or were slow go first. "
+        "Unset: no limit.",
+    )
+    sampling_wait: Number = Field(
+        1.0,
+        ge=0,
+        le=3_600,
+        description="How long a trace whose last operation here has ended may go on with another before it "
+        "is decided about; of no effect where everything is sent.",
+        json_schema_extra={"unit": "seconds"},
+    )
+    max_held_spans: WholeNumber = Field(
+        20_000,
+        ge=1,
+        le=10_000_000,
+        description="How many finished spans may wait for the end of their traces; beyond it the oldest "
+        "traces are decided about early.",
+    )
+    traces: bool = Field(True, description="Whether spans are made and sent.")
+    logs: bool = Field(
+        True,
+        description="Whether events that are neither part of a span nor a measurement, and records of the "
+        "logging bridge, are sent as log records.",
+    )
+    log_patterns: Words = Field(
+        ("*",),
+        description="Which of these become log records, as shell patterns over the event's name; records of "
+        "the logging bridge have the name `log.record`.",
+    )
+    log_severity: Annotated[
+        Literal["trace", "debug", "info", "warn", "error", "fatal"], BeforeValidator(_as_severity)
+    ] = Field("info", description="How severe they have to be at least.")
+    logs_endpoint: Endpoint = Field(
+        None,
+        description="Where log records go if not to `endpoint`, by the same rules, with `/v1/logs` for "
+        "`/v1/traces`.",
+    )
+    max_active_spans: WholeNumber = Field(
+        10_000,
+        ge=1,
+        le=10_000_000,
+        description="How many operations may be under way at once; beyond it the oldest is ended as "
+        "incomplete.",
+    )
+    span_ttl: Number = Field(
+        300.0,
+        ge=0.001,
+        le=604_800,
+        description="After how long an operation whose end never came is ended as incomplete.",
+        json_schema_extra={"unit": "seconds"},
+    )
+
+    @field_validator("service_name", mode="before")
+    @classmethod
+    def _service_has_a_name(cls, value: object) -> object:
+        if isinstance(value, str) and not value.strip():
+            raise RefusedError("expected a name, not an empty string")
+        return _trim(value)
+
+    @field_validator("resource", mode="before")
+    @classmethod
+    def _resource_is_attributes(cls, value: object) -> object:
+        if not isinstance(value, Mapping):
+            return value
+        return {_attribute_name(name): _attribute(name, item) for name, item in value.items()}
+
+    @field_validator("exporter")
+    @classmethod
+    def _exporter_could_exist(cls, value: str) -> str:
+        if value == "none":
+            raise RefusedError("expected the name of an exporter; enabled = false switches exporting off")
+        if not _ENTRY_POINT.fullmatch(value):
+            raise RefusedError("expected the name of an OpenTelemetry exporter, such as otlp or console")
+        return value
+
+    @field_validator("sampler")
+    @classmethod
+    def _sampler_could_exist(cls, value: str | None) -> str | None:
+        if value is not None and not _ENTRY_POINT.fullmatch(value):
+            raise RefusedError("expected the name of an OpenTelemetry sampler, such as always_on")
+        return value
+
+    @field_validator("api_key")
+    @classmethod
+    def _api_key_fits_a_header(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not _PRINTABLE.fullmatch(value.get_secret_value()):
+            raise RefusedError("expected printable ASCII on one line, which is all a header carries")
+        return value
+
+    @field_validator("headers")
+    @classmethod
+    def _headers_can_be_sent(cls, value: Mapping[str, SecretStr]) -> Mapping[str, SecretStr]:
+        for name, item in value.items():
+            if not _TOKEN.fullmatch(name):
+                raise RefusedError("expected header names of letters, digits and hyphens")
+            if not _PRINTABLE.fullmatch(item.get_secret_value()):
+                raise RefusedError(
+                    f"the value of the header {name} is not printable ASCII on one line",
+                    "a value is not printable ASCII on one line",
+                )
+        # gRPC refuses names that are not lower-case, HTTP does not care.
+        return {name.lower(): item for name, item in value.items()}
+
+    def conflicts(self) -> Iterable[Conflict]:
+        """Return the settings that do not go together."""
+        transport = self.transport()
+        if self.endpoint is not None and transport is not None:
+            found = complaint(self.endpoint, transport)
+            if found is not None:
+                yield Conflict(("endpoint", "protocol", "exporter"), found.reason, found.public)
+        if self.logs_endpoint is not None and transport is not None:
+            found = complaint(self.logs_endpoint, transport)
+            if found is not None:
+                yield Conflict(("logs_endpoint", "protocol", "exporter"), found.reason, found.public)
+        if (self.client_key is None) != (self.client_certificate is None):
+            yield Conflict(
+                ("client_key", "client_certificate"),
+                "client_key and client_certificate are of use only together",
+            )
+        if transport == "grpc" and self.compression == "deflate":
+            yield Conflict(
+                ("compression", "protocol", "exporter"),
+                "over gRPC expected one of 'none', 'gzip'; 'deflate' is for http/protobuf",
+            )
+
+    @classmethod
+    def standard_environment(cls, environ: Mapping[str, str]) -> Mapping[str, tuple[str, Any]]:
+        """Read the OpenTelemetry variables that are not simply another name of a key."""
+        return standard_environment(environ)
+
+    def transport(self) -> Transport | None:
+        """Return how OTLP is spoken; None for an exporter that does not speak it."""
+        match self.exporter:
+            case "otlp":
+                return self.protocol
+            case "otlp_proto_grpc":
+                return "grpc"
+            case "otlp_proto_http":
+                return "http/protobuf"
+            case _:
+                return None
+
+    def traces_url(self) -> str | None:
+        """Return the full URL spans are posted to over http/protobuf; None without an endpoint."""
+        return None if self.endpoint is None else traces_url(self.endpoint)
+
+    def logs_url(self) -> str | None:
+        """Return where log records go: for http/protobuf the full URL; None where it cannot be told."""
+        over_http = self.transport() == "http/protobuf"
+        if self.logs_endpoint is not None:
+            return logs_url(self.logs_endpoint) if over_http else self.logs_endpoint
+        if self.endpoint is None or not over_http:
+            return self.endpoint
+        return logs_beside_traces(self.endpoint)
+
+    def is_encrypted(self) -> bool:
+        """Tell whether the connection to the endpoint is encrypted (``insecure=not ...`` for gRPC)."""
+        return self.endpoint is not None and has_transport_security(self.endpoint, insecure=self.insecure)
+
+    def request_headers(self) -> dict[str, str]:
+        """Return the headers to send, names in lower case, secrets in clear text."""
+        headers = {name: value.get_secret_value() for name, value in self.headers.items()}
+        if self.api_key is not None:
+            key = self.api_key.get_secret_value()
+            headers.setdefault("authorization", key if " " in key else f"Bearer {key}")
+        return headers
+
+    def resource_attributes(self) -> dict[str, Any]:
+        """Return all resource attributes.
+
+        A ``service.name`` among them counts only where ``service_name`` itself was left at its default.
+        """
+        attributes = dict(self.resource)
+        if "service_name" in self.model_fields_set or SERVICE_NAME not in attributes:
+            attributes[SERVICE_NAME] = self.service_name
+        return attributes
+
+
+def _attribute_name(name: object) -> str:
+    if not isinstance(name, str) or not name.strip():
+        raise RefusedError("expected attribute names that are strings and not empty")
+    return name
+
+
+def _attribute(name: object, value: Any) -> Any:
+    """Return the value of an attribute as OpenTelemetry takes it."""
+    items = list(value) if isinstance(value, (list, tuple)) else [value]
+    kinds = {_attribute_kind(item) for item in items}
+    if len(kinds) > 1 or None in kinds:
+        public = (
+            "expected attributes that are strings, booleans, finite numbers or lists of one kind of these"
+        )
+        raise RefusedError(f"{public}, but {str(name)[:60]!r} is something else", public)
+    if any(isinstance(item, float) for item in items):
+        # A list of numbers must be of one type, and 1 stands among 0.5 and 2.5 as a float.
+        items = [float(item) for item in items]
+    plain = [str(item) if isinstance(item, str) else item for item in items]
+    return tuple(plain) if isinstance(value, (list, tuple)) else plain[0]
+
+
+def _attribute_kind(value: Any) -> str | None:
+    match value:
+        case str():
+            return "string"
+        case bool():
+            return "boolean"
+        case int() if -_MAX_INTEGER <= value <= _MAX_INTEGER:
+            return "number"
+        case float() if math.isfinite(value):
+            return "number"
+        case _:
+            return None

@@ -1,0 +1,156 @@
+"""The collector refuses, hangs and resets under load: the application goes on, and nothing is lost."""
+
+import asyncio
+
+import pytest
+
+from otpylib_telemetry import attach, execute, span
+from otpylib_telemetry_otel import start_otel_exporter
+from tests.support.ledger import settled, stats_of
+from tests.support.otlp_receiver import GrpcReceiver, GrpcStatus, HttpReceiver, HttpStatus, Ok, Reset
+from tests.support.waiting import eventually
+
+SETTINGS = {
+    "event_patterns": ["shop.*"],
+    "flush_interval": 0.05,
+    "batch_size": 64,
+    "timeout": 0.4,
+    "failure_threshold": 3,
+    "reset_timeout": 0.2,
+    "retry_attempts": 1,
+}
+
+
+@pytest.fixture(params=[GrpcReceiver, HttpReceiver], ids=["grpc", "http"])
+def receiver(request):
+    with request.param() as receiver:
+        yield receiver
+
+
+class Load:
+    """Operations without end, each with a number, at a pace that leaves the loop time for others."""
+
+    def __init__(self):
+        self.count = 0
+        self.going = True
+
+    async def run(self):
+        while self.going:
+            for _ in range(10):
+                with span("shop.work") as work:
+                    work.metadata["number"] = self.count
+                    self.count += 1
+            await asyncio.sleep(0.005)
+
+
+async def start(receiver, **settings):
+    protocol = "grpc" if isinstance(receiver, GrpcReceiver) else "http/protobuf"
+    await start_otel_exporter({**SETTINGS, "endpoint": receiver.endpoint, "protocol": protocol, **settings})
+
+
+async def test_what_the_queue_can_hold_arrives_once_after_every_kind_of_outage(runtime, receiver):
+    transitions = []
+    await attach(
+        "watch", "telemetry.breaker.*", lambda name, _m, _d: transitions.append(name.rsplit(".")[-1])
+    )
+    refusal = GrpcStatus("UNAVAILABLE") if isinstance(receiver, GrpcReceiver) else HttpStatus(503)
+    await start(receiver)
+    load = Load()
+    working = asyncio.create_task(load.run())
+    await eventually(lambda: len(receiver.spans) > 200)
+
+    # First no request is taken any more: an answer that is cut off would have its batch sent twice, rightly.
+    receiver.always(refusal)
+    await eventually(lambda: breaker_is("open"))
+    receiver.stop()  # connections are refused
+    receiver.always(Ok())
+    failures = (await stats_of("otel_exporter"))["export_failures"]
+    await eventually(lambda: failures_at_least(failures + 2))
+    receiver.restart()
+    await eventually(lambda: breaker_is("closed"))
+
+    receiver.stall()  # accepted, never read, never answered
+    await eventually(lambda: breaker_is("open"))
+    receiver.stop(reset=True)
+    receiver.restart()
+    await eventually(lambda: breaker_is("closed"))
+
+    receiver.always(Reset())  # read, then the connection is reset
+    await eventually(lambda: breaker_is("open"))
+    receiver.always(Ok())
+    await eventually(lambda: breaker_is("closed"))
+
+    receiver.always(refusal)
+    await eventually(lambda: breaker_is("open"))
+    receiver.always(Ok())
+
+    load.going = False
+    await working
+    stats = await settled("otel_exporter", timeout=30)
+    numbers = [each.attributes["number"] for each in receiver.spans]
+    assert sorted(numbers) == list(range(load.count))
+    assert stats["accepted"] == stats["exported"] == 2 * load.count
+    assert stats["dropped"] == {}
+    assert transitions.count("opened") >= 4
+    assert transitions.count("closed") >= 4
+
+
+async def test_a_queue_that_is_full_is_bounded_and_counts_what_it_refuses(runtime, receiver):
+    receiver.stop()
+    await start(receiver, queue_limit=1000, reset_timeout=60)
+    for number in range(3000):
+        with span("shop.work", {"number": number}):
+            pass
+        if number % 100 == 0:
+            await asyncio.sleep(0.01)
+            stats = await stats_of("otel_exporter")
+            assert stats["queued"] + stats["in_flight"] <= 1000
+    stats = await stats_of("otel_exporter")
+    assert stats["accepted"] == 6000
+    assert stats["dropped"] == {"queue_full": 5000}
+    receiver.restart()
+
+
+async def test_the_log_speaks_once_of_an_outage_and_once_of_its_end(runtime, receiver, caplog):
+    caplog.set_level("INFO")
+    receiver.stop()
+    await start(receiver)
+    load = Load()
+    working = asyncio.create_task(load.run())
+    await eventually(lambda: failures_at_least(6))
+    receiver.restart()
+    await eventually(lambda: breaker_is("closed") if receiver.spans else False)
+    load.going = False
+    await working
+    await settled("otel_exporter")
+    said = [record.getMessage() for record in caplog.records]
+    assert len([text for text in said if "cannot export" in text]) == 1, said
+    assert len([text for text in said if "again after" in text]) == 1, said
+    assert len(said) <= 4, said
+
+
+async def test_one_hanging_export_blocks_neither_intake_nor_calls_nor_shutdown(runtime, receiver):
+    receiver.stall()
+    await start(receiver, timeout=30, shutdown_timeout=0.3)
+    for number in range(200):
+        with span("shop.work", {"number": number}):
+            pass
+    await eventually(in_flight)
+    execute("shop.more", {"count": 1}, {})
+    stats = await stats_of("otel_exporter", timeout=1.0)
+    assert stats["accepted"] == 401
+    assert stats["in_flight"] > 0
+    await runtime.shutdown()
+    # The fixture fails the test if the exporter's process has not ended within its grace.
+
+
+async def breaker_is(state):
+    return (await stats_of("otel_exporter"))["breaker"] == state
+
+
+async def failures_at_least(count):
+    return (await stats_of("otel_exporter"))["export_failures"] >= count
+
+
+async def in_flight():
+    return (await stats_of("otel_exporter"))["in_flight"]

@@ -1,0 +1,422 @@
+"""The TOML file that survives being edited: on real files, and under a real otpylib-config."""
+
+import asyncio
+import gc
+import logging
+import os
+import types
+
+import pytest
+from otpylib_config import Config, EnvironmentSource
+
+from otpylib_telemetry.config import redacted, resolve
+from otpylib_telemetry.toml_source import TomlSource, known_sources
+from otpylib_telemetry_otel.settings import OtelSettings
+from tests.support.runtime import in_process
+from tests.support.waiting import eventually
+
+GOOD = '[telemetry.otel]\nservice_name = "shop"\nbatch_size = 50\n\n[app]\nname = "x"\n'
+PARSED = {"telemetry": {"otel": {"service_name": "shop", "batch_size": 50}}, "app": {"name": "x"}}
+
+
+class Clock:
+    """Both clocks of a source: stands still until it is told."""
+
+    def __init__(self, at):
+        self.at = at
+
+    def __call__(self):
+        return self.at
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "config.toml"
+
+
+def write(path, text, *, age=10.0):
+    """Write a file as if ``age`` seconds ago."""
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    status = path.stat()
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns - int(age * 1e9)))
+
+
+def complaints(caplog, level=logging.WARNING):
+    return [record.getMessage() for record in caplog.records if record.levelno == level]
+
+
+async def test_a_file_is_read(file):
+    write(file, GOOD)
+    assert await TomlSource(file).load() == PARSED
+
+
+async def test_a_file_is_read_once_while_it_does_not_change(file):
+    write(file, GOOD)
+    source = TomlSource(file)
+    for _ in range(5):
+        assert await source.load() == PARSED
+    assert source.reads == 1
+
+
+async def test_a_young_file_is_read_again_because_its_time_may_not_show_a_change(file):
+    write(file, GOOD)
+    mtime = file.stat().st_mtime
+    clock = Clock(mtime + 0.5)
+    source = TomlSource(file, wall_clock=clock)
+    await source.load()
+    same_size = GOOD.replace("shop", "cart")
+    file.write_text(same_size)
+    os.utime(file, (mtime, mtime))
+    clock.at = mtime + 60
+    assert (await source.load())["telemetry"]["otel"]["service_name"] == "cart"
+    await source.load()
+    assert source.reads == 2
+
+
+async def test_a_change_is_seen(file):
+    write(file, GOOD)
+    source = TomlSource(file)
+    await source.load()
+    write(file, GOOD.replace("50", "51"), age=5)
+    assert (await source.load())["telemetry"]["otel"]["batch_size"] == 51
+
+
+async def test_a_file_replaced_by_another_is_read(file):
+    write(file, GOOD)
+    source = TomlSource(file)
+    await source.load()
+    other = file.with_suffix(".new")
+    write(other, GOOD.replace("shop", "cart"))
+    os.utime(other, ns=(file.stat().st_atime_ns, file.stat().st_mtime_ns))
+    other.replace(file)
+    assert (await source.load())["telemetry"]["otel"]["service_name"] == "cart"
+
+
+def make_directory(file):
+    file.unlink()
+    file.mkdir()
+
+
+def make_fifo(file):
+    file.unlink()
+    os.mkfifo(file)
+
+
+OUTAGES = {
+    "malformed": (
+        lambda file: write(file, GOOD + "[telemetry"),
+        "is not valid TOML: Expected ']' at the end of a table declaration (at end of document)",
+    ),
+    "cut in a string": (
+        lambda file: write(file, GOOD[:37]),
+        "is not valid TOML: Unterminated string (at end of document)",
+    ),
+    "a key twice": (
+        lambda file: write(file, GOOD.replace("batch_size", "service_name")),
+        "is not valid TOML: Cannot overwrite a value (at line 3, column 18)",
+    ),
+    "emptied": (lambda file: write(file, ""), "is empty"),
+    "blank": (lambda file: write(file, " \n\n"), "is empty"),
+    "only comments": (lambda file: write(file, "# nothing\n"), "holds nothing but comments"),
+    "removed": (lambda file: file.unlink(), "does not exist"),
+    "a directory": (make_directory, "is not a regular file"),
+    "a named pipe": (make_fifo, "is not a regular file"),
+    "not UTF-8": (lambda file: write(file, GOOD.encode() + b'a = "\xff"\n'), "is not UTF-8 text (line 7)"),
+    "UTF-16": (lambda file: write(file, GOOD.encode("utf-16")), "is not UTF-8 text (line 1)"),
+    "nested too deeply": (lambda file: write(file, "a = " + "[" * 5000), "is not valid TOML"),
+}
+
+
+@pytest.mark.parametrize("outage", OUTAGES)
+async def test_the_last_good_content_stays_while_the_file_cannot_be_used(file, caplog, outage):
+    caplog.set_level(logging.INFO)
+    write(file, GOOD)
+    source = TomlSource(file)
+    await source.load()
+    spoil, reason = OUTAGES[outage]
+    spoil(file)
+    for _ in range(3):
+        assert await source.load() == PARSED
+    (complaint,) = complaints(caplog)
+    assert complaint.startswith(f"{file} {reason}")
+    assert complaint.endswith(
+        "What was read from it last stays in force; it is looked at again at every reload."
+    )
+    assert source.trouble in complaint
+    assert source.section_keys("otel") == {"service_name", "batch_size"}
+    if file.is_dir():
+        file.rmdir()
+    elif file.exists():
+        file.unlink()
+    write(file, GOOD.replace("50", "51"), age=5)
+    assert (await source.load())["telemetry"]["otel"]["batch_size"] == 51
+    assert source.trouble is None
+    assert complaints(caplog, logging.INFO) == [f"{file} is in order again and in force."]
+
+
+async def test_an_outage_that_changes_its_kind_is_one_outage(file, caplog):
+    write(file, GOOD)
+    source = TomlSource(file)
+    await source.load()
+    for spoil in ("emptied", "malformed", "removed"):
+        OUTAGES[spoil][0](file)
+        await source.load()
+    assert len(complaints(caplog)) == 1
+    assert source.trouble == "does not exist"
+
+
+async def test_an_unreadable_file_keeps_its_content(file, monkeypatch, caplog):
+    write(file, GOOD)
+    source = TomlSource(file)
+    await source.load()
+    write(file, GOOD, age=5)
+
+    def refuse(self):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(file), "read_bytes", refuse)
+    assert await source.load() == PARSED
+    assert complaints(caplog)[0].startswith(f"{file} cannot be read: Permission denied.")
+
+
+async def test_a_file_that_is_not_there_at_first_is_read_when_it_appears(file, caplog):
+    source = TomlSource(file)
+    assert await source.load() == {}
+    assert complaints(caplog) == [
+        f"{file} does not exist. Nothing was read from it yet; it is looked at again at every reload."
+    ]
+    write(file, GOOD)
+    assert await source.load() == PARSED
+
+
+async def test_a_byte_order_mark_does_no_harm(file):
+    write(file, b"\xef\xbb\xbf" + GOOD.encode())
+    assert await TomlSource(file).load() == PARSED
+
+
+# --- half-written files that are valid TOML
+
+
+async def test_keys_that_vanish_while_the_file_is_being_written_are_not_deleted(file):
+    write(file, GOOD)
+    clock = Clock(file.stat().st_mtime + 60)
+    source = TomlSource(file, wall_clock=clock, monotonic=clock)
+    await source.load()
+    write(file, GOOD[: GOOD.index("batch_size")], age=0)
+    clock.at = file.stat().st_mtime + 0.1
+    assert await source.load() == PARSED
+    clock.at += 0.5
+    assert await source.load() == PARSED
+    clock.at += 0.6
+    assert await source.load() == {"telemetry": {"otel": {"service_name": "shop"}}}
+
+
+async def test_a_last_line_without_its_end_is_not_believed_at_once(file):
+    write(file, GOOD)
+    clock = Clock(file.stat().st_mtime + 60)
+    source = TomlSource(file, wall_clock=clock, monotonic=clock)
+    await source.load()
+    half = GOOD.replace('name = "x"\n', 'name = "x"\nport = 80')
+    write(file, half, age=0)
+    clock.at = file.stat().st_mtime + 0.1
+    assert await source.load() == PARSED
+    write(file, half + "80\n", age=0)
+    clock.at = file.stat().st_mtime + 0.1
+    assert (await source.load())["app"]["port"] == 8080
+
+
+async def test_a_deletion_is_believed_even_if_the_files_time_lies_in_the_future(file):
+    write(file, GOOD)
+    wall, monotonic = Clock(file.stat().st_mtime + 60), Clock(0.0)
+    source = TomlSource(file, wall_clock=wall, monotonic=monotonic)
+    await source.load()
+    write(file, "[app]\nname = 'x'\n", age=-3600)
+    assert await source.load() == PARSED
+    monotonic.at = 1.5
+    assert await source.load() == {"app": {"name": "x"}}
+
+
+async def test_recovery_is_not_announced_before_it_is_believed(file, caplog):
+    caplog.set_level(logging.INFO)
+    write(file, GOOD)
+    clock = Clock(file.stat().st_mtime + 60)
+    source = TomlSource(file, wall_clock=clock, monotonic=clock)
+    await source.load()
+    write(file, "", age=0)
+    clock.at = file.stat().st_mtime + 0.1
+    await source.load()
+    write(file, "[app]\n", age=0)
+    await source.load()
+    assert complaints(caplog, logging.INFO) == []
+    write(file, GOOD, age=0)
+    await source.load()
+    assert complaints(caplog, logging.INFO) == [f"{file} is in order again and in force."]
+
+
+@pytest.mark.parametrize("cut", range(0, len(GOOD), 3))
+async def test_no_cut_anywhere_loses_a_setting(file, cut):
+    write(file, GOOD)
+    clock = Clock(file.stat().st_mtime + 60)
+    source = TomlSource(file, wall_clock=clock, monotonic=clock)
+    await source.load()
+    write(file, GOOD[:cut], age=0)
+    clock.at = file.stat().st_mtime + 0.01
+    assert await source.load() == PARSED
+
+
+# --- placeholders
+
+
+async def test_placeholders_are_replaced_and_an_unset_one_leaves_its_key_out(file, caplog):
+    write(file, '[telemetry.otel]\nservice_name = "${A}"\napi_key = "${B}"\n[app]\npassword = "${C:-p}"\n')
+    source = TomlSource(file, environ={"A": "shop"})
+    for _ in range(2):
+        assert await source.load() == {
+            "telemetry": {"otel": {"service_name": "shop"}},
+            "app": {"password": "p"},
+        }
+    assert complaints(caplog) == [
+        (
+            f"{file}: telemetry.otel.api_key is left out: the environment variable B is not set; "
+            f"${{B:-...}} would give "
+            "it a default; it counts as not set."
+        )
+    ]
+    assert source.section_keys("telemetry.otel") == {"service_name", "api_key"}
+
+
+async def test_an_unset_placeholder_keeps_the_last_good_value(file, caplog):
+    write(file, '[telemetry.otel]\napi_key = "k"\n[telemetry.otel.resource]\na = "1"\n')
+    source = TomlSource(file, environ={})
+    before = await source.load()
+    write(file, '[telemetry.otel]\napi_key = "${B}"\n[telemetry.otel.resource]\na = "${B}"\nb = "2"\n', age=5)
+    assert await source.load() == before
+    assert len(complaints(caplog)) == 2
+    assert all("its last value stays in force" in complaint for complaint in complaints(caplog))
+
+
+async def test_what_came_from_a_placeholder_is_still_known_as_secret(file):
+    write(
+        file, '[telemetry.otel]\nservice_name = "${A}"\nresource = {a = "${A}"}\nevent_patterns = ["$${A}"]\n'
+    )
+    content = await TomlSource(file, environ={"A": "hunter2"}).load()
+    resolution = resolve(OtelSettings, "otel", environ={"A": "other"}, config=content["telemetry"]["otel"])
+    assert resolution.settings.service_name == "hunter2"
+    assert resolution.settings.event_patterns == ("${A}",)
+    assert redacted(resolution)["service_name"] == "<redacted>"
+    assert "hunter2" not in repr(resolution)
+
+
+# --- tables, copies, bookkeeping
+
+
+async def test_tables_that_are_values_stay_whole(file):
+    write(
+        file, '[telemetry.otel.headers]\nx-team = "t"\n[telemetry.otel]\nbatch_size = 1\n[app.a.b.c]\nd = 1\n'
+    )
+    content = await TomlSource(file).load()
+    assert isinstance(content["telemetry"]["otel"]["headers"], types.MappingProxyType)
+    assert content["telemetry"]["otel"]["headers"] == {"x-team": "t"}
+    assert content["app"] == {"a": {"b": {"c": {"d": 1}}}}
+    assert isinstance(content["app"]["a"], dict)
+
+
+async def test_what_others_do_to_the_content_does_not_stay(file):
+    write(file, '[telemetry.otel]\nevent_patterns = ["a"]\nresource = {a = [1]}\n')
+    source = TomlSource(file)
+    content = await source.load()
+    content["telemetry"]["otel"]["event_patterns"].append("b")
+    content["telemetry"]["otel"]["resource"]["a"].append(2)
+    content["telemetry"]["mock"] = {}
+    assert await source.load() == {"telemetry": {"otel": {"event_patterns": ["a"], "resource": {"a": [1]}}}}
+
+
+async def test_keys_and_tables_as_they_are_written_can_be_asked_for(file):
+    write(file, GOOD)
+    source = TomlSource(file)
+    assert source.section_keys("otel") == frozenset()
+    await source.load()
+    assert (
+        source.section_keys("otel") == source.section_keys("telemetry.otel") == {"service_name", "batch_size"}
+    )
+    assert source.section_keys("telemetry.nowhere") == frozenset()
+    assert source.section_keys("telemetry.otel.batch_size") == frozenset()
+    assert source.telemetry_tables() == PARSED["telemetry"]
+
+
+def test_sources_are_known_for_as_long_as_they_live(file):
+    source = TomlSource(file, priority=3)
+    assert source in known_sources()
+    assert (source.priority, source.name) == (3, f"toml:{file}")
+    del source
+    gc.collect()
+    assert [known for known in known_sources() if known.path == file] == []
+
+
+# --- under a real otpylib-config
+
+
+class CountingSource(TomlSource):
+    loads = 0
+
+    async def load(self):
+        self.loads += 1
+        return await super().load()
+
+
+@pytest.fixture
+def notices(runtime):
+    """What subscribers of ``telemetry.*`` are told."""
+    told = []
+
+    async def listen(_subscriber, path, _old, new):
+        told.append((path, new))
+
+    async def subscribe():
+        await Config.subscribe("telemetry.*", listen, "test")
+        return told
+
+    return subscribe
+
+
+async def test_subscribers_hear_nothing_of_a_bad_file_and_of_every_real_change(file, config_manager, notices):
+    write(file, GOOD)
+    source = CountingSource(file)
+    # A second source that is not empty is what makes otpylib-config drop the keys of one that fails.
+    await config_manager(source, {"other": {"key": 1}}, reload_interval=0.02)
+    told = await in_process(notices)
+    for outage in ("malformed", "emptied", "removed", "not UTF-8"):
+        OUTAGES[outage][0](file)
+        loads = source.loads
+        await eventually(lambda before=loads: source.loads >= before + 3)
+        assert source.trouble is not None
+        assert await in_process(Config.get, "telemetry.otel.service_name") == "shop"
+    assert told == []
+    write(file, GOOD.replace("50", "51"))
+    await eventually(lambda: told)
+    assert told == [("telemetry.otel.batch_size", 51)]
+    assert await in_process(Config.get, "telemetry.otel.batch_size") == 51
+    assert await in_process(Config.get, "other.key") == 1
+
+
+async def test_tables_reach_a_reader_of_otpylib_config_whole(file, config_manager, notices):
+    write(file, '[telemetry.otel.resource]\na = "1"\n')
+    await config_manager(TomlSource(file), reload_interval=0.02)
+    told = await in_process(notices)
+    assert await in_process(Config.get, "telemetry.otel.resource") == {"a": "1"}
+    await asyncio.sleep(0.1)
+    assert told == []
+    write(file, '[telemetry.otel.resource]\na = "1"\nb = "2"\n', age=5)
+    await eventually(lambda: told)
+    assert told == [("telemetry.otel.resource", {"a": "1", "b": "2"})]
+
+
+async def test_several_changes_in_one_save_arrive_in_one_reload(file, config_manager, notices):
+    write(file, GOOD)
+    await config_manager(
+        TomlSource(file), EnvironmentSource(prefix="NOBODY_SETS_THIS_"), reload_interval=0.02
+    )
+    told = await in_process(notices)
+    write(file, GOOD.replace("50", "51").replace("shop", "cart"), age=5)
+    await eventually(lambda: len(told) == 2)
+    assert dict(told) == {"telemetry.otel.batch_size": 51, "telemetry.otel.service_name": "cart"}
