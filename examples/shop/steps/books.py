@@ -1,0 +1,103 @@
+"""Step 5: what the customers, the application and the backends counted, compared."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from examples.shop import pictures
+from examples.shop.pictures import number
+from examples.shop.stage import until
+
+if TYPE_CHECKING:
+    from examples.shop.scrape import Scrape
+    from examples.shop.stage import Stage
+
+
+async def run(stage: Stage) -> None:
+    """Stop the customers, and compare."""
+    stage.screen.step(
+        "5 · the books",
+        "The customers pause. What they, the application and the backends counted is compared.",
+    )
+    await stage.load.stop()
+    scraped = await stage.scrape()
+    await stage.settled()
+    await until(lambda: not any(_left(stage).values()), 3.0)
+    stage.screen.show(pictures.ledgers(stage.monitor.stats.values()))
+    stage.screen.log(stage.log.news())
+    _judge_answers(stage, scraped)
+    _judge_spans(stage)
+    _judge_ledgers(stage)
+    errors = stage.log.errors()
+    stage.claims.check(
+        "no error in the log",
+        not errors,
+        f"{len(errors)} in {len(stage.log.lines)} lines" + (f": {errors[0].text[:80]}" if errors else ""),
+    )
+
+
+def _judge_answers(stage: Stage, scraped: Scrape | None) -> None:
+    answers = stage.load.answers
+    wrong = Counter((answer.kind, answer.status) for answer in answers if not answer.fits)
+    stage.claims.check(
+        "every request was answered as it should be",
+        answers and not wrong and len(answers) == stage.load.sent,
+        f"{number(len(answers))} of {number(stage.load.sent)}" + (f", wrong: {dict(wrong)}" if wrong else ""),
+    )
+    seen = Counter(str(answer.status) for answer in answers)
+    name = "shop_http_request_duration_seconds_count"
+    counted = {status: int(scraped.total(name, status=status)) for status in seen} if scraped else {}
+    agree = scraped is not None and counted == seen and scraped.total(name) == len(answers)
+    stage.claims.check(
+        "the metrics count what the customers count",
+        agree,
+        f"{number(len(answers))}, by status too" if agree else f"{counted} is not {dict(seen)}",
+    )
+
+
+def _judge_spans(stage: Stage) -> None:
+    archive, full = stage.monitor.archive, {a.trace_id for a in stage.load.answers if stage.is_full(a)}
+    due = {span for span, seen in stage.witness.spans.items() if seen.trace_id in full}
+    arrived = due & archive.span_ids
+    strange = archive.span_ids - stage.witness.spans.keys()
+    stage.claims.check(
+        "every span arrived once (sampling aside)",
+        due and arrived == due and not archive.duplicates and not strange,
+        f"{number(len(arrived))} of {number(len(due))}, {archive.duplicates} twice",
+    )
+
+
+def _judge_ledgers(stage: Stage) -> None:
+    monitor, stats = stage.monitor, stage.monitor.stats
+    stage.claims.check(
+        "the ledgers balanced at every look",
+        monitor.books and not monitor.unbalanced,
+        f"{monitor.books - len(monitor.unbalanced)} of {monitor.books}",
+    )
+    left = _left(stage)
+    stage.claims.check(
+        "in the end nothing waits in a queue",
+        not any(left.values()),
+        _each(left),
+    )
+    lost = {name: books["rejected"] + sum(books["dropped"].values()) for name, books in stats.items()}
+    stage.claims.check(
+        "and nothing was dropped or rejected",
+        not any(lost.values()),
+        _each(lost),
+    )
+    accepted = stats["otel_exporter"]["accepted"]
+    stage.claims.check(
+        "every event the shop emitted was accepted",
+        accepted == stage.witness.events,
+        f"{number(accepted)} of {number(stage.witness.events)}",
+    )
+
+
+def _left(stage: Stage) -> dict[str, int]:
+    return {name: books["queued"] + books["in_flight"] for name, books in stage.monitor.stats.items()}
+
+
+def _each(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name.removesuffix('_exporter')} {number(count)}" for name, count in counts.items())
