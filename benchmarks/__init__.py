@@ -1,0 +1,1 @@
+"""What telemetry costs, against the libraries called directly, in one process and one run."""

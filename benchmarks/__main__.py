@@ -1,0 +1,104 @@
+"""``python -m benchmarks``: the table of the README, measured here and now."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import platform
+from importlib.metadata import version
+
+from otpylib.runtime import set_runtime
+from otpylib.runtime.backends.asyncio_backend.backend import AsyncIOBackend
+
+from benchmarks import ours, peers, shutdown
+from benchmarks.harness import Case, Comparison, measure, table
+
+
+def main() -> None:
+    """Measure and print."""
+    arguments = argparse.ArgumentParser(prog="python -m benchmarks", description=main.__doc__)
+    arguments.add_argument("--rounds", type=int, default=15, help="rounds of which the median is taken")
+    arguments.add_argument("--count", type=int, default=10_000, help="operations per round and case")
+    arguments.add_argument(
+        "--shutdown", action="store_true", help="measure shutting down instead; takes some minutes"
+    )
+    options = arguments.parse_args()
+    if options.shutdown:
+        print(shutdown.table())
+        return
+
+    loop = asyncio.new_event_loop()
+    backend = AsyncIOBackend()
+    loop.run_until_complete(backend.initialize())
+    set_runtime(backend)
+    count = options.count
+    comparisons = [
+        Comparison(
+            "What the caller pays for one event",
+            [
+                Case(
+                    "`Counter.labels(**labels).inc()` (prometheus_client)",
+                    peers.prometheus_increment(),
+                    count,
+                ),
+                Case("`execute`, nobody listens", ours.nobody_listens(), count),
+                Case("`execute`, one exporter", ours.one_exporter(), count),
+            ],
+        ),
+        Comparison(
+            "One event to a Prometheus series, whole cost",
+            [
+                Case(
+                    "`Histogram.labels(**labels).observe()` (prometheus_client)",
+                    peers.prometheus_observe(),
+                    count,
+                ),
+                Case("`execute` with `duration_ms`, collected", ours.event_to_series(), count),
+                Case("`execute` with `count`, collected", ours.event_to_series("count"), count),
+            ],
+        ),
+        Comparison(
+            "One operation to a finished span in a batch, whole cost",
+            [
+                Case(
+                    "`start_span`, three `set_attribute`, `end` (OpenTelemetry SDK)",
+                    peers.sdk_span(),
+                    count // 4,
+                ),
+                Case("`execute` start and stop, assembled", ours.start_and_stop_to_span(), count // 4),
+            ],
+        ),
+        Comparison(
+            "One operation to an encoded OTLP request, whole cost",
+            [
+                Case(
+                    "span, `BatchSpanProcessor`, `encode_spans` (OpenTelemetry SDK)",
+                    peers.sdk_span(encode=True),
+                    count // 4,
+                ),
+                Case(
+                    "`execute` start and stop, assembled, encoded",
+                    ours.start_and_stop_to_span(encode=True),
+                    count // 4,
+                ),
+            ],
+        ),
+        Comparison(
+            "One event to an exporter process",
+            [
+                Case("two `gen_server.cast` per event", peers.cast_per_event(loop), count // 4),
+                Case("`execute`, one exporter, collected into a series", ours.event_to_series(), count),
+            ],
+        ),
+    ]
+    measure(comparisons, options.rounds)
+    names = ("otpylib", "prometheus-client", "opentelemetry-sdk")
+    versions = ", ".join(f"{name} {version(name)}" for name in names)
+    print(f"Python {platform.python_version()}, {versions}; median of {options.rounds} rounds of {count}.\n")
+    print(table(comparisons))
+    loop.run_until_complete(backend.shutdown())
+    loop.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""The same work through otpylib-telemetry: the emitter's part, and the exporter's, without a network.
+
+Events are collected a chunk at a time, as a running exporter does when a batch has come together.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.peers import LABELS
+from otpylib_telemetry import execute, handlers
+from otpylib_telemetry.clock import wall_clock
+from otpylib_telemetry.exporter import ExportContext, Exporter
+from otpylib_telemetry.intake import CHUNK
+from otpylib_telemetry.queue import EventQueue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_numbers = itertools.count()
+
+
+def nobody_listens() -> Callable[[int], None]:
+    """``execute`` of an event that has no handler."""
+
+    def run(count: int) -> None:
+        for _ in range(count):
+            execute("nobody.listens", {"duration_ms": 12.3}, LABELS)
+
+    return run
+
+
+def one_exporter() -> Callable[[int], None]:
+    """``execute`` of an event that one exporter queues: what the emitter pays."""
+    queue = EventQueue(10_000_000)
+    handlers.add("bench_queue", ["queued.*"], queue.offer)
+
+    def run(count: int) -> None:
+        for _ in range(0, count, CHUNK):
+            for _ in range(CHUNK):
+                execute("queued.event", {"duration_ms": 12.3}, LABELS)
+            queue.take(CHUNK)
+
+    return run
+
+
+async def _nothing() -> None:
+    return None
+
+
+def _exporter(exporter_type: type[Exporter[Any]]) -> tuple[str, EventQueue, Exporter[Any]]:
+    """Return an exporter with a queue and an event name that reaches it alone."""
+    name = f"bench{next(_numbers)}"
+    context = ExportContext(name, "telemetry.bench", {}, _nothing, dict)
+    queue = EventQueue(10_000_000)
+    handlers.add(name, [f"{name}.*"], queue.offer)
+    return name, queue, exporter_type(exporter_type.settings_type(), context)
+
+
+def _collect(
+    queue: EventQueue, exporter: Exporter[Any], use: Callable[[list[Any]], object] = lambda _: None
+) -> int:
+    finished = 0
+    while batch := queue.take(CHUNK):
+        items = exporter.collect(batch, wall_clock.offset_ns()).items
+        if items:
+            use([item for item, _ in items])
+        finished += len(items)
+    return finished
+
+
+def event_to_series(measurement: str = "duration_ms") -> Callable[[int], None]:
+    """One event: emitted, queued, collected into a histogram (``duration_ms``) or a counter (``count``)."""
+    from otpylib_telemetry_prometheus.backend import PrometheusBackend  # noqa: PLC0415  # one case, one extra
+
+    name, queue, exporter = _exporter(PrometheusBackend)
+    event = f"{name}.request"
+
+    def run(count: int) -> None:
+        for _ in range(0, count, CHUNK):
+            for _ in range(CHUNK):
+                execute(event, {measurement: 12.3}, LABELS)
+            _collect(queue, exporter)
+
+    return run
+
+
+def start_and_stop_to_span(*, encode: bool = False) -> Callable[[int], None]:
+    """A start and a stop event with three attributes: emitted, queued, assembled into a span of a batch.
+
+    Args:
+        encode: Whether an OTLP request is made of each batch as well.
+    """
+    from otpylib_telemetry_otel.backend import OtelBackend  # noqa: PLC0415  # as above
+
+    name, queue, exporter = _exporter(OtelBackend)
+    start, stop = f"{name}.request.start", f"{name}.request.stop"
+    use = _encoder() if encode else (lambda _: None)
+
+    def run(count: int) -> None:
+        finished = 0
+        for number in range(count):
+            execute(start, {}, {"correlation_id": number, **LABELS})
+            execute(stop, {"duration_ms": 1.5}, {"correlation_id": number})
+            if number % CHUNK == 0:
+                finished += _collect(queue, exporter, use)
+        finished += _collect(queue, exporter, use)
+        if finished != count:
+            raise AssertionError(f"{finished} spans of {count} operations")
+
+    return run
+
+
+def _encoder() -> Callable[[list[Any]], object]:
+    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415  # one case, one extra
+
+    from otpylib_telemetry_otel.otlp_spans import SpanEncoder  # noqa: PLC0415  # as above
+
+    resource = Resource.create({"service.name": "bench"})
+    return SpanEncoder(resource.attributes, scope=("bench", "1")).encode
