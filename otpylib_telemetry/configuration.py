@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from otpylib_telemetry import config
+from otpylib_telemetry import config, toml_source
+from otpylib_telemetry.redaction import scrubber, secret_texts
 from otpylib_telemetry.settings import ExporterSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 S = TypeVar("S", bound=ExporterSettings)
+
+#: Keys that are remembered for having been changed in otpylib-config, at most.
+MOST_ENTRIES = 1000
+
+#: Secret texts that are remembered, those of the past included: an error may still speak of them.
+MOST_SECRETS = 200
+
+#: Values of one key that are remembered.
+LONGEST_HISTORY = 20
 
 
 class Configuration(Generic[S]):
@@ -33,11 +43,23 @@ class Configuration(Generic[S]):
         self._environ = environ
         self._file: dict[str, Any] = {}
         self._file_seen = False
+        self._manager: object = None
+        # By key, what otpylib-config said before it said what it says now.
+        self._history: dict[str, list[Any]] = {}
+        # By key, the TOML file it was last seen in.
+        self._holders: dict[str, str] = {}
+        # What the TOML files have, by key, placeholders not replaced.
+        self._written: dict[str, Any] = {}
+        #: Whether otpylib-config has lost the whole section, which is not believed.
+        self.doubted = False
         self._runtime: dict[str, Any] = {}
-        #: Entries of tables (``headers.x``) that were changed by themselves in otpylib-config.
+        #: Keys to ask otpylib-config for beside the known ones: entries of tables (``headers.x``) that were
+        #: changed by themselves, and unknown keys that somebody put.
         self.entries: set[str] = set()
         self._reported: set[tuple[object, ...]] = set()
         self._changed: set[str] = set()
+        self._secret_texts: dict[str, None] = {}
+        self._scrub: Callable[[str], str] | None = None
         self.resolution: config.Resolution[S] = self._resolve(None)
 
     @property
@@ -65,10 +87,18 @@ class Configuration(Generic[S]):
         return None
 
     def note_entry(self, path: object) -> None:
-        """Remember that an entry of one of the section's tables is kept by itself in otpylib-config."""
+        """Remember a key of otpylib-config that only whoever asks for it by name gets to see."""
         key = self.key_of(path)
-        if key is not None and key.partition(".")[0] in self.settings_type.model_fields and "." in key:
+        if key is None or key in self.settings_type.model_fields:
+            return
+        if len(self.entries) < MOST_ENTRIES:
             self.entries.add(key)
+
+    def scrub(self, text: str) -> str:
+        """Return a text without what came from secret settings or a ``${...}``, now or earlier."""
+        if self._scrub is None:
+            self._scrub = scrubber(self._secret_texts)
+        return self._scrub(text)
 
     def change(self, changes: Mapping[str, Any]) -> frozenset[str]:
         """Apply changes made while running; they beat whatever set the value before.
@@ -98,32 +128,71 @@ class Configuration(Generic[S]):
                 self._reported.discard(_identity(problem))
         return changed
 
-    def observe(self, snapshot: Mapping[str, Any]) -> frozenset[str]:
+    def observe(self, snapshot: Mapping[str, Any], manager: object = None) -> frozenset[str]:
         """Take what otpylib-config says now; what differs from the time before is a change made at runtime.
 
         Args:
             snapshot: Key to value, without the keys that are not set there.
+            manager: Which config manager says so. What was put into one that crashed is gone from the next
+                one: a value that is back to what it was before is no wish then, and the change stays, unless
+                a TOML file was edited meanwhile.
 
         Returns:
             The keys whose value in force is another now.
         """
+        replaced, self._manager = self._manager != manager, manager
         earlier, self._file = self._file, dict(snapshot)
         if not self._file_seen:
             self._file_seen = True
+            self._note_files()
             return self._update()
-        if earlier and not snapshot:
+        lost = {key for key in {**earlier, **snapshot} if replaced and self._was(key, snapshot.get(key))}
+        self.doubted = bool(earlier) and not snapshot and not self._is_believable(earlier.keys() - lost)
+        if self.doubted:
             # A whole section that vanishes at once is a source that could not be read, not a wish.
             self._file = earlier
             return frozenset()
+        self._note_files()
         for key in {**earlier, **snapshot}:
             old, new = earlier.get(key), snapshot.get(key)
             if key not in self.settings_type.model_fields or not differ(old, new):
                 continue
+            if key in lost:
+                continue
+            self._history[key] = [*self._history.get(key, ()), old][-LONGEST_HISTORY:]
             if new is None:
                 self._runtime.pop(key, None)
             else:
                 self._runtime[key] = new
         return self._update()
+
+    def _was(self, key: str, value: Any) -> bool:
+        """Tell whether a key is back to an earlier value without anybody having written that."""
+        if differ(self._written.get(key), self._in_files().get(key)):
+            return False
+        return any(not differ(value, known) for known in self._history.get(key, ()))
+
+    def _note_files(self) -> None:
+        self._written = self._in_files()
+        for source in toml_source.known_sources():
+            self._holders.update(dict.fromkeys(source.section_keys(self.section), source.name))
+
+    def _in_files(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for source in toml_source.known_sources():
+            table = source.telemetry_tables().get(self.section.removeprefix("telemetry."))
+            if isinstance(table, dict):
+                found.update(table)
+        return found
+
+    def _is_believable(self, gone: Iterable[str]) -> bool:
+        """Tell whether keys are gone because they were deleted from files that are in order."""
+        sound = {
+            source.name
+            for source in toml_source.known_sources()
+            if source.trouble is None and not source.section_keys(self.section)
+        }
+        return all(self._holders.get(key) in sound for key in gone)
 
     def new_problems(self) -> list[config.Problem]:
         """Return the problems nobody was told of yet; one that went away and comes back is told again."""
@@ -179,7 +248,7 @@ class Configuration(Generic[S]):
         return changed
 
     def _resolve(self, previous: config.Resolution[S] | None) -> config.Resolution[S]:
-        return config.resolve(
+        resolution = config.resolve(
             self.settings_type,
             self.section,
             environ=self._environ,
@@ -188,6 +257,18 @@ class Configuration(Generic[S]):
             runtime=self._runtime,
             previous=previous,
         )
+        for key in resolution.secrets:
+            for text in secret_texts(getattr(resolution.settings, key, None)):
+                # The latest ones last: those in force are never among the ones forgotten.
+                self._secret_texts.pop(text, None)
+                self._secret_texts[text] = None
+        self._forget_oldest_secrets()
+        return resolution
+
+    def _forget_oldest_secrets(self) -> None:
+        for text in list(self._secret_texts)[:-MOST_SECRETS]:
+            del self._secret_texts[text]
+        self._scrub = None
 
 
 def differ(old: object, new: object) -> bool:

@@ -105,9 +105,10 @@ class Delivery:
         changed: Called on the loop whenever a batch has ended.
         clock: Monotonic seconds.
         dice: Gives numbers from 0 to 1.
+        scrub: Takes out of a text what must not be seen.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # the last three by name
         self,
         estate: Estate,
         settings: ExporterSettings,
@@ -115,6 +116,7 @@ class Delivery:
         *,
         clock: Callable[[], float],
         dice: Callable[[], float] = random.random,
+        scrub: Callable[[str], str] = str,
     ) -> None:
         self.settings = settings
         #: Batches sent, and attempts that failed.
@@ -124,6 +126,7 @@ class Delivery:
         self._changed = changed
         self._clock = clock
         self._dice = dice
+        self._scrub = scrub
         self._exporter: Exporter[Any] | None = None
         self._flights: dict[asyncio.Task[None], _Flight] = {}
         self._outlets: dict[str, _Outlet] = {}
@@ -375,9 +378,11 @@ class Delivery:
                 return
             self._give_back(flight)
             raise
-        except BaseException:
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
             self._give_back(flight)
             raise
+        except BaseException as error:  # noqa: BLE001  # a panic out of a native library, for instance
+            self._failed(flight, ExportError(describe(error)))
         else:
             self._arrived(flight, outcome)
 
@@ -420,6 +425,7 @@ class Delivery:
         if now < self._remark_at[refused > 0]:
             return
         self._remark_at[refused > 0] = now + REMARK_INTERVAL
+        message = self._scrub(message)
         if not refused:
             _log.warning("%s: the backend takes everything, but says: %s", self._estate.name, message)
             return
@@ -484,7 +490,7 @@ class Delivery:
     def _report(self, outlet: _Outlet, error: Exception, items: int, *, permanent: bool) -> None:
         """Say once per outage that the backend is in trouble."""
         said = error_text(error) if isinstance(error, ExportError) else ""
-        reason = said or describe(error)
+        reason = self._scrub(said or describe(error))
         outlet.failed_since += 1
         outlet.trouble = reason
         if outlet.outage is not None:
@@ -539,6 +545,10 @@ def _refused(outcome: object, items: int) -> tuple[int, str]:
 
 def _delay(seconds: object) -> float | None:
     """Return the delay a server asked for, if it is one that can be waited for."""
-    if isinstance(seconds, int | float) and math.isfinite(seconds) and seconds >= 0:
-        return min(float(seconds), LONGEST_DELAY)
-    return None
+    if not isinstance(seconds, int | float):
+        return None
+    try:
+        delay = float(seconds)
+    except OverflowError:
+        return None
+    return min(delay, LONGEST_DELAY) if math.isfinite(delay) and delay >= 0 else None

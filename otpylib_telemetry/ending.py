@@ -74,10 +74,12 @@ class Ending:
             ``exported``: events handled to the end since the call, whatever became of them; ``left``: events
             that still wait; ``reason``: why, None if none do.
         """
-        before = self._estate.ledger.done()
+        before, end = self._estate.ledger.done(), self._loop.time() + seconds
+        await self._life.get_up(seconds)
         await self._intake.catch_up()
-        await self._delivery.empty(seconds, insist=False)
-        return self._report(before, self._estate.left - self._estate.held_events)
+        await self._delivery.empty(end - self._loop.time(), insist=False)
+        left = self._estate.left - self._estate.held_events
+        return self._report(before, left, self._why(left))
 
     async def flush_pending(self) -> None:
         """Export what is pending now, without waiting for it to arrive."""
@@ -107,12 +109,14 @@ class Ending:
         await self._intake.catch_up()
         self._intake.settle()
         await self._delivery.empty(end - closing - self._loop.time(), insist=True, urgent_first=True)
+        # Asked before it is drained: that would be a circular reason.
+        reason = self._why(estate.left)
         if not self._intake.superseded:
             await self._delivery.abandon(closing / 2)
             estate.queue.connect(None, 1)
             self._life.set_state("drained", "it was drained")
         await self._life.release(max(0.01, end - self._loop.time()))
-        report = self._report(before, estate.left)
+        report = self._report(before, estate.left, reason)
         if report["left"] and not self._intake.superseded:
             estate.left_reported = report["left"]
             _log.warning(
@@ -120,9 +124,19 @@ class Ending:
             )
         return report
 
-    def _report(self, before: int, left: int) -> dict[str, Any]:
-        reason = (self._delivery.trouble or self._life.reason or "time is up") if left else None
-        return {"exported": self._estate.ledger.done() - before, "left": left, "reason": reason}
+    def _why(self, left: int) -> str | None:
+        """Return why events are left, if any are."""
+        if not left:
+            return None
+        starting = "it is still starting" if self._life.state == "starting" else None
+        return self._delivery.trouble or self._life.reason or starting or "time is up"
+
+    def _report(self, before: int, left: int, reason: str | None) -> dict[str, Any]:
+        return {
+            "exported": self._estate.ledger.done() - before,
+            "left": left,
+            "reason": (reason or "time is up") if left else None,
+        }
 
     async def stop(self, *, crashed: bool) -> None:
         """End this life.

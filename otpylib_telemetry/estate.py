@@ -84,6 +84,8 @@ class Estate:
         #: Events an exporter accounted for without having been given them: a defect, but the books stay true.
         self.invented = 0
         self.left_reported = 0
+        #: The trouble that was said last and is not over: state and reason.
+        self.said: tuple[str, str] | None = None
         self._miscount_reported = False
 
     @property

@@ -155,7 +155,7 @@ class ExporterServer:
                     snapshot = await config_watch.read_section(self.section, keys)
             self._config_trouble = False
             sections.report()
-            otp.post(self.loop, self.pid, (SNAPSHOT, snapshot))
+            otp.post(self.loop, self.pid, (SNAPSHOT, snapshot, manager))
         except Exception as error:  # noqa: BLE001  # no manager, no answer: the next tick looks again
             if not self._config_trouble:
                 self._config_trouble = True
@@ -168,22 +168,36 @@ class ExporterServer:
                 )
             if self._manager == manager:
                 self._manager = None
-            otp.post(self.loop, self.pid, (SNAPSHOT, None))
+            otp.post(self.loop, self.pid, (SNAPSHOT, None, manager))
 
     def noticed(self, path: str) -> None:
         """Hear from otpylib-config that a path of the section changed."""
         self.configuration.note_entry(path)
         self._read(subscribe=False)
 
-    def snapshot(self, values: Mapping[str, Any] | None) -> None:
-        """Take what was read from otpylib-config."""
+    def snapshot(self, values: Mapping[str, Any] | None, manager: object) -> None:
+        """Take what was read from otpylib-config.
+
+        Args:
+            values: Key to value; None if it could not be read.
+            manager: The config manager it was read from.
+        """
         if values is not None:
             before = self.configuration.file
-            self.configuration.observe(values)
+            was_doubted = self.configuration.doubted
+            self.configuration.observe(values, manager)
+            if self.configuration.doubted and not was_doubted:
+                _log.warning(
+                    "Section %s has vanished from otpylib-config as a whole, as if a source were unreadable; "
+                    "%s goes on with what it said last. TomlSource can tell a section that was deleted.",
+                    self.section,
+                    self.estate.name,
+                )
+            after = self.configuration.file
             if self._settled:
-                for key in {**before, **values}:
-                    if differ(before.get(key), values.get(key)):
-                        self._tell(f"{self.section}.{key}", before.get(key), values.get(key))
+                for key in {**before, **after}:
+                    if differ(before.get(key), after.get(key)):
+                        self._tell(f"{self.section}.{key}", before.get(key), after.get(key))
         self._settle()
 
     def changed(self, path: object, old: Any, new: Any) -> None:
@@ -229,7 +243,7 @@ class ExporterServer:
                     "%s ignores a change of %s: looking at it failed (%s).",
                     self.estate.name,
                     ", ".join(sorted(changes)),
-                    describe(error),
+                    self.configuration.scrub(describe(error)),
                 )
             self._settle()
 
@@ -255,7 +269,7 @@ class ExporterServer:
             try:
                 reply = await work
             except Exception as error:  # noqa: BLE001  # the caller is told, whatever it is
-                reply = ("error", describe(error))
+                reply = ("error", self.configuration.scrub(describe(error)))
             await gen_server.reply(from_, reply)
 
         otp.run_in_background(self.loop, answer(), name=f"{self.estate.name} call")

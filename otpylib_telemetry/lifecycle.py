@@ -66,7 +66,7 @@ class LifeCycle:
         refusal: str | None,
     ) -> None:
         self.state: State = "starting"
-        self.reason = refusal
+        self.reason = None if refusal is None else configuration.scrub(refusal)
         self.opened = False
         #: Awaited before the first exporter is opened: the end of an earlier life, whose port may be needed.
         self.after: Callable[[], Awaitable[None]] | None = None
@@ -165,10 +165,17 @@ class LifeCycle:
 
     def set_state(self, state: State, reason: str | None) -> None:
         """Enter another state, for the reason given."""
-        if state == "running" and self.state == "degraded":
-            _log.info("%s works again.", self._estate.name)
+        if state in {"running", "disabled"}:
+            said, self._estate.said = self._estate.said, None
+            if state == "running" and said is not None and said[0] == "degraded":
+                _log.info("%s works again.", self._estate.name)
         self.state, self.reason = state, reason
         self._decided.set()
+
+    def _is_news(self, state: State, reason: str) -> bool:
+        """Tell whether nobody was told yet, in this life or an earlier one, and take it as told."""
+        said, self._estate.said = self._estate.said, (state, reason)
+        return said != (state, reason)
 
     def _start(self, work: Any, what: str) -> asyncio.Task[None]:
         return otp.run_in_background(self._loop, work, name=f"{self._estate.name} {what}", outlasting=True)
@@ -209,7 +216,7 @@ class LifeCycle:
 
     async def _bring_into_force(self, wanted: ExporterSettings) -> None:
         if self._refusal is not None:
-            self.set_state("idle", self._refusal)
+            self._rest(self._configuration.scrub(self._refusal))
             return
         if not wanted.enabled:
             await self._disable(wanted)
@@ -316,7 +323,8 @@ class LifeCycle:
         try:
             await otp.within(seconds, exporter.close())
         except Exception as error:  # noqa: BLE001  # whatever it is, it is closed as far as we are concerned
-            _log.warning("%s did not close cleanly: %s", self._estate.name, describe(error))
+            reason = self._configuration.scrub(describe(error))
+            _log.warning("%s did not close cleanly: %s", self._estate.name, reason)
 
     async def _disable(self, wanted: ExporterSettings) -> None:
         self._sort_out(None)
@@ -339,13 +347,16 @@ class LifeCycle:
         self._intake.unsubscribe()
         self.let_go()
         self._applied = wanted
-        if self.state != "idle" or self.reason != reason:
+        self._rest(self._configuration.scrub(reason))
+
+    def _rest(self, reason: str) -> None:
+        if self._is_news("idle", reason):
             _log.warning("%s is idle: %s", self._estate.name, reason)
         self.set_state("idle", reason)
 
     def _degrade(self, error: Exception, wait: float) -> None:
-        reason = describe(error)
-        if self.state != "degraded" or self.reason != reason:
+        reason = self._configuration.scrub(describe(error))
+        if self._is_news("degraded", reason):
             still = "It goes on as it was" if self.opened else "Events wait in its queue"
             _log.warning(
                 "%s is degraded: %s. %s; tried again in %.1f s.", self._estate.name, reason, still, wait
@@ -357,11 +368,14 @@ class LifeCycle:
         if self._configuration.generation == self._announced:
             return
         self._announced = self._configuration.generation
-        metadata = {
-            "exporter": self._estate.name,
-            "section": self._configuration.section,
-            "keys": sorted(self._configuration.take_changed()),
-        }
+        keys = sorted(self._configuration.take_changed())
+        metadata = {"exporter": self._estate.name, "section": self._configuration.section, "keys": keys}
+        _log.info(
+            "%s works with changed settings (%s); they are generation %d.",
+            self._estate.name,
+            ", ".join(keys),
+            self._announced,
+        )
         execute("telemetry.config.applied", {"generation": self._configuration.generation}, metadata)
 
 

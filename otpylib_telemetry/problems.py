@@ -132,10 +132,19 @@ def check_sections(tables: Mapping[str, Any], known: Iterable[str]) -> tuple[Pro
     return tuple(problem for problem in found if problem is not None)
 
 
+def misplaced_problem(value: Any) -> Problem:
+    """Describe what stands under ``telemetry`` where the table of the exporters' sections was expected."""
+    summary = f"telemetry ({value_words(value)}) is not the table of the exporters' sections."
+    return Problem("telemetry", f"{summary} It is ignored.", "unknown", "config", summary)
+
+
 def _section_problem(name: str, table: Any, known: set[str]) -> Problem | None:
     full = f"telemetry.{name}"
     settings: Mapping[str, Any] = table if isinstance(table, Mapping) else {}
     kind = settings.get("kind")
+    if name in known and not isinstance(table, Mapping):
+        summary = f"{full} ({value_words(table)}) is not a section: a table [{full}] was expected."
+        return Problem(full, f"{summary} It is ignored.", "unknown", "config", summary)
     if name in known:
         # Without a kind it is what its name says; one that was declared in the application may be of any.
         if kind is None or kind == name or kind in _texts(known):

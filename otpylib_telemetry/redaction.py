@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import SecretBytes, SecretStr
 
 #: Stands wherever a secret would.
 REDACTED = "<redacted>"
+
+#: Characters. Shorter texts are no secrets worth the name, and would be found in the middle of any word.
+SHORTEST_SECRET = 4
 
 # Credentials before the host, and whatever a query string carries: vendors put tokens in both.
 _USERINFO = re.compile(r"(?<=://)[^/?#\s]*@")
@@ -45,5 +49,77 @@ def shown(value: object, *, secret: bool = False) -> Any:
             return {hide_in_url(str(key)): shown(item) for key, item in value.items()}
         case list() | tuple() | set() | frozenset():
             return [shown(item) for item in value]
+        case _:
+            return value
+
+
+def secret_texts(value: object) -> Iterator[str]:
+    """Return the texts in which a secret setting may turn up elsewhere, in what a library says for instance.
+
+    Args:
+        value: A validated setting. Of a URL, or an address without a scheme, the parts that name a host or
+            carry credentials count by themselves too.
+    """
+    match value:
+        case None | bool():
+            return
+        case SecretStr() | SecretBytes():
+            yield from secret_texts(value.get_secret_value())
+        case Mapping():
+            for item in value.values():
+                yield from secret_texts(item)
+        case list() | tuple() | set() | frozenset():
+            for item in value:
+                yield from secret_texts(item)
+        case bytes():
+            yield from secret_texts(value.decode("utf-8", "replace"))
+        case _:
+            text = str(value).strip()
+            candidates = (text, *_address_parts(text))
+            yield from (part for part in candidates if len(part) >= SHORTEST_SECRET)
+
+
+def _address_parts(text: str) -> Iterable[str]:
+    if "://" not in text and ":" not in text:
+        return ()
+    try:
+        parts = urlsplit(text if "://" in text else f"//{text}")
+        address = parts.netloc.rpartition("@")[2]
+        found = (parts.netloc, address, parts.hostname, parts.username, parts.password)
+    except ValueError:
+        return ()
+    return tuple(part for part in found if part)
+
+
+def scrubber(texts: Iterable[str]) -> Callable[[str], str]:
+    """Make a function that replaces these texts, in whatever case, wherever they stand in another.
+
+    Args:
+        texts: As :func:`secret_texts` gives them.
+    """
+    # The longest first: of a URL that is shown as a whole, nothing is to be left.
+    wanted = sorted(set(texts), key=lambda text: (-len(text), text))
+    if not wanted:
+        return str
+    pattern = re.compile("|".join(re.escape(text) for text in wanted), re.IGNORECASE)
+    return lambda text: pattern.sub(REDACTED, text)
+
+
+def scrubbed(value: Any, scrub: Callable[[str], str]) -> Any:
+    """Return plain data with every string value in it scrubbed; keys and everything else stay.
+
+    Args:
+        value: Anything; only dicts, lists and tuples are looked into.
+        scrub: What to do with a string.
+    """
+    match value:
+        case str():
+            return scrub(value)
+        case dict():
+            return {key: scrubbed(item, scrub) for key, item in value.items()}
+        case list():
+            return [scrubbed(item, scrub) for item in value]
+        case tuple() if type(value) is tuple:
+            return tuple(scrubbed(item, scrub) for item in value)
         case _:
             return value

@@ -19,6 +19,7 @@ from otpylib_telemetry.exporter import ExportContext, Exporter
 from otpylib_telemetry.handler import describe
 from otpylib_telemetry.intake import Intake
 from otpylib_telemetry.lifecycle import LifeCycle
+from otpylib_telemetry.redaction import scrubbed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +61,9 @@ class Runner:
         self.estate = estate
         self.configuration = configuration
         self.intake = Intake(estate, wake)
-        self.delivery = Delivery(estate, configuration.settings, wake, clock=time.monotonic)
+        self.delivery = Delivery(
+            estate, configuration.settings, wake, clock=time.monotonic, scrub=configuration.scrub
+        )
         context = ExportContext(
             estate.name, configuration.section, estate.memory, self.intake.catch_up, self.chassis_stats
         )
@@ -125,9 +128,9 @@ class Runner:
         own: dict[str, Any] = {}
         if self.exporter is not None:
             try:
-                own = dict(self.exporter.stats())
+                own = scrubbed(dict(self.exporter.stats()), self.configuration.scrub)
             except Exception as error:  # noqa: BLE001  # the books must be readable all the same
-                own = {"stats_error": describe(error)}
+                own = {"stats_error": self.configuration.scrub(describe(error))}
         return {**own, **self.chassis_stats()}
 
     def chassis_stats(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from otpylib_telemetry import config, toml_source
 from otpylib_telemetry.environment import KIND
+from otpylib_telemetry.problems import misplaced_problem
 
 _log = logging.getLogger("otpylib_telemetry")
 
@@ -78,7 +79,11 @@ def report(known: Iterable[str] = ()) -> None:
     Args:
         known: Names of sections that have an exporter, beside those installed or declared here.
     """
-    problems = config.check_sections(written(), {*known, *_installed(), *declared})
+    misplaced = [value for source in toml_source.known_sources() if (value := source.misplaced()) is not None]
+    problems = [
+        *config.check_sections(written(), {*known, *_installed(), *declared}),
+        *(misplaced_problem(value) for value in misplaced),
+    ]
     now = {(problem.key, problem.message): problem for problem in problems}
     for identity, problem in now.items():
         if identity not in _told:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -55,8 +56,8 @@ async def _handle_info(_self: Any, message: Any, state: ExporterServer) -> Any:
         state.work()
     elif otp.is_request(message, APPLY):
         state.apply()
-    elif otp.is_request(message, SNAPSHOT, 2):
-        state.snapshot(message[1])
+    elif otp.is_request(message, SNAPSHOT, 3):
+        state.snapshot(message[1], message[2])
     elif otp.is_request(message, config_watch.NOTICE, 2):
         state.noticed(message[1])
     else:
@@ -72,8 +73,12 @@ async def _terminate(self: Any, reason: Any, _state: Any) -> None:
 
 def _seconds(value: object) -> float:
     """Return the seconds a call asks for, whatever was sent in their place."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return min(max(0.0, float(value)), LONGEST_CALL)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        # An integer too large for a float is no number that anybody meant.
+        with contextlib.suppress(OverflowError):
+            seconds = float(value)
+            if math.isfinite(seconds):
+                return min(max(0.0, seconds), LONGEST_CALL)
     raise ValueError("the timeout of flush and drain is a number of seconds")
 
 

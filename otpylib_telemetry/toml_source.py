@@ -121,12 +121,16 @@ class TomlSource(ConfigSource):  # type: ignore[misc]  # otpylib-config ships no
         return content
 
     def refresh(self) -> None:
-        """Read the file if it may have changed. Never raises; trouble is logged once, and so is its end."""
+        """Read the file if it may have changed.
+
+        Never raises; each trouble is logged once, and so is the end of all.
+        """
         try:
             in_force = self._read_if_changed()
         except _FileTrouble as trouble:
             self._signature = None
-            if self._trouble is None:
+            if str(trouble) != self._trouble:
+                # Once for each: whoever mends one mistake and makes another must hear of that too.
                 logger.warning("%s %s. %s", self.path, trouble, self._what_stays())
             self._trouble = str(trouble)
         else:
@@ -151,6 +155,11 @@ class TomlSource(ConfigSource):  # type: ignore[misc]  # otpylib-config ships no
         """Return what is written below ``telemetry``, by section, placeholders not replaced."""
         tables = self._written.get("telemetry")
         return copy.deepcopy(tables) if isinstance(tables, dict) else {}
+
+    def misplaced(self) -> Any:
+        """Return what is written under ``telemetry`` where it is no table, or None."""
+        written = self._written.get("telemetry")
+        return None if isinstance(written, dict) else copy.deepcopy(written)
 
     def _what_stays(self) -> str:
         if not self._content:

@@ -35,6 +35,10 @@ def origin_words(origin: str) -> str:
     return _ORIGINS.get(origin, origin)
 
 
+#: What every private key in PEM form says of itself (RFC 7468, section 10 and 11).
+_PRIVATE = "PRIVATE KEY"
+
+
 def value_words(value: Any, *, secret: bool = False) -> str:
     """Describe a value nobody has checked yet: what it is, and its type.
 
@@ -53,6 +57,9 @@ def value_words(value: Any, *, secret: bool = False) -> str:
         kind, text = f"an object of type {type(value).__name__}", None
     if text is None:
         return kind
+    if _PRIVATE in text:
+        # Pasted where the name of its file was expected.
+        return f"{kind} that holds a private key, not shown"
     return f"{kind}, not shown" if secret else f"{text}, {kind}"
 
 

@@ -180,6 +180,7 @@ class PrometheusBackend(Exporter[PrometheusSettings]):
             "scrapes": endpoint.served if endpoint else 0,
             "scrapes_failed": endpoint.failed if endpoint else 0,
             "scrapes_cut_off": endpoint.cut_off if endpoint else 0,
+            "bad_requests": endpoint.unintelligible if endpoint else 0,
             "scrape_seconds": self._scrape_seconds,
             "scrape_bytes": self._scrape_bytes,
             "metrics": len(store),

@@ -135,6 +135,7 @@ class Endpoint:
         served: How many scrapes were answered.
         failed: How many scrapes could not be, because making the page failed.
         cut_off: How many clients took longer than ``send_timeout``.
+        unintelligible: How many requests were none: whoever scans ports must not fill the application's log.
     """
 
     def __init__(self, scrape: Scrape, content_type: str, *, send_timeout: float = _SEND_TIMEOUT) -> None:
@@ -144,6 +145,8 @@ class Endpoint:
         self.cut_off = 0
         self._content_type = content_type
         self._send_timeout = send_timeout
+        self.unintelligible = 0
+        self._quiet = self._quiet_logger()
         self._path = ""
         self._failing = False
         self._wanted: tuple[str, int] | None = None
@@ -152,6 +155,21 @@ class Endpoint:
         self._web: ModuleType | None = None
         self._lock = asyncio.Lock()
         self._leaving: set[asyncio.Task[None]] = set()
+
+    def _quiet_logger(self) -> logging.Logger:
+        """Make what the HTTP server logs to: it counts bad requests and passes on everything else."""
+
+        def count(record: logging.LogRecord) -> bool:
+            error = record.exc_info[1] if record.exc_info else None
+            if error is None or not type(error).__module__.startswith("aiohttp"):
+                _log.handle(record)
+            else:
+                self.unintelligible += 1
+            return False
+
+        logger = logging.Logger(f"{_log.name}.http", logging.WARNING)  # noqa: LOG001  # one of this endpoint's own
+        logger.addFilter(count)
+        return logger
 
     @property
     def serving(self) -> bool:
@@ -272,7 +290,7 @@ class Endpoint:
             with answers:
                 return await self._answer(request)
 
-        http = self._web.Server(answer, access_log=None, logger=_log)
+        http = self._web.Server(answer, access_log=None, logger=self._quiet)
         loop = asyncio.get_running_loop()
         servers = [await loop.create_server(http, sock=sock, backlog=_BACKLOG) for sock in sockets]
         return _Listener(host, sockets[0].getsockname()[1], sockets, servers, http, answers)

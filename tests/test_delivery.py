@@ -169,6 +169,7 @@ async def test_attempts_are_limited_per_round_and_then_rest_for_the_interval_and
         (float("nan"), 0.5),
         (float("inf"), 0.5),
         (1e12, LONGEST_DELAY + 0.5),
+        (10**400, 0.5),
         ("soon", 0.5),
     ],
 )
@@ -268,6 +269,22 @@ async def test_a_leaked_cancellation_is_a_failure_with_back_off_and_no_busy_loop
     assert rig.delivery.failures == 1
     assert rig.estate.books()["queued"] == 1
     assert rig.delivery.next_at() == rig.now + 0.5
+
+
+class Panic(BaseException):
+    """What native libraries raise when they give up, outside the hierarchy of Exception."""
+
+
+async def test_a_panic_is_a_failure_with_back_off_and_no_busy_loop(caplog):
+    rig = Rig(batch_size=1)
+    rig.script = [Panic("index out of bounds")]
+    rig.put("a")
+    await rig.pump()
+    assert rig.delivery.failures == 1
+    assert rig.estate.books()["queued"] == 1
+    assert rig.delivery.next_at() == rig.now + 0.5
+    assert rig.delivery.trouble == "Panic: index out of bounds"
+    assert len(caplog.records) == 1
 
 
 async def test_asyncio_run_does_not_cut_an_export_under_way():
@@ -385,6 +402,27 @@ async def test_emptying_does_not_chase_items_that_come_later():
     rig.delivery.use(Endless())
     await asyncio.wait_for(rig.delivery.empty(1000.0, insist=False), 5)
     assert Endless.sent == 2
+
+
+async def test_trouble_and_remarks_are_scrubbed_before_they_are_said(caplog):
+    rig = Rig(batch_size=1)
+    rig.delivery = Delivery(
+        rig.estate,
+        ExporterSettings(batch_size=1),
+        rig._landed,
+        clock=lambda: rig.now,
+        scrub=lambda text: text.replace("sesame", "<redacted>"),
+    )
+    rig.delivery.use(rig)
+    rig.script = [OSError("no route to sesame")]
+    rig.put("a")
+    await rig.pump()
+    assert rig.delivery.trouble == "OSError: no route to <redacted>"
+    rig.script = [ExportOutcome(message="sesame is deprecated")]
+    rig.advance(60)
+    await rig.pump()
+    assert "<redacted> is deprecated" in caplog.text
+    assert "sesame" not in caplog.text
 
 
 async def test_trouble_is_said_once_per_outage(caplog):

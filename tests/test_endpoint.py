@@ -588,3 +588,26 @@ def test_an_endpoint_left_behind_by_a_loop_that_is_gone_does_not_keep_its_port()
     port = loop.run_until_complete(first_life())
     loop.close()
     assert asyncio.run(second_life()) == port
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET /metrics HTTP/1.1\r\n\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET / HTTP/1.1\r\nbad header\r\n\r\n",
+        b"\x00\r\n\r\n",
+    ],
+)
+async def test_what_is_no_request_is_counted_and_not_logged(sent, caplog):
+    endpoint = Endpoint(page, "text/plain")
+    await endpoint.place(LOCAL, 0, "/metrics")
+    try:
+        reader, writer = await asyncio.open_connection(LOCAL, endpoint.port)
+        writer.write(sent)
+        await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+        assert await body(endpoint.port) == PAGE
+    finally:
+        await endpoint.stop(0.1)
+    assert caplog.records == []

@@ -380,6 +380,87 @@ async def test_a_section_that_vanishes_is_not_a_wish(runtime, config_manager):
     await in_force(rate=0.25)
 
 
+async def test_a_section_that_vanishes_is_said_once_per_time(runtime, config_manager, caplog):
+    source = MemorySource({"telemetry": {"x": {**BASE, "rate": 0.5}}})
+    module, _ = make_exporter()
+    await start(module, config_manager, source)
+    for rate in (0.25, 0.125):
+        source.values = {"other": {"key": rate}}
+        await eventually(lambda: estates.find(NAME).configuration.doubted)
+        await asyncio.sleep(0.1)
+        source.values = {"telemetry": {"x": {**BASE, "rate": rate}}}
+        await in_force(rate=rate)
+    assert caplog.text.count("Section telemetry.x has vanished") == 2
+
+
+@pytest.mark.parametrize("rest", ["[telemetry.x]\n", "[other]\nkey = 1\n"], ids=["table", "no table"])
+async def test_the_last_key_deleted_from_a_file_in_order_is_a_wish(
+    runtime, config_manager, config_file, caplog, rest
+):
+    config_file.path.write_text("[telemetry.x]\nrate = 0.5\n")
+    module, _ = make_exporter()
+    await start(module, config_manager, TomlSource(config_file.path))
+    await in_force(rate=0.5)
+    config_file.path.write_text("[telemetry.x]\nrate = 0.25\n")
+    await in_force(rate=0.25)
+    config_file.path.write_text(rest)
+    await in_force(rate=1.0)
+    assert "vanished" not in caplog.text
+
+
+async def test_a_file_in_disorder_deletes_nothing(runtime, config_manager, config_file, caplog):
+    config_file.path.write_text("[telemetry.x]\nrate = 0.5\n")
+    module, _ = make_exporter()
+    source = TomlSource(config_file.path)
+    await start(module, config_manager, source)
+    config_file.path.write_text("[telemetry.x\n")
+    await eventually(lambda: source.trouble is not None)
+    await asyncio.sleep(0.1)
+    await in_force(rate=0.5)
+    assert "vanished" not in caplog.text
+
+
+async def test_an_unknown_key_that_is_put_is_a_warning_with_the_nearest_one(runtime, config_manager, caplog):
+    module, _ = make_exporter()
+    await start(module, config_manager, {"telemetry": {"x": BASE}}, reload_interval=600)
+    await Config.put("telemetry.x.rat", 0.5)
+    await eventually(lambda: "did you mean telemetry.x.rate?" in caplog.text)
+    await Config.put("telemetry.x.batch_size", 7)
+    await in_force(batch_size=7)
+    assert caplog.text.count("telemetry.x.rat ") == 1
+
+
+async def test_a_put_outlives_the_config_manager(runtime, config_manager, config_file, capsys):
+    config_file.write(rate=0.5)
+    module, _ = make_exporter()
+    control = await start(module, config_manager, TomlSource(config_file.path))
+    await Config.put("telemetry.x.rate", 0.25)
+    await Config.put("telemetry.x.endpoint", "put")
+    await in_force(rate=0.25, endpoint="put")
+    first = estates.find(NAME).configuration._manager
+    await control.crash()
+    await eventually(lambda: estates.find(NAME).configuration._manager != first)
+    assert await Config.get("telemetry.x.rate") == 0.5
+    await in_force(rate=0.25, endpoint="put")
+    config_file.write(rate=0.125)
+    await in_force(rate=0.125, endpoint="put")
+
+
+async def test_an_edit_back_while_the_config_manager_is_away_is_a_wish(
+    runtime, config_manager, config_file, capsys
+):
+    config_file.write(rate=0.5)
+    module, _ = make_exporter()
+    source = TomlSource(config_file.path)
+    control = await start(module, config_manager, source)
+    config_file.write(rate=0.25)
+    await in_force(rate=0.25)
+    await control.stop()
+    config_file.write(rate=0.5)
+    await config_manager(source)
+    await in_force(rate=0.5)
+
+
 async def _gone(path):
     return await Config.get(path) is None
 

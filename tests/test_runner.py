@@ -342,7 +342,7 @@ async def test_flush_of_a_hanging_backend_ends_in_time_and_loses_nothing(runtime
     await delivered(backend, 5)
 
 
-@pytest.mark.parametrize("seconds", ["soon", None, True, float("nan"), float("inf"), [1]])
+@pytest.mark.parametrize("seconds", ["soon", None, True, float("nan"), float("inf"), 10**400, [1]])
 @pytest.mark.parametrize("what", ["flush", "drain"])
 async def test_a_timeout_that_is_none_is_refused(runtime, what, seconds):
     module, _ = make_exporter()
@@ -460,6 +460,78 @@ async def test_an_exporter_with_nothing_to_do_is_idle_says_so_once_and_costs_not
     await cast(("config_changed", "telemetry.x.endpoint", "one", "none"))
     await up(state="idle")
     await eventually(lambda: backend.open_now == 0)
+
+
+async def test_the_same_trouble_is_said_once_in_all_lives_and_again_after_it_was_over(runtime, caplog):
+    caplog.set_level("INFO", logger="otpylib_telemetry")
+    module, backend = make_exporter(
+        idle_reason=lambda self: "no endpoint" if self.settings.endpoint == "none" else None
+    )
+    settings = {**QUICK, "endpoint": "none"}
+    await start_exporter(module, settings)
+    await up(state="idle")
+    for _ in range(3):
+        await crash()
+        await start_exporter(module, settings)
+        await up(state="idle")
+    assert caplog.text.count("is idle: no endpoint") == 1
+    backend.opening.extend([OSError("port taken")] * 100)
+    await cast(("config_changed", "telemetry.x.endpoint", "none", "one"))
+    await up(state="degraded")
+    await crash()
+    await start_exporter(module, settings)
+    await up(state="degraded")
+    assert caplog.text.count("is degraded: OSError: port taken") == 1
+    backend.opening.clear()
+    await up()
+    assert caplog.text.count("works again") == 1
+    await cast(("config_changed", "telemetry.x.endpoint", "one", "none"))
+    await up(state="idle")
+    assert caplog.text.count("is idle: no endpoint") == 2
+
+
+async def test_what_came_from_the_environment_is_said_in_no_reason_and_no_statistics(
+    runtime, monkeypatch, caplog
+):
+    monkeypatch.setenv("EP", "http://user:sesame@Backend.internal:4317/v1")
+
+    def own_stats(self):
+        return {"url": f"{self.settings.endpoint}/x", "deep": [{"host": "backend.internal"}], "port": 4317}
+
+    module, backend = make_exporter(stats=own_stats)
+    backend.opening.append(OSError("cannot bind Backend.internal"))
+    backend.always = ExportError("no route to backend.internal:4317 for sesame")
+    await start_exporter(module, {**QUICK, "endpoint": "${EP}", "api_key": "hunter2"})
+    await up(state="degraded")
+    assert stats()["reason"] == "OSError: cannot bind <redacted>"
+    await up()
+    emit(1)
+    await eventually(lambda: stats()["export_failures"] > 0)
+    shown = await call(("get_stats",))
+    assert shown["reason"] == "no route to <redacted> for <redacted>"
+    assert shown["url"] == "<redacted>/x"
+    assert shown["deep"] == [{"host": "<redacted>"}]
+    assert shown["port"] == 4317
+    # What an old endpoint is in trouble for is not shown after a change either.
+    await cast(("config_changed", "telemetry.x.endpoint", None, "elsewhere"))
+    await eventually(lambda: runner().exporter.settings.endpoint == "elsewhere")
+    emit(1)
+    await eventually(lambda: (stats()["reason"] or "").startswith("no route"))
+    said = caplog.text + repr(await call(("get_stats",))) + repr(await call(("flush", 0.2)))
+    assert "cannot export" in said
+    assert "backend.internal" not in said.lower()
+    assert "sesame" not in said
+    await call(("drain", 0.1))
+
+
+async def test_an_idle_reason_says_nothing_from_the_environment(runtime, monkeypatch, caplog):
+    monkeypatch.setenv("EP", "backend.internal:4317")
+    module, _ = make_exporter(idle_reason=lambda self: f"{self.settings.endpoint} is no URL")
+    await start_exporter(module, {**QUICK, "endpoint": "${EP}"})
+    await up(state="idle")
+    assert stats()["reason"] == "<redacted> is no URL"
+    assert "is idle: <redacted> is no URL" in caplog.text
+    assert "backend.internal" not in caplog.text
 
 
 async def test_a_crash_without_anybody_to_restart_it_drains_after_a_while(runtime, monkeypatch):

@@ -290,6 +290,18 @@ async def test_one_that_reaches_init_leaves_the_exporter_up_and_idle_with_the_re
     await call(("drain", 0.5))
 
 
+async def test_a_wrong_argument_that_reaches_init_is_said_once_per_name(runtime, caplog):
+    module, _ = make_exporter()
+    for _ in range(3):
+        await otp.start_server(module, (NAME, {"btch_size": 5}), NAME, link=False)
+        await up(state="idle")
+        await crash()
+    said = [record.getMessage() for record in caplog.records if "btch_size" in record.getMessage()]
+    assert len(said) == 1
+    assert said[0].startswith(f"{NAME} is idle: ")
+    assert "did you mean telemetry.x.batch_size" in said[0]
+
+
 async def test_a_secret_in_a_wrong_argument_is_shown_nowhere(runtime, caplog):
     module, _ = make_exporter()
     wrong = {"api_key": ["hunter2"]}

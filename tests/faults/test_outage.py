@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from otpylib_telemetry import attach, execute, span
+from otpylib_telemetry import attach, execute, otp, span
 from otpylib_telemetry_otel import start_otel_exporter
 from tests.support.ledger import settled, stats_of
 from tests.support.otlp_receiver import GrpcReceiver, GrpcStatus, HttpReceiver, HttpStatus, Ok, Reset
@@ -154,3 +154,23 @@ async def failures_at_least(count):
 
 async def in_flight():
     return (await stats_of("otel_exporter"))["in_flight"]
+
+
+async def test_a_drain_that_runs_out_of_time_says_so(runtime, receiver, caplog):
+    receiver.stall()
+    await start(receiver, timeout=30)
+    with span("shop.work"):
+        pass
+    await eventually(in_flight)
+    report = await otp.safe_call("otel_exporter", ("drain", 0.3))
+    assert report == {"exported": 0, "left": 2, "reason": "time is up"}
+    assert "otel_exporter was drained with 2 events left: time is up." in caplog.text
+
+
+async def test_a_flush_right_after_the_start_waits_for_the_exporter(runtime, receiver):
+    await start(receiver)
+    with span("shop.work"):
+        pass
+    report = await otp.safe_call("otel_exporter", ("flush", 20.0), timeout=30.0)
+    assert report == {"exported": 2, "left": 0, "reason": None}
+    assert len(receiver.spans) == 1
