@@ -203,7 +203,8 @@ class OtelBackend(Exporter[OtelSettings]):
         return await self._send(self._backend, batch)
 
     async def _send(self, backend: Backend, batch: Sequence[Any]) -> ExportOutcome | None:
-        seconds = self.settings.timeout
+        # The transport keeps the time-out of its signal; this is the limit on all of them.
+        seconds = max(self.settings.timeout, self.settings.for_logs().timeout)
         try:
             return await run_in_thread_to_end(
                 unobserved, backend.send, batch, timeout=seconds + _GRACE, linger=_LINGER

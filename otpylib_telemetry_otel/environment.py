@@ -7,6 +7,7 @@ Exporter" specification.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.metadata import entry_points
 from typing import Any
 
 from otpylib_telemetry.environment import parse_table
@@ -16,7 +17,56 @@ from otpylib_telemetry_otel.endpoint import SignalUrl
 #: The resource attribute that says which service it is.
 SERVICE_NAME = "service.name"
 
+#: The options OTLP has for each signal, by the key that is for both; that for logs has ``logs_`` before it.
+OTLP_OPTIONS = (
+    "protocol",
+    "headers",
+    "timeout",
+    "compression",
+    "certificate",
+    "client_key",
+    "client_certificate",
+    "insecure",
+)
+
 _PARENT_BASED = "parentbased_"
+
+
+class StandardText(str):
+    """What a variable about OTLP holds, told from what was set for this exporter itself.
+
+    Attributes:
+        of_traces: Whether the variable is for spans alone.
+    """
+
+    __slots__ = ("of_traces",)
+    of_traces: bool
+
+
+class StandardTable(dict[str, Any]):
+    """The same for a variable that holds a table."""
+
+    __slots__ = ("of_traces",)
+    of_traces: bool
+
+
+def mark(value: Any, *, of_traces: bool) -> Any:
+    """Return a text or a table marked as coming from a variable about OTLP; anything else as it is."""
+    marked: StandardText | StandardTable
+    if isinstance(value, str):
+        marked = StandardText(value)
+    elif isinstance(value, Mapping):
+        marked = StandardTable(value)
+    else:
+        return value
+    marked.of_traces = of_traces
+    return marked
+
+
+def otlp_variables(key: str) -> tuple[str, str, str]:
+    """Return the variables of an OTLP option: the general one, that for spans, that for logs."""
+    name, prefix = key.upper(), "OTEL_EXPORTER_OTLP_"
+    return f"{prefix}{name}", f"{prefix}TRACES_{name}", f"{prefix}LOGS_{name}"
 
 
 def standard_environment(environ: Mapping[str, str]) -> dict[str, tuple[str, Any]]:
@@ -30,7 +80,9 @@ def standard_environment(environ: Mapping[str, str]) -> dict[str, tuple[str, Any
     """
     found: dict[str, tuple[str, Any]] = {}
     _read_switches(environ, found)
+    _read_exporters(environ, found)
     _read_endpoint(environ, found)
+    _read_otlp(environ, found)
     _read_resource(environ, found)
     _read_sampler(environ, found)
     _read_batching(environ, found)
@@ -47,13 +99,46 @@ def _read_switches(environ: Mapping[str, str], found: dict[str, tuple[str, Any]]
                 pass
             case _:
                 found["enabled"] = ("OTEL_SDK_DISABLED", Unusable(disabled, "expected true or false"))
-    exporter = environ.get("OTEL_TRACES_EXPORTER")
-    if exporter == "none":
-        found["traces"] = ("OTEL_TRACES_EXPORTER", False)
-    elif exporter is not None:
-        found["exporter"] = ("OTEL_TRACES_EXPORTER", exporter)
-    if environ.get("OTEL_LOGS_EXPORTER") == "none":
-        found["logs"] = ("OTEL_LOGS_EXPORTER", False)
+    generator = environ.get("OTEL_PYTHON_ID_GENERATOR")
+    if generator is not None and generator != "random":
+        found["id_generator"] = ("OTEL_PYTHON_ID_GENERATOR", generator)
+
+
+def _read_exporters(environ: Mapping[str, str], found: dict[str, tuple[str, Any]]) -> None:
+    """Choose the one exporter there is; a variable that names more, or another, is complained of."""
+    variable, of_logs = "OTEL_TRACES_EXPORTER", "OTEL_LOGS_EXPORTER"
+    traces, logs = _names(environ.get(variable, "")), _names(environ.get(of_logs, ""))
+    taken = "otlp"
+    if traces == ["none"]:
+        found["traces"] = (variable, False)
+        if logs and logs != ["none"]:
+            taken = _first_installed(logs, "opentelemetry_logs_exporter")
+            found["exporter"] = (of_logs, taken)
+    elif traces:
+        taken = _first_installed(traces, "opentelemetry_traces_exporter")
+        found["exporter"] = (variable, taken)
+        if len(traces) > 1:
+            reason = f"all is sent by one exporter, so expected one name; the one taken is {taken!r}"
+            found["traces"] = (variable, Unusable(environ[variable], reason))
+    if logs == ["none"]:
+        found["logs"] = (of_logs, False)
+    elif logs and logs != [taken]:
+        reason = f"log records are sent by the exporter of the spans, so expected {taken!r} or 'none'"
+        if "traces" in found and found["traces"][1] is False:
+            reason = f"all is sent by one exporter, so expected one name; the one taken is {taken!r}"
+        found["logs"] = (of_logs, Unusable(environ[of_logs], reason))
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _first_installed(names: list[str], group: str) -> str:
+    """Return the first name that is OTLP's or registered by a package; of several that are not, the first."""
+    if len(names) == 1:
+        return names[0]
+    known = {"otlp", *(entry.name for entry in entry_points(group=group))}
+    return next((name for name in names if name in known), names[0])
 
 
 def _read_endpoint(environ: Mapping[str, str], found: dict[str, tuple[str, Any]]) -> None:
@@ -69,6 +154,24 @@ def _read_endpoint(environ: Mapping[str, str], found: dict[str, tuple[str, Any]]
     elif exact in environ and general in environ:
         # Only spans go elsewhere.
         found["logs_endpoint"] = (general, environ[general])
+
+
+def _read_otlp(environ: Mapping[str, str], found: dict[str, tuple[str, Any]]) -> None:
+    for key in OTLP_OPTIONS:
+        general, of_traces, of_logs = otlp_variables(key)
+        for variable in (of_traces, general):
+            if variable in environ:
+                value = _option(key, environ[variable], of_traces=variable == of_traces)
+                found[key] = (variable, value)
+                break
+        # Without one of their own, logs are told the general one where spans have another.
+        own = of_logs if of_logs in environ or of_traces not in environ else general
+        if own in environ and own != found.get(key, ("",))[0]:
+            found[f"logs_{key}"] = (own, _option(key, environ[own], of_traces=False))
+
+
+def _option(key: str, text: str, *, of_traces: bool) -> Any:
+    return mark(parse_table(text) if key == "headers" else text, of_traces=of_traces)
 
 
 def _read_resource(environ: Mapping[str, str], found: dict[str, tuple[str, Any]]) -> None:

@@ -36,7 +36,7 @@ def why_no_logs(settings: OtelSettings) -> str | None:
     Args:
         settings: With ``logs`` on.
     """
-    protocol = settings.transport()
+    protocol = settings.logs_transport()
     if protocol is None:
         name = settings.exporter
         if any(entry.name == name for entry in entry_points(group=EXPORTERS)):
@@ -61,7 +61,7 @@ def build_logs(settings: OtelSettings, resource: Mapping[str, Any]) -> Backend:
     Raises:
         BackendUnavailableError: A package or a file is missing, or the exporter cannot be built.
     """
-    protocol = settings.transport()
+    protocol = settings.logs_transport()
     if protocol is None:
         try:
             from otpylib_telemetry_otel.readable_logs import LogConverter  # noqa: PLC0415 - see the docstring
@@ -78,9 +78,9 @@ def build_logs(settings: OtelSettings, resource: Mapping[str, Any]) -> Backend:
         complete = Resource.create(dict(resource))
         encoder = LogEncoder(complete.attributes, complete.schema_url, ("otpylib_telemetry", own_version()))
         url = settings.logs_url() or ""
+        there = settings.for_logs().model_copy(update={"endpoint": url})
         if protocol == "grpc":
-            there = settings.model_copy(update={"endpoint": url})
             return OtlpBackend(encoder.encode, grpc_transport(there, LOGS))
-        return OtlpBackend(encoder.encode, http_transport(settings, LOGS, url))
+        return OtlpBackend(encoder.encode, http_transport(there, LOGS, url))
     except ImportError as error:
         raise BackendUnavailableError(missing("exporting logs over OTLP", error)) from error

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeGuard
 
-from pydantic import BeforeValidator, Field, SecretStr, WrapValidator, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, WrapValidator, field_validator, model_validator
 
 from otpylib_telemetry.settings import (
     Conflict,
@@ -29,7 +29,15 @@ from otpylib_telemetry_otel.endpoint import (
     logs_url,
     traces_url,
 )
-from otpylib_telemetry_otel.environment import SERVICE_NAME, standard_environment
+from otpylib_telemetry_otel.environment import (
+    OTLP_OPTIONS,
+    SERVICE_NAME,
+    StandardTable,
+    StandardText,
+    mark,
+    otlp_variables,
+    standard_environment,
+)
 from otpylib_telemetry_otel.rules import tables
 
 if TYPE_CHECKING:
@@ -41,6 +49,7 @@ _MAX_INTEGER = 2**63 - 1
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 #: What gRPC and HTTP both carry in the value of a header.
 _PRINTABLE = re.compile(r"[\x20-\x7e]*")
+_NO_DEFLATE = "over gRPC expected one of 'none', 'gzip'; 'deflate' is for http/protobuf"
 _ENTRY_POINT = re.compile(r"[A-Za-z0-9_.-]+")
 
 
@@ -77,9 +86,34 @@ Endpoint = Annotated[
 ]
 
 
-def _otlp(*names: str) -> dict[str, Any]:
-    """Return the variables of an OTLP option: the one for traces is stronger than the general one."""
-    return {"env": [f"OTEL_EXPORTER_OTLP_{signal}{name}" for name in names for signal in ("TRACES_", "")]}
+_Protocol = Annotated[Literal["grpc", "http/protobuf"], BeforeValidator(_trim)]
+_Compression = Annotated[Literal["none", "gzip", "deflate"], BeforeValidator(_trim)]
+_Headers = Annotated[Mapping[str, SecretStr], BeforeValidator(_as_headers)]
+
+
+def _otlp(key: str, description: str) -> str:
+    """Return the description of an OTLP option with its variables: that for spans is the stronger one."""
+    general, of_traces, _ = otlp_variables(key)
+    return f"{description} In the environment: `{of_traces}` (not for logs), or else `{general}`."
+
+
+def _of_logs(key: str) -> Any:
+    """Return the field that says of an OTLP option what logs are sent with."""
+    empty = " Empty: none." if key in _FILES else ""
+    unit = {"unit": "seconds"} if key == "timeout" else {}
+    secret = {"secret": True} if key == "headers" else {}
+    bounds: dict[str, Any] = {"ge": 0.001, "le": 3_600} if key == "timeout" else {}
+    return Field(
+        None,
+        description=f"What `{key}` is for log records.{empty} Unset: the same as for spans. In the "
+        f"environment: `{otlp_variables(key)[2]}`, unless `{key}` is set for the exporter itself.",
+        json_schema_extra={**unit, **secret},
+        **bounds,
+    )
+
+
+_FILES = frozenset({"certificate", "client_key", "client_certificate"})
+_PER_SIGNAL = (*OTLP_OPTIONS, *(f"logs_{key}" for key in OTLP_OPTIONS))
 
 
 class OtelSettings(ExporterSettings):
@@ -114,8 +148,9 @@ class OtelSettings(ExporterSettings):
         description="Which OpenTelemetry span exporter sends: `otlp` or any name registered under the entry "
         "points of OpenTelemetry, such as `console`.",
     )
-    protocol: Annotated[Literal["grpc", "http/protobuf"], BeforeValidator(_trim)] = Field(
-        "grpc", description="How OTLP is spoken.", json_schema_extra=_otlp("PROTOCOL")
+    protocol: _Protocol = Field(
+        "grpc",
+        description=_otlp("protocol", "How OTLP is spoken."),
     )
     api_key: Annotated[SecretStr | None, BeforeValidator(_trim), BeforeValidator(none_if_blank)] = Field(
         None,
@@ -123,45 +158,55 @@ class OtelSettings(ExporterSettings):
         "(`Basic dXNlcjpwYXNz`) is sent as it is. For a vendor's own header use `headers`.",
         json_schema_extra={"secret": True},
     )
-    headers: Annotated[Mapping[str, SecretStr], BeforeValidator(_as_headers)] = Field(
+    headers: _Headers = Field(
         default_factory=dict,
-        description="Headers sent with every request. An `authorization` here beats `api_key`.",
-        json_schema_extra={"secret": True, **_otlp("HEADERS")},
+        description=_otlp(
+            "headers", "Headers sent with every request. An `authorization` here beats `api_key`."
+        ),
+        json_schema_extra={"secret": True},
     )
     timeout: Number = Field(
         10.0,
         ge=0.001,
         le=3_600,
-        description="How long one request may take. As everywhere in Python's OpenTelemetry, the environment "
-        "variables OTEL_EXPORTER_OTLP_TIMEOUT and OTEL_EXPORTER_OTLP_TRACES_TIMEOUT are seconds too.",
-        json_schema_extra={"unit": "seconds", **_otlp("TIMEOUT")},
+        description=_otlp(
+            "timeout",
+            "How long one request may take. As everywhere in Python's OpenTelemetry, the variables "
+            "are seconds too.",
+        ),
+        json_schema_extra={"unit": "seconds"},
     )
-    compression: Annotated[Literal["none", "gzip", "deflate"], BeforeValidator(_trim)] = Field(
+    compression: _Compression = Field(
         "none",
-        description="How requests are compressed; `deflate` only over http/protobuf.",
-        json_schema_extra=_otlp("COMPRESSION"),
+        description=_otlp("compression", "How requests are compressed; `deflate` only over http/protobuf."),
     )
     certificate: OptionalText = Field(
         None,
-        description="File with the certificates the server's is checked against (PEM). Unset: "
-        "the system's over http/protobuf, those that come with grpcio over gRPC.",
-        json_schema_extra=_otlp("CERTIFICATE"),
+        description=_otlp(
+            "certificate",
+            "File with the certificates the server's is checked against (PEM). Unset: "
+            "the system's over http/protobuf, those that come with grpcio over gRPC.",
+        ),
     )
     client_key: OptionalText = Field(
         None,
-        description="File with the client's private key (PEM); only together with `client_certificate`.",
-        json_schema_extra=_otlp("CLIENT_KEY"),
+        description=_otlp(
+            "client_key", "File with the client's private key (PEM); only together with `client_certificate`."
+        ),
     )
     client_certificate: OptionalText = Field(
         None,
-        description="File with the client's certificate (PEM); only together with `client_key`.",
-        json_schema_extra=_otlp("CLIENT_CERTIFICATE"),
+        description=_otlp(
+            "client_certificate", "File with the client's certificate (PEM); only together with `client_key`."
+        ),
     )
     insecure: bool = Field(
         False,
-        description="Whether a gRPC endpoint without scheme (`host:port`) is spoken to without encryption. "
-        "With `http://` or `https://` the scheme decides.",
-        json_schema_extra=_otlp("INSECURE"),
+        description=_otlp(
+            "insecure",
+            "Whether a gRPC endpoint without scheme (`host:port`) is spoken to without encryption. "
+            "With `http://` or `https://` the scheme decides.",
+        ),
     )
     sampling_rate: Number = Field(
         1.0,
@@ -203,7 +248,8 @@ class OtelSettings(ExporterSettings):
     id_generator: Annotated[OptionalText, BeforeValidator(_trim)] = Field(
         None,
         description="The name of an id generator registered under the entry points of OpenTelemetry, such as "
-        "`xray`; every operation of the process then has its ids. Unset: ids are random.",
+        "`xray`; every operation of the process then has its ids. Unset: ids are random. In the environment: "
+        "`OTEL_PYTHON_ID_GENERATOR`, where `random` is unset.",
     )
     trace_id_from_correlation: bool = Field(
         False,
@@ -255,6 +301,14 @@ class OtelSettings(ExporterSettings):
         description="Where log records go if not to `endpoint`, by the same rules, with `/v1/logs` for "
         "`/v1/traces`.",
     )
+    logs_protocol: _Protocol | None = _of_logs("protocol")
+    logs_headers: _Headers | None = _of_logs("headers")
+    logs_timeout: OptionalNumber = _of_logs("timeout")
+    logs_compression: _Compression | None = _of_logs("compression")
+    logs_certificate: str | None = _of_logs("certificate")
+    logs_client_key: str | None = _of_logs("client_key")
+    logs_client_certificate: str | None = _of_logs("client_certificate")
+    logs_insecure: bool | None = _of_logs("insecure")
     max_active_spans: WholeNumber = Field(
         10_000,
         ge=1,
@@ -269,6 +323,22 @@ class OtelSettings(ExporterSettings):
         description="After how long an operation whose end never came is ended as incomplete.",
         json_schema_extra={"unit": "seconds"},
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_signals_apart(cls, values: Any) -> Any:
+        """Have what is set for this exporter count for both signals, and what is for spans for them alone."""
+        if not isinstance(values, dict):
+            return values
+        sorted_out = dict(values)
+        for key in OTLP_OPTIONS:
+            own, both = sorted_out.get(f"logs_{key}"), sorted_out.get(key)
+            if both is not None and not _is_standard(both) and _is_standard(own):
+                del sorted_out[f"logs_{key}"]
+            elif own is None and _is_standard(both) and both.of_traces:
+                default = cls.model_fields[key].get_default(call_default_factory=True)
+                sorted_out[f"logs_{key}"] = "" if default is None else default
+        return sorted_out
 
     @field_validator("service_name", mode="before")
     @classmethod
@@ -307,9 +377,11 @@ class OtelSettings(ExporterSettings):
             raise RefusedError("expected printable ASCII on one line, which is all a header carries")
         return value
 
-    @field_validator("headers")
+    @field_validator("headers", "logs_headers")
     @classmethod
-    def _headers_can_be_sent(cls, value: Mapping[str, SecretStr]) -> Mapping[str, SecretStr]:
+    def _headers_can_be_sent(cls, value: Mapping[str, SecretStr] | None) -> Mapping[str, SecretStr] | None:
+        if value is None:
+            return None
         for name, item in value.items():
             if not _TOKEN.fullmatch(name):
                 raise RefusedError("expected header names of letters, digits and hyphens")
@@ -321,6 +393,15 @@ class OtelSettings(ExporterSettings):
         # gRPC refuses names that are not lower-case, HTTP does not care.
         return {name.lower(): item for name, item in value.items()}
 
+    @field_validator(*_PER_SIGNAL, mode="wrap")
+    @classmethod
+    def _keep_marks(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        # What stays in force in spite of a bad new value is offered again, and must still be told apart.
+        if not _is_standard(value):
+            return handler(value)
+        plain = str(value) if isinstance(value, str) else dict(value)
+        return mark(handler(plain), of_traces=value.of_traces)
+
     def conflicts(self) -> Iterable[Conflict]:
         """Return the settings that do not go together."""
         transport = self.transport()
@@ -328,10 +409,6 @@ class OtelSettings(ExporterSettings):
             found = complaint(self.endpoint, transport)
             if found is not None:
                 yield Conflict(("endpoint", "protocol", "exporter"), found.reason, found.public)
-        if self.logs_endpoint is not None and transport is not None:
-            found = complaint(self.logs_endpoint, transport)
-            if found is not None:
-                yield Conflict(("logs_endpoint", "protocol", "exporter"), found.reason, found.public)
         if (self.client_key is None) != (self.client_certificate is None):
             yield Conflict(
                 ("client_key", "client_certificate"),
@@ -340,7 +417,28 @@ class OtelSettings(ExporterSettings):
         if transport == "grpc" and self.compression == "deflate":
             yield Conflict(
                 ("compression", "protocol", "exporter"),
-                "over gRPC expected one of 'none', 'gzip'; 'deflate' is for http/protobuf",
+                _NO_DEFLATE,
+            )
+        yield from self._conflicts_of_logs()
+
+    def _conflicts_of_logs(self) -> Iterable[Conflict]:
+        logs, transport = self.for_logs(), self.logs_transport()
+        address = self.logs_endpoint
+        if address is None and transport != self.transport() and not isinstance(self.endpoint, SignalUrl):
+            address = self.endpoint
+        if address is not None and transport is not None:
+            found = complaint(address, transport)
+            if found is not None:
+                keys = ("logs_endpoint", "logs_protocol", "protocol", "exporter")
+                yield Conflict(keys, found.reason, found.public)
+        if (logs.client_key is None) != (logs.client_certificate is None):
+            yield Conflict(
+                ("logs_client_key", "logs_client_certificate", "client_key", "client_certificate"),
+                "logs_client_key and logs_client_certificate are of use only together",
+            )
+        if transport == "grpc" and logs.compression == "deflate":
+            yield Conflict(
+                ("logs_compression", "logs_protocol", "compression", "protocol", "exporter"), _NO_DEFLATE
             )
 
     @classmethod
@@ -366,12 +464,30 @@ class OtelSettings(ExporterSettings):
 
     def logs_url(self) -> str | None:
         """Return where log records go: for http/protobuf the full URL; None where it cannot be told."""
-        over_http = self.transport() == "http/protobuf"
+        transport = self.logs_transport()
+        over_http = transport == "http/protobuf"
         if self.logs_endpoint is not None:
             return logs_url(self.logs_endpoint) if over_http else self.logs_endpoint
         if self.endpoint is None or not over_http:
-            return self.endpoint
+            # The address for spans alone, of another protocol, is none for logs.
+            elsewhere = isinstance(self.endpoint, SignalUrl) and transport != self.transport()
+            return None if elsewhere else self.endpoint
         return logs_beside_traces(self.endpoint)
+
+    def logs_transport(self) -> Transport | None:
+        """Return how OTLP is spoken where log records go; None for an exporter that does not speak it."""
+        return self.for_logs().transport()
+
+    def for_logs(self) -> Self:
+        """Return these settings with the OTLP options of log records in place of those of spans.
+
+        Where they go is said by :meth:`logs_url` alone.
+        """
+        own = {key: getattr(self, f"logs_{key}") for key in OTLP_OPTIONS}
+        changes = {key: value for key, value in own.items() if value is not None}
+        changes.update({key: None for key in _FILES & changes.keys() if not changes[key].strip()})
+        hidden = [key for key in changes if f"logs_{key}" in self._hidden]
+        return self.model_copy(update=changes).hiding(hidden)
 
     def is_encrypted(self) -> bool:
         """Tell whether the connection to the endpoint is encrypted (``insecure=not ...`` for gRPC)."""
@@ -394,6 +510,10 @@ class OtelSettings(ExporterSettings):
         if "service_name" in self.model_fields_set or SERVICE_NAME not in attributes:
             attributes[SERVICE_NAME] = self.service_name
         return attributes
+
+
+def _is_standard(value: object) -> TypeGuard[StandardText | StandardTable]:
+    return isinstance(value, (StandardText, StandardTable))
 
 
 def _attribute_name(name: object) -> str:

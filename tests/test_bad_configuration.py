@@ -463,6 +463,46 @@ BAD = [
     ),
     (
         "otel",
+        {"logs_protocol": "http"},
+        "telemetry.otel.logs_protocol ('http', a string) from the configuration is refused: expected one of 'grpc', 'http/protobuf'. It stays unset.",
+    ),
+    (
+        "otel",
+        {"logs_headers": {"x-key": "\u00e9"}},
+        "telemetry.otel.logs_headers (a table of 1 entry) from the configuration is refused: the value of the header x-key is not printable ASCII on one line. It stays unset.",
+    ),
+    (
+        "otel",
+        {"logs_timeout": 0},
+        "telemetry.otel.logs_timeout (0, an integer) from the configuration is refused: expected a number of seconds from 0.001 to 3600. It stays unset.",
+    ),
+    (
+        "otel",
+        {"logs_compression": "deflate"},
+        "telemetry.otel.logs_compression ('deflate', a string) from the configuration is refused: over gRPC expected one of 'none', 'gzip'; 'deflate' is for http/protobuf. It stays unset.",
+    ),
+    (
+        "otel",
+        {"logs_certificate": 5},
+        "telemetry.otel.logs_certificate (5, an integer) from the configuration is refused: expected a string. It stays unset.",
+    ),
+    (
+        "otel",
+        {"logs_client_key": "/k.pem"},
+        "telemetry.otel.logs_client_key ('/k.pem', a string) from the configuration is refused: logs_client_key and logs_client_certificate are of use only together. It stays unset.",
+    ),
+    (
+        "otel",
+        {"logs_client_certificate": "/c.pem"},
+        "telemetry.otel.logs_client_certificate ('/c.pem', a string) from the configuration is refused: logs_client_key and logs_client_certificate are of use only together. It stays unset.",
+    ),
+    (
+        "otel",
+        {"logs_insecure": "sometimes"},
+        "telemetry.otel.logs_insecure ('sometimes', a string) from the configuration is refused: expected true or false. It stays unset.",
+    ),
+    (
+        "otel",
         {"metrics_interval": 60},
         "telemetry.otel.metrics_interval from the configuration is not supported yet and is ignored: no metrics are sent over OTLP; the Prometheus exporter has them.",
     ),
@@ -751,7 +791,19 @@ BAD_ENVIRONMENT = [
     ),
     (
         {"OTEL_TRACES_EXPORTER": "otlp,console"},
-        "telemetry.otel.exporter ('otlp,console', a string) from the environment variable OTEL_TRACES_EXPORTER is refused: expected the name of an OpenTelemetry exporter, such as otlp or console. 'otlp' stays in force (the default).",
+        "telemetry.otel.traces ('otlp,console', a string) from the environment variable OTEL_TRACES_EXPORTER is refused: all is sent by one exporter, so expected one name; the one taken is 'otlp'. true stays in force (the default).",
+    ),
+    (
+        {"OTEL_LOGS_EXPORTER": "console"},
+        "telemetry.otel.logs ('console', a string) from the environment variable OTEL_LOGS_EXPORTER is refused: log records are sent by the exporter of the spans, so expected 'otlp' or 'none'. true stays in force (the default).",
+    ),
+    (
+        {"OTEL_EXPORTER_OTLP_LOGS_TIMEOUT": "soon"},
+        "telemetry.otel.logs_timeout ('soon', a string) from the environment variable OTEL_EXPORTER_OTLP_LOGS_TIMEOUT is refused: expected a number of seconds from 0.001 to 3600. It stays unset.",
+    ),
+    (
+        {"OTEL_EXPORTER_OTLP_LOGS_HEADERS": "secret"},
+        "telemetry.otel.logs_headers (a string, not shown) from the environment variable OTEL_EXPORTER_OTLP_LOGS_HEADERS is refused: expected name=value pairs separated by commas, but pair 1 is not one. It stays unset.",
     ),
     (
         {"TELEMETRY_BATCH_SIZE": "many"},

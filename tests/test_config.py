@@ -123,6 +123,11 @@ def test_read_only_mappings_and_tuples_are_taken_like_tables_and_lists():
         ({"OTEL_EXPORTER_OTLP_INSECURE": "true"}, "insecure", True),
         ({"OTEL_TRACES_EXPORTER": "console"}, "exporter", "console"),
         ({"OTEL_TRACES_EXPORTER": "none"}, "traces", False),
+        ({"OTEL_TRACES_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "console"}, "exporter", "console"),
+        ({"OTEL_TRACES_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "console"}, "traces", False),
+        ({"OTEL_TRACES_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}, "exporter", "otlp"),
+        ({"OTEL_PYTHON_ID_GENERATOR": "xray"}, "id_generator", "xray"),
+        ({"OTEL_PYTHON_ID_GENERATOR": "random"}, "id_generator", None),
         ({"OTEL_SDK_DISABLED": "TRUE"}, "enabled", False),
         ({"OTEL_SDK_DISABLED": "false"}, "enabled", True),
         ({"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.25"}, "sampling_rate", 0.25),
@@ -161,6 +166,25 @@ def test_variables_of_the_environment(environ, key, value):
     resolution = otel(environ)
     assert messages(resolution) == []
     assert getattr(resolution.settings, key) == value
+
+
+@pytest.mark.parametrize(
+    ("variable", "exporter", "others"),
+    [
+        ("console,otlp", "console", {}),
+        ("not_installed, otlp", "otlp", {}),
+        ("not_installed,nor_this", "not_installed", {}),
+        ("console,otlp", "console", {"OTEL_TRACES_EXPORTER": "none"}),
+    ],
+)
+def test_of_several_exporters_the_first_that_is_installed_is_taken_and_said(variable, exporter, others):
+    name = "OTEL_LOGS_EXPORTER" if others else "OTEL_TRACES_EXPORTER"
+    resolution = otel({name: variable, **others})
+    assert (resolution.settings.exporter, resolution.settings.logs) == (exporter, True)
+    assert resolution.settings.traces is not bool(others)
+    (message,) = messages(resolution)
+    assert name in message
+    assert f"the one taken is '{exporter}'" in message
 
 
 def test_headers_from_the_environment_are_pairs_with_percent_encoding():
@@ -409,7 +433,7 @@ def _leaky():
 
 
 def test_secrets_are_known_as_such():
-    assert _leaky().secrets == {"api_key", "headers", "service_name", "resource"}
+    assert _leaky().secrets == {"api_key", "headers", "logs_headers", "service_name", "resource"}
 
 
 @pytest.mark.parametrize(
@@ -596,3 +620,17 @@ def test_a_problem_is_fresh_once():
     assert fresh_problems(same, first) == ()
     assert fresh_problems(other, same) == other.problems
     assert first.problems == same.problems
+
+
+class TestShapesOfSections:
+    @pytest.mark.parametrize("table", [[{"port": 9464}], 5, "x"])
+    def test_a_section_that_is_no_table_is_said_to_be_none(self, table):
+        [problem] = check_sections({"prometheus": table}, {"telemetry.prometheus"})
+        assert problem.key == "telemetry.prometheus"
+        assert "is not a section: a table [telemetry.prometheus] was expected." in problem.message
+
+    def test_a_private_key_pasted_for_the_name_of_its_file_is_not_shown(self):
+        pem = "-----BEGIN PRIVATE KEY-----\nMIIEvSECRET\n-----END PRIVATE KEY-----\n"
+        with pytest.raises(ValueError, match="that holds a private key, not shown") as refused:
+            validate_argument(OtelSettings, "telemetry.otel", {"client_key": pem})
+        assert "SECRET" not in str(refused.value)

@@ -4,6 +4,7 @@ import enum
 import io
 import json
 import logging
+import pickle
 from collections import Counter
 
 import pytest
@@ -14,7 +15,7 @@ from opentelemetry.sdk._logs.export import ConsoleLogRecordExporter
 from otpylib import gen_server
 
 from otpylib_telemetry import execute, otp, span
-from otpylib_telemetry.config import resolve
+from otpylib_telemetry.config import changed_keys, resolve
 from otpylib_telemetry.exporter import Collected, ExportContext, ExportError
 from otpylib_telemetry.instrument.logging import LOG_EVENT, install, uninstall
 from otpylib_telemetry_otel import plugins, start_otel_exporter
@@ -426,6 +427,148 @@ class TestEndpoint:
         environ = {"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf", **environ}
         found = getattr(resolve(OtelSettings, "telemetry.otel", environ=environ).settings, key)
         assert (found, type(found)) == (value, type(value))
+
+
+OTLP = "OTEL_EXPORTER_OTLP_"
+TRACES_HOST = {f"{OTLP}ENDPOINT": "http://c:4317", f"{OTLP}TRACES_HEADERS": "authorization=for-traces"}
+
+
+def in_force(environ, previous=None, **config):
+    return resolve(OtelSettings, "otel", environ=environ, config=config, previous=previous)
+
+
+class TestOptionsOfEachSignal:
+    @pytest.mark.parametrize(
+        ("key", "texts", "values"),
+        [
+            ("protocol", ("http/protobuf", "grpc"), ("http/protobuf", "grpc")),
+            ("timeout", ("2", "3"), (2.0, 3.0)),
+            ("compression", ("gzip", "none"), ("gzip", "none")),
+            ("certificate", ("/t.pem", "/l.pem"), ("/t.pem", "/l.pem")),
+            ("insecure", ("true", "false"), (True, False)),
+        ],
+    )
+    def test_a_variable_for_one_signal_is_about_that_one(self, key, texts, values):
+        name, default = key.upper(), getattr(OtelSettings(), key)
+
+        def both(environ, **config):
+            settings = in_force({f"{OTLP}{signal}{name}": text for signal, text in environ.items()}, **config)
+            assert settings.problems == ()
+            return getattr(settings.settings, key), getattr(settings.settings.for_logs(), key)
+
+        assert both({"TRACES_": texts[0]}) == (values[0], default)
+        assert both({"LOGS_": texts[0]}) == (default, values[0])
+        assert both({"": texts[0]}) == (values[0], values[0])
+        assert both({"": texts[0], "LOGS_": texts[1]}) == values
+        assert both({"": texts[1], "TRACES_": texts[0]}) == values
+        assert both({"TRACES_": texts[0], "LOGS_": texts[1]}) == values
+        everything = {"": texts[0], "TRACES_": texts[0], "LOGS_": texts[1]}
+        assert both(everything, **{key: values[0]}) == (values[0], values[0])
+        assert both(everything, **{key: values[1], f"logs_{key}": values[0]}) == (values[1], values[0])
+
+    def test_a_pair_of_files_for_one_signal_is_a_pair(self):
+        files = {f"{OTLP}TRACES_CLIENT_KEY": "/k", f"{OTLP}TRACES_CLIENT_CERTIFICATE": "/c"}
+        found = in_force(files)
+        logs = found.settings.for_logs()
+        assert (found.problems, found.settings.client_key) == ((), "/k")
+        assert (logs.client_key, logs.client_certificate) == (None, None)
+
+    @pytest.mark.parametrize(
+        "bad", [{"headers": "no table"}, {"logs_headers": "no table"}, {"headers": {"a b": "c"}}]
+    )
+    def test_a_header_of_the_spans_stays_theirs_when_a_new_value_is_refused(self, bad):
+        before = in_force(TRACES_HOST)
+        after = in_force(TRACES_HOST, before, **bad)
+        again = in_force(TRACES_HOST, after, **bad)
+        for found in (before, after, again):
+            assert found.settings.request_headers() == {"authorization": "for-traces"}
+            assert found.settings.for_logs().request_headers() == {}
+
+    def test_a_bad_variable_for_logs_does_not_give_them_what_is_for_spans(self):
+        found = in_force({**TRACES_HOST, f"{OTLP}LOGS_HEADERS": "hunter2"})
+        assert found.settings.for_logs().request_headers() == {}
+        assert len(found.problems) == 1
+        assert "hunter2" not in found.problems[0].message
+
+    def test_what_is_for_logs_is_as_secret_as_the_rest(self):
+        found = in_force({f"{OTLP}LOGS_HEADERS": "authorization=hunter2"}).settings
+        assert found.for_logs().request_headers() == {"authorization": "hunter2"}
+        for shown in (repr(found), repr(found.for_logs()), found.for_logs().model_dump_json(), str(found)):
+            assert "hunter2" not in shown
+
+    def test_what_came_from_a_placeholder_is_hidden_among_the_options_of_logs_too(self):
+        found = in_force({"PLACE": "/hunter2.pem"}, logs_certificate="${PLACE}").settings
+        assert found.for_logs().certificate == "/hunter2.pem"
+        assert "hunter2" not in repr(found) + repr(found.for_logs())
+
+    def test_what_is_for_one_signal_survives_pickling(self):
+        found = in_force(TRACES_HOST).settings
+        again = pickle.loads(pickle.dumps(found))  # noqa: S301  # our own pickle
+        assert again == found
+        assert again.headers.of_traces
+
+    def test_a_change_of_what_is_for_logs_alone_is_seen(self):
+        common = {f"{OTLP}HEADERS": "x=1", f"{OTLP}LOGS_HEADERS": "x=2"}
+        changed = changed_keys(in_force(common).settings, in_force(common, headers={"x": "1"}).settings)
+        assert changed == {"logs_headers"}
+
+    def test_the_address_of_the_spans_is_not_spoken_to_in_another_protocol(self):
+        spans = {
+            f"{OTLP}TRACES_ENDPOINT": "http://t:4318/v1/traces",
+            f"{OTLP}TRACES_PROTOCOL": "http/protobuf",
+        }
+        assert in_force(spans).settings.logs_url() is None
+        assert in_force({**spans, f"{OTLP}LOGS_PROTOCOL": "http/protobuf"}).settings.logs_url() == (
+            "http://t:4318/v1/logs"
+        )
+
+    async def sent(self, grpc_receiver, http_receiver, environ, **config):
+        """Send a span to the one and a log record to the other; return their headers."""
+        environ = {
+            f"{OTLP}TRACES_ENDPOINT": grpc_receiver.endpoint,
+            f"{OTLP}TRACES_PROTOCOL": "grpc",
+            f"{OTLP}LOGS_ENDPOINT": f"{http_receiver.endpoint}/v1/logs",
+            f"{OTLP}LOGS_PROTOCOL": "http/protobuf",
+            **{f"{OTLP}{name}": value for name, value in environ.items()},
+        }
+        found = in_force(environ, **config)
+        assert found.problems == ()
+        exporter = OtelBackend(
+            found.settings, ExportContext("otel_exporter", "telemetry.otel", {}, nothing, dict)
+        )
+        await exporter.open()
+        spans, logs = collect(
+            exporter, ("shop.a.start", {}, {}), ("shop.a.stop", {}, {}), ("shop.note", {}, {})
+        )
+        assert await exporter.export([item for item, _ in spans.items if type(item) is not LogItem]) is None
+        assert await exporter.export(logs) is None
+        await exporter.close()
+        assert [request.signal for request in grpc_receiver.requests] == ["traces"]
+        assert [request.signal for request in http_receiver.requests] == ["logs"]
+        return tuple(
+            {name.lower(): value for name, value in receiver.requests[0].headers.items()}.get("x-secret")
+            for receiver in (grpc_receiver, http_receiver)
+        )
+
+    @pytest.mark.parametrize(
+        ("environ", "config", "seen"),
+        [
+            ({"TRACES_HEADERS": "x-secret=t"}, {}, ("t", None)),
+            ({"LOGS_HEADERS": "x-secret=l"}, {}, (None, "l")),
+            ({"HEADERS": "x-secret=g"}, {}, ("g", "g")),
+            ({"HEADERS": "x-secret=g", "TRACES_HEADERS": "x-secret=t"}, {}, ("t", "g")),
+            ({"TRACES_HEADERS": "x-secret=t", "LOGS_HEADERS": "x-secret=l"}, {}, ("t", "l")),
+            (
+                {"TRACES_HEADERS": "x-secret=t", "LOGS_HEADERS": "x-secret=l"},
+                {"headers": {"x-secret": "c"}},
+                ("c", "c"),
+            ),
+        ],
+    )
+    async def test_each_host_sees_the_headers_that_are_for_it(
+        self, grpc_receiver, http_receiver, environ, config, seen
+    ):
+        assert await self.sent(grpc_receiver, http_receiver, environ, **config) == seen
 
 
 class TestWithoutAnybodyToTakeThem:

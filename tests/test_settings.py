@@ -13,6 +13,7 @@ from otpylib_telemetry.config import check_sections, resolve
 from otpylib_telemetry.not_supported import NOT_SUPPORTED
 from otpylib_telemetry.settings import Conflict, ExporterSettings, field_extra
 from otpylib_telemetry_mock.settings import MockSettings
+from otpylib_telemetry_otel.environment import OTLP_OPTIONS, otlp_variables
 from otpylib_telemetry_otel.settings import OtelSettings
 from otpylib_telemetry_prometheus.settings import PrometheusSettings
 
@@ -65,6 +66,7 @@ def test_the_defaults_of_opentelemetry():
     assert (settings.sampling_wait, settings.max_held_spans) == (1.0, 20_000)
     assert settings.traces is True
     assert (settings.max_active_spans, settings.span_ttl) == (10_000, 300.0)
+    assert settings.for_logs() == settings
 
 
 def test_the_defaults_of_prometheus():
@@ -142,7 +144,7 @@ def test_a_validation_error_of_pydantics_own_does_not_show_the_value():
 
 
 def test_secret_keys_are_those_marked_so():
-    assert OtelSettings.secret_keys() == {"api_key", "headers"}
+    assert OtelSettings.secret_keys() == {"api_key", "headers", "logs_headers"}
 
 
 # --- what the OpenTelemetry settings mean
@@ -352,6 +354,8 @@ def test_the_sample_names_the_standard_variables_of_the_keys():
         for key, field in settings_type.model_fields.items():
             names = field_extra(field, "env") or ()
             general = [name for name in names if "_TRACES_" not in name]
+            if key in OTLP_OPTIONS:
+                general.append(otlp_variables(key)[0])
             for name in general:
                 assert name in text or f"..._{name.removeprefix('OTEL_EXPORTER_OTLP_')}" in text, key
 
