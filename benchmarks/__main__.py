@@ -10,7 +10,7 @@ from importlib.metadata import version
 from otpylib.runtime import set_runtime
 from otpylib.runtime.backends.asyncio_backend.backend import AsyncIOBackend
 
-from benchmarks import ours, peers, shutdown
+from benchmarks import memory, ours, outage, peers, shutdown
 from benchmarks.harness import Case, Comparison, measure, table
 
 
@@ -22,7 +22,13 @@ def main() -> None:
     arguments.add_argument(
         "--shutdown", action="store_true", help="measure shutting down instead; takes some minutes"
     )
+    arguments.add_argument(
+        "--outage", action="store_true", help="measure what the application feels of a dead collector instead"
+    )
     options = arguments.parse_args()
+    if options.outage:
+        print(outage.table())
+        return
     if options.shutdown:
         print(shutdown.table())
         return
@@ -96,6 +102,7 @@ def main() -> None:
     versions = ", ".join(f"{name} {version(name)}" for name in names)
     print(f"Python {platform.python_version()}, {versions}; median of {options.rounds} rounds of {count}.\n")
     print(table(comparisons))
+    print(f"\n{memory.table()}")
     loop.run_until_complete(backend.shutdown())
     loop.close()
 

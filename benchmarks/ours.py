@@ -49,7 +49,7 @@ async def _nothing() -> None:
     return None
 
 
-def _exporter(exporter_type: type[Exporter[Any]]) -> tuple[str, EventQueue, Exporter[Any]]:
+def exporter_of(exporter_type: type[Exporter[Any]]) -> tuple[str, EventQueue, Exporter[Any]]:
     """Return an exporter with a queue and an event name that reaches it alone."""
     name = f"bench{next(_numbers)}"
     context = ExportContext(name, "telemetry.bench", {}, _nothing, dict)
@@ -58,9 +58,10 @@ def _exporter(exporter_type: type[Exporter[Any]]) -> tuple[str, EventQueue, Expo
     return name, queue, exporter_type(exporter_type.settings_type(), context)
 
 
-def _collect(
+def collect(
     queue: EventQueue, exporter: Exporter[Any], use: Callable[[list[Any]], object] = lambda _: None
 ) -> int:
+    """Collect what is queued; return how many items came of it."""
     finished = 0
     while batch := queue.take(CHUNK):
         items = exporter.collect(batch, wall_clock.offset_ns()).items
@@ -74,14 +75,14 @@ def event_to_series(measurement: str = "duration_ms") -> Callable[[int], None]:
     """One event: emitted, queued, collected into a histogram (``duration_ms``) or a counter (``count``)."""
     from otpylib_telemetry_prometheus.backend import PrometheusBackend  # noqa: PLC0415  # one case, one extra
 
-    name, queue, exporter = _exporter(PrometheusBackend)
+    name, queue, exporter = exporter_of(PrometheusBackend)
     event = f"{name}.request"
 
     def run(count: int) -> None:
         for _ in range(0, count, CHUNK):
             for _ in range(CHUNK):
                 execute(event, {measurement: 12.3}, LABELS)
-            _collect(queue, exporter)
+            collect(queue, exporter)
 
     return run
 
@@ -94,7 +95,7 @@ def start_and_stop_to_span(*, encode: bool = False) -> Callable[[int], None]:
     """
     from otpylib_telemetry_otel.backend import OtelBackend  # noqa: PLC0415  # as above
 
-    name, queue, exporter = _exporter(OtelBackend)
+    name, queue, exporter = exporter_of(OtelBackend)
     start, stop = f"{name}.request.start", f"{name}.request.stop"
     use = _encoder() if encode else (lambda _: None)
 
@@ -104,8 +105,8 @@ def start_and_stop_to_span(*, encode: bool = False) -> Callable[[int], None]:
             execute(start, {}, {"correlation_id": number, **LABELS})
             execute(stop, {"duration_ms": 1.5}, {"correlation_id": number})
             if number % CHUNK == 0:
-                finished += _collect(queue, exporter, use)
-        finished += _collect(queue, exporter, use)
+                finished += collect(queue, exporter, use)
+        finished += collect(queue, exporter, use)
         if finished != count:
             raise AssertionError(f"{finished} spans of {count} operations")
 

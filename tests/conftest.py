@@ -3,6 +3,7 @@
 import asyncio
 import importlib.util
 import os
+import signal
 
 import pytest
 
@@ -16,6 +17,18 @@ PLUGIN = "otpylib_telemetry_mock.pytest_plugin"
 
 
 def pytest_configure(config):
+    """Prepare what every test relies on."""
+    _listen_to_ctrl_c()
+    _register_plugin(config)
+
+
+def _listen_to_ctrl_c():
+    """A shell starts what runs in its background deaf to SIGINT, and all that is started from there too."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _register_plugin(config):
     """Our own pytest plugin is there even where the project is not installed but only lies there."""
     try:
         found = importlib.util.find_spec(PLUGIN)

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from otpylib_telemetry import ExportError, ExportOutcome, TooLargeError
+from otpylib_telemetry import ExportError, ExportOutcome, TooLargeError, otp
 from otpylib_telemetry import estate as estates
 from tests.support.chassis import (
     NAME,
@@ -23,9 +23,24 @@ from tests.support.chassis import (
 from tests.support.waiting import eventually
 from tests.test_delivery import Rig
 
+_made = []
+
 
 def gates(count):
-    return [asyncio.get_running_loop().create_future() for _ in range(count)]
+    made = [asyncio.get_running_loop().create_future() for _ in range(count)]
+    _made.extend(made)
+    return made
+
+
+@pytest.fixture(autouse=True)
+async def _every_gate_is_open_in_the_end():
+    """An export that waits for ever outlasts its test: the end of a loop leaves exports alone."""
+    yield
+    for gate in _made:
+        if not gate.done():
+            gate.set_result(None)
+    _made.clear()
+    await eventually(lambda: not otp._background, message="every export has ended")
 
 
 async def test_as_many_batches_are_under_way_as_allowed_and_no_more():

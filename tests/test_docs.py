@@ -91,9 +91,10 @@ def test_toml_is_accepted_without_a_complaint(block):
     models = {section: model for section, model, _ in reference.SECTIONS}
     content = tomllib.loads(block.text)
     for section, values in content.get("telemetry", {}).items():
-        if section in models:
-            resolution = resolve(models[section], f"telemetry.{section}", environ={}, config=values)
-            assert [problem.message for problem in resolution.problems] == []
+        kind = values.get("kind", section)
+        assert kind in models, f"{block}: no exporter reads [telemetry.{section}]"
+        resolution = resolve(models[kind], f"telemetry.{section}", environ={}, config=values)
+        assert [problem.message for problem in resolution.problems] == []
 
 
 def test_shell_blocks_use_only_commands_that_exist():

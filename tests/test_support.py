@@ -26,7 +26,9 @@ from opentelemetry.trace import SpanKind, StatusCode
 from otpylib import process
 from otpylib.runtime import get_runtime
 
+from otpylib_telemetry import otp
 from tests.support import peers, ports
+from tests.support.fresh import forget_everything
 from tests.support.otlp_receiver import (
     TRACES,
     Garbage,
@@ -542,3 +544,24 @@ def test_promtool_tells_good_from_bad():
     assert check_with_promtool(good) == ""
     assert "no help text" in check_with_promtool("# TYPE a_total counter\na_total 1\n")
     assert check_with_promtool("not an exposition") != ""
+
+
+def test_a_task_of_a_loop_that_has_ended_is_not_left_for_the_next_test():
+    async def leave_something():
+        loop = asyncio.get_running_loop()
+        otp.run_in_background(loop, asyncio.sleep(60), outlasting=True)
+        await asyncio.sleep(0)
+
+    asyncio.run(leave_something())
+    assert len(otp._background) == 1
+    forget_everything()
+    assert not otp._background
+
+
+async def test_a_task_of_a_loop_that_runs_is_left_alone():
+    gate = asyncio.get_running_loop().create_future()
+    task = otp.run_in_background(asyncio.get_running_loop(), asyncio.wait_for(gate, 60))
+    forget_everything()
+    assert otp._background == {task}
+    gate.set_result(None)
+    await task

@@ -1,6 +1,6 @@
 """Module-level state of the packages, set back so that no test sees what another left."""
 
-from otpylib_telemetry import bus, deferred, estate, handlers, sections
+from otpylib_telemetry import bus, deferred, estate, handlers, otp, sections
 from otpylib_telemetry.handlers import Table
 
 
@@ -12,3 +12,13 @@ def forget_everything():
     sections.forget()
     for name in estate.names():
         estate.forget(name)
+    _drop_tasks_of_ended_loops()
+
+
+def _drop_tasks_of_ended_loops():
+    """A task whose loop no longer runs can neither end nor be cancelled; a later test would wait for it."""
+    for task in list(otp._background):
+        if not task.get_loop().is_running():
+            # Else its destruction would be reported, in the middle of some other test.
+            task._log_destroy_pending = False
+            otp._background.discard(task)

@@ -1,0 +1,74 @@
+"""Bytes per span that is open, by tracemalloc: ours against the SDK's, with the same four attributes."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from typing import TYPE_CHECKING
+
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+
+from benchmarks import ours
+from benchmarks.peers import LABELS
+from otpylib_telemetry import execute
+from otpylib_telemetry_otel.backend import OtelBackend
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SPANS = 5_000
+
+
+def _bytes_per_span(fill: Callable[[], object]) -> float:
+    gc.collect()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    kept = fill()
+    gc.collect()
+    after = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    del kept
+    return (after - before) / SPANS
+
+
+def _ours() -> float:
+    name, queue, exporter = ours.exporter_of(OtelBackend)
+
+    def fill() -> object:
+        for number in range(SPANS):
+            execute(f"{name}.request.start", {}, {"correlation_id": number, **LABELS})
+        ours.collect(queue, exporter)
+        return exporter
+
+    return _bytes_per_span(fill)
+
+
+def _sdk() -> float:
+    provider = TracerProvider(resource=Resource.create({"service.name": "bench"}), shutdown_on_exit=False)
+    tracer = provider.get_tracer("bench")
+
+    def fill() -> object:
+        spans = []
+        for number in range(SPANS):
+            one = tracer.start_span("shop.request")
+            one.set_attribute("correlation_id", number)
+            for key, value in LABELS.items():
+                one.set_attribute(key, value)
+            spans.append(one)
+        return spans
+
+    return _bytes_per_span(fill)
+
+
+def table() -> str:
+    """Measure, and return the result as a Markdown table."""
+    sdk, own = _sdk(), _ours()
+    return "\n".join(
+        [
+            "| memory of one open span | bytes | ratio |",
+            "|---|---:|---:|",
+            f"| OpenTelemetry SDK | {sdk:.0f} | 1.00 |",
+            f"| otpylib-telemetry | {own:.0f} | {own / sdk:.2f} |",
+        ]
+    )
