@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
-from otpylib_telemetry_otel.otlp_values import Encoded, fill, put
+from otpylib_telemetry_otel.otlp_values import Encoded, encode_by_scope, fill, put
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,21 +46,7 @@ class LogEncoder:
         request = ExportLogsServiceRequest()
         group = request.resource_logs.add(schema_url=self._schema_url)
         group.resource.CopyFrom(self._resource)
-        scopes: dict[tuple[str, str], Any] = {}
-        refused, reason = 0, ""
-        for item in items:
-            scope = item.scope or self._scope
-            messages = scopes.get(scope)
-            if messages is None:
-                scoped = group.scope_logs.add()
-                scoped.scope.name, scoped.scope.version = scope
-                messages = scopes[scope] = scoped.log_records
-            message = messages.add()
-            try:
-                _encode(message, item)
-            except Exception as error:  # noqa: BLE001 - whatever is in it, it must not hold up the others
-                del messages[-1]
-                refused, reason = refused + 1, f"{type(error).__name__}: {error}"
+        refused, reason = encode_by_scope(group.scope_logs, "log_records", items, self._scope, _encode)
         return Encoded(request.SerializeToString(), refused, reason)
 
 

@@ -15,7 +15,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, SpanFlags, Status
 
 from otpylib_telemetry_otel.api_spans import ApiSpan
-from otpylib_telemetry_otel.otlp_values import Encoded, fill
+from otpylib_telemetry_otel.otlp_values import Encoded, encode_by_scope, fill
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -64,21 +64,7 @@ class SpanEncoder:
         request = ExportTraceServiceRequest()
         group = request.resource_spans.add(schema_url=self._schema_url)
         group.resource.CopyFrom(self._resource)
-        scopes: dict[tuple[str, str], Any] = {}
-        refused, reason = 0, ""
-        for span in spans:
-            scope = span.scope or self._scope
-            messages = scopes.get(scope)
-            if messages is None:
-                scoped = group.scope_spans.add()
-                scoped.scope.name, scoped.scope.version = scope
-                messages = scopes[scope] = scoped.spans
-            message = messages.add()
-            try:
-                _encode(message, span)
-            except Exception as error:  # noqa: BLE001 - whatever is in it, it must not hold up the others
-                del messages[-1]
-                refused, reason = refused + 1, f"{type(error).__name__}: {error}"
+        refused, reason = encode_by_scope(group.scope_spans, "spans", spans, self._scope, _encode)
         return Encoded(request.SerializeToString(), refused, reason)
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["Encoded", "fill", "put"]
+__all__ = ["Encoded", "encode_by_scope", "fill", "put"]
 
 
 class Encoded(NamedTuple):
@@ -82,3 +82,40 @@ def put(message: Any, value: Any) -> None:
             put(add(), element)
     elif value is not None:
         raise TypeError(f"an attribute cannot be of type {type(value).__name__}")
+
+
+def encode_by_scope(
+    groups: Any,
+    field: str,
+    items: Sequence[Any],
+    default: tuple[str, str],
+    encode: Callable[[Any, Any], None],
+) -> tuple[int, str]:
+    """Encode items of any signal, grouped by instrumentation scope.
+
+    Args:
+        groups: The repeated field of scopes; empty.
+        field: The name of the repeated field of items in one of them.
+        items: What to encode; each has a ``scope``, or None for the default.
+        default: Name and version of the default scope.
+        encode: Fills one message from one item.
+
+    Returns:
+        How many items could not be encoded and were left out, and why the last one could not.
+    """
+    scopes: dict[tuple[str, str], Any] = {}
+    refused, reason = 0, ""
+    for item in items:
+        scope = item.scope or default
+        messages = scopes.get(scope)
+        if messages is None:
+            group = groups.add()
+            group.scope.name, group.scope.version = scope
+            messages = scopes[scope] = getattr(group, field)
+        message = messages.add()
+        try:
+            encode(message, item)
+        except Exception as error:  # noqa: BLE001 - whatever is in it, it must not hold up the others
+            del messages[-1]
+            refused, reason = refused + 1, f"{type(error).__name__}: {error}"
+    return refused, reason
