@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 #: parent.
 TOLERANCE_NS = 1_000_000
 
+#: Readings of which the first difference is the surest.
+_FIRST_READINGS = 5
+
 
 class WallClock:
     """Keeps the difference between the two clocks steady, and follows the wall clock when it is set.
@@ -29,19 +32,26 @@ class WallClock:
     ) -> None:
         self._wall_ns = wall_ns
         self._monotonic_ns = monotonic_ns
-        self._offset_ns = self._read()
+        readings = [self._read() for _ in range(_FIRST_READINGS)]
+        self._offset_ns, _ = min(readings, key=lambda reading: reading[1])
 
     def offset_ns(self) -> int:
         """Return what to add to a monotonic time to get nanoseconds since the epoch."""
-        now = self._read()
-        if abs(now - self._offset_ns) > TOLERANCE_NS:
+        now, uncertain = self._read()
+        if abs(now - self._offset_ns) > TOLERANCE_NS + uncertain:
             self._offset_ns = now
         return self._offset_ns
 
-    def _read(self) -> int:
+    def _read(self) -> tuple[int, int]:
+        """Return the difference, and by how much it may be wrong.
+
+        The thread may lose the processor between the readings of the two clocks, for many milliseconds: that
+        must not be taken for a clock that was set.
+        """
         before = self._monotonic_ns()
         wall = self._wall_ns()
-        return wall - (before + self._monotonic_ns()) // 2
+        after = self._monotonic_ns()
+        return wall - (before + after) // 2, (after - before + 1) // 2
 
 
 #: One for the whole process, so that all its exporters show an event at the same time.
