@@ -13,6 +13,7 @@ from otpylib_telemetry import otp
 from otpylib_telemetry.circuit import ORDINARY
 from otpylib_telemetry.exporter import ExportError, ExportOutcome, TooLargeError, overridden
 from otpylib_telemetry.handler import describe, error_text
+from otpylib_telemetry.outages import Began, Ended, Outages, named
 from otpylib_telemetry.retry import full_jitter
 
 if TYPE_CHECKING:
@@ -47,9 +48,6 @@ class _Outlet:
         piece: How many of those go at once.
         settled: Items delivered or refused.
         retryable: Attempts that failed though another might help.
-        outage: What the backend said first, while it is in trouble.
-        trouble: What it said last.
-        failed_since: Failures since then.
     """
 
     name: str
@@ -62,9 +60,6 @@ class _Outlet:
     piece: int = 1
     settled: int = 0
     retryable: int = 0
-    outage: str | None = None
-    trouble: str | None = None
-    failed_since: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -78,6 +73,7 @@ class _Flight:
         permit: The breaker's.
         round: The lane's, when it was sent.
         is_piece: Whether it is part of a batch that was too large.
+        attempt: What the outages know it by.
     """
 
     exporter: Exporter[Any]
@@ -86,6 +82,7 @@ class _Flight:
     permit: int
     round: int
     is_piece: bool
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +127,7 @@ class Delivery:
         self._exporter: Exporter[Any] | None = None
         self._flights: dict[asyncio.Task[None], _Flight] = {}
         self._outlets: dict[str, _Outlet] = {}
+        self._outages = Outages()
         # Items refused by a backend that takes the rest, and when its remarks may be told again.
         self._refused_unsaid = 0
         self._remark_at = {True: -math.inf, False: -math.inf}
@@ -140,7 +138,7 @@ class Delivery:
     @property
     def trouble(self) -> str | None:
         """What the backend said last, while it is in trouble."""
-        return next((outlet.trouble for outlet in self._outlets.values() if outlet.trouble is not None), None)
+        return self._outages.trouble
 
     def use(self, exporter: Exporter[Any] | None, *, same_backend: bool = False) -> None:
         """Send through another exporter from now on.
@@ -170,6 +168,7 @@ class Delivery:
         self._exporter = None
         self._flights.clear()
         self._outlets.clear()
+        self._outages.forget()
 
     def busy(self, exporter: Exporter[Any] | None = None) -> bool:
         """Tell whether a batch is under way, through this exporter or through any."""
@@ -216,7 +215,8 @@ class Delivery:
         # What is left is younger: its time begins now.
         outlet.waiting_since = None
         self._note_waiting(outlet)
-        flight = _Flight(exporter, outlet, batch, permit, outlet.round, is_piece)
+        attempt = self._outages.sent(outlet.name)
+        flight = _Flight(exporter, outlet, batch, permit, outlet.round, is_piece, attempt)
         loop = asyncio.get_running_loop()
         name = f"{self._estate.name} export"
         task = otp.run_in_background(loop, self._fly(flight), name=name, outlasting=True)
@@ -409,7 +409,7 @@ class Delivery:
         if flight.round == outlet.round:
             outlet.attempts = 0
             outlet.not_before = 0.0
-            self._recovered(outlet)
+            self._recovered(flight)
 
     @staticmethod
     def _piece_settled(flight: _Flight) -> None:
@@ -468,7 +468,7 @@ class Delivery:
             # It was due before it failed: only the back-off holds it up, not the interval.
             outlet.forced = max(outlet.forced, len(batch))
         self._estate.breaker.failed(flight.permit)
-        self._report(outlet, error, len(batch), permanent=permanent)
+        self._report(flight, error, permanent=permanent)
         self._back_off(outlet, error, permanent=permanent, news=news)
 
     def _back_off(self, outlet: _Outlet, error: Exception, *, permanent: bool, news: bool) -> None:
@@ -487,53 +487,44 @@ class Delivery:
             wait = full_jitter(max(1, outlet.attempts), self._dice, server_delay=server_delay)
         outlet.not_before = self._clock() + wait
 
-    def _report(self, outlet: _Outlet, error: Exception, items: int, *, permanent: bool) -> None:
+    def _report(self, flight: _Flight, error: Exception, *, permanent: bool) -> None:
         """Say once per outage that the backend is in trouble."""
         said = error_text(error) if isinstance(error, ExportError) else ""
         reason = self._scrub(said or describe(error))
-        outlet.failed_since += 1
-        outlet.trouble = reason
-        if outlet.outage is not None:
-            return
-        known = any(other.outage == reason for other in self._outlets.values())
-        outlet.outage = reason
-        if known:
-            return
         fate = (
-            f"The items of this batch ({items}) are counted as rejected"
+            f"The items of this batch ({len(flight.batch)}) are counted as rejected"
             if permanent
             else f"Nothing is lost: up to {self._estate.queue_limit} events wait, and it is tried again"
         )
-        _log.warning(
-            "%s cannot export%s: %s. %s. Further failures are only counted.",
-            self._estate.name,
-            self._what(outlet),
-            reason,
-            fate,
-        )
+        lane = flight.outlet.name
+        self._tell(self._outages.failed(lane, flight.attempt, reason, is_refusal=permanent), fate)
 
-    def _what(self, outlet: _Outlet) -> str:
-        """Return what is (not) exported, where there is a choice."""
-        return f" {outlet.name}" if outlet.name and len(self._outlets) > 1 else ""
+    def _recovered(self, flight: _Flight) -> None:
+        self._tell(self._outages.arrived(flight.outlet.name, flight.attempt, self._is_idle))
 
-    def _recovered(self, outlet: _Outlet) -> None:
-        outage, failed = outlet.outage, outlet.failed_since
-        outlet.outage = outlet.trouble = None
-        outlet.failed_since = 0
-        if outage is None:
-            return
-        for other in self._outlets.values():
-            if other.outage == outage:
-                # It is one outage, and lasts as long as anything suffers from it.
-                other.failed_since += failed
-                return
-        _log.info(
-            "%s exports%s again after %d failed attempts; %d events wait.",
-            self._estate.name,
-            self._what(outlet),
-            failed,
-            self._estate.left,
-        )
+    def _is_idle(self, lane: str) -> bool:
+        outlet = self._outlet(lane)
+        return not self._waiting(outlet) and not self._flying(outlet)
+
+    def _tell(self, news: list[Began | Ended], fate: str = "") -> None:
+        for item in news:
+            what = named(item.lanes)
+            if isinstance(item, Began):
+                _log.warning(
+                    "%s cannot export%s: %s. %s. Further failures are only counted.",
+                    self._estate.name,
+                    what,
+                    item.reason,
+                    fate,
+                )
+            else:
+                _log.info(
+                    "%s exports%s again after %d failed attempts; %d events wait.",
+                    self._estate.name,
+                    what,
+                    item.failures,
+                    self._estate.left,
+                )
 
 
 def _refused(outcome: object, items: int) -> tuple[int, str]:

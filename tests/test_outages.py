@@ -1,0 +1,172 @@
+"""One outage is told once and its end once, whichever lanes it hits and in whatever order."""
+
+import random
+
+import pytest
+
+from otpylib_telemetry.outages import Began, Ended, Outages, named
+
+
+class Rig:
+    """Outages of lanes that have something to send unless said otherwise; ``said`` has what was told."""
+
+    def __init__(self, *lanes):
+        self.outages = Outages()
+        self.idle = set()
+        self.said = []
+        for lane in lanes:
+            self.works(lane)
+
+    def fails(self, lane, reason="down", *, refused=False, attempt=None):
+        attempt = attempt or self.outages.sent(lane)
+        self.said += self.outages.failed(lane, attempt, reason, is_refusal=refused)
+
+    def works(self, lane, attempt=None):
+        self.said += self.outages.arrived(lane, attempt or self.outages.sent(lane), self.idle.__contains__)
+
+
+def test_one_lane_is_nothing_to_speak_of():
+    rig = Rig()
+    rig.fails("spans")
+    rig.fails("spans", "still down")
+    assert rig.outages.trouble == "still down"
+    rig.works("spans")
+    assert rig.said == [Began((), "down"), Ended((), 2)]
+    assert rig.outages.trouble is None
+
+
+def test_a_backend_that_is_away_is_one_outage_of_all_lanes_whatever_each_is_told():
+    rig = Rig("spans", "logs", "metrics")
+    rig.fails("spans", "refused at /v1/traces")
+    rig.fails("logs", "refused at /v1/logs")
+    rig.fails("spans", "no answer")
+    rig.fails("metrics", "refused at /v1/metrics")
+    rig.works("logs")
+    rig.works("spans")
+    assert len(rig.said) == 1
+    rig.works("metrics")
+    assert rig.said == [Began((), "refused at /v1/traces"), Ended((), 4)]
+
+
+def test_a_lane_that_has_nothing_left_to_send_does_not_hold_up_the_end():
+    rig = Rig("spans", "logs")
+    rig.fails("spans")
+    rig.fails("logs")
+    rig.idle.add("logs")
+    rig.works("spans")
+    assert rig.said == [Began((), "down"), Ended((), 2)]
+    assert rig.outages.trouble is None
+    rig.works("logs")
+    assert len(rig.said) == 2
+
+
+def test_a_lane_that_is_refused_while_another_works_is_named_at_both_ends():
+    rig = Rig("spans", "logs")
+    rig.fails("logs", "404", refused=True)
+    rig.works("spans")
+    rig.fails("logs", "404", refused=True)
+    rig.works("logs")
+    assert rig.said == [Began(("logs",), "404"), Ended(("logs",), 2)]
+
+
+def test_a_lane_that_fails_while_another_arrives_is_named():
+    rig = Rig("spans", "logs")
+    attempt = rig.outages.sent("logs")
+    rig.works("spans")
+    rig.fails("logs", attempt=attempt)
+    rig.works("logs")
+    assert rig.said == [Began(("logs",), "down"), Ended(("logs",), 1)]
+
+
+def test_the_same_refusal_of_two_lanes_is_one_and_its_end_names_both():
+    rig = Rig("spans", "logs")
+    rig.fails("logs", "401", refused=True)
+    rig.fails("spans", "401", refused=True)
+    rig.works("spans")
+    rig.works("logs")
+    assert rig.said == [Began(("logs",), "401"), Ended(("spans", "logs"), 2)]
+
+
+def test_another_refusal_of_another_lane_is_another_trouble():
+    rig = Rig("spans", "logs")
+    rig.fails("spans", "401", refused=True)
+    rig.fails("logs", "404", refused=True)
+    rig.works("logs")
+    rig.works("spans")
+    assert rig.said == [
+        *(Began(("spans",), "401"), Began(("logs",), "404")),
+        *(Ended(("logs",), 1), Ended(("spans",), 1)),
+    ]
+
+
+def test_a_lane_that_goes_on_failing_when_the_others_are_well_has_a_trouble_of_its_own():
+    rig = Rig("spans", "logs", "metrics")
+    for lane in ("spans", "logs", "metrics"):
+        rig.fails(lane)
+    rig.works("spans")
+    rig.fails("logs", "404", refused=True)
+    rig.works("metrics")
+    rig.works("logs")
+    assert rig.said == [
+        *(Began((), "down"), Ended(("spans",), 1), Began(("logs",), "404")),
+        *(Ended(("metrics",), 1), Ended(("logs",), 2)),
+    ]
+
+
+def test_an_attempt_from_before_the_recovery_says_nothing_new():
+    rig = Rig("spans", "logs")
+    rig.fails("spans")
+    rig.fails("logs")
+    old = rig.outages.sent("logs")
+    rig.works("spans")
+    rig.fails("logs", attempt=old)
+    rig.works("logs")
+    assert rig.said == [Began((), "down"), Ended((), 3)]
+
+
+def test_a_lane_that_fails_again_before_the_others_are_well_is_in_the_same_outage():
+    rig = Rig("spans", "logs")
+    rig.fails("spans")
+    rig.fails("logs")
+    rig.works("spans")
+    rig.fails("spans")
+    rig.works("spans")
+    rig.works("logs")
+    assert rig.said == [Began((), "down"), Ended((), 3)]
+
+
+def test_a_new_outage_after_the_end_of_one_is_told_again():
+    rig = Rig("spans", "logs")
+    for _ in range(2):
+        rig.fails("logs")
+        rig.works("logs")
+    assert rig.said == [Began((), "down"), Ended((), 1)] * 2
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_happens_every_failure_is_counted_in_one_end_and_all_that_began_ends(seed):
+    dice, rig, failures = random.Random(seed), Rig("spans", "logs", "metrics"), 0
+    lanes, flying = ["spans", "logs", "metrics"], []
+    for _ in range(400):
+        flying.append((lane := dice.choice(lanes), rig.outages.sent(lane)))
+        if dice.random() < 0.7:
+            lane, attempt = flying.pop(dice.randrange(len(flying)))
+            if dice.random() < 0.6:
+                rig.fails(lane, dice.choice("abc"), refused=dice.random() < 0.3, attempt=attempt)
+                failures += 1
+            else:
+                rig.works(lane, attempt)
+    for lane in lanes:
+        rig.works(lane)
+    began = [each for each in rig.said if isinstance(each, Began)]
+    ended = [each for each in rig.said if isinstance(each, Ended)]
+    assert sum(each.failures for each in ended) == failures
+    assert len(began) <= len(ended) <= failures
+    assert all(each.failures > 0 for each in ended)
+    assert rig.outages.trouble is None
+
+
+def test_lanes_are_named_as_in_a_sentence():
+    assert named(()) == named(("",)) == ""
+    assert named(("logs",)) == " logs"
+    assert named(("spans", "logs", "metrics")) == " spans, logs and metrics"
