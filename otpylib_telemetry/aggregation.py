@@ -1,28 +1,54 @@
-"""The series store: measurements are added up as they come, and whoever exports reads the sums.
+"""The series store: every metric of one exporter, and every series of each metric.
 
 Nothing here knows where the numbers come from or in which format they leave: a metric has a name, a kind and
 series; a series has labels. Names and labels arrive in their final form. Memory depends on how many series
 there are, never on how many measurements were made or on how long nobody has read them.
 
-Pure: no clock, no thread, no I/O. One thread writes.
+Whoever writes, or reads more than one number, holds :attr:`SeriesStore.lock`: for a batch of events, for one
+call of an instrument, for as many series as are read in one go. So a reader in any thread sees every series
+as it was between two measurements.
+
+Pure but for the lock: the clock comes in as an argument.
 """
 
 from __future__ import annotations
 
 import enum
-import sys
+import threading
 from abc import ABC, abstractmethod
-from bisect import bisect_left
-from typing import TYPE_CHECKING, ClassVar, Final, Generic, TypeAlias, TypeVar
+from collections import Counter as Tally
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeAlias, TypeVar
+
+from otpylib_telemetry.series import (
+    FLOAT_MAX,
+    CounterSeries,
+    Exemplar,
+    ExponentialSeries,
+    GaugeSeries,
+    HistogramSeries,
+    Labels,
+    Series,
+    SliceClock,
+    SummarySeries,
+    Traced,
+    UpDownSeries,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 __all__ = [
     "FLOAT_MAX",
+    "NO_SCOPE",
     "OVERFLOW_LABELS",
+    "AnyMetric",
     "Counter",
     "CounterSeries",
+    "Exemplar",
+    "Exponential",
+    "ExponentialSeries",
     "Gauge",
     "GaugeSeries",
     "Histogram",
@@ -31,16 +57,16 @@ __all__ = [
     "Labels",
     "Metric",
     "MetricRefusedError",
+    "Scope",
     "Series",
     "SeriesStore",
+    "Summary",
+    "SummarySeries",
+    "SummaryShape",
+    "Traced",
+    "UpDown",
+    "UpDownSeries",
 ]
-
-#: Pairs of label name and label value, in the order of the names.
-Labels: TypeAlias = tuple[tuple[str, str], ...]
-
-#: The largest finite float. Comparing with it refuses NaN, the infinities and the integers no float can hold
-#: in one step.
-FLOAT_MAX: Final = sys.float_info.max
 
 #: The labels of the series that takes what has no series of its own any more, as OpenTelemetry's SDK
 #: specification ("Cardinality limits") names it.
@@ -52,147 +78,59 @@ _MAX_METRICS: Final = 10_000
 #: How many refused names are remembered, so that each is reported once.
 _MAX_REFUSALS: Final = 1_000
 
+#: Metrics whose several sources are remembered, and how many of each.
+_MAX_SHARED: Final = 1_000
+_MAX_SOURCES: Final = 10
+
+#: How many series a summary may have if nobody says otherwise: each has the buckets of several distributions.
+MAX_SUMMARY_SERIES: Final = 200
+
+#: Series that are looked at in one go for whether they are idle.
+_LOOKED_AT_ONCE: Final = 4_000
+
+#: Labels named where it is told what fills a metric up.
+_TOP_LABELS: Final = 3
+
+#: Series looked at for that.
+_LOOKED_AT: Final = 10_000
+
 
 class Kind(enum.Enum):
     """What the numbers of a metric mean."""
 
     COUNTER = "counter"
     GAUGE = "gauge"
+    UP_DOWN = "up-down counter"
     HISTOGRAM = "histogram"
+    EXPONENTIAL = "exponential histogram"
+    SUMMARY = "summary"
 
 
 class MetricRefusedError(Exception):
     """A metric cannot be added to the store; the message says why, for a person to read."""
 
 
-class CounterSeries:
-    """A sum that never falls.
-
-    Args:
-        labels: Its labels.
-    """
-
-    __slots__ = ("labels", "value")
-
-    def __init__(self, labels: Labels) -> None:
-        self.labels = labels
-        self.value: float = 0
-
-    def add(self, amount: float) -> bool:
-        """Add to the sum; integers are added exactly.
-
-        Args:
-            amount: How much.
-
-        Returns:
-            False if the amount was refused: it is negative or not finite, or the sum would not be finite.
-        """
-        if amount >= 0:
-            try:
-                total = self.value + amount
-            except OverflowError:  # an integer beyond every float, on a sum that is a float
-                return False
-            if total <= FLOAT_MAX:
-                self.value = total
-                return True
-        return False
-
-
-class GaugeSeries:
-    """A number that is what it was last set to.
-
-    Args:
-        labels: Its labels.
-    """
-
-    __slots__ = ("labels", "value")
-
-    def __init__(self, labels: Labels) -> None:
-        self.labels = labels
-        self.value: float = 0
-
-    def set(self, value: float) -> bool:
-        """Set it.
-
-        Args:
-            value: What it is now.
-
-        Returns:
-            False if the value was refused because it is not finite.
-        """
-        if -FLOAT_MAX <= value <= FLOAT_MAX:
-            self.value = value
-            return True
-        return False
-
-    def add(self, amount: float) -> bool:
-        """Move it.
-
-        Args:
-            amount: By how much, negative to lower it.
-
-        Returns:
-            False if the amount was refused: it is not finite, or the gauge would not be.
-        """
-        try:
-            total = self.value + amount
-        except OverflowError:  # an integer beyond every float
-            return False
-        if -FLOAT_MAX <= total <= FLOAT_MAX:
-            self.value = total
-            return True
-        return False
-
-
-class HistogramSeries:
-    """How many observations fell into each bucket, and their sum.
-
-    Args:
-        labels: Its labels.
-        bounds: Upper bounds of the buckets, inclusive, ascending; above the last there is one bucket more.
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What made a metric: OpenTelemetry's instrumentation scope.
 
     Attributes:
-        counts: Observations per bucket, each bucket by itself (not cumulated).
-        sum: Sum of the observations. Each addition rounds once, as IEEE 754 does.
+        name: Its name; empty for our own.
+        version: Its version; empty if it has none.
+        schema_url: The schema its names follow; empty if none is given.
+        attributes: Further attributes.
     """
 
-    __slots__ = ("bounds", "counts", "labels", "sum")
-
-    def __init__(self, labels: Labels, bounds: tuple[float, ...]) -> None:
-        self.labels = labels
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.sum: float = 0.0
-
-    @property
-    def count(self) -> int:
-        """How many observations there were."""
-        return sum(self.counts)
-
-    def observe(self, value: float) -> bool:
-        """Add an observation.
-
-        Args:
-            value: What was observed.
-
-        Returns:
-            False if it was refused: it is not finite, or the sum would not be.
-        """
-        try:
-            total = self.sum + value
-        except OverflowError:  # an integer beyond every float
-            return False
-        # NaN and the infinities make a sum that lies outside as well: one comparison sees to all of them.
-        if -FLOAT_MAX <= total <= FLOAT_MAX:
-            self.counts[bisect_left(self.bounds, value)] += 1
-            self.sum = total
-            return True
-        return False
+    name: str = ""
+    version: str = ""
+    schema_url: str = ""
+    attributes: tuple[tuple[str, Any], ...] = ()
 
 
-Series: TypeAlias = CounterSeries | GaugeSeries | HistogramSeries
+#: Of metrics made of events.
+NO_SCOPE: Final = Scope()
 
-S = TypeVar("S", CounterSeries, GaugeSeries, HistogramSeries)
+S = TypeVar("S", CounterSeries, GaugeSeries, UpDownSeries, HistogramSeries, ExponentialSeries, SummarySeries)
 
 
 class Metric(ABC, Generic[S]):
@@ -205,8 +143,12 @@ class Metric(ABC, Generic[S]):
         unit: Unit of its values; empty if they have none.
 
     Attributes:
+        scope: What made it.
+        owner: Who declared it; nobody else gets it under its name.
+        observed: Whether its values are read off when somebody asks, as those of observable instruments are.
+        max_series: How many series it may have; None for as many as the store says.
         series: The series by their labels, without the overflow series.
-        overflow: The series that takes what comes beyond ``max_series``; None as long as nothing has.
+        overflow: The series that takes what comes beyond the limit; None as long as nothing has.
     """
 
     kind: ClassVar[Kind]
@@ -215,13 +157,22 @@ class Metric(ABC, Generic[S]):
         self.name = name
         self.description = description
         self.unit = unit
+        self.scope = NO_SCOPE
+        self.owner = ""
+        self.observed = False
+        self.max_series: int | None = None
         self.series: dict[Labels, S] = {}
         self.overflow: S | None = None
         self._store = store
 
     @abstractmethod
-    def _new(self, labels: Labels) -> S:
+    def _new(self, labels: Labels, born_ns: int) -> S:
         """Return an empty series."""
+
+    @property
+    def limit(self) -> int:
+        """How many series it may have now."""
+        return self._store.max_series if self.max_series is None else self.max_series
 
     def at(self, labels: Labels) -> S:
         """Return the series with these labels, a new one if need be.
@@ -235,17 +186,31 @@ class Metric(ABC, Generic[S]):
         found = self.series.get(labels)
         if found is not None:
             return found
-        if len(self.series) < self._store.max_series:
-            found = self.series[labels] = self._new(labels)
+        store = self._store
+        if len(self.series) < self.limit:
+            found = self.series[labels] = self._new(labels, store.now_ns())
             return found
         if self.overflow is None:
-            self.overflow = self._new(OVERFLOW_LABELS)
-            self._store.report(
+            self.overflow = self._new(OVERFLOW_LABELS, store.now_ns())
+            most = ", ".join(f"{name} ({count} values)" for name, count in self.most_values())
+            store.report(
                 f"metric {self.name} has reached its limit of {len(self.series)} series (max_series): what "
                 f'has other labels is added to one series labelled otel_metric_overflow="true" from now on. '
-                f"A label with ever new values does this; drop_labels leaves it out"
+                f"A label with ever new values does this (most have: {most or 'none'}); drop_labels leaves "
+                f"it out"
             )
         return self.overflow
+
+    def most_values(self, top: int = _TOP_LABELS) -> list[tuple[str, int]]:
+        """Return the labels with the most different values, and how many these are.
+
+        The first ten thousand series tell that; there may be a hundred times as many.
+
+        Args:
+            top: How many labels at most.
+        """
+        pairs = {pair for labels in islice(self.series, _LOOKED_AT) for pair in labels}
+        return sorted(Tally(name for name, _ in pairs).items(), key=lambda found: (-found[1], found[0]))[:top]
 
     def all_series(self) -> list[S]:
         """Return every series there is at this moment, the overflow series last."""
@@ -265,17 +230,31 @@ class Counter(Metric[CounterSeries]):
 
     kind = Kind.COUNTER
 
-    def _new(self, labels: Labels) -> CounterSeries:
-        return CounterSeries(labels)
+    def _new(self, labels: Labels, born_ns: int) -> CounterSeries:
+        return CounterSeries(labels, born_ns)
 
 
 class Gauge(Metric[GaugeSeries]):
-    """A metric whose series are set."""
+    """A metric whose series are set.
+
+    Attributes:
+        multiprocess_mode: How the values of several processes become one, in the words of prometheus_client.
+    """
 
     kind = Kind.GAUGE
+    multiprocess_mode: str = "mostrecent"
 
-    def _new(self, labels: Labels) -> GaugeSeries:
-        return GaugeSeries(labels)
+    def _new(self, labels: Labels, born_ns: int) -> GaugeSeries:
+        return GaugeSeries(labels, born_ns)
+
+
+class UpDown(Metric[UpDownSeries]):
+    """A metric whose series rise and fall."""
+
+    kind = Kind.UP_DOWN
+
+    def _new(self, labels: Labels, born_ns: int) -> UpDownSeries:
+        return UpDownSeries(labels, born_ns)
 
 
 class Histogram(Metric[HistogramSeries]):
@@ -297,11 +276,112 @@ class Histogram(Metric[HistogramSeries]):
         super().__init__(store, name, description, unit)
         self.bounds = bounds
 
-    def _new(self, labels: Labels) -> HistogramSeries:
-        return HistogramSeries(labels, self.bounds)
+    def _new(self, labels: Labels, born_ns: int) -> HistogramSeries:
+        return HistogramSeries(labels, self.bounds, born_ns)
 
 
-M = TypeVar("M", Counter, Gauge, Histogram)
+class Exponential(Metric[ExponentialSeries]):
+    """A metric whose series are distributions over exponential buckets.
+
+    Args:
+        store: As for :class:`Metric`.
+        name: As for :class:`Metric`.
+        description: As for :class:`Metric`.
+        unit: As for :class:`Metric`.
+        scale: The resolution each series begins with.
+        max_size: How many buckets a series may have for either sign.
+    """
+
+    kind = Kind.EXPONENTIAL
+
+    def __init__(  # noqa: PLR0913, PLR0917 - what every metric has, and two numbers
+        self, store: SeriesStore, name: str, description: str, unit: str, scale: int, max_size: int
+    ) -> None:
+        super().__init__(store, name, description, unit)
+        self.scale = scale
+        self.max_size = max_size
+
+    def _new(self, labels: Labels, born_ns: int) -> ExponentialSeries:
+        return ExponentialSeries(labels, self.scale, self.max_size, born_ns)
+
+
+class Summary(Metric[SummarySeries]):
+    """A metric whose series tell quantiles.
+
+    Args:
+        store: As for :class:`Metric`.
+        name: As for :class:`Metric`.
+        description: As for :class:`Metric`.
+        unit: As for :class:`Metric`.
+        shape: Which quantiles, how exact, over which time.
+
+    Attributes:
+        shape: As above.
+    """
+
+    kind = Kind.SUMMARY
+
+    def __init__(
+        self, store: SeriesStore, name: str, description: str, unit: str, shape: SummaryShape
+    ) -> None:
+        super().__init__(store, name, description, unit)
+        self.shape = shape
+        self._clock = SliceClock()
+        self._clock.slice = store.now_ns() // shape.slice_ns
+
+    @property
+    def slice(self) -> int:
+        """Which slice of time has begun. Quantiles change with it and with observations, else never."""
+        return self._clock.slice
+
+    @property
+    def limit(self) -> int:
+        """How many series it may have now: by default no more than :data:`MAX_SUMMARY_SERIES`."""
+        if self.max_series is not None:
+            return self.max_series
+        return min(self._store.max_series, MAX_SUMMARY_SERIES)
+
+    def _new(self, labels: Labels, born_ns: int) -> SummarySeries:
+        shape = self.shape
+        return SummarySeries(labels, shape.scale, shape.max_size, shape.slices, born_ns, self._clock)
+
+    def advance(self, now_ns: int) -> None:
+        """Let time go on: what is too old no longer counts for the quantiles.
+
+        No series is touched: each looks at the time when it is next observed or read.
+
+        Args:
+            now_ns: The present, on the monotonic clock, in nanoseconds.
+        """
+        self._clock.slice = max(self._clock.slice, now_ns // self.shape.slice_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryShape:
+    """What the quantiles of a summary are.
+
+    Attributes:
+        quantiles: Which, each from 0 to 1, ascending.
+        scale: The resolution of the buckets behind them; see :func:`otpylib_telemetry.exponential.scale_for`.
+        max_size: How many buckets there may be for either sign before the resolution is halved.
+        slice_ns: Nanoseconds in a slice of time.
+        slices: Over how many slices quantiles are taken; the one that has begun is the last.
+    """
+
+    quantiles: tuple[float, ...]
+    scale: int
+    max_size: int
+    slice_ns: int
+    slices: int
+
+
+AnyMetric: TypeAlias = Counter | Gauge | UpDown | Histogram | Exponential | Summary
+
+M = TypeVar("M", Counter, Gauge, UpDown, Histogram, Exponential, Summary)
+
+
+def _long_ago() -> int:
+    return 0
 
 
 class SeriesStore:
@@ -312,13 +392,18 @@ class SeriesStore:
         max_metrics: How many metrics there may be.
         report: Called with a sentence for a person, once for each name that is refused and each metric that
             overflows.
+        now_ns: The monotonic clock: when a series began.
 
     Attributes:
+        lock: To be held while writing, or while reading what must be of one moment. May be taken again by who
+            has it.
         max_series: As above; may be changed at any time. Series that exist stay.
         generation: Grows whenever series have gone or have been replaced: references to series that were kept
             outside the store are stale then.
         refused: Samples that were not taken, by reason.
         refusals: Names of metrics that were refused, with the reason.
+        expired: Series that went because nothing was measured for them any more.
+        shared: Metrics that are made of more than one thing, with what these are; the first ten of each.
     """
 
     def __init__(
@@ -326,33 +411,112 @@ class SeriesStore:
         max_series: int,
         max_metrics: int = _MAX_METRICS,
         report: Callable[[str], None] = lambda _message: None,
+        now_ns: Callable[[], int] = _long_ago,
     ) -> None:
+        self.lock = threading.RLock()
         self.max_series = max_series
         self.max_metrics = max_metrics
         self.report = report
+        self.now_ns = now_ns
         self.generation = 0
         self.refused: dict[str, int] = {}
         self.refusals: dict[str, str] = {}
-        self._metrics: dict[str, Counter | Gauge | Histogram] = {}
+        self.expired = 0
+        self._metrics: dict[str, AnyMetric] = {}
         self._claims: dict[str, str] = {}
+        self.shared: dict[str, list[str]] = {}
+        self._sources: dict[str, str] = {}
+        self._summaries: dict[str, Summary] = {}
+        self._fullness: dict[str, tuple[tuple[int, int, int], dict[str, int]]] = {}
+        # Since when a series is idle, as the last look through all of them found it; and the look under way.
+        self._idle_since: dict[Series, int] = {}
+        self._idle: dict[Series, int] = {}
+        self._to_look_at: Iterator[tuple[AnyMetric, Labels]] | None = None
 
     @property
-    def metrics(self) -> list[Counter | Gauge | Histogram]:
+    def metrics(self) -> list[AnyMetric]:
         """The metrics, in the order of their names."""
-        return [self._metrics[name] for name in sorted(self._metrics)]
+        with self.lock:
+            return [self._metrics[name] for name in sorted(self._metrics)]
 
     def __len__(self) -> int:
         return len(self._metrics)
 
+    def find(self, name: str) -> AnyMetric | None:
+        """Return the metric of this name, if there is one."""
+        return self._metrics.get(name)
+
+    def keys_of(self, name: str) -> list[str]:
+        """Return by which names metrics are found that leave under a name.
+
+        Args:
+            name: What the metric is called; several may be, told apart by what made them.
+        """
+        with self.lock:
+            return [key for key, metric in self._metrics.items() if name in {key, metric.name}]
+
+    def holder(self, name: str) -> AnyMetric | None:
+        """Return the metric that has this name or claims it, if there is one."""
+        return self._metrics.get(self._claims.get(name, name))
+
     def series_count(self) -> int:
         """How many series there are altogether."""
-        return sum(len(metric.series) + (metric.overflow is not None) for metric in self._metrics.values())
+        with self.lock:
+            return sum(len(metric.series) + (metric.overflow is not None) for metric in self.metrics)
 
     def overflowing(self) -> list[str]:
-        """Names of the metrics that have reached ``max_series``."""
+        """Names of the metrics that have reached their limit."""
         return [metric.name for metric in self.metrics if metric.overflow is not None]
 
-    def counter(self, name: str, description: str, unit: str = "", claims: Iterable[str] = ()) -> Counter:
+    def cardinality(self, top: int = _TOP_LABELS) -> dict[str, dict[str, int]]:
+        """Return what fills up the metrics that have reached their limit.
+
+        Args:
+            top: How many labels of each metric.
+
+        Returns:
+            By metric the labels with the most different values, and how many these are.
+        """
+        with self.lock:
+            full = {name: one for name, one in self._metrics.items() if one.overflow is not None}
+            # Ten thousand series a metric are looked at: only if there may be others than the last time.
+            known = self._fullness
+            self._fullness = {}
+            for name, metric in full.items():
+                about = (self.generation, len(metric.series), top)
+                kept = known.get(name)
+                self._fullness[name] = (
+                    kept if kept is not None and kept[0] == about else (about, dict(metric.most_values(top)))
+                )
+            return {full[name].name: dict(self._fullness[name][1]) for name in sorted(full)}
+
+    def made_of(self, name: str, source: str) -> None:
+        """Take notice of what a metric is made of; of several things that share it somebody is told, once.
+
+        Args:
+            name: The name of the metric.
+            source: What it is made of, for instance an event's name.
+        """
+        with self.lock:
+            first = self._sources.setdefault(name, source)
+            if source == first:
+                return
+            told = self.shared.get(name)
+            if told is None:
+                if len(self.shared) >= _MAX_SHARED:
+                    return
+                told = self.shared[name] = [first]
+                self.report(
+                    f"metric {name} is made of {first!r} and of {source!r}, whose names are the same "
+                    f"here: what they measure goes into the same series. Another name for one of them, or a "
+                    f"definition, tells them apart; this is said once"
+                )
+            if source not in told and len(told) < _MAX_SOURCES:
+                told.append(source)
+
+    def counter(
+        self, name: str, description: str, unit: str = "", claims: Iterable[str] = (), owner: str = ""
+    ) -> Counter:
         """Return the counter of this name, a new one if need be.
 
         Args:
@@ -360,33 +524,33 @@ class SeriesStore:
             description: What it says; that of the first call stays.
             unit: Unit of its values.
             claims: Further names nothing else may use, because the format it leaves in needs them.
+            owner: Who declares it: somebody else's metric of this name is not returned but refused.
 
         Raises:
             MetricRefusedError: Something else has the name, or claims it, or there are too many metrics.
         """
-        return self._declare(Counter, name, claims, lambda: Counter(self, name, description, unit))
+        return self._declare(Counter, name, claims, owner, lambda: Counter(self, name, description, unit))
 
-    def gauge(self, name: str, description: str, unit: str = "", claims: Iterable[str] = ()) -> Gauge:
-        """Return the gauge of this name, a new one if need be.
+    def gauge(
+        self, name: str, description: str, unit: str = "", claims: Iterable[str] = (), owner: str = ""
+    ) -> Gauge:
+        """Return the gauge of this name, a new one if need be; see :meth:`counter`."""
+        return self._declare(Gauge, name, claims, owner, lambda: Gauge(self, name, description, unit))
 
-        Args:
-            name: Its name.
-            description: What it says; that of the first call stays.
-            unit: Unit of its values.
-            claims: Further names nothing else may use.
+    def up_down(
+        self, name: str, description: str, unit: str = "", claims: Iterable[str] = (), owner: str = ""
+    ) -> UpDown:
+        """Return the up-down counter of this name, a new one if need be; see :meth:`counter`."""
+        return self._declare(UpDown, name, claims, owner, lambda: UpDown(self, name, description, unit))
 
-        Raises:
-            MetricRefusedError: As for :meth:`counter`.
-        """
-        return self._declare(Gauge, name, claims, lambda: Gauge(self, name, description, unit))
-
-    def histogram(
+    def histogram(  # noqa: PLR0913, PLR0917 - what such a metric consists of
         self,
         name: str,
         description: str,
         bounds: Sequence[float],
         unit: str = "",
         claims: Iterable[str] = (),
+        owner: str = "",
     ) -> Histogram:
         """Return the histogram of this name, a new one if need be.
 
@@ -397,12 +561,72 @@ class SeriesStore:
                 :meth:`rebucket`.
             unit: Unit of its values.
             claims: Further names nothing else may use.
+            owner: Who declares it.
 
         Raises:
             MetricRefusedError: As for :meth:`counter`.
         """
         return self._declare(
-            Histogram, name, claims, lambda: Histogram(self, name, description, unit, tuple(bounds))
+            Histogram, name, claims, owner, lambda: Histogram(self, name, description, unit, tuple(bounds))
+        )
+
+    def exponential(  # noqa: PLR0913 - the last four by name
+        self,
+        name: str,
+        description: str,
+        *,
+        scale: int,
+        max_size: int,
+        unit: str = "",
+        claims: Iterable[str] = (),
+        owner: str = "",
+    ) -> Exponential:
+        """Return the exponential histogram of this name, a new one if need be.
+
+        Args:
+            name: Its name.
+            description: What it says; that of the first call stays.
+            scale: The resolution its series begin with.
+            max_size: How many buckets a series may have for either sign.
+            unit: Unit of its values.
+            claims: Further names nothing else may use.
+            owner: Who declares it.
+
+        Raises:
+            MetricRefusedError: As for :meth:`counter`.
+        """
+        return self._declare(
+            Exponential,
+            name,
+            claims,
+            owner,
+            lambda: Exponential(self, name, description, unit, scale, max_size),
+        )
+
+    def summary(  # noqa: PLR0913, PLR0917 - as above
+        self,
+        name: str,
+        description: str,
+        shape: SummaryShape,
+        unit: str = "",
+        claims: Iterable[str] = (),
+        owner: str = "",
+    ) -> Summary:
+        """Return the summary of this name, a new one if need be.
+
+        Args:
+            name: Its name.
+            description: What it says; that of the first call stays.
+            shape: Which quantiles, how exact, over which time; that of the first call stays.
+            unit: Unit of its values.
+            claims: Further names nothing else may use.
+            owner: Who declares it.
+
+        Raises:
+            MetricRefusedError: As for :meth:`counter`.
+        """
+        return self._declare(
+            Summary, name, claims, owner, lambda: Summary(self, name, description, unit, shape)
         )
 
     def rebucket(self, bounds: Sequence[float], metrics: Iterable[Histogram] | None = None) -> int:
@@ -416,13 +640,16 @@ class SeriesStore:
             How many histograms were restarted.
         """
         wanted = tuple(bounds)
-        every = [metric for metric in self._metrics.values() if isinstance(metric, Histogram)]
-        affected = [metric for metric in (every if metrics is None else metrics) if metric.bounds != wanted]
-        for metric in affected:
-            metric.bounds = wanted
-            metric.restart()
-        self.generation += bool(affected)
-        return len(affected)
+        with self.lock:
+            every = [metric for metric in self._metrics.values() if isinstance(metric, Histogram)]
+            affected = [
+                metric for metric in (every if metrics is None else metrics) if metric.bounds != wanted
+            ]
+            for metric in affected:
+                metric.bounds = wanted
+                metric.restart()
+            self.generation += bool(affected)
+            return len(affected)
 
     def remove(self, name: str, labels: Labels | None = None) -> bool:
         """Forget a metric, or one of its series.
@@ -435,17 +662,87 @@ class SeriesStore:
         Returns:
             Whether there was such a thing.
         """
-        metric = self._metrics.get(name)
-        if metric is None or (labels is not None and labels not in metric.series):
-            return False
-        if labels is not None:
-            del metric.series[labels]
-        else:
-            metric.restart()
-            del self._metrics[name]
-            self._claims = {claim: owner for claim, owner in self._claims.items() if owner != name}
-        self.generation += 1
-        return True
+        with self.lock:
+            metric = self._metrics.get(name)
+            if metric is None or (labels is not None and labels not in metric.series):
+                return False
+            if labels is not None:
+                series: Any = metric.series.pop(labels)
+                self._idle_since.pop(series, None)
+                self._idle.pop(series, None)
+            else:
+                metric.restart()
+                del self._metrics[name]
+                self._sources.pop(name, None)
+                self.shared.pop(name, None)
+                self._summaries.pop(name, None)
+                self._claims = {claim: owner for claim, owner in self._claims.items() if owner != name}
+            self.generation += 1
+            return True
+
+    def advance(self, now_ns: int) -> None:
+        """Let time go on for the summaries; takes as long as there are summaries, not series.
+
+        Args:
+            now_ns: The present, on the monotonic clock, in nanoseconds.
+        """
+        with self.lock:
+            for metric in self._summaries.values():
+                metric.advance(now_ns)
+
+    @property
+    def expiring(self) -> bool:
+        """Whether :meth:`expire` has not yet looked at every series."""
+        return self._to_look_at is not None
+
+    def expire(self, now_ns: int, ttl_ns: int) -> int:
+        """Forget series for which nothing was measured any more.
+
+        Some thousand series are looked at in one go; as long as :attr:`expiring` says so, the next call goes
+        on where this one stopped. How exactly the time is kept depends on how often this is called. An
+        up-down counter that is not at 0 still counts something and stays, and so does a gauge that is set
+        again and again to the same number.
+
+        Args:
+            now_ns: The present, on the monotonic clock, in nanoseconds.
+            ttl_ns: How long a series stays without a measurement.
+
+        Returns:
+            How many went.
+        """
+        with self.lock:
+            if self._to_look_at is None:
+                self._to_look_at = self._all_labels()
+                self._idle = {}
+            gone = looked_at = 0
+            for metric, labels in islice(self._to_look_at, _LOOKED_AT_ONCE):
+                looked_at += 1
+                series = metric.series.get(labels)
+                if series is None or series.stirred():
+                    continue
+                since = self._idle_since.get(series, now_ns)
+                if now_ns - since >= ttl_ns:
+                    present: dict[Labels, Any] = metric.series
+                    del present[labels]
+                    gone += 1
+                else:
+                    self._idle[series] = since
+            if looked_at < _LOOKED_AT_ONCE:
+                self._to_look_at = None
+                self._idle_since, self._idle = self._idle, {}
+                emptied = [one for one in self._metrics.values() if one.overflow and not one.series]
+                for metric in emptied:
+                    metric.overflow = None
+                self.generation += bool(emptied and not gone)
+            self.expired += gone
+            self.generation += bool(gone)
+            return gone
+
+    def _all_labels(self) -> Iterator[tuple[AnyMetric, Labels]]:
+        """Yield every series' metric and labels, and nothing of what comes or goes in the meantime twice."""
+        for metric in list(self._metrics.values()):
+            for labels in list(metric.series):
+                yield metric, labels
 
     def refuse(self, reason: str, samples: int = 1) -> None:
         """Count samples that were not taken.
@@ -456,30 +753,41 @@ class SeriesStore:
         """
         self.refused[reason] = self.refused.get(reason, 0) + samples
 
-    def _declare(self, kind: type[M], name: str, claims: Iterable[str], new: Callable[[], M]) -> M:
-        present = self._metrics.get(name)
-        if isinstance(present, kind):
-            return present
-        names = (name, *claims)
+    def _declare(
+        self, kind: type[M], name: str, claims: Iterable[str], owner: str, new: Callable[[], M]
+    ) -> M:
+        with self.lock:
+            present = self._metrics.get(name)
+            if isinstance(present, kind) and present.owner == owner:
+                return present
+            names = (name, *claims)
+            self._check(kind, names, self._metrics)
+            metric = new()
+            metric.owner = owner
+            self._metrics[name] = metric
+            if isinstance(metric, Summary):
+                self._summaries[name] = metric
+            self._claims.update(dict.fromkeys(names, name))
+            return metric
+
+    def _check(
+        self, kind: type[Metric[Any]], names: tuple[str, ...], metrics: Mapping[str, AnyMetric]
+    ) -> None:
         for wanted in names:
             owner = self._claims.get(wanted)
             if owner is not None:
-                taken = self._metrics[owner]
+                taken = metrics[owner]
                 raise self._refusal(
-                    name,
-                    f"metric {name} ({kind.kind.value}) is left out: the name {wanted} belongs to the "
+                    names[0],
+                    f"metric {names[0]} ({kind.kind.value}) is left out: the name {wanted} belongs to the "
                     f"{taken.kind.value} {taken.name}, which came first. Give one of the events another name",
                 )
-        if len(self._metrics) >= self.max_metrics:
+        if len(metrics) >= self.max_metrics:
             raise self._refusal(
-                name,
-                f"metric {name} ({kind.kind.value}) is left out: there are {self.max_metrics} metrics "
+                names[0],
+                f"metric {names[0]} ({kind.kind.value}) is left out: there are {self.max_metrics} metrics "
                 f"already. Event names that are made from data do this; such data belongs in the metadata",
             )
-        metric = new()
-        self._metrics[name] = metric
-        self._claims.update(dict.fromkeys(names, name))
-        return metric
 
     def _refusal(self, name: str, message: str) -> MetricRefusedError:
         if name not in self.refusals and len(self.refusals) < _MAX_REFUSALS:

@@ -37,6 +37,8 @@ class ExporterCircuitBreaker:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
+        #: How often it has gone into each state.
+        self.transitions: dict[CircuitState, int] = {}
         self._circuit = Circuit(failure_threshold, reset_timeout, clock=clock)
 
     @property
@@ -152,6 +154,7 @@ class ExporterCircuitBreaker:
         after = self._circuit.state
         if after == before:
             return
+        self.transitions[after] = self.transitions.get(after, 0) + 1
         word = "opened" if after == "open" else after
         execute(
             f"telemetry.breaker.{word}",

@@ -94,12 +94,12 @@ def resolve(  # noqa: PLR0913  # one argument per layer
     secrets = decision.secrets()
     origins = MappingProxyType({key: item.origin for key, item in decision.chosen.items()})
     problems = [refusal(section, settings, origins, secrets, refused) for refused in decision.refused]
-    strays = [stray_problem(settings_type, section, stray) for stray in gathered.strays]
+    problems += [stray_problem(settings_type, section, stray) for stray in gathered.strays]
     return Resolution(
         settings=settings.hiding(secrets - settings_type.secret_keys()),
         origins=origins,
         secrets=secrets,
-        problems=(*problems, *(problem for problem in strays if problem is not None)),
+        problems=tuple(problems),
         section=section,
     )
 
@@ -112,8 +112,6 @@ def validate_argument(
     environ: Mapping[str, str] | None = None,
 ) -> None:
     """Refuse a start argument that is wrong, where it is given.
-
-    Keys that are not supported yet pass: an application may carry configuration for a later version.
 
     Args:
         settings_type: The settings class.
@@ -133,11 +131,7 @@ def validate_argument(
         )
     environ = os.environ if environ is None else environ
     resolution = resolve(settings_type, section, environ=environ, argument=argument)
-    wrong = [
-        problem.summary
-        for problem in resolution.problems
-        if problem.origin == "argument" and problem.kind != "not_supported"
-    ]
+    wrong = [problem.summary for problem in resolution.problems if problem.origin == "argument"]
     if wrong:
         raise ValueError(
             "\n".join([f"The start argument of {section} is refused:", *(f"  {s}" for s in wrong)])

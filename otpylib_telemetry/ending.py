@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from otpylib_telemetry import otp
 from otpylib_telemetry.estate import guard_of
+from otpylib_telemetry.intake import GATHERING
 
 if TYPE_CHECKING:
     from otpylib_telemetry.configuration import Configuration
@@ -29,6 +30,9 @@ KILL_SUCCESSION = 0.02
 #: seconds.
 CLOSING_SHARE = 0.2
 CLOSING = 0.5
+
+#: The part of the time for a flush or for shutting down that making the last items may take.
+GATHERING_SHARE = 0.3
 
 #: Seconds that everything around the shutting down may take.
 GRACE = 0.1
@@ -77,6 +81,7 @@ class Ending:
         before, end = self._estate.ledger.done(), self._loop.time() + seconds
         await self._life.get_up(seconds)
         await self._intake.catch_up()
+        await self._intake.gather(self._share(end), insist=True)
         await self._delivery.empty(end - self._loop.time(), insist=False)
         left = self._estate.left - self._estate.held_events
         return self._report(before, left, self._why(left))
@@ -84,6 +89,7 @@ class Ending:
     async def flush_pending(self) -> None:
         """Export what is pending now, without waiting for it to arrive."""
         await self._intake.catch_up()
+        await self._intake.gather(GATHERING, insist=True)
         self._delivery.pump(force=True)
 
     async def drain(self, seconds: float) -> dict[str, Any]:
@@ -108,6 +114,7 @@ class Ending:
         await self._life.suspend()
         await self._intake.catch_up()
         self._intake.settle()
+        await self._intake.gather(self._share(end - closing), insist=True)
         await self._delivery.empty(end - closing - self._loop.time(), insist=True, urgent_first=True)
         # Asked before it is drained: that would be a circular reason.
         reason = self._why(estate.left)
@@ -123,6 +130,10 @@ class Ending:
                 "%s was drained with %d events left: %s.", estate.name, report["left"], report["reason"]
             )
         return report
+
+    def _share(self, end: float) -> float:
+        """Return how long gathering may take of the time there is until then: the rest is for sending."""
+        return max(0.0, end - self._loop.time()) * GATHERING_SHARE
 
     def _why(self, left: int) -> str | None:
         """Return why events are left, if any are."""

@@ -81,6 +81,11 @@ class Estate:
         self.waiting_events = 0
         self.held_events = 0
         self.in_flight_events = 0
+        #: The weight of all items an exporter ever made of no event; of those that wait or are under way; and
+        #: the lanes they have to themselves.
+        self.made = 0
+        self.made_held = 0
+        self._made_lanes: set[str] = set()
         #: Events an exporter accounted for without having been given them: a defect, but the books stay true.
         self.invented = 0
         self.left_reported = 0
@@ -118,12 +123,12 @@ class Estate:
         unaccounted = events + self.held_events - held - collected.events()
         self.held_events = held
         self.ledger.book(collected)
-        if lane_of is None:
-            self._put(DEFAULT_LANE, collected.items)
-        else:
-            for name, items in _by_lane(collected.items, lane_of).items():
-                self._put(name, items)
-        self.waiting_events += weight_of(collected.items)
+        self._sort_in(collected.items, lane_of)
+        if collected.made:
+            self._made_lanes.update(self._sort_in(collected.made, lane_of))
+            weight = weight_of(collected.made)
+            self.made += weight
+            self.made_held += weight
         if unaccounted:
             self._settle_miscount(unaccounted)
         self.make_room()
@@ -143,6 +148,13 @@ class Estate:
                 "too few" if unaccounted > 0 else "too many",
                 "dropped (unaccounted)" if unaccounted > 0 else "accepted",
             )
+
+    def _sort_in(self, items: list[Item], lane_of: Callable[[Any], str] | None) -> Iterable[str]:
+        by_lane = {DEFAULT_LANE: items} if lane_of is None else _by_lane(items, lane_of)
+        for name, some in by_lane.items():
+            self._put(name, some)
+        self.waiting_events += weight_of(items)
+        return by_lane
 
     def _put(self, name: str, items: list[Item]) -> None:
         if items:
@@ -181,14 +193,20 @@ class Estate:
             reason: Why, in a word.
         """
         rejected = weight_of(batch[: max(0, refused)])
-        self.in_flight_events -= weight_of(batch)
+        weight = weight_of(batch)
+        self.in_flight_events -= weight
+        if batch.lane in self._made_lanes:
+            self.made_held -= weight
         self.ledger.reject(rejected, reason)
-        self.ledger.exported += weight_of(batch) - rejected
+        self.ledger.exported += weight - rejected
         self.make_room()
 
     def make_room(self) -> None:
-        """Let the queue take what the limit leaves after all that is held behind it."""
-        held = self.held_events + self.waiting_events + self.in_flight_events
+        """Let the queue take what the limit leaves after all that is held behind it.
+
+        Items made of no event are no part of that: whoever makes them sees to it that they do not pile up.
+        """
+        held = self.held_events + self.waiting_events + self.in_flight_events - self.made_held
         self.queue.capacity = max(0, self.queue_limit - held)
 
     def limit(self, queue_limit: int) -> None:
@@ -208,7 +226,7 @@ class Estate:
         if overflowed:
             books["dropped"]["queue_full"] = overflowed
         return {
-            "accepted": self.queue.taken + queued + overflowed + self.invented,
+            "accepted": self.queue.taken + queued + overflowed + self.made + self.invented,
             **books,
             "queued": queued + self.held_events + self.waiting_events,
             "in_flight": self.in_flight_events,
@@ -218,6 +236,7 @@ class Estate:
         """Be of no use to anybody any more: this is a forked child, and all of it is its parent's."""
         self.lanes.clear()
         self.waiting_events = self.held_events = self.in_flight_events = self.invented = 0
+        self.made = self.made_held = 0
         self.queue = EventQueue(0)
         self.ledger = Ledger()
         runner, self.runner = self.runner, None

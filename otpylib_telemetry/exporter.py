@@ -80,6 +80,8 @@ class Collected:
         sampled_out: Events that sampling left out.
         rejected: Events that cannot be used.
         dropped: Events given up, by reason.
+        made: Items that are made of no event, such as what is read off a series, each with its weight in the
+            books. They count as accepted here and now, and must have lanes of their own.
     """
 
     items: list[tuple[Any, int]] = field(default_factory=list)
@@ -87,6 +89,7 @@ class Collected:
     sampled_out: int = 0
     rejected: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
+    made: list[tuple[Any, int]] = field(default_factory=list)
 
     def events(self) -> int:
         """Return how many events this accounts for."""
@@ -189,6 +192,33 @@ class Exporter(Generic[SettingsT]):
         """
         del wall_offset_ns
         return Collected()
+
+    def gathering_due(self, now_ns: int) -> bool:
+        """Tell whether it is time for :meth:`gather`; asked at each tick.
+
+        Args:
+            now_ns: The present, on the clock of :func:`time.monotonic_ns`.
+        """
+        del now_ns
+        return False
+
+    async def gather(
+        self, book: Callable[[Callable[[], Collected]], bool], held: int, seconds: float, *, insist: bool
+    ) -> None:
+        """Make items of what was added up so far, for instance of series: see :attr:`Collected.made`.
+
+        Called when :meth:`gathering_due` says so, at every flush, and for the last time when the exporter is
+        being drained. Never called again before an earlier call has ended.
+
+        Args:
+            book: Runs a function and enters what it returns, in one step. What is remembered of what was read
+                belongs into that function, so that nothing is read that is not entered. False if it was not
+                run: somebody else bears the name by now.
+            held: The weight of the items made earlier that still wait or are under way.
+            seconds: How long it may take.
+            insist: Whether this may be the last time.
+        """
+        del book, held, seconds, insist
 
     def lane(self, item: Any) -> str:
         """Return the lane an item goes out on; items of different lanes are never in one batch.

@@ -6,6 +6,7 @@ import asyncio
 import fnmatch
 import logging
 import time
+import traceback
 from typing import TYPE_CHECKING, Any
 
 from otpylib_telemetry import handlers, otp
@@ -29,6 +30,12 @@ CHUNK = 100
 #: Nanoseconds of collecting after which the event loop gets a turn.
 SLICE_NS = 2_000_000
 
+#: Seconds that gathering may take when its time has come.
+GATHERING = 30.0
+
+#: The part of its time that one which may be the last waits for an earlier one to end.
+GIVE_WAY = 0.4
+
 #: Kinds of failure that are reported.
 REPORTS = 20
 
@@ -39,9 +46,12 @@ class Intake:
     Args:
         estate: What belongs to the exporter's name.
         wake: Called from any thread when there is something to collect.
+        scrub: Takes out of a text what must not be seen.
     """
 
-    def __init__(self, estate: Estate, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, estate: Estate, wake: Callable[[], None], *, scrub: Callable[[str], str] = str
+    ) -> None:
         #: Who collects; None while there is nobody, and events wait in the queue.
         self.exporter: Exporter[Any] | None = None
         #: Whether another life has begun, and nothing here may touch the name any more.
@@ -49,8 +59,13 @@ class Intake:
         self.subscribed = False
         self._estate = estate
         self._wake = wake
+        self._scrub = scrub
         self._patterns: tuple[str, ...] = ()
         self._reported: set[str] = set()
+        self._gathering = asyncio.Lock()
+        # The limit of the gathering that is under way.
+        self._limit: asyncio.Timeout | None = None
+        self._cut_off_said = False
 
     def subscribe(self, settings: ExporterSettings, *, to_everything: bool = False) -> None:
         """Take events from now on.
@@ -110,10 +125,69 @@ class Intake:
             self._collect()
             await asyncio.sleep(0)
 
+    def collect_now(self) -> None:
+        """Collect every event emitted before this call, at one go."""
+        left = len(self._estate.queue)
+        while left > 0 and self.exporter is not None and not self.superseded:
+            left -= CHUNK
+            self._collect()
+
     def tick(self) -> None:
         """Let the exporter do what is due by the clock."""
         now = time.monotonic_ns()
         self._book(lambda exporter: exporter.tick(now, wall_clock.offset_ns(), otp.is_running))
+        exporter = self.exporter
+        if overridden(exporter, "gather") is None or self._gathering.locked() or self.superseded:
+            return
+        if exporter is not None and exporter.gathering_due(now):
+            loop = asyncio.get_running_loop()
+            otp.run_in_background(
+                loop, self.gather(GATHERING, insist=False), name=f"{self._estate.name} gathering"
+            )
+
+    async def gather(self, seconds: float, *, insist: bool) -> None:
+        """Let the exporter make items of what it has added up, if it does such a thing.
+
+        Args:
+            seconds: How long that may take; what was made by then stays.
+            insist: Whether this may be the last time.
+        """
+        exporter = self.exporter
+        if self.superseded or exporter is None or overridden(exporter, "gather") is None:
+            return
+        clock = asyncio.get_running_loop().time
+        end = clock() + max(0.0, seconds)
+        earlier = self._limit
+        if insist and earlier is not None and not earlier.expired():
+            # One that takes its time must not use up that of one which may be the last.
+            give_way = clock() + max(0.0, seconds) * GIVE_WAY
+            earlier.reschedule(min(earlier.when() or give_way, give_way))
+        try:
+            async with asyncio.timeout_at(end) as limit, self._gathering:
+                self._limit = limit
+                try:
+                    left = max(0.0, end - clock())
+                    await exporter.gather(self._enter, self._estate.made_held, left, insist=insist)
+                finally:
+                    self._limit = None
+        except TimeoutError:
+            if not self._cut_off_said:
+                self._cut_off_said = True
+                _log.warning(
+                    "%s did not gather everything in time (%.3g s); what is missing is part of the next, if "
+                    "there is one. That is said once.",
+                    self._estate.name,
+                    seconds,
+                )
+        except Exception as error:  # noqa: BLE001  # an exporter's defect must not cost the process
+            self._report(error, 0)
+        self._wake()
+
+    def _enter(self, step: Callable[[], Collected]) -> bool:
+        if self.superseded or self.exporter is None:
+            return False
+        self._book(lambda _exporter: step())
+        return True
 
     def settle(self) -> None:
         """Let the exporter give up what it holds: nothing more will come."""
@@ -141,16 +215,20 @@ class Intake:
 
     def _report(self, error: Exception, events: int) -> None:
         """Say once per kind of failure that the exporter cannot collect."""
-        reason = describe(error)
+        reason = self._scrub(describe(error))
         if reason not in self._reported and len(self._reported) < REPORTS:
             self._reported.add(reason)
+            # What is printed with the exception says everything once more.
+            written = "".join(traceback.format_exception(error))
+            fit = self._scrub(written)
             _log.error(
                 "%s failed while collecting (%s); %d events are counted as dropped. Further failures of the "
-                "kind are only counted.",
+                "kind are only counted.%s",
                 self._estate.name,
                 reason,
                 events,
-                exc_info=error,
+                "" if fit == written else f"\n{fit}",
+                exc_info=error if fit == written else None,
             )
 
 
@@ -164,7 +242,7 @@ def _checked(collected: object) -> Collected:
     if not isinstance(collected, Collected):
         raise TypeError(f"a Collected was expected, not {type(collected).__name__}")
     numbers = [collected.exported, collected.sampled_out, collected.rejected, *collected.dropped.values()]
-    numbers += [weight for _, weight in collected.items]
+    numbers += [weight for _, weight in (*collected.items, *collected.made)]
     if not all(isinstance(number, int) and number >= 0 for number in numbers):
         raise ValueError("numbers of events are whole and not negative")
     return collected

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from otpylib_telemetry import otp
 from otpylib_telemetry.bus import execute
+from otpylib_telemetry.ending import GATHERING_SHARE
 from otpylib_telemetry.handler import describe
 from otpylib_telemetry.retry import full_jitter
 from otpylib_telemetry.settings import ExporterSettings
@@ -339,6 +340,9 @@ class LifeCycle:
         """Export what is held before resting; what cannot be delivered stays with the name."""
         await self._intake.catch_up()
         self._intake.settle()
+        end = self._loop.time() + seconds
+        await self._intake.gather(seconds * GATHERING_SHARE, insist=True)
+        seconds = end - self._loop.time()
         await self._delivery.empty(seconds, insist=True, give_way=self._again.is_set, urgent_first=True)
         await self._delivery.abandon(GRACE)
 

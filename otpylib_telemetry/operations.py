@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import enum
 from collections import OrderedDict
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 from uuid import UUID
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, KeysView, Mapping
 
-__all__ = ["OpenOperations", "Opened", "Phase", "classify", "identifier"]
+__all__ = ["OpenOperations", "Opened", "Phase", "classified", "classify", "identifier"]
 
 T = TypeVar("T")
 
@@ -42,7 +41,8 @@ _SUFFIXES: Final[Mapping[str, Phase]] = {
 #: An application has hundreds of event names. One that builds names from data must not grow this for ever.
 _MEMO_LIMIT: Final = 10_000
 
-_memo: dict[str, tuple[str, Phase]] = {}
+#: What :func:`classify` has found out, for loops that save the call: the same table for ever.
+classified: Final[dict[str, tuple[str, Phase]]] = {}
 
 
 def classify(event_name: str) -> tuple[str, Phase]:
@@ -55,7 +55,7 @@ def classify(event_name: str) -> tuple[str, Phase]:
         ``("shop.checkout", Phase.START)`` for ``shop.checkout.start``; the whole name and ``Phase.NONE`` for
         a name that neither begins nor ends an operation, which includes a suffix with nothing before it.
     """
-    known = _memo.get(event_name)
+    known = classified.get(event_name)
     if known is None:
         if type(event_name) is not str:
             # A subclass may compare as it likes: one among the keys would spoil its name for everybody else.
@@ -63,11 +63,11 @@ def classify(event_name: str) -> tuple[str, Phase]:
         operation, _, suffix = event_name.rpartition(".")
         phase = _SUFFIXES.get(suffix, Phase.NONE)
         known = (operation, phase) if operation and phase is not Phase.NONE else (event_name, Phase.NONE)
-        if len(_memo) >= _MEMO_LIMIT:
+        if len(classified) >= _MEMO_LIMIT:
             # Starting over costs the names in use one split each; keeping a full table would cost every
             # name that comes later a split for ever.
-            _memo.clear()
-        _memo[event_name] = known
+            classified.clear()
+        classified[event_name] = known
     return known
 
 
@@ -95,9 +95,10 @@ def identifier(value: object) -> str | int | None:
     return str(value) if kind is UUID else None
 
 
-@dataclass(slots=True, eq=False)
 class Opened(Generic[T]):
-    """An operation that has begun and not ended.
+    """An operation that has begun and not ended; :meth:`OpenOperations.open` makes them.
+
+    Without an ``__init__``: to call one costs as much as everything it would do.
 
     Attributes:
         operation: Its name, without the suffix.
@@ -110,6 +111,19 @@ class Opened(Generic[T]):
         request_id: Likewise.
     """
 
+    __slots__ = (
+        "_by_emitter",
+        "_number",
+        "at_ns",
+        "correlation_id",
+        "emitter",
+        "metadata",
+        "operation",
+        "request_id",
+        "span_id",
+        "value",
+    )
+
     operation: str
     metadata: Mapping[str, Any]
     emitter: object
@@ -119,8 +133,8 @@ class Opened(Generic[T]):
     correlation_id: str | int | None
     request_id: str | int | None
     # Its place in the order of opening, and whether it is filed under its emitter.
-    _number: int = field(repr=False)
-    _by_emitter: bool = field(default=False, repr=False)
+    _number: int
+    _by_emitter: bool
 
 
 class _Several(Generic[T]):
@@ -243,22 +257,30 @@ class OpenOperations(Generic[T]):
         Returns:
             Those given up because more than ``limit`` were open, oldest first; they are not open any more.
         """
-        get = metadata.get
+        span_id = correlation_id = request_id = None
+        # Most operations have one of the three: to ask whether an id is there is cheaper than to get it.
         # Most ids are text or numbers, and those need no second look.
-        if (span_id := get("span_id")) is not None and (type(span_id) not in _PLAIN or not span_id):
+        if "span_id" in metadata and (type(span_id := metadata["span_id"]) not in _PLAIN or not span_id):
             span_id = identifier(span_id)
-        if (correlation_id := get("correlation_id")) is not None and (
-            type(correlation_id) not in _PLAIN or not correlation_id
+        if "correlation_id" in metadata and (
+            type(correlation_id := metadata["correlation_id"]) not in _PLAIN or not correlation_id
         ):
             correlation_id = identifier(correlation_id)
-        if (request_id := get("request_id")) is not None and (
-            type(request_id) not in _PLAIN or not request_id
+        if "request_id" in metadata and (
+            type(request_id := metadata["request_id"]) not in _PLAIN or not request_id
         ):
             request_id = identifier(request_id)
-        number = self._next
-        opened = Opened(
-            operation, metadata, emitter, at_ns, value, span_id, correlation_id, request_id, number
-        )
+        opened: Opened[T] = Opened()
+        opened.operation = operation
+        opened.metadata = metadata
+        opened.emitter = emitter
+        opened.at_ns = at_ns
+        opened.value = value
+        opened.span_id = span_id
+        opened.correlation_id = correlation_id
+        opened.request_id = request_id
+        opened._by_emitter = False  # noqa: SLF001 - one unit
+        opened._number = number = self._next  # noqa: SLF001 - one unit
         if span_id is not None and self._spans.setdefault(span_id, opened) is not opened:
             _join(self._spans, span_id, opened)
         if correlation_id is not None and self._correlated.setdefault(correlation_id, opened) is not opened:
@@ -268,6 +290,11 @@ class OpenOperations(Generic[T]):
         self._next = number + 1
         ages = self._ages
         ages[number] = opened
+        return self._evict() if len(ages) > self.limit else []
+
+    def _evict(self) -> list[Opened[T]]:
+        """Give up the oldest of too many."""
+        ages = self._ages
         evicted: list[Opened[T]] = []
         while len(ages) > self.limit:
             oldest = self._oldest
@@ -289,18 +316,23 @@ class OpenOperations(Generic[T]):
         Returns:
             The operation, or None if none that is open belongs to this ending.
         """
-        get = metadata.get
-        if (span_id := get("span_id")) is not None and (type(span_id) not in _PLAIN or not span_id):
+        span_id = correlation_id = found = None
+        if "span_id" in metadata and (type(span_id := metadata["span_id"]) not in _PLAIN or not span_id):
             span_id = identifier(span_id)
         if span_id is not None:
             found = _last_named(self._spans, span_id, operation)
         else:
-            found = None
-            if (correlation_id := get("correlation_id")) is not None:
+            if "correlation_id" in metadata:
+                correlation_id = metadata["correlation_id"]
                 if type(correlation_id) not in _PLAIN or not correlation_id:
                     correlation_id = identifier(correlation_id)
                 if correlation_id is not None:
-                    found = _last_named(self._correlated, correlation_id, operation)
+                    # As _last_named, less the call where there is one operation, as there mostly is.
+                    present = self._correlated.get(correlation_id)
+                    if type(present) is Opened and present.operation == operation:
+                        found = present
+                    elif present is not None:
+                        found = _last_named(self._correlated, correlation_id, operation)
             if found is None:
                 found = self._match(operation, metadata, correlation_id, emitter)
         if found is not None:

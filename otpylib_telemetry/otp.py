@@ -35,8 +35,13 @@ _current_process = _backend._current_process  # noqa: SLF001  # see current_emit
 _background: set[asyncio.Task[Any]] = set()
 
 
+#: Returns the pid of the running otpylib process, None outside of any: a part of :func:`current_emitter`, for
+#: whoever has to save the call.
+current_process = _current_process.get
+
+
 def current_emitter(
-    _process: Callable[[], Any] = _current_process.get, _thread: Callable[[], int] = threading.get_ident
+    _process: Callable[[], Any] = current_process, _thread: Callable[[], int] = threading.get_ident
 ) -> object:
     """Return who is emitting: the pid of the running otpylib process, or else the thread's identifier.
 
@@ -124,6 +129,10 @@ def post_later(
         The timer, which can be cancelled.
     """
     return loop.call_later(seconds, post, loop, target, message)
+
+
+#: When the time is up that the call under way has; see :func:`within`.
+_end: contextvars.ContextVar[float] = contextvars.ContextVar("otpylib_telemetry_end")
 
 
 def run_in_background(
@@ -240,6 +249,16 @@ async def persist(task: asyncio.Task[Any], seconds: float) -> bool:
     return not task.cancelled() and task.exception() is None
 
 
+def time_left(default: float) -> float:
+    """Return how many seconds the call this is part of has left, if :func:`within` limits it.
+
+    Args:
+        default: What to return if nothing does.
+    """
+    end = _end.get(None)
+    return default if end is None else max(0.0, end - asyncio.get_running_loop().time())
+
+
 async def within(seconds: float, work: Coroutine[Any, Any, Any]) -> Any:
     """Await foreign code, but never longer than ``seconds``, even if it swallows its own cancellation.
 
@@ -254,7 +273,9 @@ async def within(seconds: float, work: Coroutine[Any, Any, Any]) -> Any:
         TimeoutError: It did not end in time; it was cancelled and left to itself.
         Exception: What it raised.
     """
-    task = asyncio.get_running_loop().create_task(work)
+    loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+    context.run(_end.set, loop.time() + seconds)
+    task = loop.create_task(work, context=context)
     _background.add(task)
     task.add_done_callback(_background.discard)
     try:

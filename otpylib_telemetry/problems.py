@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from otpylib_telemetry.not_supported import NOT_SUPPORTED, asks_for_more, pending
 from otpylib_telemetry.wording import in_force_words, origin_words, value_words
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ class Problem:
         key: The full key, ``telemetry.otel.batch_size``; several, joined by commas, where they are refused
             together.
         message: One line for a person: what, where, what was expected, what is in force now.
-        kind: ``rejected``: a bad value; ``unknown``: no such key; ``not_supported``: not yet.
+        kind: ``rejected``: a bad value; ``unknown``: no such key.
         origin: The layer it came from, worded as in ``Resolution.origins``.
         summary: The message without what is in force now.
         keys: The keys without their section.
@@ -33,7 +32,7 @@ class Problem:
 
     key: str
     message: str
-    kind: Literal["rejected", "unknown", "not_supported"]
+    kind: Literal["rejected", "unknown"]
     origin: str = ""
     summary: str = ""
     keys: tuple[str, ...] = ()
@@ -80,35 +79,23 @@ def refusal(
     return Problem(", ".join(names), f"{summary} {kept}", "rejected", origin, summary, keys, token)
 
 
-def stray_problem(settings_type: type[ExporterSettings], section: str, stray: Candidate) -> Problem | None:
+def stray_problem(settings_type: type[ExporterSettings], section: str, stray: Candidate) -> Problem:
     """Describe a value under a key the settings do not have.
 
     Args:
         settings_type: The settings class.
         section: The section, in full.
         stray: The value; its ``key`` is the key as it was written.
-
-    Returns:
-        None if there is nothing to complain of: the value asks for what happens anyway.
     """
     key = stray.key
     if not isinstance(key, str):
-        name, nearest, entry = f"{section}.({value_words(key)})", ".", None
+        name, nearest = f"{section}.({value_words(key)})", "."
     else:
-        known = [*settings_type.model_fields, *NOT_SUPPORTED.get(settings_type.kind, ())]
-        name, nearest = f"{section}.{key}", _nearest(key, known, section)
-        entry = pending(settings_type.kind, key)
+        name, nearest = f"{section}.{key}", _nearest(key, settings_type.model_fields, section)
     token = hash((name, stray.origin, stray.token()))
     keys = (key,) if isinstance(key, str) else ()
-    subject = f"{name} {origin_words(stray.origin)}"
-    if entry is None:
-        summary = f"{subject} is not a known key{nearest}"
-        message = f"{summary} It is ignored."
-        return Problem(name, message, "unknown", stray.origin, summary, keys, token)
-    if not asks_for_more(entry, stray.value):
-        return None
-    message = f"{subject} is not supported yet and is ignored: {entry.instead}."
-    return Problem(name, message, "not_supported", stray.origin, message, keys, token)
+    summary = f"{name} {origin_words(stray.origin)} is not a known key{nearest}"
+    return Problem(name, f"{summary} It is ignored.", "unknown", stray.origin, summary, keys, token)
 
 
 def _nearest(name: str, known: Iterable[str], section: str) -> str:

@@ -183,6 +183,11 @@ def new_span_id() -> int:
     return _source.span_id()
 
 
+def id_source() -> IdSource:
+    """Return where new ids come from at present: for whoever draws many, and asks anew now and then."""
+    return _source
+
+
 def use_ids_of(source: IdSource) -> IdSource:
     """Take new ids from somewhere else, for every operation of this process.
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 import weakref
 from collections import deque
 from collections.abc import Mapping
+from itertools import repeat
+from threading import get_ident
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
-from otpylib_telemetry.otp import current_emitter
+from otpylib_telemetry.otp import current_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,15 +69,10 @@ class EventQueue:
         """Events that were ever offered, those refused for want of room included."""
         return self.taken + len(self._events) + self.overflowed
 
-    def offer(
-        self,
-        name: str,
-        measurements: dict[str, Any],
-        metadata: dict[str, Any],
-        _now: Callable[[], int] = time.monotonic_ns,
-        _emitter: Callable[[], object] = current_emitter,
-    ) -> None:
+    def offer(self, name: str, measurements: dict[str, Any], metadata: dict[str, Any]) -> None:
         """Take an event, or count it as overflow; a handler callback.
+
+        Whoever emits it is the running otpylib process, or else the thread.
 
         Args:
             name: The event's name.
@@ -89,7 +86,9 @@ class EventQueue:
             with self._lock:
                 self.overflowed += 1
             return
-        events.append((name, measurements.copy(), metadata.copy(), _now(), _emitter()))
+        events.append(
+            (name, measurements.copy(), metadata.copy(), monotonic_ns(), current_process() or get_ident())
+        )
         # A queue that is full before a batch is together must be emptied all the same.
         if (waiting >= self._wake_at or waiting >= capacity) and not self._signalled:
             self._signal()
@@ -101,7 +100,7 @@ class EventQueue:
             limit: How many at most.
         """
         events = self._events
-        batch = [events.popleft() for _ in range(min(limit, len(events)))]
+        batch = list(map(deque.popleft, repeat(events, min(limit, len(events)))))
         self.taken += len(batch)
         return batch
 

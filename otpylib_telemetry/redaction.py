@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 from pydantic import SecretBytes, SecretStr
@@ -18,20 +19,32 @@ SHORTEST_SECRET = 4
 # Credentials before the host, and whatever a query string carries: vendors put tokens in both.
 _USERINFO = re.compile(r"(?<=://)[^/?#\s]*@")
 _QUERY = re.compile(r"(?<=\?)[^#\s]+")
+# The same where the scheme was forgotten: a user name, a password and a host, and nothing else.
+_BARE_USERINFO = re.compile(r"[^\s/@:]+:[^\s/@]*@(?=[^\s@]+\Z)")
+
+
+@runtime_checkable
+class Plain(Protocol):
+    """A setting that is no plain data, but can be told as such."""
+
+    def as_table(self) -> dict[str, Any]:
+        """Return it as it could stand in a file."""
+        ...
 
 
 def hide_in_url(text: str) -> str:
     """Return ``text`` with the credentials and the query of a URL in it replaced.
 
     Args:
-        text: Any text; one that contains no URL is returned as it is.
+        text: Any text; one that contains no URL, nor is one without its scheme, is returned as it is.
     """
     if "://" not in text:
-        return text
+        bare = _BARE_USERINFO.match(text) if "@" in text else None
+        return text if bare is None else f"{REDACTED}@{text[bare.end() :]}"
     return _QUERY.sub(REDACTED, _USERINFO.sub(f"{REDACTED}@", text))
 
 
-def shown(value: object, *, secret: bool = False) -> Any:
+def shown(value: object, *, secret: bool = False) -> Any:  # noqa: PLR0911  # one line for each kind of value
     """Return ``value`` as it may be shown to anybody: plain data, secrets replaced.
 
     Args:
@@ -49,6 +62,8 @@ def shown(value: object, *, secret: bool = False) -> Any:
             return {hide_in_url(str(key)): shown(item) for key, item in value.items()}
         case list() | tuple() | set() | frozenset():
             return [shown(item) for item in value]
+        case Plain():
+            return shown(value.as_table())
         case _:
             return value
 
@@ -58,7 +73,8 @@ def secret_texts(value: object) -> Iterator[str]:
 
     Args:
         value: A validated setting. Of a URL, or an address without a scheme, the parts that name a host or
-            carry credentials count by themselves too.
+            carry credentials count by themselves too. Where parts of it are marked as secret, only those
+            count: of a user name and a password, the password.
     """
     match value:
         case None | bool():
@@ -66,17 +82,24 @@ def secret_texts(value: object) -> Iterator[str]:
         case SecretStr() | SecretBytes():
             yield from secret_texts(value.get_secret_value())
         case Mapping():
-            for item in value.values():
-                yield from secret_texts(item)
+            yield from _secret_texts_of(value.values())
         case list() | tuple() | set() | frozenset():
-            for item in value:
-                yield from secret_texts(item)
+            yield from _secret_texts_of(value)
+        case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            yield from _secret_texts_of(getattr(value, field.name) for field in dataclasses.fields(value))
         case bytes():
             yield from secret_texts(value.decode("utf-8", "replace"))
         case _:
             text = str(value).strip()
             candidates = (text, *_address_parts(text))
             yield from (part for part in candidates if len(part) >= SHORTEST_SECRET)
+
+
+def _secret_texts_of(items: Iterable[object]) -> Iterator[str]:
+    parts = list(items)
+    marked = [part for part in parts if isinstance(part, (SecretStr, SecretBytes))]
+    for part in marked or parts:
+        yield from secret_texts(part)
 
 
 def _address_parts(text: str) -> Iterable[str]:

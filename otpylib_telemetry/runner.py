@@ -8,8 +8,12 @@ process around it. What must outlive both is in the :class:`~otpylib_telemetry.e
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
+import threading
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from otpylib_telemetry.bus import execute
@@ -60,7 +64,7 @@ class Runner:
     ) -> None:
         self.estate = estate
         self.configuration = configuration
-        self.intake = Intake(estate, wake)
+        self.intake = Intake(estate, wake, scrub=configuration.scrub)
         self.delivery = Delivery(
             estate, configuration.settings, wake, clock=time.monotonic, scrub=configuration.scrub
         )
@@ -79,6 +83,8 @@ class Runner:
         )
         self.ending = Ending(estate, configuration, self.intake, self.delivery, self.life)
         self._started = time.monotonic()
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         self._superseded = superseded
         self._reported_drops = sum(estate.books()["dropped"].values())
         self._reported_at = float("-inf")
@@ -107,6 +113,27 @@ class Runner:
         if not self.intake.superseded:
             self.delivery.pump()
         return more
+
+    def collect_now(self, seconds: float) -> None:
+        """Collect every event emitted before this call, whichever thread calls.
+
+        Args:
+            seconds: How long another thread than the event loop's waits for that at most.
+        """
+        if threading.get_ident() == self._thread:
+            self.intake.collect_now()
+            return
+        collected = threading.Event()
+
+        def collect() -> None:
+            try:
+                self.intake.collect_now()
+            finally:
+                collected.set()
+
+        with contextlib.suppress(RuntimeError):  # the loop is closed: what is in the series is all there is
+            self._loop.call_soon_threadsafe(collect)
+            collected.wait(seconds)
 
     def tick(self) -> None:
         """Do what is due by the clock."""
@@ -145,6 +172,7 @@ class Runner:
             "reason": self.life.reason or self.delivery.trouble,
             "breaker": breaker.state,
             "breaker_failures": breaker.failure_count,
+            "breaker_transitions": dict(breaker.transitions),
             "queue_depth": len(estate.queue),
             "queue_limit": estate.queue_limit,
             "held": estate.held_events,
@@ -156,6 +184,7 @@ class Runner:
             "lives": estate.lives,
             "unknown_messages": estate.unknown_messages,
             "config_generation": self.configuration.generation,
+            "config_problems": dict(Counter(each.kind for each in self.configuration.resolution.problems)),
         }
 
     def _report_drops(self) -> None:

@@ -149,7 +149,7 @@ class ExporterSettings(BaseModel):
         validate_default=False,
     )
 
-    #: Which table of :mod:`otpylib_telemetry.not_supported` applies.
+    #: The section's name unless it says otherwise: standard variables count for that one alone.
     kind: ClassVar[str] = ""
 
     #: Keys whose standard variables are about the application, and so count for every instance. All others

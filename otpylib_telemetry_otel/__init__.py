@@ -1,19 +1,33 @@
-"""The OpenTelemetry exporter: telemetry events become spans, sent over OTLP."""
+"""The OpenTelemetry exporter: events become spans, log records and metrics, sent over OTLP."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from otpylib_telemetry.supervision import exporter_child_spec
 from otpylib_telemetry_otel.exporter import OtelExporter, otel_callbacks, start_otel_exporter
+from otpylib_telemetry_otel.producers import (
+    CallbackProducer,
+    Measured,
+    MetricProducer,
+    PrometheusRegistryProducer,
+    add_metric_producer,
+    remove_metric_producer,
+)
 from otpylib_telemetry_otel.service import TelemetryService, start_telemetry_service
 from otpylib_telemetry_otel.settings import OtelSettings
 
 __all__ = [
+    "CallbackProducer",
+    "Measured",
+    "MetricProducer",
     "OtelExporter",
     "OtelSettings",
+    "PrometheusRegistryProducer",
     "TelemetryService",
+    "add_metric_producer",
     "child_spec",
     "otel_callbacks",
+    "remove_metric_producer",
     "start_otel_exporter",
     "start_telemetry_service",
 ]

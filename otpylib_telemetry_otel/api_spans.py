@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otpylib_telemetry.propagation import TraceParent, format_traceparent
 from otpylib_telemetry_otel.attributes import attributes
-from otpylib_telemetry_otel.spans import FinishedSpan, SpanEvent, SpanLink
+from otpylib_telemetry_otel.spans import FinishedSpan, Scope, SpanEvent, SpanLink
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -211,13 +211,15 @@ def _converted(span: Any) -> ApiSpan:
         or None,
         dropped_events=span.dropped_events,
         dropped_attributes=span.dropped_attributes,
-        scope=None if scope is None else (scope.name, scope.version or ""),
+        scope=None if scope is None else _scope(scope),
         links=[
             SpanLink(
                 link.context.trace_id,
                 link.context.span_id,
                 dict(link.attributes or {}),
                 link.dropped_attributes,
+                link.context.trace_state.to_header() if link.context.trace_state else "",
+                bool(link.context.is_remote),
             )
             for link in span.links
         ]
@@ -228,6 +230,16 @@ def _converted(span: Any) -> ApiSpan:
     made.ok = status.status_code.name == "OK"
     made.tracestate = tracestate
     return made
+
+
+def _scope(scope: Any) -> tuple[str, str] | Scope:
+    """Return the scope in as few words as it needs: spans of one scope go together, whoever made them."""
+    version, schema_url = scope.version or "", scope.schema_url or ""
+    given = scope.attributes
+    if not given and not schema_url:
+        return scope.name, version
+    exportable, _ = attributes(given or {})
+    return Scope(scope.name, version, schema_url, tuple(exportable.items()))
 
 
 def _are_exportable(given: Mapping[Any, Any]) -> bool:

@@ -13,11 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from otpylib_telemetry.operations import Opened, OpenOperations, Phase, classify, identifier
+from otpylib_telemetry.operations import Opened, OpenOperations, Phase, classified, classify, identifier
 from otpylib_telemetry.propagation import (
     derive_trace_id,
-    new_span_id,
-    new_trace_id,
+    id_source,
     parse_span_id,
     parse_trace_id,
     parse_traceparent,
@@ -30,6 +29,7 @@ from otpylib_telemetry_otel.spans import (
     FinishedSpan,
     SpanEvent,
     SpanLink,
+    begun,
 )
 
 if TYPE_CHECKING:
@@ -40,7 +40,10 @@ if TYPE_CHECKING:
 __all__ = ["INCOMPLETE", "MAX_EVENTS", "Assembled", "Assembler", "FinishedSpan", "SpanEvent", "SpanLink"]
 
 #: Longer operations, some thirty years, are taken for a mistake: their start would lie before the epoch.
-_MAX_DURATION_MS: Final = 10**12
+#: A float, like the factor below: to reckon with a float and an integer takes twice as long.
+_MAX_DURATION_MS: Final = 1e12
+
+_NS_PER_MS: Final = 1e6
 
 # Up to Python 3.11, looking a member up in its enumeration costs as much as a tenth of opening a span.
 _START: Final = Phase.START
@@ -73,8 +76,8 @@ class Assembler:
     Args:
         limit: How many spans may be open; beyond it the oldest are ended as incomplete.
         ttl_ns: How long, in nanoseconds, a span may stay open before it is ended as incomplete.
-        trace_ids: Gives a new trace id.
-        span_ids: Gives a new span id.
+        trace_ids: Gives a new trace id; unless given, those of the process's own source are taken.
+        span_ids: Gives a new span id; likewise.
         trace_id_from_correlation: Whether the trace id of what begins a trace follows from its correlation
             id, so that processes which share only that share a trace.
 
@@ -87,16 +90,16 @@ class Assembler:
         self,
         limit: int,
         ttl_ns: int,
-        trace_ids: Callable[[], int] = new_trace_id,
-        span_ids: Callable[[], int] = new_span_id,
+        trace_ids: Callable[[], int] | None = None,
+        span_ids: Callable[[], int] | None = None,
         *,
         trace_id_from_correlation: bool = False,
     ) -> None:
         self.trace_id_from_correlation = trace_id_from_correlation
         self.apart: Container[str] = ()
         self._open: OpenOperations[FinishedSpan] = OpenOperations(limit, ttl_ns)
-        self._trace_ids = trace_ids
-        self._span_ids = span_ids
+        self._given_ids = (trace_ids, span_ids)
+        self._trace_ids, self._span_ids = id_source()
         self._held = 0
         self._latest_ns = 0
         self._wall_offset_ns = 0
@@ -149,15 +152,22 @@ class Assembler:
         # Held on to, and looked into without a call: every event with a span id asks for it here.
         open_ids, young_ids, old_ids = opened_spans.span_ids, self._ended.young, self._ended.old
         early = self._early
+        # Once for all events: another source may have been chosen since.
+        (trace_ids, span_ids), source = self._given_ids, id_source()
+        self._trace_ids = trace_ids or source.trace_id
+        self._span_ids = span_ids or source.span_id
         self._wall_offset_ns = wall_offset_ns
         latest_ns = self._latest_ns
         for name, measurements, metadata, at_ns, emitter in events:
             at_stake = 1
             try:
-                operation, phase = classify(name)
+                try:
+                    operation, phase = classified[name]
+                except KeyError:
+                    operation, phase = classify(name)
                 if phase is _START:
                     is_taken = False
-                    if (given := metadata.get("span_id")) is not None:
+                    if "span_id" in metadata and (given := metadata["span_id"]) is not None:
                         if type(given) is not str:
                             given = identifier(given)
                         if given in open_ids or given in young_ids or given in old_ids:
@@ -165,7 +175,7 @@ class Assembler:
                             if self._is_repeated(operation, event, result):
                                 continue
                             is_taken = True
-                    span = self._begin(operation, metadata, at_ns, is_taken=is_taken)
+                    span = self._begin(operation, metadata, at_ns, is_taken)
                     if measurements:
                         span.attributes = {**metadata, **measurements}
                     if early.latest_ns >= at_ns or early.has_span_ids:
@@ -190,10 +200,18 @@ class Assembler:
                     self._held -= span.weight
                     span.weight += 1
                     at_stake = span.weight
-                    duration_ns = _duration_ns(measurements)
+                    measured = measurements.get("duration_ms")
+                    duration_ns = (
+                        int(measured * _NS_PER_MS)
+                        if type(measured) is float and 0.0 <= measured <= _MAX_DURATION_MS
+                        else _duration_ns(measurements)
+                    )
                     if duration_ns is None:
                         duration_ns = at_ns - ended.at_ns
-                    _end(span, measurements, metadata, duration_ns)
+                    if "links" in metadata:
+                        span.early_links = span.attributes.get("links")
+                    span.attributes = {**span.attributes, **metadata, **measurements}
+                    span.end_ns = span.start_ns + duration_ns if duration_ns > 0 else span.start_ns
                     if phase is _ERROR:
                         _fail(span, name, metadata)
                     if ended.span_id is not None:
@@ -260,7 +278,11 @@ class Assembler:
         return False
 
     def _begin(  # noqa: C901, PLR0912 - the rules in their order, and in one piece for the sake of speed
-        self, operation: str, metadata: Mapping[Any, Any], at_ns: int, *, is_taken: bool = False
+        self,
+        operation: str,
+        metadata: Mapping[Any, Any],
+        at_ns: int,
+        is_taken: bool,  # noqa: FBT001 - by position, because a call by keyword costs half as much again
     ) -> FinishedSpan:
         """Start a span: decide on its trace, its id and the span around it.
 
@@ -270,18 +292,30 @@ class Assembler:
         ``traceparent`` is not the one by which the span open under the correlation id came to its trace, it
         names a closer parent and goes first.
         """
-        get = metadata.get
         hidden = IDENTITY
         trace_id = span_id = parent_id = 0
         caller = around = None
         wall_offset_ns = self._wall_offset_ns
-        if (given := get("trace_id")) is not None and not (trace_id := parse_trace_id(given) or 0):
+        # Most have none of these, and to ask whether one is there is cheaper than to get it.
+        if (
+            "trace_id" in metadata
+            and (given := metadata["trace_id"]) is not None
+            and not (trace_id := parse_trace_id(given) or 0)
+        ):
             hidden -= {"trace_id"}
-        if (given := get("span_id")) is not None and (is_taken or not (span_id := parse_span_id(given) or 0)):
+        if (
+            "span_id" in metadata
+            and (given := metadata["span_id"]) is not None
+            and (is_taken or not (span_id := parse_span_id(given) or 0))
+        ):
             hidden -= {"span_id"}
-        if (given := get("traceparent")) is not None and not (caller := parse_traceparent(given)):
+        if (
+            "traceparent" in metadata
+            and (given := metadata["traceparent"]) is not None
+            and not (caller := parse_traceparent(given))
+        ):
             hidden -= {"traceparent"}
-        if (given := get("parent_span_id")) is not None:
+        if "parent_span_id" in metadata and (given := metadata["parent_span_id"]) is not None:
             around = self._open.find_span(given)
             if around is not None and trace_id and around.value.trace_id != trace_id:
                 around = None
@@ -296,7 +330,7 @@ class Assembler:
                     trace_id, wall_offset_ns = trace, offset_ns
         remote = False
         if around is None and not (trace_id and parent_id):
-            correlation_id = get("correlation_id")
+            correlation_id = metadata.get("correlation_id")
             found = None if correlation_id is None else self._open.find(correlation_id)
             if (
                 found is not None
@@ -309,7 +343,11 @@ class Assembler:
                 trace_id = caller.trace_id
                 parent_id = parent_id or caller.span_id
             elif not trace_id:
-                trace_id = self._new_trace_id(correlation_id)
+                trace_id = (
+                    self._new_trace_id(correlation_id)
+                    if self.trace_id_from_correlation
+                    else self._trace_ids()
+                )
         if around is not None:
             span = around.value
             trace_id = span.trace_id
@@ -323,7 +361,7 @@ class Assembler:
         if parent_id == span_id:
             parent_id, remote = 0, False
         start_ns = at_ns + wall_offset_ns
-        return FinishedSpan(
+        return begun(
             operation,
             trace_id,
             span_id,
@@ -336,7 +374,7 @@ class Assembler:
         )
 
     def _new_trace_id(self, correlation_id: object) -> int:
-        if self.trace_id_from_correlation and (known := identifier(correlation_id)) is not None:
+        if (known := identifier(correlation_id)) is not None:
             return derive_trace_id(known)
         return self._trace_ids()
 
@@ -357,7 +395,7 @@ class Assembler:
         if duration_ns is None:
             self._happened(event, result, ending)
         else:
-            span = self._begin(operation, metadata, at_ns - duration_ns, is_taken=is_taken)
+            span = self._begin(operation, metadata, at_ns - duration_ns, is_taken)
             _end(span, measurements, metadata, duration_ns)
             if classify(name)[1] is _ERROR:
                 _fail(span, name, metadata)

@@ -72,6 +72,11 @@ _CUT: Final = "…"
 _fit: set[str] = set()
 _MAX_FIT: Final = 10_000
 
+#: By special keys, the keys of tables that have proved fit as a whole, none of them special. The tables of an
+#: event's name have the same keys in the same order, so that there are hundreds of these as well.
+_plans: dict[frozenset[str], set[tuple[str, ...]]] = {}
+_MAX_PLANS: Final = 2_000
+
 
 def attributes(
     source: Mapping[Any, Any], skip: frozenset[str] = frozenset()
@@ -90,7 +95,7 @@ def attributes(
     return exportable, dropped
 
 
-def sorted_out(  # noqa: C901, PLR0912 - the loop that every attribute goes through: a call costs half of it
+def sorted_out(  # noqa: C901, PLR0912, PLR0915 - the loop that every attribute goes through: a call costs half of it
     source: Mapping[Any, Any], skip: frozenset[str], special: frozenset[str]
 ) -> tuple[dict[str, AttributeValue], int, dict[str, Any] | None]:
     """Make a table exportable, but for some keys that are given back as they are.
@@ -103,6 +108,27 @@ def sorted_out(  # noqa: C901, PLR0912 - the loop that every attribute goes thro
     Returns:
         The attributes, how many did not fit, and what was found under the special keys (None for nothing).
     """
+    try:
+        keys = tuple(source)
+        # Joined, because only text can be: a key may compare like one without being one.
+        is_fit = keys in _plans[special] and "".join(keys) != ""
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - the first table of all, or a key whose own code does anything
+        is_fit = False
+    if is_fit:
+        for value in source.values():
+            kind = type(value)
+            if kind is str:
+                if len(value) > MAX_TEXT_LENGTH or not value.isascii():
+                    break
+            elif kind is int:
+                if not _INT64_MIN <= value <= _INT64_MAX:
+                    break
+            elif kind is not float and kind is not bool:
+                break
+        else:
+            return {**source}, 0, None
     exportable: dict[str, AttributeValue] = {}
     found: dict[str, Any] | None = None
     dropped = 0
@@ -135,7 +161,20 @@ def sorted_out(  # noqa: C901, PLR0912 - the loop that every attribute goes thro
             exportable[name] = value
         elif value is not None and (converted := _value(value)) is not None:
             exportable[name] = converted
+    if not is_fit and not dropped and found is None and len(exportable) == len(source):
+        _note_plan(source, special)
     return exportable, dropped, found
+
+
+def _note_plan(source: Mapping[Any, Any], special: frozenset[str]) -> None:
+    """Remember the keys of a table all of which are exported as they are."""
+    keys = tuple(source)
+    if len(keys) <= MAX_ATTRIBUTES and all(type(key) is str and key in _fit for key in keys):
+        plans = _plans.setdefault(special, set())
+        if len(plans) >= _MAX_PLANS:
+            # As for single keys.
+            plans.clear()
+        plans.add(keys)
 
 
 def attribute(exportable: dict[str, AttributeValue], name: str, value: object) -> bool:

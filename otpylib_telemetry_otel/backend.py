@@ -15,12 +15,17 @@ from otpylib_telemetry_otel.backends import Backend, build, resource_of
 from otpylib_telemetry_otel.head import SAMPLING_WEIGHT
 from otpylib_telemetry_otel.log_signal import IN_PLACE, Logs, can_be_sent, sends_spans
 from otpylib_telemetry_otel.logs import LogItem
+from otpylib_telemetry_otel.metric_signal import IN_PLACE as METRICS_IN_PLACE
+from otpylib_telemetry_otel.metric_signal import MAKING as METRICS_MAKING
+from otpylib_telemetry_otel.metric_signal import Metrics
+from otpylib_telemetry_otel.metric_signal import can_be_sent as can_send_metrics
 from otpylib_telemetry_otel.plugins import load_id_generator
 from otpylib_telemetry_otel.samplers import load
 from otpylib_telemetry_otel.sampling import Sampler, policy_from
 from otpylib_telemetry_otel.settings import OtelSettings
 from otpylib_telemetry_otel.suppression import unobserved
 from otpylib_telemetry_otel.tail import Sifted, Tail
+from otpylib_telemetry_otel.temporality import MetricPoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -36,6 +41,7 @@ _NS_PER_SECOND: Final = 1_000_000_000
 _IN_PLACE: Final = (
     frozenset(ExporterSettings.model_fields)
     | IN_PLACE
+    | METRICS_IN_PLACE
     | {
         "sampling_rate",
         "always_keep_errors",
@@ -69,7 +75,7 @@ _COUNTS: Final = "span_counts"
 
 
 class OtelBackend(Exporter[OtelSettings]):
-    """Makes spans and log records of events and exports them through an exporter of OpenTelemetry.
+    """Makes spans, log records and metrics of events and exports them through exporters of OpenTelemetry.
 
     Open spans, and finished ones whose traces are not decided about yet, live in the memory that the server
     lends, so they outlast a crash and a change of endpoint.
@@ -92,17 +98,19 @@ class OtelBackend(Exporter[OtelSettings]):
         self._policy = policy_from(settings, None)
         self._backend: Backend | None = None
         self._id_source: IdSource | None = None
-        #: Whether log records alone are sent.
-        self._logs_alone = can_be_sent(settings) and not sends_spans(settings)
+        #: Whether other signals alone are sent.
+        others = can_be_sent(settings) or can_send_metrics(settings)
+        self._without_spans = others and not sends_spans(settings)
         self._logs = Logs(context.name, settings, self._counts)
+        self._metrics = Metrics(context, settings, self._counts)
         self._take_limits(settings)
 
     def idle_reason(self) -> str | None:
         """Return why nothing is exported under the present settings, or None."""
         settings = self.settings
-        if not settings.traces and not settings.logs:
-            return "traces = false and logs = false: there is no signal to export"
-        if not sends_spans(settings) and not can_be_sent(settings):
+        if not settings.traces and not settings.logs and not settings.metrics:
+            return "traces = false, logs = false and metrics = false: there is no signal to export"
+        if not (sends_spans(settings) or can_be_sent(settings) or can_send_metrics(settings)):
             return "no endpoint is set: nothing leaves this machine"
         return None
 
@@ -122,12 +130,13 @@ class OtelBackend(Exporter[OtelSettings]):
             generator = await run_in_thread(load_id_generator, settings.id_generator)
             self._id_source = use_ids_of(generator)
         resource = await run_in_thread(resource_of, settings)
-        if not self._logs_alone:
+        if not self._without_spans:
             self._backend = await run_in_thread(build, settings, resource)
         await self._logs.open(resource)
+        await self._metrics.open(resource)
 
     def collect(self, events: Sequence[RawEvent], wall_offset_ns: int) -> Collected:
-        """Make spans and log records; see :meth:`otpylib_telemetry.exporter.Exporter.collect`."""
+        """Make spans, log records and metrics; see :meth:`otpylib_telemetry.exporter.Exporter.collect`."""
         tail = self._in_force()
         self._assembler.apart = self._logs.apart()
         now_ns = events[-1][3] if events else 0
@@ -138,16 +147,20 @@ class OtelBackend(Exporter[OtelSettings]):
         assembled.rejected += unreadable
         if tail.passing:
             # By far the most common case, and the cheapest: whatever is finished is sent.
-            collected = Collected(items=[self._item(span) for span in assembled.spans])
+            collected = self._sealed(assembled.spans)
         else:
             collected = self._collected(tail.take(self._counted(assembled.spans), now_ns, self._open_traces))
-        if self._logs_alone:
+        if self._without_spans:
             _forget_spans(collected)
-        if unused := assembled.unused:
-            if assembled.others:
-                unused -= self._logs.collect(assembled.others, wall_offset_ns, collected)
-            self._counts["unused"] += unused
-            collected.exported += unused
+        unused, others = assembled.unused, assembled.others
+        left: Sequence[RawEvent] = ()
+        if others:
+            left = self._logs.collect(others, wall_offset_ns, collected)
+            unused -= len(others) - len(left)
+        measured, refused = self._metrics.record(events, left)
+        self._counts["unused"] += unused - measured - refused
+        collected.exported += unused - refused
+        collected.rejected += refused
         collected.rejected += assembled.rejected
         return collected
 
@@ -163,27 +176,42 @@ class OtelBackend(Exporter[OtelSettings]):
         # The length of the queue is the server's business, and may have changed without a word to us.
         self._take_limits(self.settings)
         ended = self._counted(self._assembler.tick(now_ns, alive))
+        self._metrics.tick(now_ns, alive)
         return self._collected(
             tail.take(ended, now_ns, self._open_traces), tail.sweep(now_ns, self._open_traces)
         )
 
-    def lane(self, item: FinishedSpan | LogItem) -> str:
+    def lane(self, item: FinishedSpan | LogItem | MetricPoint) -> str:
         """Return the signal an item belongs to: each has requests of its own."""
-        return "logs" if type(item) is LogItem else "spans"
+        kind = type(item)
+        if kind is LogItem:
+            return "logs"
+        return "metrics" if kind is MetricPoint else "spans"
 
-    def urgent(self, item: FinishedSpan | LogItem) -> bool:
+    def urgent(self, item: FinishedSpan | LogItem | MetricPoint) -> bool:
         """Tell whether an item is an operation that failed: these go first when time may run out."""
-        return type(item) is not LogItem and item.error
+        return not isinstance(item, (LogItem, MetricPoint)) and item.error
+
+    def gathering_due(self, now_ns: int) -> bool:
+        """Tell whether it is time to read the series."""
+        return self._metrics.due(now_ns)
+
+    async def gather(
+        self, book: Callable[[Callable[[], Collected]], bool], held: int, seconds: float, *, insist: bool
+    ) -> None:
+        """Make data points of what was measured; see :meth:`otpylib_telemetry.exporter.Exporter.gather`."""
+        await self._metrics.gather(book, held, seconds, insist=insist)
 
     def settle(self, wall_offset_ns: int) -> Collected:
         """End every span that is open, as incomplete, and decide about all traces."""
         del wall_offset_ns  # a span's times follow from its start
         tail = self._in_force()
         ended = self._counted(self._assembler.settle())
+        self._metrics.settle()
         return self._collected(tail.take(ended, 0, self._open_traces), tail.settle())
 
     async def export(self, batch: Sequence[Any]) -> ExportOutcome | None:
-        """Send spans or log records.
+        """Send spans, log records or data points.
 
         Args:
             batch: Items of one lane, out of :meth:`collect`, :meth:`tick` or :meth:`settle`.
@@ -196,7 +224,9 @@ class OtelBackend(Exporter[OtelSettings]):
         """
         if batch and type(batch[0]) is LogItem:
             return await self._logs.export(batch, self._send)
-        if self._logs_alone:
+        if batch and type(batch[0]) is MetricPoint:
+            return await self._metrics.export(batch, self._send)
+        if self._without_spans:
             return ExportOutcome(len(batch), "traces are switched off")
         if self._backend is None:
             raise ExportError("the exporter is not open")
@@ -204,7 +234,8 @@ class OtelBackend(Exporter[OtelSettings]):
 
     async def _send(self, backend: Backend, batch: Sequence[Any]) -> ExportOutcome | None:
         # The transport keeps the time-out of its signal; this is the limit on all of them.
-        seconds = max(self.settings.timeout, self.settings.for_logs().timeout)
+        settings = self.settings
+        seconds = max(settings.timeout, settings.for_logs().timeout, settings.for_metrics().timeout)
         try:
             return await run_in_thread_to_end(
                 unobserved, backend.send, batch, timeout=seconds + _GRACE, linger=_LINGER
@@ -221,6 +252,10 @@ class OtelBackend(Exporter[OtelSettings]):
         """
         if not changed <= _IN_PLACE:
             return False
+        if changed & METRICS_MAKING:
+            # What was emitted before the change is measured as was the rule then.
+            await self.context.catch_up()
+        self._metrics.retune(settings, changed)
         self.settings = settings
         self._policy = policy_from(settings, self._sampler)
         self._logs.retune(settings, changed)
@@ -239,17 +274,36 @@ class OtelBackend(Exporter[OtelSettings]):
             if backend is not None:
                 await run_in_thread(backend.close)
         finally:
-            await self._logs.close()
+            try:
+                await self._logs.close()
+            finally:
+                await self._metrics.close()
+
+    def answer(self, request: tuple[Any, ...]) -> Any:
+        """Answer ``("remove", metric)`` and ``("remove", metric, labels)``: forget a metric, or one series.
+
+        What was measured for it and not told yet leaves with the next reading, as its last point.
+
+        Args:
+            request: The message. ``labels`` is a mapping of every label the series has.
+
+        Returns:
+            Whether there was such a thing.
+
+        Raises:
+            LookupError: It is another message.
+        """
+        return self._metrics.forget(request)
 
     def stats(self) -> Mapping[str, Any]:
         """Return how many spans are open, finished and incomplete, and how many events belong to none.
 
-        What sampling holds, or did out of the ordinary, is there under ``sampling`` if there is anything, and
-        log records under ``logs``.
+        What sampling holds, or did out of the ordinary, is there under ``sampling`` if there is anything, log
+        records under ``logs``, and metrics under ``metrics``.
         """
         counts = self._counts
         told = self._tail.stats()
-        logs = self._logs.stats()
+        logs, metrics = self._logs.stats(), self._metrics.stats()
         return {
             "open_spans": len(self._assembler),
             "finished_spans": counts["finished"],
@@ -261,6 +315,7 @@ class OtelBackend(Exporter[OtelSettings]):
             "unused": counts["unused"],
             **({"sampling": told} if told else {}),
             **({"logs": logs} if logs else {}),
+            **({"metrics": metrics} if metrics else {}),
         }
 
     def _in_force(self) -> Tail:
@@ -283,11 +338,17 @@ class OtelBackend(Exporter[OtelSettings]):
         if span.incomplete is not None:
             self._counts[f"incomplete.{span.incomplete}"] += 1
 
-    def _item(self, span: FinishedSpan) -> tuple[FinishedSpan, int]:
-        """Count a span that is sent whatever it is, and make it exportable."""
-        self._count(span)
-        span.seal()
-        return span, span.weight
+    def _sealed(self, spans: Sequence[FinishedSpan]) -> Collected:
+        """Count spans that are sent whatever they are, and make them exportable."""
+        self._counts["finished"] += len(spans)
+        collected = Collected()
+        add = collected.items.append
+        for span in spans:
+            if span.incomplete is not None:
+                self._counts[f"incomplete.{span.incomplete}"] += 1
+            span.seal()
+            add((span, span.weight))
+        return collected
 
     def _collected(self, *sifted: Sifted) -> Collected:
         """Make what sampling kept exportable."""
@@ -299,7 +360,7 @@ class OtelBackend(Exporter[OtelSettings]):
                 if stands_for is not None and stands_for != 1:
                     span.attributes = {**span.attributes, SAMPLING_WEIGHT: stands_for}
                 collected.items.append((span, span.weight))
-        if self._logs_alone:
+        if self._without_spans:
             _forget_spans(collected)
         return collected
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from opentelemetry.sdk._logs.export import LogRecordExporter
+    from opentelemetry.sdk.metrics.export import MetricExporter
     from opentelemetry.sdk.trace.export import SpanExporter
 
     from otpylib_telemetry_otel.otlp_signals import Signal
@@ -122,20 +123,22 @@ class OtlpBackend:
 class Converts(Protocol):
     """Makes OpenTelemetry's items of ours."""
 
-    def convert(self, items: Sequence[Any], /) -> Sequence[Any]:
+    def convert(self, items: Sequence[Any], /) -> Any:
         """Return the same as OpenTelemetry's."""
         ...
 
 
 class ExporterBackend:
-    """An OpenTelemetry exporter of any package, for spans or for log records, made to say why it failed.
+    """An OpenTelemetry exporter of any package, for whichever signal, made to say why it failed.
 
     Args:
         exporter: The exporter.
         converter: Makes what it takes of our items.
     """
 
-    def __init__(self, exporter: SpanExporter | LogRecordExporter, converter: Converts) -> None:
+    def __init__(
+        self, exporter: SpanExporter | LogRecordExporter | MetricExporter, converter: Converts
+    ) -> None:
         self._exporter = exporter
         self._converter = converter
         # Each class of an exporter logs to the logger of the module it comes from.

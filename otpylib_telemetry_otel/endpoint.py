@@ -8,6 +8,7 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 TRACES_PATH = "/v1/traces"
 LOGS_PATH = "/v1/logs"
+METRICS_PATH = "/v1/metrics"
 
 _GRPC_PORT = 4317
 _HTTP_PORT = 4318
@@ -138,21 +139,40 @@ def logs_url(endpoint: str) -> str:
     return _signal_url(endpoint, LOGS_PATH)
 
 
-def logs_beside_traces(endpoint: str) -> str | None:
-    """Return where log records are posted over HTTP if all that is known is an endpoint for spans.
+def metrics_url(endpoint: str) -> str:
+    """Return where metrics are posted over HTTP; the rule is that of :func:`traces_url`.
 
     Args:
-        endpoint: A base for everything, or a complete URL, whose end is then exchanged.
-
-    Returns:
-        The URL; None if it cannot be told.
+        endpoint: An endpoint for everything, or one for metrics.
     """
+    return _signal_url(endpoint, METRICS_PATH)
+
+
+def logs_beside_traces(endpoint: str) -> str:
+    """Return where log records are posted over HTTP if they have no endpoint of their own.
+
+    Args:
+        endpoint: A base for everything, or one with the path of spans, whose end is then exchanged.
+    """
+    return _beside_traces(endpoint, LOGS_PATH)
+
+
+def metrics_beside_traces(endpoint: str) -> str:
+    """Return where metrics are posted over HTTP if they have no endpoint of their own.
+
+    Args:
+        endpoint: As for :func:`logs_beside_traces`.
+    """
+    return _beside_traces(endpoint, METRICS_PATH)
+
+
+def _beside_traces(endpoint: str, signal_path: str) -> str:
     url = urlsplit(endpoint)
     path = url.path.rstrip("/")
     if path.endswith(TRACES_PATH):
-        path = path.removesuffix(TRACES_PATH) + LOGS_PATH
+        path = path.removesuffix(TRACES_PATH) + signal_path
         return urlunsplit(SplitResult(url.scheme, url.netloc, path, url.query, ""))
-    return None if isinstance(endpoint, SignalUrl) else _signal_url(endpoint, LOGS_PATH)
+    return _signal_url(endpoint, signal_path)
 
 
 def _signal_url(endpoint: str, signal_path: str) -> str:

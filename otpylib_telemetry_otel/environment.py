@@ -17,7 +17,10 @@ from otpylib_telemetry_otel.endpoint import SignalUrl
 #: The resource attribute that says which service it is.
 SERVICE_NAME = "service.name"
 
-#: The options OTLP has for each signal, by the key that is for both; that for logs has ``logs_`` before it.
+#: The signals that have OTLP options beside those of spans, as their keys begin.
+OTHER_SIGNALS = ("logs", "metrics")
+
+#: The options OTLP has for each signal, by the key that is for all; that for logs has ``logs_`` before it.
 OTLP_OPTIONS = (
     "protocol",
     "headers",
@@ -30,6 +33,12 @@ OTLP_OPTIONS = (
 )
 
 _PARENT_BASED = "parentbased_"
+
+#: What the specification calls the aggregations of histograms, and what the key does.
+_HISTOGRAMS = {
+    "explicit_bucket_histogram": "explicit",
+    "base2_exponential_bucket_histogram": "exponential",
+}
 
 
 class StandardText(str):
@@ -63,10 +72,10 @@ def mark(value: Any, *, of_traces: bool) -> Any:
     return marked
 
 
-def otlp_variables(key: str) -> tuple[str, str, str]:
-    """Return the variables of an OTLP option: the general one, that for spans, that for logs."""
+def otlp_variables(key: str, signal: str = "logs") -> tuple[str, str, str]:
+    """Return the variables of an OTLP option: the general one, that for spans, that for another signal."""
     name, prefix = key.upper(), "OTEL_EXPORTER_OTLP_"
-    return f"{prefix}{name}", f"{prefix}TRACES_{name}", f"{prefix}LOGS_{name}"
+    return f"{prefix}{name}", f"{prefix}TRACES_{name}", f"{prefix}{signal.upper()}_{name}"
 
 
 def standard_environment(environ: Mapping[str, str]) -> dict[str, tuple[str, Any]]:
@@ -86,6 +95,7 @@ def standard_environment(environ: Mapping[str, str]) -> dict[str, tuple[str, Any
     _read_resource(environ, found)
     _read_sampler(environ, found)
     _read_batching(environ, found)
+    _read_metrics(environ, found)
     return found
 
 
@@ -106,27 +116,34 @@ def _read_switches(environ: Mapping[str, str], found: dict[str, tuple[str, Any]]
 
 def _read_exporters(environ: Mapping[str, str], found: dict[str, tuple[str, Any]]) -> None:
     """Choose the one exporter there is; a variable that names more, or another, is complained of."""
-    variable, of_logs = "OTEL_TRACES_EXPORTER", "OTEL_LOGS_EXPORTER"
-    traces, logs = _names(environ.get(variable, "")), _names(environ.get(of_logs, ""))
-    taken = "otlp"
-    if traces == ["none"]:
+    variable = "OTEL_TRACES_EXPORTER"
+    traces = _names(environ.get(variable, ""))
+    taken, without_spans = "otlp", traces == ["none"]
+    if without_spans:
         found["traces"] = (variable, False)
-        if logs and logs != ["none"]:
-            taken = _first_installed(logs, "opentelemetry_logs_exporter")
-            found["exporter"] = (of_logs, taken)
     elif traces:
         taken = _first_installed(traces, "opentelemetry_traces_exporter")
         found["exporter"] = (variable, taken)
         if len(traces) > 1:
             reason = f"all is sent by one exporter, so expected one name; the one taken is {taken!r}"
             found["traces"] = (variable, Unusable(environ[variable], reason))
-    if logs == ["none"]:
-        found["logs"] = (of_logs, False)
-    elif logs and logs != [taken]:
-        reason = f"log records are sent by the exporter of the spans, so expected {taken!r} or 'none'"
-        if "traces" in found and found["traces"][1] is False:
-            reason = f"all is sent by one exporter, so expected one name; the one taken is {taken!r}"
-        found["logs"] = (of_logs, Unusable(environ[of_logs], reason))
+    chosen = not without_spans
+    for signal, items in (("logs", "log records"), ("metrics", "metrics")):
+        variable = f"OTEL_{signal.upper()}_EXPORTER"
+        # The endpoint for Prometheus is an exporter of its own, and nobody else's business.
+        given = _names(environ.get(variable, ""))
+        names = [name for name in given if name != "prometheus" or signal != "metrics"]
+        if given and (not names or names == ["none"]):
+            found[signal] = (variable, False)
+            continue
+        if names and not chosen:
+            taken, chosen = _first_installed(names, f"opentelemetry_{signal}_exporter"), True
+            found["exporter"] = (variable, taken)
+        if names and names != [taken]:
+            reason = f"{items} are sent by the exporter of the spans, so expected {taken!r} or 'none'"
+            if without_spans:
+                reason = f"all is sent by one exporter, so expected one name; the one taken is {taken!r}"
+            found[signal] = (variable, Unusable(environ[variable], reason))
 
 
 def _names(text: str) -> list[str]:
@@ -148,26 +165,29 @@ def _read_endpoint(environ: Mapping[str, str], found: dict[str, tuple[str, Any]]
         found["endpoint"] = (exact, SignalUrl(environ[exact]))
     elif general in environ:
         found["endpoint"] = (general, environ[general])
-    logs = "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT"
-    if logs in environ:
-        found["logs_endpoint"] = (logs, SignalUrl(environ[logs]))
-    elif exact in environ and general in environ:
-        # Only spans go elsewhere.
-        found["logs_endpoint"] = (general, environ[general])
+    for signal in OTHER_SIGNALS:
+        own = f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT"
+        if own in environ:
+            found[f"{signal}_endpoint"] = (own, SignalUrl(environ[own]))
+        elif exact in environ and general in environ:
+            # Only spans go elsewhere.
+            found[f"{signal}_endpoint"] = (general, environ[general])
 
 
 def _read_otlp(environ: Mapping[str, str], found: dict[str, tuple[str, Any]]) -> None:
     for key in OTLP_OPTIONS:
-        general, of_traces, of_logs = otlp_variables(key)
+        general, of_traces, _ = otlp_variables(key)
         for variable in (of_traces, general):
             if variable in environ:
                 value = _option(key, environ[variable], of_traces=variable == of_traces)
                 found[key] = (variable, value)
                 break
-        # Without one of their own, logs are told the general one where spans have another.
-        own = of_logs if of_logs in environ or of_traces not in environ else general
-        if own in environ and own != found.get(key, ("",))[0]:
-            found[f"logs_{key}"] = (own, _option(key, environ[own], of_traces=False))
+        for signal in OTHER_SIGNALS:
+            of_signal = otlp_variables(key, signal)[2]
+            # Without one of its own, a signal is told the general one where spans have another.
+            own = of_signal if of_signal in environ or of_traces not in environ else general
+            if own in environ and own != found.get(key, ("",))[0]:
+                found[f"{signal}_{key}"] = (own, _option(key, environ[own], of_traces=False))
 
 
 def _option(key: str, text: str, *, of_traces: bool) -> Any:
@@ -220,6 +240,21 @@ def _read_batching(environ: Mapping[str, str], found: dict[str, tuple[str, Any]]
     delay = environ.get("OTEL_BSP_SCHEDULE_DELAY")
     if delay is not None:
         found["flush_interval"] = ("OTEL_BSP_SCHEDULE_DELAY", _seconds(delay))
+
+
+def _read_metrics(environ: Mapping[str, str], found: dict[str, tuple[str, Any]]) -> None:
+    variable = "OTEL_METRIC_EXPORT_INTERVAL"
+    if variable in environ:
+        found["metrics_interval"] = (variable, _seconds(environ[variable]))
+    variable = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION"
+    if variable in environ:
+        name = environ[variable].strip().lower()
+        expected = f"expected {' or '.join(_HISTOGRAMS)}"
+        value = _HISTOGRAMS.get(name) or Unusable(environ[variable], expected)
+        found["metrics_histogram"] = (variable, value)
+    variable = "OTEL_METRICS_EXEMPLAR_FILTER"
+    if variable in environ and environ[variable].strip().lower() == "always_off":
+        found["metrics_exemplars"] = (variable, False)
 
 
 def _seconds(milliseconds: str) -> Any:

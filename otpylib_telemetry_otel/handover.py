@@ -150,6 +150,10 @@ class Handover:
         for target in self.targets:
             target.give_up()
 
+    def runners(self) -> list[Runner]:
+        """Return what runs the exporters that run."""
+        return [runner for target in self.targets if (runner := target.runner()) is not None]
+
     def flush(self, seconds: float) -> bool:
         """Have everything exported that was handed over.
 
@@ -159,7 +163,7 @@ class Handover:
         Returns:
             Whether all of it is known to be exported.
         """
-        runners = [runner for target in self.targets if (runner := target.runner()) is not None]
+        runners = self.runners()
         if threading.get_ident() == self._thread:
             for runner in runners:
                 otp.run_in_background(

@@ -5,7 +5,6 @@ OpenTelemetry is imported by :func:`build_logs` and not by this module.
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry_otel import plugins
@@ -13,12 +12,10 @@ from otpylib_telemetry_otel.backends import (
     Backend,
     BackendUnavailableError,
     ExporterBackend,
-    OtlpBackend,
-    grpc_transport,
-    http_transport,
     missing,
     own_version,
 )
+from otpylib_telemetry_otel.side_backends import over_otlp, why_none
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,19 +33,8 @@ def why_no_logs(settings: OtelSettings) -> str | None:
     Args:
         settings: With ``logs`` on.
     """
-    protocol = settings.logs_transport()
-    if protocol is None:
-        name = settings.exporter
-        if any(entry.name == name for entry in entry_points(group=EXPORTERS)):
-            return None
-        return f"no installed package registers a log exporter named {name!r} (entry points {EXPORTERS})"
-    if settings.logs_url() is None:
-        return (
-            "the endpoint is one for traces alone, and logs_endpoint is not set"
-            if settings.endpoint is not None
-            else "no endpoint is set"
-        )
-    return None
+    otlp = settings.logs_transport() is not None
+    return why_none(settings, "log", EXPORTERS, otlp=otlp, url=settings.logs_url())
 
 
 def build_logs(settings: OtelSettings, resource: Mapping[str, Any]) -> Backend:
@@ -77,10 +63,6 @@ def build_logs(settings: OtelSettings, resource: Mapping[str, Any]) -> Backend:
 
         complete = Resource.create(dict(resource))
         encoder = LogEncoder(complete.attributes, complete.schema_url, ("otpylib_telemetry", own_version()))
-        url = settings.logs_url() or ""
-        there = settings.for_logs().model_copy(update={"endpoint": url})
-        if protocol == "grpc":
-            return OtlpBackend(encoder.encode, grpc_transport(there, LOGS))
-        return OtlpBackend(encoder.encode, http_transport(there, LOGS, url))
+        return over_otlp(settings.for_logs(), protocol, settings.logs_url() or "", LOGS, encoder.encode)
     except ImportError as error:
         raise BackendUnavailableError(missing("exporting logs over OTLP", error)) from error

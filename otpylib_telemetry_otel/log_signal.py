@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any, Final
 
-from otpylib_telemetry.exporter import ExportOutcome
 from otpylib_telemetry.threads import run_in_thread
-from otpylib_telemetry_otel.backends import Backend, BackendUnavailableError
+from otpylib_telemetry_otel.backends import BackendUnavailableError
 from otpylib_telemetry_otel.log_backends import build_logs, why_no_logs
 from otpylib_telemetry_otel.logs import LOG_EVENT, SEVERITIES, LogMaker
-from otpylib_telemetry_otel.refusal import SignalRefusedError
+from otpylib_telemetry_otel.side_signal import SideSignal
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
+    from collections.abc import Container, Iterable, Mapping
 
     from otpylib_telemetry.events import RawEvent
     from otpylib_telemetry.exporter import Collected
@@ -23,14 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = ["IN_PLACE", "Logs", "can_be_sent", "sends_spans"]
 
-_log = logging.getLogger("otpylib_telemetry")
-
 #: The keys that need no new connection.
 IN_PLACE: Final = frozenset({"log_patterns", "log_severity"})
 
-# Keys into the counts that survive the exporter.
+#: Key into the counts that survive the exporter.
 _MADE: Final = "log_records"
-_SAID: Final = "said: "
 
 
 class _Everything:
@@ -44,7 +39,7 @@ _RECORDS: Final = frozenset({LOG_EVENT})
 _EVERYTHING: Final = _Everything()
 
 
-class Logs:
+class Logs(SideSignal):
     """Makes log records of events and sends them.
 
     Args:
@@ -54,19 +49,9 @@ class Logs:
     """
 
     def __init__(self, name: str, settings: OtelSettings, counts: Counter[str]) -> None:
-        self._name = name
+        super().__init__("logs", name, counts, wanted=can_be_sent(settings))
         self._settings = settings
-        self._counts = counts
-        self._backend: Backend | None = None
         self._maker = _maker(settings)
-        self._wanted = can_be_sent(settings)
-        #: Why no logs are sent though they are wanted.
-        self._off: str | None = None
-
-    @property
-    def taken(self) -> bool:
-        """Whether events become log records."""
-        return self._wanted and self._off is None
 
     def apart(self) -> Container[str]:
         """Return the names of the events that are not put on spans."""
@@ -98,17 +83,7 @@ class Logs:
                 reason = str(error)
             else:
                 return
-        self._off = reason
-        if not self._counts[_SAID + reason]:
-            # Once, though the exporter may be replaced many times.
-            self._counts[_SAID + reason] = 1
-            _log.info("%s sends no logs: %s. With logs = false that is not said.", self._name, reason)
-
-    async def close(self) -> None:
-        """Release the connection."""
-        backend, self._backend = self._backend, None
-        if backend is not None:
-            await run_in_thread(backend.close)
+        self._switch_off(reason)
 
     def retune(self, settings: OtelSettings, changed: frozenset[str]) -> None:
         """Take patterns and severity into use.
@@ -128,7 +103,7 @@ class Logs:
         events: Iterable[tuple[RawEvent, FinishedSpan | None]],
         wall_offset_ns: int,
         collected: Collected,
-    ) -> int:
+    ) -> list[RawEvent]:
         """Make log records of events that are part of no span.
 
         Args:
@@ -137,11 +112,11 @@ class Logs:
             collected: Where the records, and what cannot be read, are entered.
 
         Returns:
-            How many events have been entered there.
+            The events that have not been entered there: no records are made of them.
         """
         if not self.taken:
-            return 0
-        entered = 0
+            return [event for event, _ in events]
+        left: list[RawEvent] = []
         make = self._maker.make
         for event, around in events:
             try:
@@ -150,44 +125,13 @@ class Logs:
                 raise
             except BaseException:  # noqa: BLE001 - whatever is in an event, it costs that event only
                 collected.rejected += 1
-                entered += 1
                 continue
-            if item is not None:
+            if item is None:
+                left.append(event)
+            else:
                 collected.items.append((item, 1))
                 self._counts[_MADE] += 1
-                entered += 1
-        return entered
-
-    async def export(
-        self,
-        batch: Sequence[Any],
-        send: Callable[[Backend, Sequence[Any]], Awaitable[ExportOutcome | None]],
-    ) -> ExportOutcome | None:
-        """Send log records.
-
-        A backend that does not know the signal is told from one in trouble: it takes the spans, so neither
-        the breaker nor a retry has anything to do with it, and no more log records are made for it.
-
-        Args:
-            batch: The records.
-            send: Sends items through a backend.
-
-        Returns:
-            None if all were taken, or what was refused.
-
-        Raises:
-            ExportError: They did not arrive, or will not be taken.
-        """
-        if self._backend is None or self._off is not None:
-            return ExportOutcome(len(batch), self._off or "logs are switched off")
-        try:
-            return await send(self._backend, batch)
-        except SignalRefusedError as error:
-            self._off = (
-                f"the backend takes no logs ({error}); none are sent until the configuration changes, "
-                "and logs = false says that none are wanted"
-            )
-            return ExportOutcome(len(batch), self._off)
+        return left
 
     def stats(self) -> dict[str, Any]:
         """Return how many log records were made, and why none are any more; nothing if none ever were."""

@@ -26,8 +26,6 @@ __all__ = ["SpanEncoder"]
 
 _LOCAL: Final = int(SpanFlags.SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK)
 _REMOTE: Final = _LOCAL | int(SpanFlags.SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK)
-#: Nobody knows where the span linked to was, so it is not said to be elsewhere.
-_LINKED: Final = _LOCAL
 _KINDS: Final = {
     name.removeprefix("SPAN_KIND_"): number
     for name, number in Span.SpanKind.items()
@@ -113,7 +111,9 @@ def _encode_links(message: Any, span: FinishedSpan) -> None:
         linked = message.links.add()
         linked.trace_id = link.trace_id.to_bytes(16, "big")
         linked.span_id = link.span_id.to_bytes(8, "big")
-        linked.flags = _LINKED
+        # Where nobody knows where the span linked to was, it is not said to be elsewhere.
+        linked.flags = _REMOTE if link.is_remote else _LOCAL
+        linked.trace_state = link.tracestate
         linked.dropped_attributes_count = link.dropped_attributes
         fill(linked.attributes, link.attributes)
     message.dropped_links_count = span.dropped_links

@@ -96,21 +96,25 @@ def encode_by_scope(
     Args:
         groups: The repeated field of scopes; empty.
         field: The name of the repeated field of items in one of them.
-        items: What to encode; each has a ``scope``, or None for the default.
+        items: What to encode; each has a ``scope``, or None for the default: name and version, and perhaps
+            the URL of a schema and attributes as pairs.
         default: Name and version of the default scope.
         encode: Fills one message from one item.
 
     Returns:
         How many items could not be encoded and were left out, and why the last one could not.
     """
-    scopes: dict[tuple[str, str], Any] = {}
+    scopes: dict[tuple[Any, ...], Any] = {}
     refused, reason = 0, ""
     for item in items:
         scope = item.scope or default
         messages = scopes.get(scope)
         if messages is None:
             group = groups.add()
-            group.scope.name, group.scope.version = scope
+            group.scope.name, group.scope.version, *more = scope
+            if more:
+                group.schema_url, pairs = more
+                fill(group.scope.attributes, dict(pairs))
             messages = scopes[scope] = getattr(group, field)
         message = messages.add()
         try:

@@ -40,10 +40,12 @@ class Preset:
     source: str
 
 
-#: Metrics have to be of delta temporality there; none are sent over OTLP yet.
+#: Metrics have to be of delta temporality there.
 DATADOG = Preset(
     title="Datadog",
-    settings=MappingProxyType({"endpoint": "https://otlp.{site}", "protocol": "http/protobuf"}),
+    settings=MappingProxyType(
+        {"endpoint": "https://otlp.{site}", "protocol": "http/protobuf", "metrics_temporality": "delta"}
+    ),
     key_header="dd-api-key",
     source="https://docs.datadoghq.com/opentelemetry/setup/otlp_ingest/traces/",
 )

@@ -47,7 +47,7 @@ class Converter:
     def __init__(self, resource: Mapping[str, Any]) -> None:
         self._resource = Resource.create(dict(resource))
         self._scope = InstrumentationScope("otpylib_telemetry", _version())
-        self._scopes: dict[tuple[str, str], InstrumentationScope] = {}
+        self._scopes: dict[tuple[Any, ...], InstrumentationScope] = {}
 
     def convert(self, spans: Sequence[FinishedSpan]) -> list[ReadableSpan]:
         """Return the spans as OpenTelemetry's.
@@ -58,14 +58,18 @@ class Converter:
         return [self._convert(span) for span in spans]
 
     def _convert(self, span: FinishedSpan) -> ReadableSpan:
-        state = TraceState.from_header([span.tracestate]) if type(span) is ApiSpan else None
+        state = _state(span.tracestate) if type(span) is ApiSpan else None
         context = SpanContext(
             span.trace_id, span.span_id, is_remote=False, trace_flags=_SAMPLED, trace_state=state
         )
         parent = None
         if span.parent_span_id:
             parent = SpanContext(
-                span.trace_id, span.parent_span_id, is_remote=span.parent_is_remote, trace_flags=_SAMPLED
+                span.trace_id,
+                span.parent_span_id,
+                is_remote=span.parent_is_remote,
+                trace_flags=_SAMPLED,
+                trace_state=state,
             )
         return ReadableSpan(
             span.name,
@@ -82,13 +86,19 @@ class Converter:
             instrumentation_scope=self._scope if span.scope is None else self._scope_of(span.scope),
         )
 
-    def _scope_of(self, named: tuple[str, str]) -> InstrumentationScope:
+    def _scope_of(self, named: tuple[Any, ...]) -> InstrumentationScope:
         known = self._scopes.get(named)
         if known is None:
             if len(self._scopes) >= _MAX_SCOPES:
                 self._scopes.clear()
-            known = self._scopes[named] = InstrumentationScope(*named)
+            name, version, *more = named
+            schema_url, pairs = more or (None, ())
+            known = self._scopes[named] = InstrumentationScope(name, version, schema_url, dict(pairs))
         return known
+
+
+def _state(header: str) -> TraceState | None:
+    return TraceState.from_header([header]) if header else None
 
 
 def _status(span: FinishedSpan) -> Status:
@@ -111,7 +121,12 @@ def _links(span: FinishedSpan) -> Sequence[Link]:
     return _counted(
         [
             Link(
-                SpanContext(link.trace_id, link.span_id, is_remote=False),
+                SpanContext(
+                    link.trace_id,
+                    link.span_id,
+                    is_remote=link.is_remote,
+                    trace_state=_state(link.tracestate),
+                ),
                 _bounded(link.attributes, link.dropped_attributes),
             )
             for link in span.links or ()

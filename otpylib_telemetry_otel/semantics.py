@@ -68,12 +68,16 @@ class SpanLink:
         span_id: Its id.
         attributes: What is said about the link; exportable.
         dropped_attributes: How many attributes did not fit.
+        tracestate: The ``tracestate`` of the trace linked to (W3C Trace Context).
+        is_remote: Whether the span linked to is known to be another process's.
     """
 
     trace_id: int
     span_id: int
     attributes: Mapping[str, Any]
     dropped_attributes: int = 0
+    tracestate: str = ""
+    is_remote: bool = False
 
 
 @dataclass(frozen=True, slots=True)

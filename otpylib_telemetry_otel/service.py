@@ -5,8 +5,8 @@ whose spans go the way of our own events: through the exporter's queue, its samp
 and its configuration, without a thread or a queue of the SDK's. Spans of both kinds are parents and children
 of each other.
 
-Log records made through the API become events of the bus. Its metrics are left to whatever the application
-sets up for them.
+Log records made through the API become events of the bus. What is measured through it is added to the series
+of the exporters, which send them with those of definitions.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import logging
 import os
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otpylib import supervisor
 from otpylib.gen_server.data import NoReply, Reply
@@ -24,6 +24,7 @@ from otpylib.gen_server.data import NoReply, Reply
 from otpylib_telemetry import otp
 from otpylib_telemetry.estate import guard_of
 from otpylib_telemetry.handler import describe
+from otpylib_telemetry.instrument.meter_views import checked_views
 from otpylib_telemetry.supervise import Child, Supervision
 from otpylib_telemetry.supervision import checked_argument
 from otpylib_telemetry.threads import run_in_thread
@@ -31,7 +32,6 @@ from otpylib_telemetry_otel.exporter import OtelExporter
 from otpylib_telemetry_otel.handover import MAX_WAITING, Handover
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from types import ModuleType
 
 __all__ = [
@@ -60,7 +60,22 @@ _PATIENCE: Final = 5.0
 #: faster.
 _SUCCESSION: Final = 1.0
 
-_NO_METRICS: Final = "not carried: the metrics of the OpenTelemetry API need a MeterProvider of your own"
+#: Keys of the argument.
+_KEYS: Final = ("exporters", "metrics", "views")
+
+
+class _Argument(NamedTuple):
+    """What a service is started with.
+
+    Attributes:
+        exporters: The registered names of the exporters.
+        metrics: Whether metrics are carried.
+        views: What becomes of the measurements of chosen instruments.
+    """
+
+    exporters: tuple[str, ...] = ()
+    metrics: bool = True
+    views: tuple[Any, ...] = ()
 
 
 class _Current:
@@ -86,16 +101,21 @@ class _Service:
         self.unknown = 0
         self.ended = False
         self.logs: str | None = None
+        self.metrics: str | None = None
         self._api: ModuleType | None = None
         self._api_logs: ModuleType | None = None
+        self._api_meters: ModuleType | None = None
         self._started = time.monotonic()
         self._complained = False
+        self._argument = _Argument()
+        refusal = None
         try:
-            exporters: Sequence[str] = _checked(argument)
+            self._argument = _checked(argument)
         except ValueError as error:
-            exporters = ()
-            self._rest("idle", str(error))
-        self.handover = Handover(exporters, self.loop)
+            refusal = str(error)
+        self.handover = Handover(self._argument.exporters, self.loop)
+        if refusal is not None:
+            self._rest("idle", refusal)
 
     async def begin(self) -> None:
         """Put everything up, unless it is not to be."""
@@ -109,7 +129,7 @@ class _Service:
 
     async def _put_up(self) -> None:
         try:
-            api, api_logs = await run_in_thread(_load)
+            api, api_logs, api_meters = await run_in_thread(_load)
         except Exception as error:  # noqa: BLE001 - a missing package, or one that fails to load
             missing = (
                 f"OpenTelemetry cannot be used ({describe(error)}): pip install 'otpylib-telemetry[otel]'"
@@ -125,15 +145,36 @@ class _Service:
             return
         self._api, self._api_logs = api, api_logs
         self.logs = "running" if api_logs.put_up() else "the global LoggerProvider takes no processor"
+        self._put_up_metrics(api_meters)
         self.state = "running"
         predecessor, _Current.service = _Current.service, self
         if predecessor is not None and predecessor is not self:
             self.handover.adopt(predecessor.handover)
 
+    def _put_up_metrics(self, api_meters: ModuleType) -> None:
+        if not self._argument.metrics:
+            self.metrics = "off: metrics is false"
+        elif os.environ.get("OTEL_METRICS_EXPORTER", "").strip().lower() == "none":
+            self.metrics = "off: OTEL_METRICS_EXPORTER is none"
+        else:
+            try:
+                self.metrics = api_meters.put_up(
+                    self._argument.exporters, self._argument.views, self.handover.flush
+                )
+            except Exception as error:  # noqa: BLE001 - a provider of the application's own making
+                self.metrics = f"not carried: {describe(error)}"
+            self._api_meters = api_meters
+            if self.metrics != api_meters.RUNNING:
+                _log.warning("%s: metrics of the OpenTelemetry API are %s.", self.name, self.metrics)
+
     def _rest(self, state: str, reason: str) -> None:
+        # What fails may speak of what the exporters were told: their secrets are ours to keep as well.
+        for runner in self.handover.runners():
+            reason = runner.configuration.scrub(reason)
         self.state, self.reason = state, reason
         _log.warning(
-            "%s is %s: %s. Spans of the OpenTelemetry API do not reach the exporters.",
+            "%s is %s: %s. Spans, log records and metrics of the OpenTelemetry API do not reach the "
+            "exporters.",
             self.name,
             state,
             reason,
@@ -141,6 +182,15 @@ class _Service:
 
     def look(self) -> bool:
         """Hand over what waits for exporters that have come up; returns whether to look again."""
+        if self._api_meters is not None and self.metrics == self._api_meters.RUNNING:
+            for name in self._api_meters.renew():
+                _log.warning(
+                    "%s: %s spells the names of metrics as Prometheus has them, which was not known before "
+                    "it came up. What was measured for it through the OpenTelemetry API until now is not on "
+                    "its page.",
+                    self.name,
+                    name,
+                )
         if self.state not in {"starting", "running"} or self.handover.catch_up():
             return False
         if not self._complained and time.monotonic() - self._started > _PATIENCE:
@@ -165,7 +215,12 @@ class _Service:
             "provider": self.provider,
             "exporters": {target.name: target.stats() for target in self.handover.targets},
             "missed": 0 if self._api is None else self._api.missed(),
-            "signals": {"traces": self.state, "logs": self.logs or self.state, "metrics": _NO_METRICS},
+            "signals": {
+                "traces": self.state,
+                "logs": self.logs or self.state,
+                "metrics": self.metrics or self.state,
+            },
+            "meters": None if self._api_meters is None else self._api_meters.stats(),
             "unknown_messages": self.unknown,
         }
 
@@ -202,33 +257,37 @@ class _Service:
             self._api.take_down(self.handover)
         if self._api_logs is not None:
             self._api_logs.take_down()
+        if self._api_meters is not None:
+            self._api_meters.take_down()
         self.handover.give_up()
         self.state = "stopped"
 
 
-def _load() -> tuple[ModuleType, ModuleType]:
-    from otpylib_telemetry_otel import api_logs, api_provider  # noqa: PLC0415 - they import OpenTelemetry's SDK
+def _load() -> tuple[ModuleType, ModuleType, ModuleType]:
+    from otpylib_telemetry_otel import (  # noqa: PLC0415 - they import OpenTelemetry
+        api_logs,
+        api_meters,
+        api_provider,
+    )
 
-    return api_provider, api_logs
+    return api_provider, api_logs, api_meters
 
 
-def _checked(argument: object) -> tuple[str, ...]:
-    """Return the names of the exporters out of a start argument.
+def _checked(argument: object) -> _Argument:
+    """Return a start argument with what it leaves out.
 
     Raises:
         ValueError: The argument is wrong.
     """
     if argument is None:
-        return (OtelExporter.registered_name,)
+        argument = {}
     if not isinstance(argument, Mapping):
         raise ValueError(  # noqa: TRY004 - callers are promised one kind of exception
             f"{SERVICE}: a table was expected, not {type(argument).__name__}"
         )
     for key in argument:
-        if key == "metrics":
-            raise ValueError(f"{SERVICE}: metrics: {_NO_METRICS}")
-        if key != "exporters":
-            raise ValueError(f"{SERVICE}: there is no setting {key!r}; there is exporters")
+        if key not in _KEYS:
+            raise ValueError(f"{SERVICE}: there is no setting {key!r}; there are {', '.join(_KEYS)}")
     names = argument.get("exporters", (OtelExporter.registered_name,))
     if (
         not isinstance(names, list | tuple)
@@ -236,7 +295,14 @@ def _checked(argument: object) -> tuple[str, ...]:
         or not all(name and isinstance(name, str) for name in names)
     ):
         raise ValueError(f"{SERVICE}: exporters is a list of registered names, such as ['otel_exporter']")
-    return tuple(dict.fromkeys(names))
+    metrics = argument.get("metrics", True)
+    if type(metrics) is not bool:
+        raise ValueError(f"{SERVICE}: metrics is true or false, got {metrics!r}")
+    try:
+        views = checked_views(argument.get("views", ()))
+    except TypeError as error:
+        raise ValueError(f"{SERVICE}: views: {error}") from None
+    return _Argument(tuple(dict.fromkeys(names)), metrics, views)
 
 
 async def _init(self: Any, arg: Any) -> _Service:
@@ -289,7 +355,8 @@ TelemetryService = otp.server_module(
     doc=(
         "GenServer registered as ``telemetry_service``. While it runs, spans made through the OpenTelemetry\n"
         "API go to the exporters named in its argument, by default ``{'exporters': ['otel_exporter']}``,\n"
-        "and nest with those of ``otpylib_telemetry.span``. Answers ``('get_stats',)``."
+        "and nest with those of ``otpylib_telemetry.span``; what is measured through it is added to their\n"
+        "series. Answers ``('get_stats',)``."
     ),
 )
 TelemetryService.registered_name = SERVICE
@@ -299,7 +366,10 @@ async def start_telemetry_service(argument: Mapping[str, Any] | None = None) -> 
     """Start the service by itself, unsupervised; from anywhere a runtime is set.
 
     Args:
-        argument: ``exporters``: the registered names of the exporters that are to have the spans.
+        argument: ``exporters``: the registered names of the exporters that are to have the spans and the
+            metrics. ``metrics``: whether there are metrics; there are without it. ``views``: what becomes of
+            the measurements of chosen instruments, see
+            :class:`otpylib_telemetry.instrument.meter_views.View`.
 
     Returns:
         Its pid.

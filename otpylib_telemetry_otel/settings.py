@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -9,6 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeG
 
 from pydantic import BeforeValidator, Field, SecretStr, WrapValidator, field_validator, model_validator
 
+from otpylib_telemetry.definition_options import DURATION_BOUNDS
+from otpylib_telemetry.definition_settings import AUTOMATIC, MetricDefinitions
+from otpylib_telemetry.metric_labels import DROPPED_BY_DEFAULT
+from otpylib_telemetry.metric_settings import BucketBounds, LabelChoice  # noqa: TC001 - pydantic reads them
 from otpylib_telemetry.settings import (
     Conflict,
     ExporterSettings,
@@ -20,6 +25,7 @@ from otpylib_telemetry.settings import (
     Words,
     none_if_blank,
 )
+from otpylib_telemetry.stores import DEFAULT_MAX_SERIES
 from otpylib_telemetry_otel.endpoint import (
     SignalUrl,
     Transport,
@@ -27,9 +33,12 @@ from otpylib_telemetry_otel.endpoint import (
     has_transport_security,
     logs_beside_traces,
     logs_url,
+    metrics_beside_traces,
+    metrics_url,
     traces_url,
 )
 from otpylib_telemetry_otel.environment import (
+    OTHER_SIGNALS,
     OTLP_OPTIONS,
     SERVICE_NAME,
     StandardTable,
@@ -73,6 +82,10 @@ def _as_headers(value: object) -> object:
     }
 
 
+def _lower(value: object) -> object:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
 def _as_severity(value: object) -> object:
     """Take the names of Python's levels, in any case, for those of OpenTelemetry."""
     if not isinstance(value, str):
@@ -94,26 +107,34 @@ _Headers = Annotated[Mapping[str, SecretStr], BeforeValidator(_as_headers)]
 def _otlp(key: str, description: str) -> str:
     """Return the description of an OTLP option with its variables: that for spans is the stronger one."""
     general, of_traces, _ = otlp_variables(key)
-    return f"{description} In the environment: `{of_traces}` (not for logs), or else `{general}`."
+    return f"{description} In the environment: `{of_traces}` (for spans alone), or else `{general}`."
 
 
 def _of_logs(key: str) -> Any:
-    """Return the field that says of an OTLP option what logs are sent with."""
+    return _of_signal("logs", "log records", key)
+
+
+def _of_metrics(key: str) -> Any:
+    return _of_signal("metrics", "metrics", key)
+
+
+def _of_signal(signal: str, items: str, key: str) -> Any:
+    """Return the field that says of an OTLP option what a signal is sent with."""
     empty = " Empty: none." if key in _FILES else ""
     unit = {"unit": "seconds"} if key == "timeout" else {}
     secret = {"secret": True} if key == "headers" else {}
     bounds: dict[str, Any] = {"ge": 0.001, "le": 3_600} if key == "timeout" else {}
     return Field(
         None,
-        description=f"What `{key}` is for log records.{empty} Unset: the same as for spans. In the "
-        f"environment: `{otlp_variables(key)[2]}`, unless `{key}` is set for the exporter itself.",
+        description=f"What `{key}` is for {items}.{empty} Unset: the same as for spans. In the "
+        f"environment: `{otlp_variables(key, signal)[2]}`, unless `{key}` is set for the exporter itself.",
         json_schema_extra={**unit, **secret},
         **bounds,
     )
 
 
 _FILES = frozenset({"certificate", "client_key", "client_certificate"})
-_PER_SIGNAL = (*OTLP_OPTIONS, *(f"logs_{key}" for key in OTLP_OPTIONS))
+_PER_SIGNAL = (*OTLP_OPTIONS, *(f"{signal}_{key}" for signal in OTHER_SIGNALS for key in OTLP_OPTIONS))
 
 
 class OtelSettings(ExporterSettings):
@@ -309,6 +330,97 @@ class OtelSettings(ExporterSettings):
     logs_client_key: str | None = _of_logs("client_key")
     logs_client_certificate: str | None = _of_logs("client_certificate")
     logs_insecure: bool | None = _of_logs("insecure")
+    metrics: bool = Field(
+        True, description="Whether metrics are made of the events and sent, beside those of other sources."
+    )
+    metrics_interval: Number = Field(
+        60.0,
+        ge=0.001,
+        le=86_400,
+        description="From one export of the metrics to the next; looked at once a second, or more often "
+        "where `flush_interval` is shorter. In the environment: `OTEL_METRIC_EXPORT_INTERVAL`, in "
+        "milliseconds.",
+        json_schema_extra={"unit": "seconds"},
+    )
+    metrics_temporality: Annotated[Literal["cumulative", "delta", "lowmemory"], BeforeValidator(_lower)] = (
+        Field(
+            "cumulative",
+            description="What a data point counts from: `cumulative`, the beginning of its series; `delta`, "
+            "the point before it, but for what rises and falls; `lowmemory`, as `delta`, but for observable "
+            "counters. Changed while it runs, nothing is lost or sent twice.",
+            json_schema_extra={"env": ["OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"]},
+        )
+    )
+    metrics_histogram: Literal["explicit", "exponential"] = Field(
+        "explicit",
+        description="Which buckets histograms of durations have: those of `metrics_buckets`, or exponential "
+        "ones, which adapt to what is measured. In the environment: "
+        "`OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION`.",
+    )
+    metrics_exemplars: bool = Field(
+        True,
+        description="Whether data points carry the ids of a trace in which something was measured. In the "
+        "environment: `OTEL_METRICS_EXEMPLAR_FILTER` (`always_off`).",
+    )
+    metrics_definitions: MetricDefinitions = Field(
+        AUTOMATIC,
+        description="Definitions of metrics, a list of tables: each has `type` (`counter`, `sum`, "
+        "`last_value`, `summary`, `distribution`), `name` and the options of its type. `automatic`: none.",
+    )
+    automatic_metrics: Annotated[bool | None, BeforeValidator(none_if_blank)] = Field(
+        None,
+        description="Whether metrics are made of every event, without a definition. Unset: if there are no "
+        "definitions.",
+    )
+    span_metrics: bool = Field(
+        True,
+        description="Whether every operation also has the metrics `<operation>.in_flight` and "
+        "`<operation>.duration`.",
+    )
+    metrics_labels: LabelChoice = Field(
+        None,
+        description="Which metadata become attributes of metrics: a list of names, or `all` (the default): "
+        "every name whose value is a string, number or boolean, less `metrics_drop_labels`. A name listed "
+        "here is kept even if it is one of the correlation keys.",
+    )
+    metrics_drop_labels: Words = Field(
+        tuple(sorted(DROPPED_BY_DEFAULT)),
+        description="Metadata that do not become attributes of metrics. A list of your own replaces this "
+        "one, but the correlation keys stay out all the same unless `metrics_labels` names them.",
+    )
+    metrics_buckets: BucketBounds = Field(
+        DURATION_BOUNDS,
+        description="Upper bounds of the buckets of histograms of durations, in seconds, ascending; +Inf is "
+        "implied.",
+    )
+    max_series: WholeNumber = Field(
+        DEFAULT_MAX_SERIES,
+        ge=1,
+        le=1_000_000,
+        description="How many series one metric may have; what comes beyond is counted in one series "
+        "with the attribute `otel.metric.overflow`.",
+    )
+    series_ttl: OptionalNumber = Field(
+        None,
+        ge=1,
+        le=31_536_000,
+        description="After how long a series goes for which nothing was measured any more; looked at when "
+        "metrics are exported. Unset: never.",
+        json_schema_extra={"unit": "seconds"},
+    )
+    metrics_endpoint: Endpoint = Field(
+        None,
+        description="Where metrics go if not to `endpoint`, by the same rules, with `/v1/metrics` for "
+        "`/v1/traces`.",
+    )
+    metrics_protocol: _Protocol | None = _of_metrics("protocol")
+    metrics_headers: _Headers | None = _of_metrics("headers")
+    metrics_timeout: OptionalNumber = _of_metrics("timeout")
+    metrics_compression: _Compression | None = _of_metrics("compression")
+    metrics_certificate: str | None = _of_metrics("certificate")
+    metrics_client_key: str | None = _of_metrics("client_key")
+    metrics_client_certificate: str | None = _of_metrics("client_certificate")
+    metrics_insecure: bool | None = _of_metrics("insecure")
     max_active_spans: WholeNumber = Field(
         10_000,
         ge=1,
@@ -327,17 +439,17 @@ class OtelSettings(ExporterSettings):
     @model_validator(mode="before")
     @classmethod
     def _keep_signals_apart(cls, values: Any) -> Any:
-        """Have what is set for this exporter count for both signals, and what is for spans for them alone."""
+        """Have what is set for this exporter count for all signals, and what is for spans for them alone."""
         if not isinstance(values, dict):
             return values
         sorted_out = dict(values)
-        for key in OTLP_OPTIONS:
-            own, both = sorted_out.get(f"logs_{key}"), sorted_out.get(key)
-            if both is not None and not _is_standard(both) and _is_standard(own):
-                del sorted_out[f"logs_{key}"]
-            elif own is None and _is_standard(both) and both.of_traces:
+        for signal, key in itertools.product(OTHER_SIGNALS, OTLP_OPTIONS):
+            own, general = sorted_out.get(f"{signal}_{key}"), sorted_out.get(key)
+            if general is not None and not _is_standard(general) and _is_standard(own):
+                del sorted_out[f"{signal}_{key}"]
+            elif own is None and _is_standard(general) and general.of_traces:
                 default = cls.model_fields[key].get_default(call_default_factory=True)
-                sorted_out[f"logs_{key}"] = "" if default is None else default
+                sorted_out[f"{signal}_{key}"] = "" if default is None else default
         return sorted_out
 
     @field_validator("service_name", mode="before")
@@ -377,7 +489,7 @@ class OtelSettings(ExporterSettings):
             raise RefusedError("expected printable ASCII on one line, which is all a header carries")
         return value
 
-    @field_validator("headers", "logs_headers")
+    @field_validator("headers", "logs_headers", "metrics_headers")
     @classmethod
     def _headers_can_be_sent(cls, value: Mapping[str, SecretStr] | None) -> Mapping[str, SecretStr] | None:
         if value is None:
@@ -419,27 +531,29 @@ class OtelSettings(ExporterSettings):
                 ("compression", "protocol", "exporter"),
                 _NO_DEFLATE,
             )
-        yield from self._conflicts_of_logs()
+        for signal in OTHER_SIGNALS:
+            yield from self._conflicts_of(signal)
 
-    def _conflicts_of_logs(self) -> Iterable[Conflict]:
-        logs, transport = self.for_logs(), self.logs_transport()
-        address = self.logs_endpoint
+    def _conflicts_of(self, signal: str) -> Iterable[Conflict]:
+        there = self._for_signal(signal)
+        transport = there.transport()
+        address = getattr(self, f"{signal}_endpoint")
         if address is None and transport != self.transport() and not isinstance(self.endpoint, SignalUrl):
             address = self.endpoint
         if address is not None and transport is not None:
             found = complaint(address, transport)
             if found is not None:
-                keys = ("logs_endpoint", "logs_protocol", "protocol", "exporter")
+                keys = (f"{signal}_endpoint", f"{signal}_protocol", "protocol", "exporter")
                 yield Conflict(keys, found.reason, found.public)
-        if (logs.client_key is None) != (logs.client_certificate is None):
+        if (there.client_key is None) != (there.client_certificate is None):
+            key, certificate = f"{signal}_client_key", f"{signal}_client_certificate"
             yield Conflict(
-                ("logs_client_key", "logs_client_certificate", "client_key", "client_certificate"),
-                "logs_client_key and logs_client_certificate are of use only together",
+                (key, certificate, "client_key", "client_certificate"),
+                f"{key} and {certificate} are of use only together",
             )
-        if transport == "grpc" and logs.compression == "deflate":
-            yield Conflict(
-                ("logs_compression", "logs_protocol", "compression", "protocol", "exporter"), _NO_DEFLATE
-            )
+        if transport == "grpc" and there.compression == "deflate":
+            own = (f"{signal}_compression", f"{signal}_protocol")
+            yield Conflict((*own, "compression", "protocol", "exporter"), _NO_DEFLATE)
 
     @classmethod
     def standard_environment(cls, environ: Mapping[str, str]) -> Mapping[str, tuple[str, Any]]:
@@ -468,11 +582,31 @@ class OtelSettings(ExporterSettings):
         over_http = transport == "http/protobuf"
         if self.logs_endpoint is not None:
             return logs_url(self.logs_endpoint) if over_http else self.logs_endpoint
-        if self.endpoint is None or not over_http:
-            # The address for spans alone, of another protocol, is none for logs.
-            elsewhere = isinstance(self.endpoint, SignalUrl) and transport != self.transport()
-            return None if elsewhere else self.endpoint
-        return logs_beside_traces(self.endpoint)
+        if self.endpoint is None or isinstance(self.endpoint, SignalUrl):
+            # One for spans alone says nothing about logs (specification, "OTLP Exporter"): theirs is unset.
+            return None
+        return logs_beside_traces(self.endpoint) if over_http else self.endpoint
+
+    def metrics_url(self) -> str | None:
+        """Return where metrics go: for http/protobuf the full URL; None where it cannot be told."""
+        over_http = self.metrics_transport() == "http/protobuf"
+        if self.metrics_endpoint is not None:
+            return metrics_url(self.metrics_endpoint) if over_http else self.metrics_endpoint
+        if self.endpoint is None or isinstance(self.endpoint, SignalUrl):
+            # As for logs: one for spans alone says nothing about metrics.
+            return None
+        return metrics_beside_traces(self.endpoint) if over_http else self.endpoint
+
+    def metrics_transport(self) -> Transport | None:
+        """Return how OTLP is spoken where metrics go; None for an exporter that does not speak it."""
+        return self.for_metrics().transport()
+
+    def for_metrics(self) -> Self:
+        """Return these settings with the OTLP options of metrics in place of those of spans.
+
+        Where they go is said by :meth:`metrics_url` alone.
+        """
+        return self._for_signal("metrics")
 
     def logs_transport(self) -> Transport | None:
         """Return how OTLP is spoken where log records go; None for an exporter that does not speak it."""
@@ -483,10 +617,13 @@ class OtelSettings(ExporterSettings):
 
         Where they go is said by :meth:`logs_url` alone.
         """
-        own = {key: getattr(self, f"logs_{key}") for key in OTLP_OPTIONS}
+        return self._for_signal("logs")
+
+    def _for_signal(self, signal: str) -> Self:
+        own = {key: getattr(self, f"{signal}_{key}") for key in OTLP_OPTIONS}
         changes = {key: value for key, value in own.items() if value is not None}
         changes.update({key: None for key in _FILES & changes.keys() if not changes[key].strip()})
-        hidden = [key for key in changes if f"logs_{key}" in self._hidden]
+        hidden = [key for key in changes if f"{signal}_{key}" in self._hidden]
         return self.model_copy(update=changes).hiding(hidden)
 
     def is_encrypted(self) -> bool:

@@ -6,7 +6,7 @@ Pure, and without OpenTelemetry.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otpylib_telemetry_otel import semantics
 from otpylib_telemetry_otel.attributes import attribute, attributes, sorted_out, text
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry.propagation import TraceParent
 
-__all__ = ["IDENTITY", "INCOMPLETE", "MAX_EVENTS", "FinishedSpan", "SpanEvent", "SpanLink"]
+__all__ = ["IDENTITY", "INCOMPLETE", "MAX_EVENTS", "FinishedSpan", "Scope", "SpanEvent", "SpanLink", "begun"]
 
 #: The attribute that marks a span whose end never came. Its value says what ended it: ``ttl`` (it was open
 #: for longer than ``span_ttl``), ``evicted`` (more than ``max_active_spans`` were open), ``emitter_died`` or
@@ -32,6 +32,24 @@ MAX_EVENTS: Final = 128
 IDENTITY: Final = frozenset({"trace_id", "span_id", "parent_span_id", "traceparent"})
 
 _SPECIAL: Final = IDENTITY | semantics.MEANINGFUL
+
+_new: Final = object.__new__
+
+
+class Scope(NamedTuple):
+    """An instrumentation scope of which more is known than name and version.
+
+    Attributes:
+        name: Its name.
+        version: Its version, empty for none.
+        schema_url: The schema that its attributes, and those of its spans, follow; empty for none.
+        attributes: Its attributes, exportable, as pairs: scopes are told apart by them, too.
+    """
+
+    name: str
+    version: str
+    schema_url: str = ""
+    attributes: tuple[tuple[str, Any], ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -75,6 +93,7 @@ class FinishedSpan:
         dropped_events: How many events did not fit.
         dropped_attributes: How many attributes did not fit.
         scope: Name and version of the instrumentation that reports it, or None for ours; there once sealed.
+            A :class:`Scope` where there is more to say.
         links: The spans it is linked to; there once sealed.
         dropped_links: How many links did not fit or could not be read.
         early_links: What its start said in ``links``, where the end has said it anew.
@@ -99,7 +118,7 @@ class FinishedSpan:
     events: list[SpanEvent] | None = None
     dropped_events: int = 0
     dropped_attributes: int = 0
-    scope: tuple[str, str] | None = None
+    scope: tuple[str, str] | Scope | None = None
     links: list[SpanLink] | None = None
     dropped_links: int = 0
     early_links: object = None
@@ -112,18 +131,21 @@ class FinishedSpan:
         the thread that runs the application, to which the values belong.
         """
         exportable, self.dropped_attributes, special = sorted_out(self.attributes, self.hidden, _SPECIAL)
-        for event in self.events or ():
-            event.name = text(event.name, MAX_NAME_LENGTH)
-            event.attributes, event.dropped_attributes = attributes(event.attributes, IDENTITY)
+        if self.events is not None:
+            for event in self.events:
+                event.name = text(event.name, MAX_NAME_LENGTH)
+                event.attributes, event.dropped_attributes = attributes(event.attributes, IDENTITY)
         told: frozenset[str] = frozenset()
         if self.failure is not None:
             told = self._fail(*self.failure)
             self.failure = None
         if special:
             self._interpret(special, told, exportable)
-        self.early_links = None
-        if not self.name.isascii() or len(self.name) > MAX_NAME_LENGTH:
-            self.name = text(self.name, MAX_NAME_LENGTH)
+        if self.early_links is not None:
+            self.early_links = None
+        name = self.name
+        if not name.isascii() or len(name) > MAX_NAME_LENGTH:
+            self.name = text(name, MAX_NAME_LENGTH)
         if self.incomplete is not None:
             exportable[INCOMPLETE] = self.incomplete
         self.attributes = exportable
@@ -164,3 +186,46 @@ class FinishedSpan:
             self.events = []
         self.events.append(SpanEvent("exception", self.end_ns, failed.details))
         return failed.told
+
+
+def begun(  # noqa: PLR0913, PLR0917 - a span has as many sides
+    name: str,
+    trace_id: int,
+    span_id: int,
+    parent_span_id: int,
+    caller: TraceParent | None,
+    start_ns: int,
+    attributes: Mapping[Any, Any],
+    hidden: frozenset[str],
+    parent_is_remote: bool,  # noqa: FBT001 - by position, like the rest: there is one caller, and it is in a hurry
+) -> FinishedSpan:
+    """Return a span that has just begun: ``FinishedSpan(...)`` of the same, at three quarters of its cost.
+
+    Args:
+        name: See :class:`FinishedSpan`, as for all of them.
+        trace_id: As above.
+        span_id: As above.
+        parent_span_id: As above.
+        caller: As above.
+        start_ns: As above.
+        attributes: As above.
+        hidden: As above.
+        parent_is_remote: As above.
+    """
+    span = _new(FinishedSpan)
+    span.name = name
+    span.trace_id = trace_id
+    span.span_id = span_id
+    span.parent_span_id = parent_span_id
+    span.caller = caller
+    span.start_ns = start_ns
+    span.attributes = attributes
+    span.hidden = hidden
+    span.parent_is_remote = parent_is_remote
+    span.weight = 1
+    span.end_ns = span.dropped_events = span.dropped_attributes = span.dropped_links = 0
+    span.error = False
+    span.message = ""
+    span.kind = "INTERNAL"
+    span.incomplete = span.events = span.scope = span.links = span.early_links = span.failure = None
+    return span

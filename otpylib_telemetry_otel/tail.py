@@ -6,9 +6,10 @@ failed or was slow, the trace is kept: what is held is let go, and what follows 
 head decides when it is over. Traces the head chooses wait as well: only then is it known whether one would
 have been kept anyway, and so for how many it stands.
 
-Held is bounded in spans, events and time. When there is no more room, what is over is decided about first,
-then what is certain to be slow by now, then the oldest by their heads. A decision is remembered for a while,
-for spans that come late.
+Looking for what is over is done in slices, so that no tick takes long however much is held; each trace is
+looked at every few ticks. Held is bounded in spans, events and time. When there is no more room, some of what
+is over is decided about first, then what is certain to be slow by now, then the oldest by their heads. A
+decision is remembered for a while, for spans that come late.
 
 Pure: the time and what is open come in as arguments, OpenTelemetry does not occur.
 """
@@ -42,6 +43,10 @@ _REMEMBERED: Final = 25_000
 
 #: When there is no room, some is made for this share of the limit, so that it is not wanted again at once.
 _ROOM: Final = 0.1
+
+#: How many traces are looked at in one tick, and within how many ticks all are where there are more.
+_SLICE: Final = 1_000
+_TICKS: Final = 4
 
 #: How many names of operations left out by the limit are told apart.
 _MAX_NAMES: Final = 1_000
@@ -109,6 +114,10 @@ class Tail:
         self._budget = SpanBudget(self.policy.spans_per_second)
         self._left_out: dict[tuple[str, bool], float] = {}
         self._crowd = 0
+        # The traces of the present round, how many of them have been looked at, and how many are in one tick.
+        self._round: list[int] = []
+        self._looked = 0
+        self._slice = _SLICE
         self._now_ns = 0
 
     @property
@@ -160,7 +169,10 @@ class Tail:
         return sifted
 
     def sweep(self, now_ns: int, open_traces: OpenTraces) -> Sifted:
-        """Decide about the traces that are over by now; to be called about once a second.
+        """Decide about traces that are over by now; to be called about once a second.
+
+        Where many are held it is a slice of them, the next one with the next call: a tick decides about a
+        quarter of what is held, or about a thousand traces.
 
         Args:
             now_ns: The present, on the monotonic clock.
@@ -169,7 +181,11 @@ class Tail:
         self._now_ns = max(self._now_ns, now_ns)
         sifted = Sifted()
         if self._traces or self._pinned:
-            self._decide_what_is_over(open_traces(), sifted, patient=True)
+            opened = open_traces()
+            for trace_id in self._next_slice():
+                if (trace := self._traces.get(trace_id)) is not None:
+                    self._decide_if_over(trace_id, trace, opened, sifted, patient=True)
+            self._unpin(opened)
         self._decided.age(self._now_ns)
         return sifted
 
@@ -181,6 +197,7 @@ class Tail:
             self._remember(trace_id, trace)
         self._traces.clear()
         self._pinned.clear()
+        self._round.clear()
         return sifted
 
     def stats(self) -> dict[str, Any]:
@@ -276,28 +293,33 @@ class Tail:
         self.counts["left_out_errors" if urgent else "left_out_by_limit"] += 1
         return Verdict(keep=False, final=True)
 
-    def _decide_what_is_over(self, open_traces: Mapping[int, int], sifted: Sifted, *, patient: bool) -> None:
-        now_ns = self._now_ns
-        over: list[int] = []
-        for trace_id, trace in self._traces.items():
-            policy, began_ns = trace.policy, open_traces.get(trace_id)
-            waits = policy.awaits_sampler and now_ns - trace.since_ns < self.max_age_ns
-            if began_ns is None:
-                waits = waits or (patient and now_ns - trace.latest_ns < policy.wait_ns)
-                if trace.verdict is not None or not waits:
-                    self._conclude(trace, sifted)
-                    over.append(trace_id)
-            elif trace.verdict is None:
-                slow_ns = policy.keep_slower_than_ns
-                if slow_ns is not None and now_ns - began_ns > slow_ns:
-                    # However it goes on, what is open there has taken too long already.
-                    self._conclude(trace, sifted, urgent=True)
-                elif now_ns - trace.since_ns >= self.max_age_ns:
-                    self.counts["decided_early"] += 1
-                    self._conclude(trace, sifted)
-        for trace_id in over:
-            self._remember(trace_id, self._traces.pop(trace_id))
-        self._unpin(open_traces)
+    def _next_slice(self) -> list[int]:
+        """Return the traces to be looked at in this tick."""
+        if self._looked >= len(self._round):
+            self._round, self._looked = list(self._traces), 0
+            self._slice = max(_SLICE, -(-len(self._round) // _TICKS))
+        begin, self._looked = self._looked, self._looked + self._slice
+        return self._round[begin : self._looked]
+
+    def _decide_if_over(
+        self, trace_id: int, trace: _Trace, open_traces: Mapping[int, int], sifted: Sifted, *, patient: bool
+    ) -> None:
+        """Decide about a trace if nothing of it is open, or if what is open decides by itself."""
+        now_ns, policy, began_ns = self._now_ns, trace.policy, open_traces.get(trace_id)
+        waits = policy.awaits_sampler and now_ns - trace.since_ns < self.max_age_ns
+        if began_ns is None:
+            waits = waits or (patient and now_ns - trace.latest_ns < policy.wait_ns)
+            if trace.verdict is not None or not waits:
+                self._conclude(trace, sifted)
+                self._remember(trace_id, self._traces.pop(trace_id))
+        elif trace.verdict is None:
+            slow_ns = policy.keep_slower_than_ns
+            if slow_ns is not None and now_ns - began_ns > slow_ns:
+                # However it goes on, what is open there has taken too long already.
+                self._conclude(trace, sifted, urgent=True)
+            elif now_ns - trace.since_ns >= self.max_age_ns:
+                self.counts["decided_early"] += 1
+                self._conclude(trace, sifted)
 
     def _unpin(self, open_traces: Mapping[int, int]) -> None:
         for trace_id in [trace_id for trace_id in self._pinned if trace_id not in open_traces]:
@@ -308,12 +330,20 @@ class Tail:
     def _is_full(self) -> bool:
         return self.held_spans > self.max_spans or self.held > self.max_events
 
+    def _has_room(self) -> bool:
+        share = 1 - _ROOM
+        return self.held_spans <= self.max_spans * share and self.held <= self.max_events * share
+
     def _make_room(self, open_traces: OpenTraces, sifted: Sifted) -> None:
-        self._decide_what_is_over(open_traces(), sifted, patient=False)
+        # What is over while there is too much, and no more of it than that: the rest may still go on.
+        is_crowded, opened = not self._is_full(), open_traces()
+        for trace_id, trace in list(self._traces.items()):
+            if not is_crowded and self._has_room():
+                break
+            self._decide_if_over(trace_id, trace, opened, sifted, patient=False)
         if self._is_full():
-            spans, events = self.max_spans * (1 - _ROOM), self.max_events * (1 - _ROOM)
             for trace in self._traces.values():
-                if self.held_spans <= spans and self.held <= events:
+                if self._has_room():
                     break
                 if trace.verdict is None:
                     self.counts["decided_early"] += 1

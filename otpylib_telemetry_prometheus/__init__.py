@@ -4,19 +4,33 @@ from collections.abc import Mapping
 from typing import Any
 
 from otpylib_telemetry.supervision import exporter_child_spec
+from otpylib_telemetry_prometheus.asgi import asgi_app
 from otpylib_telemetry_prometheus.exporter import (
     PrometheusExporter,
     prometheus_callbacks,
     start_prometheus_exporter,
 )
+from otpylib_telemetry_prometheus.registries import (
+    RegistryCollector,
+    merge_registry,
+    private_registry,
+    unmerge_registry,
+)
 from otpylib_telemetry_prometheus.settings import PrometheusSettings
+from otpylib_telemetry_prometheus.wsgi import wsgi_app
 
 __all__ = [
     "PrometheusExporter",
     "PrometheusSettings",
+    "RegistryCollector",
+    "asgi_app",
     "child_spec",
+    "merge_registry",
+    "private_registry",
     "prometheus_callbacks",
     "start_prometheus_exporter",
+    "unmerge_registry",
+    "wsgi_app",
 ]
 
 

@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import time
+import contextlib
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from otpylib_telemetry.aggregation import SeriesStore
+from otpylib_telemetry import otp
+from otpylib_telemetry.aggregation import Gauge
+from otpylib_telemetry.definition_settings import definitions_in
+from otpylib_telemetry.definitions import DefinitionError
 from otpylib_telemetry.exporter import Collected, ExportContext, Exporter
-from otpylib_telemetry.operations import OpenOperations
-from otpylib_telemetry_prometheus.automatic import MAX_OPEN, OPEN_TTL_NS, AutomaticMetrics
+from otpylib_telemetry.instrument.observations import Regularly
+from otpylib_telemetry.metric_names import PROMETHEUS
+from otpylib_telemetry.metrics_of_events import MetricsOfEvents, making_of
+from otpylib_telemetry.removal import answer_removal
+from otpylib_telemetry.stores import store_in
+from otpylib_telemetry.threads import run_in_thread
 from otpylib_telemetry_prometheus.endpoint import Endpoint
-from otpylib_telemetry_prometheus.exposition import CONTENT_TYPE, TextExposition
-from otpylib_telemetry_prometheus.labels import LabelRules
+from otpylib_telemetry_prometheus.multiprocess import Multiprocess
+from otpylib_telemetry_prometheus.page_maker import PageMaker
+from otpylib_telemetry_prometheus.published import Published
+from otpylib_telemetry_prometheus.push import Pusher, PushPlan
+from otpylib_telemetry_prometheus.registries import merged_in
 from otpylib_telemetry_prometheus.settings import PrometheusSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
+    from otpylib_telemetry.aggregation import AnyMetric
     from otpylib_telemetry.events import RawEvent
     from otpylib_telemetry.exporter import ExportOutcome
 
 __all__ = ["PrometheusBackend"]
-
-_log = logging.getLogger("otpylib_telemetry.prometheus")
 
 #: Seconds a scrape under way gets when the exporter closes: within what the server grants for closing.
 _CLOSE_GRACE: Final = 0.4
@@ -32,23 +40,29 @@ _CLOSE_GRACE: Final = 0.4
 #: Where the series are in the memory the server lends.
 _MEMORY: Final = "prometheus"
 
-#: Settings that say where the endpoint is, what its page looks like, and how series are made.
-_PLACE: Final = frozenset({"host", "port", "path"})
-_LOOK: Final = frozenset({"namespace", "global_labels"})
-_MAKING: Final = frozenset({"labels", "drop_labels", "buckets", "span_metrics"})
+#: Settings that say where the endpoint is, and how series are made.
+_PLACE: Final = frozenset(
+    {
+        *("host", "port", "path", "serve"),
+        *("certificate", "key", "client_ca", "basic_auth"),
+        *("max_connections", "scrape_timeout"),
+        "multiprocess_dir",
+    }
+)
+_MAKING: Final = frozenset(
+    {
+        *("labels", "drop_labels", "buckets", "span_metrics", "exemplars"),
+        *("metrics", "automatic_metrics", "series_ttl"),
+    }
+)
 
 
 class _Kept:
     """What outlives the exporter's process: a restart must neither lose a series nor forget an operation."""
 
-    def __init__(self, settings: PrometheusSettings, context: ExportContext) -> None:
-        def report(message: str) -> None:
-            _log.warning("%s: %s.", context.name, message)
-
-        self.store = SeriesStore(settings.max_series, report=report)
-        self.metrics = AutomaticMetrics(
-            self.store, OpenOperations(MAX_OPEN, OPEN_TTL_NS), **_making(settings)
-        )
+    def __init__(self, context: ExportContext) -> None:
+        self.store = store_in(context.memory, context.name)
+        self.metrics = MetricsOfEvents(self.store, PROMETHEUS)
         self.endpoint: Endpoint | None = None
         #: Whose endpoint it is: one that has been succeeded must not close its successor's.
         self.owner: object = None
@@ -68,30 +82,45 @@ class PrometheusBackend(Exporter[PrometheusSettings]):
 
     def __init__(self, settings: PrometheusSettings, context: ExportContext) -> None:
         super().__init__(settings, context)
+        self._observed = Regularly(context.name)
         if _MEMORY not in context.memory:
-            context.memory[_MEMORY] = _Kept(settings, context)
+            context.memory[_MEMORY] = _Kept(context)
         self._kept: _Kept = context.memory[_MEMORY]
         self._made = False
-        self._exposition = TextExposition(settings.namespace or "", settings.global_labels)
-        self._scrape_seconds = 0.0
-        self._scrape_bytes = 0
+        self._merged = merged_in(context.memory, context.name)
+        self._pages = PageMaker(context, self._kept.store, self._merged)
+        self._is_open = False
+        self._pusher = Pusher(self._pages.text, context.name)
+        self._multiprocess: Multiprocess | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def published(self) -> Published | None:
+        """How others in this process get the page; see :mod:`.published`. None before it was opened."""
+        if self._loop is None:
+            return None
+        return Published(self._pages.page, self._loop, self.settings.scrape_timeout)
 
     async def open(self) -> None:
         """Serve.
 
         Raises:
+            DefinitionError: The definitions clash with metrics that are there.
             EndpointError: The endpoint cannot be had. Events are aggregated all the same.
+            MultiprocessError: The directory of the workers cannot be had.
         """
+        self._loop = asyncio.get_running_loop()
+        # First of all: what ends before its endpoint is up has something to push all the same.
+        self._pusher.configure(PushPlan.of(self.settings))
         self._take_up(self.settings)
         kept = self._kept
-        endpoint = kept.endpoint
-        if endpoint is not None and not endpoint.serving:
-            endpoint.abandon()
-            endpoint = None
-        if endpoint is None:
-            endpoint = kept.endpoint = Endpoint(self._scrape, CONTENT_TYPE)
-        kept.owner, endpoint.scrape = self, self._scrape
-        await self._place(endpoint, self.settings)
+        if kept.endpoint is not None and not kept.endpoint.serving:
+            kept.endpoint.abandon()
+            kept.endpoint = None
+        kept.owner = self
+        await self._look_around(self.settings, self._files_for(self.settings))
+        await self._serve(self.settings)
+        self._is_open = True
 
     def collect(self, events: Sequence[RawEvent], wall_offset_ns: int) -> Collected:
         """Add events to the series.
@@ -101,12 +130,16 @@ class PrometheusBackend(Exporter[PrometheusSettings]):
             wall_offset_ns: Of no use here: series have no times.
         """
         del wall_offset_ns
-        self._take_up(self.settings)
+        # What clashes is said by ``open``, which is tried again; what can be measured is measured.
+        with contextlib.suppress(DefinitionError):
+            self._take_up(self.settings)
         taken, rejected = self._kept.metrics.record(events)
+        if self._multiprocess is not None:
+            self._multiprocess.write(self._kept.store)
         return Collected(exported=taken, rejected=rejected)
 
     def tick(self, now_ns: int, wall_offset_ns: int, alive: Callable[[object], bool]) -> Collected:
-        """Give up operations whose end will not come; their events are accounted for already.
+        """Give up operations whose end will not come, whose events are accounted for; push if it is time.
 
         Args:
             now_ns: The present, on the monotonic clock.
@@ -115,6 +148,11 @@ class PrometheusBackend(Exporter[PrometheusSettings]):
         """
         del wall_offset_ns
         self._kept.metrics.expire(now_ns, alive)
+        if self._multiprocess is not None:
+            # A scrape that another worker answers tells of what is observed here as well.
+            self._observed.tick(now_ns)
+            self._multiprocess.write(self._kept.store)
+        self._pusher.tick()
         return Collected()
 
     def settle(self, wall_offset_ns: int) -> Collected:
@@ -127,6 +165,22 @@ class PrometheusBackend(Exporter[PrometheusSettings]):
         self._kept.metrics.settle()
         return Collected()
 
+    async def gather(
+        self, book: Callable[[Callable[[], Collected]], bool], held: int, seconds: float, *, insist: bool
+    ) -> None:
+        """Write what other workers have to see: who flushes before he acknowledges loses nothing.
+
+        Args:
+            book: Of no use here: nothing is made that has to be exported.
+            held: As above.
+            seconds: How long it may take.
+            insist: Of no use here.
+        """
+        del book, held, seconds, insist
+        files = self._multiprocess
+        if files is not None:
+            await run_in_thread(lambda: files.write(self._kept.store, force=True))
+
     async def export(self, batch: Sequence[Any]) -> ExportOutcome | None:
         """Do nothing: who wants the series fetches them, so :meth:`collect` makes no items.
 
@@ -137,7 +191,7 @@ class PrometheusBackend(Exporter[PrometheusSettings]):
         return None
 
     async def apply(self, settings: PrometheusSettings, changed: frozenset[str]) -> bool:
-        """Take new settings into use; all of them, or none if the endpoint cannot move.
+        """Take new settings into use; all of them, or none if the definitions or the endpoint cannot be had.
 
         Args:
             settings: The settings to come.
@@ -147,32 +201,63 @@ class PrometheusBackend(Exporter[PrometheusSettings]):
             True: no setting needs another exporter.
 
         Raises:
+            DefinitionError: The definitions clash with metrics that are there.
             EndpointError: The endpoint cannot move; it still serves where it was.
+            MultiprocessError: The directory of the workers cannot be had.
         """
         endpoint = self._kept.endpoint
-        if endpoint is not None and (changed & _PLACE or not endpoint.serving):
-            await self._place(endpoint, settings)
-        if changed & _LOOK:
-            self._exposition = TextExposition(settings.namespace or "", settings.global_labels)
         if changed & _MAKING:
-            self._made = False
-        self._kept.store.max_series = settings.max_series
+            # What was emitted before the change is measured as was the rule then.
+            await self.context.catch_up()
+            self._kept.metrics.check(definitions_in(settings.metrics), automatic=settings.automatic_metrics)
+        # First what may fail and can be left as it is; what cannot be taken back comes last.
+        files = self._files_for(settings)
+        try:
+            if changed & _PLACE or (endpoint is not None and not endpoint.serving):
+                await self._serve(settings)
+        except BaseException:
+            if files is not None and files is not self._multiprocess:
+                files.close()
+            raise
+        self._made = self._made and not changed & _MAKING
         self._take_up(settings)
+        await self._look_around(settings, files)
         self.settings = settings
         return True
 
     async def close(self) -> None:
-        """Stop serving. The series stay, for whoever opens again under this name."""
+        """Stop serving, and push for the last time. The series stay for whoever bears the name next."""
         kept = self._kept
+        limit = self.settings.shutdown_timeout
+        # Half of the time has gone where the end was held up for an endpoint that did not come up.
+        seconds = min(otp.time_left(limit), limit if self._is_open else limit / 2)
+        ending: list[Coroutine[Any, Any, Any]] = [self._pusher.stop(seconds)]
         if kept.owner is self and kept.endpoint is not None:
             endpoint, kept.endpoint, kept.owner = kept.endpoint, None, None
-            await endpoint.stop(_CLOSE_GRACE)
+            ending.append(endpoint.stop(_CLOSE_GRACE))
+        try:
+            await asyncio.gather(*ending)
+        finally:
+            await self._leave_files()
+
+    def answer(self, request: tuple[Any, ...]) -> Any:
+        """Answer ``("remove", metric)`` and ``("remove", metric, labels)``: forget a metric, or one series.
+
+        Args:
+            request: The message. ``labels`` is a mapping of every label the series has.
+
+        Returns:
+            Whether there was such a thing.
+
+        Raises:
+            LookupError: It is another message.
+        """
+        return answer_removal(self._kept.store, request)
 
     def stats(self) -> dict[str, Any]:
         """Return where the endpoint is, how much there is on it, and what was left out."""
-        kept = self._kept
-        endpoint = kept.endpoint
-        metrics, store = kept.metrics, kept.store
+        endpoint, pages = self._kept.endpoint, self._pages
+        told = self._pusher.stats()
         return {
             "url": endpoint.url if endpoint else None,
             "host": endpoint.host if endpoint else None,
@@ -180,55 +265,132 @@ class PrometheusBackend(Exporter[PrometheusSettings]):
             "scrapes": endpoint.served if endpoint else 0,
             "scrapes_failed": endpoint.failed if endpoint else 0,
             "scrapes_cut_off": endpoint.cut_off if endpoint else 0,
-            "bad_requests": endpoint.unintelligible if endpoint else 0,
-            "scrape_seconds": self._scrape_seconds,
-            "scrape_bytes": self._scrape_bytes,
-            "metrics": len(store),
-            "series": store.series_count(),
-            "overflowing": store.overflowing(),
-            "samples_refused": dict(store.refused),
-            "metrics_refused": dict(store.refusals),
-            "unused": metrics.unused,
-            "open_operations": metrics.open,
-            "operations_given_up": dict(metrics.given_up),
+            "bad_requests": endpoint.unintelligible + endpoint.counts.oversized if endpoint else 0,
+            "logins_refused": endpoint.unauthorized if endpoint else 0,
+            "connections": endpoint.connections if endpoint else 0,
+            "connections_refused": endpoint.counts.refused if endpoint else 0,
+            "connections_gave_way": endpoint.counts.gave_way if endpoint else 0,
+            "connections_timed_out": endpoint.counts.timed_out if endpoint else 0,
+            "handshakes_failed": endpoint.counts.handshakes if endpoint else 0,
+            "pages": pages.pages,
+            "metrics_unwritten": pages.failures,
+            "scrape_seconds": pages.seconds[0],
+            "scrape_seconds_sum": pages.seconds[1],
+            "scrape_bytes": pages.size[0],
+            "scrape_bytes_sum": pages.size[1],
+            "unused": self._kept.metrics.unused,
+            **self._kept.metrics.stats(),
+            **({"push": told} if told else {}),
+            **({"merged": self._merged.stats()} if self._merged else {}),
+            **({"multiprocess": self._multiprocess.stats()} if self._multiprocess else {}),
         }
 
     def _take_up(self, settings: PrometheusSettings) -> None:
-        """Make metrics under these settings from now on."""
+        """Make metrics and pages under these settings from now on: all of it, or nothing."""
         if not self._made:
-            self._kept.store.max_series = settings.max_series
-            self._kept.metrics.configure(**_making(settings))
+            self._kept.metrics.configure(
+                making_of(
+                    settings.labels,
+                    settings.drop_labels,
+                    settings.buckets,
+                    span_metrics=settings.span_metrics,
+                    exemplars=settings.exemplars,
+                ),
+                definitions_in(settings.metrics),
+                automatic=settings.automatic_metrics,
+                series_ttl=settings.series_ttl,
+            )
             self._made = True
+        self._kept.store.max_series = settings.max_series
+        self._pages.use(settings)
+
+    async def _look_around(self, settings: PrometheusSettings, files: Multiprocess | None) -> None:
+        """Take up what is outside of this process: other workers, registries, a gateway."""
+        if self._multiprocess is not None and self._multiprocess is not files:
+            await self._leave_files()
+        if files is not None:
+            # How the series look decides which other workers' are added to them.
+            files.use_schema(
+                _schema(settings),
+                namespace=settings.namespace or "",
+                global_labels=settings.global_labels,
+                modes=settings.multiprocess_modes,
+                mode_of=_mode_of,
+            )
+        self._multiprocess = self._pages.multiprocess = files
+        await self._merged.configure(settings.merge_registries)
+        self._pusher.configure(PushPlan.of(settings))
+
+    def _files_for(self, settings: PrometheusSettings) -> Multiprocess | None:
+        """Return the files to share with other workers under these settings, if there are any."""
+        files = self._multiprocess
+        if settings.multiprocess_dir is None:
+            return None
+        if files is not None and settings.multiprocess_dir == str(files.directory):
+            return files
+        return Multiprocess(settings.multiprocess_dir, self.context.name)
+
+    async def _leave_files(self) -> None:
+        files, self._multiprocess, self._pages.multiprocess = self._multiprocess, None, None
+        if files is not None:
+            await run_in_thread(lambda: files.write(self._kept.store, force=True))
+            files.close()
+
+    async def _serve(self, settings: PrometheusSettings) -> None:
+        """Have an endpoint, or none, as the settings want it."""
+        kept = self._kept
+        endpoint = kept.endpoint
+        if not settings.serve:
+            kept.endpoint = None
+            if endpoint is not None:
+                await endpoint.stop(_CLOSE_GRACE)
+            return
+        if endpoint is None:
+            endpoint = kept.endpoint = Endpoint(self._pages.page)
+        endpoint.scrape, endpoint.ready = self._pages.page, self._not_ready
+        await self._place(endpoint, settings)
 
     async def _place(self, endpoint: Endpoint, settings: PrometheusSettings) -> None:
+        async def place(port: int) -> None:
+            await endpoint.place(
+                settings.host,
+                port,
+                settings.path,
+                access=settings.access(),
+                limits=settings.limits(),
+                shared=settings.multiprocess_dir is not None,
+            )
+
         kept = self._kept
         if settings.port == 0 and kept.found_port and not endpoint.serving:
             try:
-                await endpoint.place(settings.host, kept.found_port, settings.path)
+                await place(kept.found_port)
             except Exception:  # noqa: BLE001 - then another free port will do
                 kept.found_port = 0
             else:
                 return
-        await endpoint.place(settings.host, settings.port, settings.path)
+        await place(settings.port)
         kept.found_port = (endpoint.port or 0) if settings.port == 0 else 0
 
-    async def _scrape(self) -> bytes:
-        await self.context.catch_up()
-        started = time.monotonic()
-        chunks: list[bytes] = []
-        for chunk in self._exposition.render(self._kept.store.metrics):
-            chunks.append(chunk)
-            await asyncio.sleep(0)
-        body = b"".join(chunks)
-        self._scrape_seconds = time.monotonic() - started
-        self._scrape_bytes = len(body)
-        return body
+    def _not_ready(self) -> str | None:
+        """Return why what is served may not be what is wanted, or None if it is."""
+        stats = self.context.stats()
+        state, reason = stats.get("state", "running"), stats.get("reason")
+        if state == "running":
+            return None
+        return f"{state}: {reason}" if reason else str(state)
 
 
-def _making(settings: PrometheusSettings) -> dict[str, Any]:
-    """Return the settings that say how events become series."""
-    return {
-        "rules": LabelRules.of(settings.labels, settings.drop_labels),
-        "buckets": settings.buckets,
-        "span_metrics": settings.span_metrics,
-    }
+def _schema(settings: PrometheusSettings) -> tuple[Any, ...]:
+    """Return what has to be the same in two workers for their series to be added up."""
+    return (
+        settings.buckets,
+        sorted(settings.labels) if settings.labels is not None else None,
+        sorted(settings.drop_labels),
+        [repr(definition) for definition in definitions_in(settings.metrics)],
+    )
+
+
+def _mode_of(metric: AnyMetric) -> str | None:
+    """Return how a gauge of several workers becomes one, as its definition says."""
+    return metric.multiprocess_mode if isinstance(metric, Gauge) else None

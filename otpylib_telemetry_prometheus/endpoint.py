@@ -3,7 +3,7 @@
 It lives on the event loop of whoever starts it, in tasks of its own: a client that is slow, or silent, holds
 up its own connection and nothing else. It moves while it serves: the new address is bound before the old one
 is given up, and where that cannot be (another host, the same port) the old one is taken again if the new one
-fails.
+fails. From HTTP to HTTPS it changes without giving up the port at all.
 
 aiohttp is imported when an endpoint starts, on a thread: it takes a good part of a second.
 """
@@ -11,115 +11,62 @@ aiohttp is imported when an endpoint starts, on a thread: it takes a good part o
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
-import errno
 import importlib
 import logging
-import os
-import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
+from otpylib_telemetry import otp
 from otpylib_telemetry.threads import run_in_thread
+from otpylib_telemetry_prometheus import sockets
+from otpylib_telemetry_prometheus.access import CHALLENGE, Access
+from otpylib_telemetry_prometheus.connections import Connections, Counts, Limits, Patience
+from otpylib_telemetry_prometheus.listener import Listener
+from otpylib_telemetry_prometheus.page import Page, ScrapeRequest
+from otpylib_telemetry_prometheus.sockets import Address, EndpointError, joined, reachable
+from otpylib_telemetry_prometheus.tls import Tls
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    import socket
+    from collections.abc import Callable, Coroutine
     from types import ModuleType
 
-__all__ = ["Endpoint", "EndpointError", "Scrape"]
+    from otpylib_telemetry_prometheus.page import Scrape
+
+__all__ = ["HEALTH", "READINESS", "Endpoint", "EndpointError"]
 
 _log = logging.getLogger("otpylib_telemetry.prometheus")
 
-#: Returns the body of an answer.
-Scrape: TypeAlias = "Callable[[], Awaitable[bytes]]"
+#: Answers as long as the endpoint serves at all.
+HEALTH: Final = "/healthz"
 
-#: Connections the system may keep waiting for us. Prometheus opens one per server that scrapes.
-_BACKLOG: Final = 128
-
-#: Seconds a client may take to read an answer before it is cut off; Prometheus itself gives up after ten.
-_SEND_TIMEOUT: Final = 30.0
+#: Answers well as long as what is served is kept up to date.
+READINESS: Final = "/readyz"
 
 #: Seconds scrapes that are being answered get when the endpoint has moved on.
 _MOVE_GRACE: Final = 5.0
 
-#: Seconds for what has been cancelled to come to an end.
-_CANCEL_TIMEOUT: Final = 0.5
+#: Seconds that sending an answer may take at least, when making it has used up the time.
+_SHORT_ANSWER: Final = 1.0
+
+#: Bytes handed over for sending at a time: what a client does not read is not copied for it.
+_CHUNK: Final = 128 * 1024
 
 _TEXT: Final = "text/plain; charset=utf-8"
 
 
-class EndpointError(Exception):
-    """The endpoint cannot be had; the message says which, why, and what can be done."""
-
-
 @dataclass(frozen=True, slots=True)
-class _Address:
-    family: socket.AddressFamily
-    sockaddr: tuple[Any, ...]
-
-
-class _Answers:
-    """Counts the answers under way."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._none = asyncio.Event()
-        self._none.set()
-
-    def __enter__(self) -> None:
-        self._count += 1
-        self._none.clear()
-
-    def __exit__(self, *_error: object) -> None:
-        self._count -= 1
-        if self._count == 0:
-            self._none.set()
-
-    async def done(self, seconds: float) -> None:
-        """Wait until there are none, for so many seconds at most."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._none.wait()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Listener:
-    """One set of listening sockets with the connections they accepted.
-
-    Attributes:
-        host: The host as it was asked for.
-        port: The port that is bound.
-        sockets: The listening sockets.
-        servers: asyncio's servers, one for each.
-        http: aiohttp's server, which has the connections.
-        answers: The answers under way on them.
-    """
+class _Where:
+    """Where to serve, as it was asked for."""
 
     host: str
     port: int
-    sockets: list[socket.socket]
-    servers: list[asyncio.Server]
-    http: Any
-    answers: _Answers
+    shared: bool
 
-    def stop_accepting(self) -> None:
-        """Close the listening sockets; what has been accepted goes on."""
-        for server in self.servers:
-            server.close()
-
-    async def finish(self, grace: float) -> None:
-        """Let the answers under way get done within ``grace`` seconds, then close every connection."""
-        self.stop_accepting()
-        self.http.pre_shutdown()
-        await self.answers.done(grace)
-        for connection in self.http.connections:
-            connection.force_close()
-        # This cancels what is left, and makes aiohttp forget it; the outer limit is for the case that
-        # something does not let itself be cancelled.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_CANCEL_TIMEOUT):
-                await self.http.shutdown(timeout=0.01)
+    def bind(self, addresses: list[Address]) -> list[socket.socket]:
+        """Bind the addresses the host stands for; see :func:`.sockets.bind`."""
+        return sockets.bind(self.host, self.port, addresses, shared=self.shared)
 
 
 class Endpoint:
@@ -127,30 +74,43 @@ class Endpoint:
 
     Args:
         scrape: Makes the page.
-        content_type: Its content type.
-        send_timeout: Seconds a client may take to read it.
+        ready: Returns why the page is not kept up to date, or None if it is.
+        patience: How long clients that do nothing are waited for.
 
     Attributes:
         scrape: As above; may be replaced at any time.
+        ready: As above; may be replaced at any time.
         served: How many scrapes were answered.
-        failed: How many scrapes could not be, because making the page failed.
-        cut_off: How many clients took longer than ``send_timeout``.
+        failed: How many scrapes could not be, because making the page failed or took too long.
+        cut_off: How many clients took too long to read an answer.
+        unauthorized: How many requests came without the right password.
         unintelligible: How many requests were none: whoever scans ports must not fill the application's log.
+        counts: What became of connections that ended before their time.
     """
 
-    def __init__(self, scrape: Scrape, content_type: str, *, send_timeout: float = _SEND_TIMEOUT) -> None:
+    def __init__(
+        self,
+        scrape: Scrape,
+        *,
+        ready: Callable[[], str | None] = lambda: None,
+        patience: Patience | None = None,
+    ) -> None:
         self.scrape = scrape
+        self.ready = ready
         self.served = 0
         self.failed = 0
         self.cut_off = 0
-        self._content_type = content_type
-        self._send_timeout = send_timeout
+        self.unauthorized = 0
         self.unintelligible = 0
+        self.counts = Counts()
+        self._patience = patience or Patience()
         self._quiet = self._quiet_logger()
         self._path = ""
+        self._access = Access()
+        self._limits = Limits()
         self._failing = False
-        self._wanted: tuple[str, int] | None = None
-        self._listener: _Listener | None = None
+        self._wanted: _Where | None = None
+        self._listener: Listener | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._web: ModuleType | None = None
         self._lock = asyncio.Lock()
@@ -176,7 +136,7 @@ class Endpoint:
         """Whether it serves, on the event loop that runs now."""
         if self._listener is None or self._loop is None or self._loop.is_closed():
             return False
-        return all(server.is_serving() for server in self._listener.servers)
+        return self._listener.is_accepting
 
     @property
     def port(self) -> int | None:
@@ -194,24 +154,45 @@ class Endpoint:
         return self._path
 
     @property
+    def connections(self) -> int:
+        """How many connections there are."""
+        return len(self._listener.connections) if self._listener is not None else 0
+
+    @property
     def url(self) -> str | None:
         """Where to scrape; None if it does not serve."""
-        if self._listener is None:
+        listener = self._listener
+        if listener is None:
             return None
-        return f"http://{_joined(_reachable(self._listener.host), self._listener.port)}{self._path}"
+        scheme = "http" if listener.tls is None else "https"
+        return f"{scheme}://{joined(reachable(listener.host), listener.port)}{self._path}"
 
-    async def place(self, host: str, port: int, path: str) -> None:
-        """Serve there: start, or move if it serves elsewhere. Nothing happens if it serves there already.
+    async def place(  # noqa: PLR0913 - the last three by name
+        self,
+        host: str,
+        port: int,
+        path: str,
+        *,
+        access: Access | None = None,
+        limits: Limits | None = None,
+        shared: bool = False,
+    ) -> None:
+        """Serve there, to these clients: start, move or change. Nothing happens if all of it is so already.
 
         Args:
             host: An address or a name of this machine; empty for every address.
             port: The port; 0 for any that is free.
             path: The path of the page.
+            access: What stands between a client and the page; nothing by default.
+            limits: What the endpoint takes on.
+            shared: Whether other processes of the same user may serve there as well, each of which answers
+                for all: the workers of one application.
 
         Raises:
-            EndpointError: It cannot be. What it served before, it still serves.
+            EndpointError: It cannot be. What it served before, it still serves, and as before.
         """
-        await _afresh(self._place(host, port, path))
+        where = _Where(host, port, shared)
+        await _afresh(self._place(where, path, access or Access(), limits or Limits()))
 
     async def stop(self, grace: float) -> None:
         """Stop serving.
@@ -234,112 +215,171 @@ class Endpoint:
             for sock in listener.sockets:
                 sock.close()
 
-    async def _place(self, host: str, port: int, path: str) -> None:
+    async def _place(self, where: _Where, path: str, access: Access, limits: Limits) -> None:
         async with self._lock:
             if self._web is None:
                 self._web = await _aiohttp_web()
+            tls = await self._tls(access)
             old = self._listener if self.serving else None
-            if old is None or self._wanted != (host, port):
-                addresses = await _resolve(host, port)
-                self._listener = await self._listen(old, host, port, addresses)
+            if old is None or self._wanted != where:
+                addresses = await sockets.resolve(where.host, where.port)
+                # Nobody else runs between here and the end: no request is let in under the rules of before.
+                self._listener = self._listen(old, where, addresses, tls)
                 self._loop = asyncio.get_running_loop()
-                self._wanted = (host, port)
+                self._wanted = where
                 if old is not None:
                     self._leave(old)
-            self._path = path
+            elif old.tls is not tls:
+                old.encrypt(tls)
+            self._path, self._access, self._limits = path, access, limits
 
-    async def _listen(
-        self, old: _Listener | None, host: str, port: int, addresses: list[_Address]
-    ) -> _Listener:
+    async def _tls(self, access: Access) -> Tls | None:
+        if access.files is None:
+            return None
+        present = self._listener.tls if self._listener is not None else None
+        if present is not None and present.files == access.files:
+            return present
+        return await Tls.of(access.files)
+
+    def _listen(
+        self, old: Listener | None, where: _Where, addresses: list[Address], tls: Tls | None
+    ) -> Listener:
         try:
-            sockets = _bind(host, port, addresses)
+            bound = where.bind(addresses)
         except EndpointError:
-            if old is None or port != old.port:
+            if old is None or where.port != old.port:
                 raise
-            sockets = await self._swap(old, host, port, addresses)
-        return await self._serve(host, sockets)
+            bound = self._swap(old, where, addresses)
+        return self._serve(where.host, bound, tls)
 
-    async def _swap(
-        self, old: _Listener, host: str, port: int, addresses: list[_Address]
-    ) -> list[socket.socket]:
+    def _swap(self, old: Listener, where: _Where, addresses: list[Address]) -> list[socket.socket]:
         """Bind a port of which this endpoint itself holds another address."""
-        previous = [_Address(sock.family, sock.getsockname()) for sock in old.sockets]
+        previous = [Address(sock.family, sock.getsockname()) for sock in old.sockets]
         old.stop_accepting()
         try:
-            return _bind(host, port, addresses)
+            return where.bind(addresses)
         except EndpointError as refused:
+            shared = self._wanted is not None and self._wanted.shared
             try:
-                sockets = _bind(old.host, old.port, previous)
+                bound = _Where(old.host, old.port, shared).bind(previous)
             except EndpointError:
                 self._listener, self._wanted = None, None
                 self._leave(old)
                 raise EndpointError(
-                    f"{refused}; and {_joined(old.host, old.port)}, which was served until now, could not be "
+                    f"{refused}; and {joined(old.host, old.port)}, which was served until now, could not be "
                     f"taken back"
                 ) from refused
-            restored = await self._serve(old.host, sockets)
-            self._listener = restored
+            self._listener = self._serve(old.host, bound, old.tls)
             self._leave(old)
             raise
 
-    async def _serve(self, host: str, sockets: list[socket.socket]) -> _Listener:
-        assert self._web is not None  # noqa: S101 - set before anything is bound
-        answers = _Answers()
+    def _serve(self, host: str, bound: list[socket.socket], tls: Tls | None) -> Listener:
+        connections = Connections(lambda: self._limits, self._patience, self.counts)
+        listener = Listener(host, bound, tls, connections)
+        listener.start(self._web, self._answer, self._quiet)
+        return listener
 
-        async def answer(request: Any) -> Any:
-            with answers:
-                return await self._answer(request)
-
-        http = self._web.Server(answer, access_log=None, logger=self._quiet)
-        loop = asyncio.get_running_loop()
-        servers = [await loop.create_server(http, sock=sock, backlog=_BACKLOG) for sock in sockets]
-        return _Listener(host, sockets[0].getsockname()[1], sockets, servers, http, answers)
-
-    def _leave(self, listener: _Listener) -> None:
+    def _leave(self, listener: Listener) -> None:
         """Give up an address without keeping whoever moved the endpoint waiting."""
         listener.stop_accepting()
         task = asyncio.get_running_loop().create_task(listener.finish(_MOVE_GRACE))
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
 
+    # --- answers --------------------------------------------------------------------------------------------
+
     async def _answer(self, request: Any) -> Any:
-        assert self._web is not None  # noqa: S101 - a request came in, so there is a server
-        if self._path not in {request.path, request.rel_url.raw_path}:
-            return self._say(404, f"not found; the metrics are at {self._path}")
-        if request.method not in {"GET", "HEAD"}:
-            return self._say(405, "only GET and HEAD", {"Allow": "GET, HEAD"})
+        """Answer a request, and send the answer: whoever does not read it is cut off whatever it is."""
+        deadline = asyncio.get_running_loop().time() + self._limits.scrape_timeout
+        answer = await self._page_for(request, deadline)
+        is_page = isinstance(answer, Page)
+        body, response = self._response(answer)
         try:
-            body = await self.scrape()
-        except Exception as error:  # noqa: BLE001 - the scraper is told, and the next scrape may go well
-            self.failed += 1
-            if not self._failing:
-                _log.exception(
-                    "The metrics at %s could not be collected; a scrape gets status 500.", self.url
-                )
-            self._failing = True
-            return self._say(500, f"the metrics could not be collected: {type(error).__name__}")
-        self._failing = False
-        response = self._web.StreamResponse(headers={"Content-Type": self._content_type})
-        response.content_length = len(body)
-        try:
-            async with asyncio.timeout(self._send_timeout):
+            async with asyncio.timeout_at(max(deadline, asyncio.get_running_loop().time() + _SHORT_ANSWER)):
                 await response.prepare(request)
-                if request.method == "GET":
-                    await response.write(body)
+                if request.method != "HEAD":
+                    for start in range(0, len(body), _CHUNK):
+                        await response.write(body[start : start + _CHUNK])
                 await response.write_eof()
         except TimeoutError:
             self.cut_off += 1
             if request.transport is not None:
                 request.transport.abort()
         else:
-            self.served += 1
+            self.served += is_page
         return response
 
-    def _say(self, status: int, text: str, headers: dict[str, str] | None = None) -> Any:
-        assert self._web is not None  # noqa: S101 - as above
-        return self._web.Response(
-            status=status, text=text + "\n", headers={"Content-Type": _TEXT, **(headers or {})}
+    def _response(self, answer: Page | _Said) -> tuple[memoryview, Any]:
+        assert self._web is not None  # noqa: S101 - a request came in, so there is a server
+        if isinstance(answer, Page):
+            status, headers, body = 200, answer.headers(), answer.body
+        else:
+            status, headers = answer.status, {"Content-Type": _TEXT, **answer.headers}
+            body = f"{answer.text}\n".encode()
+        response = self._web.StreamResponse(status=status, headers=headers)
+        response.content_length = len(body)
+        return memoryview(body), response
+
+    async def _page_for(self, request: Any, deadline: float) -> Page | _Said:
+        wants_page = self._path in {request.path, request.rel_url.raw_path}
+        login = self._access.login
+        is_known = login is None or login.admits(request.headers.get("Authorization"))
+        if not wants_page and request.path in {HEALTH, READINESS} and request.method in {"GET", "HEAD"}:
+            return self._health(request.path, is_known=is_known)
+        if not is_known:
+            self.unauthorized += 1
+            return _Said(401, "name and password are needed", {"WWW-Authenticate": CHALLENGE})
+        if not wants_page:
+            return _Said(404, f"not found; the metrics are at {self._path}")
+        if request.method not in {"GET", "HEAD"}:
+            return _Said(405, "only GET and HEAD", {"Allow": "GET, HEAD"})
+        return await self._scrape(request, deadline)
+
+    def _health(self, path: str, *, is_known: bool) -> _Said:
+        if path == HEALTH:
+            return _Said(200, "ok")
+        reason = self.ready()
+        if reason is None:
+            return _Said(200, "ready")
+        # The reason may name hosts and files: not for somebody who may not even see the metrics.
+        return _Said(503, f"not ready: {reason}" if is_known else "not ready")
+
+    async def _scrape(self, request: Any, deadline: float) -> Page | _Said:
+        wanted = ScrapeRequest(
+            accept=", ".join(request.headers.getall("Accept", ())),
+            accept_encoding=", ".join(request.headers.getall("Accept-Encoding", ())),
+            names=tuple(request.query.getall("name[]", ())),
         )
+        limit = asyncio.timeout_at(deadline)
+        try:
+            async with limit:
+                page = await self.scrape(wanted)
+        except Exception as error:  # noqa: BLE001 - the scraper is told, and the next scrape may go well
+            self.failed += 1
+            report, self._failing = not self._failing, True
+            if limit.expired():
+                reason = f"the metrics were not ready within {self._limits.scrape_timeout:g} s"
+                if report:
+                    _log.error("A scrape of %s gets status 503: %s.", self.url, reason)
+                return _Said(503, reason)
+            if report:
+                _log.exception(
+                    "The metrics at %s could not be collected; a scrape gets status 500.", self.url
+                )
+            return _Said(500, f"the metrics could not be collected: {type(error).__name__}")
+        self._failing = False
+        return page
+
+
+class _Said:
+    """An answer in a few words."""
+
+    __slots__ = ("headers", "status", "text")
+
+    def __init__(self, status: int, text: str, headers: dict[str, str] | None = None) -> None:
+        self.status = status
+        self.text = text
+        self.headers = headers or {}
 
 
 async def _afresh(work: Coroutine[Any, Any, None]) -> None:
@@ -348,7 +388,8 @@ async def _afresh(work: Coroutine[Any, Any, None]) -> None:
     Tasks and callbacks inherit the context of whoever starts them. The endpoint's would otherwise carry the
     span, or be taken for the process, that happened to start it.
     """
-    await asyncio.create_task(work, context=contextvars.Context())
+    # Whoever opens the exporter sees to its end, also when the application ends while it is being opened.
+    await otp.outlast(asyncio.create_task(work, context=contextvars.Context()))
 
 
 async def _aiohttp_web() -> ModuleType:
@@ -359,84 +400,3 @@ async def _aiohttp_web() -> ModuleType:
             "the metrics endpoint needs aiohttp, which cannot be imported "
             f"({error}): install otpylib-telemetry[prometheus]"
         ) from error
-
-
-async def _resolve(host: str, port: int) -> list[_Address]:
-    """Return the addresses a host stands for. Names are looked up on a thread: that can take long."""
-
-    def look_up() -> list[Any]:
-        return socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-
-    try:
-        found = await run_in_thread(look_up)
-    except (OSError, UnicodeError) as error:
-        raise EndpointError(
-            f"cannot serve metrics on {_joined(host, port)}: the host cannot be resolved ({error}). Expected "
-            f"an address or a name of this machine, such as 127.0.0.1, 0.0.0.0 or localhost"
-        ) from error
-    return list(dict.fromkeys(_Address(family, sockaddr) for family, _, _, _, sockaddr in found))
-
-
-def _bind(host: str, port: int, addresses: list[_Address]) -> list[socket.socket]:
-    """Bind every address; none stays bound if one that this machine has is refused.
-
-    Raises:
-        EndpointError: With the reason.
-    """
-    bound: list[socket.socket] = []
-    missing: OSError | None = None
-    try:
-        for address in addresses:
-            # With port 0 all addresses get the port that was found for the first one.
-            wanted = bound[0].getsockname()[1] if bound else port
-            try:
-                bound.append(_bound(address, wanted))
-            except OSError as error:
-                # A name such as localhost often stands for an IPv6 address, too, where there is no IPv6.
-                if error.errno not in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
-                    raise
-                missing = error
-        if not bound:
-            raise missing or OSError(errno.EADDRNOTAVAIL, "no address")
-    except OSError as error:
-        for sock in bound:
-            sock.close()
-        raise EndpointError(f"cannot serve metrics on {_joined(host, port)}: {_reason(error)}") from error
-    return bound
-
-
-def _bound(address: _Address, port: int) -> socket.socket:
-    sock = socket.socket(address.family, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        if os.name == "posix":
-            # Elsewhere this option lets two programs share a port.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if address.family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind((address.sockaddr[0], port, *address.sockaddr[2:]))
-        # Listening here, not later, finds out about a port that is taken while it can still be refused.
-        sock.listen(_BACKLOG)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def _reason(error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return "the port is taken by another program, or by another exporter of this one"
-    if error.errno in {errno.EACCES, errno.EPERM}:
-        return "the system does not permit it; ports below 1024 need a privilege"
-    if error.errno == errno.EADDRNOTAVAIL:
-        return "the host is not an address of this machine"
-    return error.strerror or str(error)
-
-
-def _reachable(host: str) -> str:
-    """Return a host one can connect to, for one that stands for every address."""
-    return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
-
-
-def _joined(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -2,53 +2,45 @@
 
 from __future__ import annotations
 
-import itertools
-import math
+import os
 import re
-from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, field_validator
 
+from otpylib_telemetry.definition_options import DURATION_BOUNDS, MULTIPROCESS_MODES
+from otpylib_telemetry.definition_settings import AUTOMATIC, MetricDefinitions
+from otpylib_telemetry.environment import parse_table
+from otpylib_telemetry.metric_labels import DROPPED_BY_DEFAULT
+from otpylib_telemetry.metric_settings import BucketBounds, LabelChoice  # noqa: TC001 - pydantic reads them
 from otpylib_telemetry.settings import (
+    Conflict,
     ExporterSettings,
     Number,
+    OptionalNumber,
     OptionalText,
     RefusedError,
     WholeNumber,
     Words,
-    words,
+    none_if_blank,
 )
-from otpylib_telemetry_prometheus.labels import DROPPED_BY_DEFAULT
+from otpylib_telemetry_prometheus.access import Access, Login, login
+from otpylib_telemetry_prometheus.connections import Limits
+from otpylib_telemetry_prometheus.tls import Files
 
-#: Upper bounds in seconds, from 5 ms to 10 s: Prometheus' customary ones, finer around the usual second.
-DEFAULT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+#: Upper bounds of histograms of durations, in seconds.
+DEFAULT_BUCKETS = DURATION_BOUNDS
 
-_MAX_BUCKETS = 200
 # Prometheus data model: names of metrics may contain colons, but those are reserved for recording rules.
 _METRIC_PREFIX = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _RESERVED_LABELS = frozenset({"le", "quantile", "otel_metric_overflow", "outcome"})
 _PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")
-_ALL_LABELS = frozenset({"all", "*", "all scalars"})
-
-
-def _label_choice(value: object) -> object:
-    only = value[0] if isinstance(value, (list, tuple)) and len(value) == 1 else value
-    return None if isinstance(only, str) and only.strip() in _ALL_LABELS else words(value)
-
-
-def _without_infinity(value: object) -> object:
-    """Take a last bound of +Inf, as other libraries want it, for what it is: implied."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        value = [value]
-    if isinstance(value, (list, tuple)) and len(value) > 1:
-        last = value[-1]
-        if isinstance(last, str) and last.strip().lower() in {"inf", "+inf"}:
-            return list(value[:-1])
-        if isinstance(last, float) and last == math.inf:
-            return list(value[:-1])
-    return value
+# What names an object in a module, as entry points do: prometheus_client:REGISTRY.
+_IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
 def _label_value(name: object, value: object) -> str:
@@ -68,6 +60,7 @@ class PrometheusSettings(ExporterSettings):
     """What the Prometheus exporter can be told."""
 
     kind: ClassVar[str] = "prometheus"
+    shared_environment: ClassVar[frozenset[str]] = ExporterSettings.shared_environment | {"push_job"}
 
     port: WholeNumber = Field(
         9464,
@@ -82,13 +75,52 @@ class PrometheusSettings(ExporterSettings):
         json_schema_extra={"env": ["OTEL_EXPORTER_PROMETHEUS_HOST"]},
     )
     path: str = Field("/metrics", description="The path of the endpoint.")
+    serve: bool = Field(
+        True,
+        description="Whether there is an endpoint at all. Without it the metrics are to be had in a server "
+        "of your own (`asgi_app`, `wsgi_app`), or are pushed.",
+    )
+    certificate: OptionalText = Field(
+        None,
+        description="File with the certificate of the endpoint (PEM), and those between it and its "
+        "authority: it then speaks HTTPS. Read again when it changes, as are the other two files.",
+    )
+    key: OptionalText = Field(
+        None,
+        description="File with the private key (PEM). Unset: it is in the file of the certificate.",
+    )
+    client_ca: OptionalText = Field(
+        None,
+        description="File with the authorities (PEM) of which a client must have a certificate. Unset: it "
+        "needs none.",
+    )
+    basic_auth: Annotated[Login | None, BeforeValidator(login)] = Field(
+        None,
+        description='Name and password a client must show: `{ username = "...", password = "..." }` or '
+        '`"username:password"`. Unset: none.',
+        json_schema_extra={"secret": True},
+    )
+    max_connections: WholeNumber = Field(
+        100,
+        ge=1,
+        le=10_000,
+        description="How many connections the endpoint has at once. Beyond that, those that ask for nothing "
+        "give way to new ones; while all are being answered, new ones are refused.",
+    )
+    scrape_timeout: Number = Field(
+        30.0,
+        ge=0.001,
+        le=3_600,
+        description="How long one answer may take, until the scraper has read it.",
+        json_schema_extra={"unit": "seconds"},
+    )
     namespace: OptionalText = Field(
         None, description="Put before the name of every metric, with an underscore between."
     )
     global_labels: Mapping[str, str] = Field(
         default_factory=dict, description="Labels every series carries, with their values."
     )
-    labels: Annotated[tuple[str, ...] | None, BeforeValidator(_label_choice)] = Field(
+    labels: LabelChoice = Field(
         None,
         description="Which metadata become labels: a list of names, or `all` (the default): every name whose "
         "value is a string, number or boolean, less `drop_labels`. A name listed here is kept even if it is "
@@ -99,7 +131,7 @@ class PrometheusSettings(ExporterSettings):
         description="Metadata that do not become labels. A list of your own replaces this one, but the "
         "correlation keys stay out all the same unless `labels` names them.",
     )
-    buckets: Annotated[tuple[Number, ...], BeforeValidator(_without_infinity)] = Field(
+    buckets: BucketBounds = Field(
         DEFAULT_BUCKETS,
         description="Upper bounds of the buckets of histograms of durations, in seconds, ascending; +Inf is "
         "implied.",
@@ -115,6 +147,83 @@ class PrometheusSettings(ExporterSettings):
         True,
         description="Whether every operation also has `<operation>_in_flight` and "
         "`<operation>_duration_seconds`.",
+    )
+    metrics: MetricDefinitions = Field(
+        AUTOMATIC,
+        description="Definitions of metrics, a list of tables: each has `type` (`counter`, `sum`, "
+        "`last_value`, `summary`, `distribution`), `name` and the options of its type. `automatic`: none.",
+    )
+    automatic_metrics: Annotated[bool | None, BeforeValidator(none_if_blank)] = Field(
+        None,
+        description="Whether metrics are made of every event, without a definition. Unset: if there are no "
+        "definitions.",
+    )
+    series_ttl: OptionalNumber = Field(
+        None,
+        ge=1,
+        le=31_536_000,
+        description="After how long a series goes for which nothing was measured any more. Unset: never.",
+        json_schema_extra={"unit": "seconds"},
+    )
+    exemplars: bool = Field(
+        True,
+        description="Whether series remember the trace of a recent measurement, and show it to scrapers that "
+        "read OpenMetrics.",
+    )
+    compression: Literal["gzip", "none"] = Field(
+        "gzip", description="How a page is compressed for a scraper that can undo it."
+    )
+    resource: Mapping[str, str] = Field(
+        default_factory=dict,
+        description="What the page says about the process as a whole, as the labels of `target_info`. Those "
+        "of OTEL_RESOURCE_ATTRIBUTES, and OTEL_SERVICE_NAME as `service.name`, are kept beside them.",
+        json_schema_extra={"merge_environment": True},
+    )
+    self_metrics: bool = Field(
+        True,
+        description="Whether the page also says how every exporter of the process is doing: "
+        "`otpylib_telemetry_...`.",
+    )
+    merge_registries: Words = Field(
+        (),
+        description="Registries of prometheus_client whose metrics are on the page too, as import paths such "
+        "as `prometheus_client:REGISTRY`.",
+    )
+    multiprocess_dir: OptionalText = Field(
+        None,
+        description="A directory in which the workers of one application (gunicorn, uvicorn, celery) share "
+        "their series: whichever is scraped then tells of all. Unset: each tells of itself.",
+        json_schema_extra={"env": ["PROMETHEUS_MULTIPROC_DIR"]},
+    )
+    multiprocess_modes: Mapping[str, str] = Field(
+        default_factory=dict,
+        description="How the values a gauge has in several workers become one, by the name of the metric, in "
+        "the words of prometheus_client: "
+        + ", ".join(f"`{mode}`" for mode in MULTIPROCESS_MODES)
+        + ". Without an entry: "
+        "`livesum` for what counts up and down, `mostrecent` for what is set.",
+    )
+    push_url: OptionalText = Field(
+        None,
+        description="A Pushgateway to push to, `http://localhost:9091`; a user name and a password may stand "
+        "before the host, and are shown nowhere. Unset: nothing is pushed.",
+    )
+    push_interval: OptionalNumber = Field(
+        None,
+        ge=0.1,
+        le=86_400,
+        description="From one push to the next. Unset: only once, when the exporter stops.",
+        json_schema_extra={"unit": "seconds"},
+    )
+    push_job: str = Field(
+        "otpylib",
+        description="The label `job` of what is pushed.",
+        json_schema_extra={"env": ["OTEL_SERVICE_NAME"]},
+    )
+    push_grouping: Mapping[str, str] = Field(
+        default_factory=dict,
+        description="Further labels of what is pushed. A push replaces what was pushed before with the same "
+        "ones, so instances that must not replace each other need one each, such as `instance`.",
     )
 
     @field_validator("host")
@@ -149,13 +258,6 @@ class PrometheusSettings(ExporterSettings):
             raise RefusedError("expected letters, digits and underscores, not beginning with a digit")
         return namespace
 
-    @field_validator("labels")
-    @classmethod
-    def _labels_name_something(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if value is not None and not value:
-            raise RefusedError("expected at least one name, or 'all'")
-        return value
-
     @field_validator("global_labels", mode="before")
     @classmethod
     def _global_labels_can_be_labels(cls, value: object) -> object:
@@ -172,16 +274,118 @@ class PrometheusSettings(ExporterSettings):
                 raise RefusedError(f"the label {name} is reserved: the exporter itself gives it a meaning")
         return {name: _label_value(name, item) for name, item in value.items()}
 
-    @field_validator("buckets")
+    @field_validator("resource", mode="before")
     @classmethod
-    def _buckets_ascend(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if not 1 <= len(value) <= _MAX_BUCKETS:
-            raise RefusedError(f"expected from 1 to {_MAX_BUCKETS} bounds")
-        if value[0] <= 0:
-            raise RefusedError("expected bounds above 0, in seconds")
-        for number, (lower, upper) in enumerate(itertools.pairwise(value), start=2):
-            if not lower < upper:
+    def _resource_is_attributes(cls, value: object) -> object:
+        if not isinstance(value, Mapping):
+            return value
+        if not all(isinstance(name, str) and name.strip() for name in value):
+            raise RefusedError("expected attribute names that are strings and not empty")
+        return {name: _label_value(name, item) for name, item in value.items()}
+
+    @field_validator("merge_registries")
+    @classmethod
+    def _registries_have_import_paths(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for path in value:
+            if not _IMPORT_PATH.fullmatch(path):
                 raise RefusedError(
-                    f"expected ascending bounds, but bound {number} is not above the one before it"
+                    f"expected import paths such as prometheus_client:REGISTRY, but {path[:60]!r} is none",
+                    "expected import paths such as prometheus_client:REGISTRY",
                 )
         return value
+
+    @field_validator("multiprocess_dir")
+    @classmethod
+    def _multiprocess_dir_is_a_directory(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        path = Path(value.strip()).expanduser()
+        if "\0" in value or (path.exists() and not path.is_dir()):
+            raise RefusedError("expected a directory, which need not exist yet")
+        return os.path.abspath(path)  # noqa: PTH100 - Path.absolute leaves ".." in
+
+    @field_validator("multiprocess_modes")
+    @classmethod
+    def _modes_are_modes(cls, value: Mapping[str, str]) -> Mapping[str, str]:
+        for name, mode in value.items():
+            if mode not in MULTIPROCESS_MODES:
+                public = f"expected one of {', '.join(MULTIPROCESS_MODES)} for each metric"
+                raise RefusedError(f"{public}, but that of {name[:60]} is {mode[:60]!r}", public)
+        return value
+
+    @field_validator("push_url")
+    @classmethod
+    def _push_url_is_a_gateway(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        expected = "expected the URL of a Pushgateway, such as http://localhost:9091"
+        url = value.strip()
+        try:
+            parts = urlsplit(url)
+            usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable or re.search(r"\s", url):
+            raise RefusedError(expected)
+        if parts.query or parts.fragment:
+            raise RefusedError(f"{expected}, without '?' and '#'")
+        if "/metrics/" in f"{parts.path}/":
+            raise RefusedError(f"{expected}, without /metrics: push_job and push_grouping make the rest")
+        return url
+
+    @field_validator("push_job")
+    @classmethod
+    def _push_job_is_something(cls, value: str) -> str:
+        if not value.strip():
+            raise RefusedError("expected a name; a Pushgateway takes nothing without one")
+        return value.strip()
+
+    @field_validator("push_grouping", mode="before")
+    @classmethod
+    def _push_grouping_can_be_labels(cls, value: object) -> object:
+        if not isinstance(value, Mapping):
+            return value
+        for name in value:
+            if not isinstance(name, str) or not _LABEL.fullmatch(name) or name.startswith("__"):
+                shown_name = repr(name[:60]) if isinstance(name, str) else "one of them"
+                raise RefusedError(
+                    "expected label names of letters, digits and underscores that begin with neither a digit "
+                    f"nor two underscores, but {shown_name} is not"
+                )
+            if name == "job":
+                raise RefusedError("the label job has a key of its own, push_job")
+        return {name: _label_value(name, item) for name, item in value.items()}
+
+    @classmethod
+    def standard_environment(cls, environ: Mapping[str, str]) -> Mapping[str, tuple[str, Any]]:
+        """Return the resource attributes that OpenTelemetry's variables tell.
+
+        Args:
+            environ: The environment; empty variables count as unset.
+        """
+        variable, service = "OTEL_RESOURCE_ATTRIBUTES", environ.get("OTEL_SERVICE_NAME")
+        table = parse_table(environ.get(variable, ""))
+        if service is not None and isinstance(table, Mapping):
+            # Of the two variables it is the stronger one: so says the specification.
+            variable = "OTEL_SERVICE_NAME" if variable not in environ else variable
+            table = {**table, "service.name": service}
+        return {"resource": (variable, table)} if table else {}
+
+    def access(self) -> Access:
+        """Return what stands between a client and the endpoint's page."""
+        files = None if self.certificate is None else Files(self.certificate, self.key, self.client_ca)
+        return Access(files, self.basic_auth)
+
+    def limits(self) -> Limits:
+        """Return what the endpoint takes on."""
+        return Limits(self.max_connections, self.scrape_timeout)
+
+    def conflicts(self) -> Iterable[Conflict]:
+        """Return the settings that do not go together."""
+        for name in ("key", "client_ca"):
+            if getattr(self, name) is not None and self.certificate is None:
+                yield Conflict((name, "certificate"), f"{name} is of use only together with certificate")
+        if self.push_url is None and self.push_interval is not None:
+            yield Conflict(
+                ("push_interval", "push_url"), "push_interval needs push_url, which says where to push to"
+            )

@@ -1,4 +1,8 @@
-"""``python -m scripts.reference``: writes docs/reference/configuration.md from the settings models."""
+"""``python -m scripts.reference``: writes the pages of docs/reference that are made from the code.
+
+``configuration.md`` comes from the settings models, ``self-metrics.md`` from the table of the exporters' own
+metrics.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +13,34 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import PydanticUndefined
 
-from otpylib_telemetry.not_supported import NOT_SUPPORTED
+from otpylib_telemetry.definitions import Definition
 from otpylib_telemetry.settings import ExporterSettings
 from otpylib_telemetry_mock.settings import MockSettings
 from otpylib_telemetry_otel.presets import DatadogSettings
 from otpylib_telemetry_otel.settings import OtelSettings
+from otpylib_telemetry_prometheus.self_metrics import EXPORTER, SELF_METRICS
 from otpylib_telemetry_prometheus.settings import PrometheusSettings
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "configuration.md"
+
+SELF_PAGE = PAGE.with_name("self-metrics.md")
+
+SELF_INTRODUCTION = """\
+# What the exporters say about themselves
+
+This page is made from the code by `python -m scripts.reference`. Dashboards and alert rules over these
+metrics, and what to do about an alert, are in
+[Monitoring the telemetry itself](../how-to/monitor-the-telemetry.md).
+
+They are on the page of every Prometheus exporter unless its `self_metrics` is `false`, and are about every
+exporter of the process, whatever its kind. The label `exporter` is the registered name, such as
+`otel_exporter`. They take up no series, come under no limit, and clash with nothing an application measures.
+Numbers count from the start of the process; where it says so, from the start of the exporter's own process,
+which a supervisor may have restarted.
+"""
 
 INTRODUCTION = """\
 # Configuration keys
@@ -58,9 +79,21 @@ def page() -> str:
         if base is not ExporterSettings:
             parts.append(f"All keys of `telemetry.{base.kind}`, and:\n")
         parts.append(_table(model, own) if own else "No keys of its own.\n")
-        if pending := NOT_SUPPORTED.get(section):
-            names = ", ".join(f"`{key}`" for key in pending)
-            parts.append(f"Not supported yet, and said so when set: {names}.\n")
+    return "\n".join(parts)
+
+
+def self_page() -> str:
+    """Return the page about the exporters' own metrics."""
+    every = [metric for metric in SELF_METRICS if metric.name.startswith(EXPORTER)]
+    own = [metric for metric in SELF_METRICS if metric not in every]
+    parts = [SELF_INTRODUCTION]
+    for title, metrics in (("Of every exporter", every), ("Of Prometheus exporters", own)):
+        parts += [f"## {title}\n", "| metric | type | further labels | meaning |", "|---|---|---|---|"]
+        for metric in metrics:
+            labels = ", ".join(f"`{label}`" for label in metric.labels)
+            names = "<br>".join(f"`{name}`" for name in metric.samples)
+            parts.append(f"| {names} | {metric.type} | {labels} | {metric.documentation} |")
+        parts.append("")
     return "\n".join(parts)
 
 
@@ -83,6 +116,7 @@ _WORDS = {
     int: "integer",
     float: "number",
     str: "text",
+    Definition: "metric definition",
 }
 
 
@@ -124,3 +158,4 @@ def _default(model: type[ExporterSettings], key: str, info: FieldInfo) -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    SELF_PAGE.write_text(self_page(), encoding="utf-8")

@@ -10,6 +10,7 @@ import pytest
 from tests.support.fresh import forget_everything
 from tests.support.otlp_receiver import GrpcReceiver, HttpReceiver
 from tests.support.prometheus_server import PrometheusServer
+from tests.support.pushgateway import Pushgateway
 from tests.support.rotel import Collector
 from tests.support.runtime import running_runtime, start_config_manager
 
@@ -43,7 +44,7 @@ def _register_plugin(config):
 def pytest_collection_modifyitems(items):
     """A test that starts a real backend is marked as one, so that it can be left out."""
     for item in items:
-        if {"collector", "prometheus"} & set(getattr(item, "fixturenames", ())):
+        if {"collector", "prometheus", "pushgateway"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("peer")
 
 
@@ -131,3 +132,19 @@ def prometheus(tmp_path):
     yield start
     for server in servers:
         server.stop()
+
+
+@pytest.fixture
+def pushgateway(tmp_path):
+    """A function that starts a real Pushgateway: ``gateway = pushgateway()``."""
+    gateways = []
+
+    def start(**settings):
+        gateway = Pushgateway(tmp_path / f"pushgateway{len(gateways)}", **settings)
+        gateways.append(gateway)
+        gateway.start()
+        return gateway
+
+    yield start
+    for gateway in gateways:
+        gateway.stop()

@@ -1,5 +1,6 @@
 import math
 import sys
+import threading
 
 import pytest
 from hypothesis import given
@@ -7,11 +8,14 @@ from hypothesis import strategies as st
 
 from otpylib_telemetry.aggregation import (
     OVERFLOW_LABELS,
+    Counter,
     CounterSeries,
     GaugeSeries,
     HistogramSeries,
     MetricRefusedError,
     SeriesStore,
+    SummaryShape,
+    UpDownSeries,
 )
 
 NOT_FINITE = [
@@ -65,7 +69,14 @@ def test_a_gauge_refuses_what_is_not_finite(value):
     series = GaugeSeries(())
     series.set(4)
     assert not series.set(value)
-    assert not series.add(value)
+    assert series.value == 4
+
+
+@pytest.mark.parametrize("amount", NOT_FINITE)
+def test_an_up_down_counter_refuses_what_is_not_finite(amount):
+    series = UpDownSeries(())
+    series.add(4)
+    assert not series.add(amount)
     assert series.value == 4
 
 
@@ -210,3 +221,272 @@ def test_refused_samples_are_counted_by_reason(store):
     store.refuse("not a number")
     store.refuse("not a number", 2)
     assert store.refused == {"not a number": 3}
+
+
+# --- how a full metric is explained, and who declared it
+
+
+def test_what_fills_a_metric_up_is_named_with_numbers(store, reports):
+    metric = store.counter("hits", "Hits.")
+    for number in range(5):
+        metric.at(labels(country="de", user=str(number))).add(1)
+    assert "user (3 values), country (1 values)" in reports[0]
+    assert store.cardinality(top=1) == {"hits": {"user": 3}}
+
+
+def test_nothing_is_told_of_metrics_that_are_not_full(store):
+    store.counter("hits", "Hits.").at(labels(user="1")).add(1)
+    assert store.cardinality() == {}
+
+
+def test_a_metric_may_have_a_limit_of_its_own(store):
+    metric = store.counter("hits", "Hits.")
+    metric.max_series = 1
+    assert metric.at(labels(a="1")) is not metric.at(labels(a="2"))
+    assert metric.at(labels(a="2")) is metric.overflow
+
+
+def test_a_metric_is_not_handed_to_another_owner(store):
+    metric = store.counter("hits", "Hits.", owner="ours")
+    assert store.counter("hits", "Hits.", owner="ours") is metric
+    with pytest.raises(MetricRefusedError, match="hits belongs to the counter hits"):
+        store.counter("hits", "Hits.", owner="theirs")
+
+
+def test_a_removed_metric_can_be_declared_by_another_owner(store):
+    store.counter("hits", "Hits.", owner="ours")
+    store.remove("hits")
+    assert store.histogram("hits", "Hits.", (1.0,), owner="theirs").owner == "theirs"
+
+
+# --- idle series
+
+HOUR = 3_600_000_000_000
+
+
+@pytest.fixture
+def one_of_each(store):
+    """A series of every kind by the name of its metric, each with one measurement."""
+    store.max_series = 100
+    made = {
+        "counter": store.counter("counter", "C.").at(()),
+        "gauge": store.gauge("gauge", "G.").at(()),
+        "level": store.up_down("level", "L.").at(()),
+        "histogram": store.histogram("histogram", "H.", (1.0,)).at(()),
+        "exponential": store.exponential("exponential", "E.", scale=3, max_size=160).at(()),
+        "summary": store.summary("summary", "S.", SummaryShape((0.5,), 5, 100, HOUR, 5)).at(()),
+    }
+    for series in made.values():
+        measure(series, 1)
+    return made
+
+
+def measure(series, value):
+    take = getattr(series, "observe", None) or getattr(series, "add", None) or series.set
+    assert take(value)
+
+
+def present(store):
+    return {metric.name for metric in store.metrics if metric.all_series()}
+
+
+def test_a_series_that_nothing_is_measured_for_goes_after_its_time(store, one_of_each):
+    one_of_each["level"].add(-1)
+    assert store.expire(0, HOUR) == 0, "all of them have just been measured"
+    assert store.expire(1, HOUR) == 0
+    assert store.expire(HOUR, HOUR) == 0
+    before = store.generation
+    assert store.expire(HOUR + 1, HOUR) == len(one_of_each)
+    assert present(store) == set()
+    assert store.expired == len(one_of_each)
+    assert store.generation > before
+
+
+@pytest.mark.parametrize("kind", ["counter", "gauge", "level", "histogram", "exponential", "summary"])
+def test_a_series_that_is_measured_stays(store, one_of_each, kind):
+    one_of_each["level"].add(-1)
+    for hour in range(5):
+        if hour:
+            measure(one_of_each[kind], 1)
+        store.expire(hour * HOUR, HOUR)
+    assert present(store) == {kind}
+
+
+def test_a_gauge_set_to_the_same_number_is_not_idle(store):
+    series = store.gauge("level", "L.").at(())
+    for hour in range(5):
+        series.set(7)
+        store.expire(hour * HOUR, HOUR)
+    assert present(store) == {"level"}
+
+
+def test_an_up_down_counter_that_still_counts_something_stays(store):
+    store.up_down("in_flight", "F.").at(()).add(1)
+    for hour in range(5):
+        store.expire(hour * HOUR, HOUR)
+    assert present(store) == {"in_flight"}
+
+
+def test_a_full_metric_has_room_again_when_its_series_have_expired(store):
+    metric = store.counter("hits", "Hits.")
+    for number in range(4):
+        metric.at(labels(user=str(number))).add(1)
+    for hour in range(4):
+        store.expire(hour * HOUR, HOUR)
+    assert metric.overflow is None
+    assert metric.at(labels(user="new")) is not metric.overflow
+
+
+def test_ever_so_many_series_are_looked_through_a_part_at_a_time(monkeypatch):
+    store = SeriesStore(50_000)
+    asked = []
+    stirred = CounterSeries.stirred
+    monkeypatch.setattr(CounterSeries, "stirred", lambda series: asked.append(1) or stirred(series))
+    for name in ("a", "b"):
+        metric = store.counter(name, "C.")
+        for number in range(20_000):
+            metric.at(labels(user=str(number))).add(1)
+    went = 0
+    for now in (0, 1, HOUR + 1):
+        rounds = 0
+        while True:
+            before = len(asked)
+            went += store.expire(now, HOUR)
+            assert len(asked) - before <= 4_000
+            rounds += 1
+            # What comes and goes in the meantime disturbs nothing.
+            store.remove("b", labels(user=str(rounds)))
+            if not store.expiring:
+                break
+        assert rounds >= 10 or now > 1
+    assert store.series_count() == 0
+    assert went == store.expired
+
+
+def test_a_series_that_is_measured_while_others_are_looked_at_stays():
+    store = SeriesStore(50_000)
+    metric = store.counter("a", "C.")
+    for number in range(9_000):
+        metric.at(labels(user=str(number))).add(1)
+    for now in (0, 1):
+        while store.expire(now, HOUR) or store.expiring:
+            pass
+    store.expire(HOUR + 1, HOUR)
+    metric.at(labels(user="8999")).add(1)
+    while store.expiring:
+        store.expire(HOUR + 1, HOUR)
+    assert set(metric.series) == {labels(user="8999")}
+
+
+# --- what a summary costs
+
+
+def test_time_goes_on_for_summaries_without_a_series_being_touched():
+    store = SeriesStore(2_000)
+    metric = store.summary("s", "S.", SummaryShape((0.5,), 3, 160, 10, 2))
+    one = metric.at(())
+    one.observe(1)
+    metric.series = NotToBeLookedAt()
+    for now in range(10, 60, 10):
+        store.advance(now)
+    assert math.isnan(one.quantiles([0.5])[0])
+
+
+class NotToBeLookedAt(dict):
+    """Series nobody may go through."""
+
+    def __iter__(self):
+        raise AssertionError
+
+    keys = values = items = __iter__
+
+
+def test_a_summary_has_no_more_than_200_series_unless_it_is_said_how_many():
+    store = SeriesStore(2_000)
+    shape = SummaryShape((0.5,), 3, 160, 10, 2)
+    assert store.summary("s", "S.", shape).limit == 200
+    store.max_series = 50
+    assert store.find("s").limit == 50
+    store.find("s").max_series = 1_000
+    assert store.find("s").limit == 1_000
+
+
+# --- what fills a metric up is found out once
+
+
+def test_what_fills_metrics_up_is_counted_anew_only_when_it_may_be_others(monkeypatch):
+    store = SeriesStore(3)
+    metric = store.counter("hits", "Hits.")
+    for number in range(5):
+        metric.at(labels(user=str(number))).add(1)
+    looked = []
+    count = Counter.most_values
+    monkeypatch.setattr(Counter, "most_values", lambda one, top: looked.append(1) or count(one, top))
+    for _ in range(5):
+        assert store.cardinality() == {"hits": {"user": 3}}
+    assert len(looked) == 1
+    store.max_series = 4
+    metric.at(labels(user="9")).add(1)
+    assert store.cardinality() == {"hits": {"user": 4}}
+    store.remove("hits", labels(user="9"))
+    assert store.cardinality() == {"hits": {"user": 3}}
+    assert len(looked) == 3
+
+
+# --- what shares a name
+
+
+def test_two_things_that_make_one_metric_are_told_of_once_and_remembered():
+    told = []
+    store = SeriesStore(10, report=told.append)
+    for _ in range(3):
+        for source in ("größe", "grüße", *map(str, range(20))):
+            store.counter("gr__e_total", "G.", owner="automatic")
+            store.made_of("gr__e_total", source)
+    (message,) = told
+    assert "gr__e_total" in message
+    assert "'größe'" in message
+    assert "'grüße'" in message
+    assert store.shared["gr__e_total"][:3] == ["größe", "grüße", "0"]
+    assert len(store.shared["gr__e_total"]) == 10
+    store.remove("gr__e_total")
+    assert store.shared == {}
+
+
+# --- read from another thread
+
+
+def test_no_thread_ever_sees_a_histogram_between_two_measurements(store):
+    """Every observation is 1.0, so count and sum are equal unless a reader got in between."""
+    series = store.histogram("size", "S.", (0.5, 1.0)).at(())
+    stop = threading.Event()
+    torn = []
+
+    def write():
+        while not stop.is_set():
+            with store.lock:
+                for _ in range(100):
+                    series.observe(1.0)
+
+    def read():
+        for _ in range(2_000):
+            with store.lock:
+                seen = (series.count, series.sum)
+            if seen[0] != seen[1] or seen[0] % 100:
+                torn.append(seen)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        writer = threading.Thread(target=write)
+        readers = [threading.Thread(target=read) for _ in range(3)]
+        for thread in (writer, *readers):
+            thread.start()
+        for thread in readers:
+            thread.join()
+        stop.set()
+        writer.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert torn == []
+    assert series.count > 0

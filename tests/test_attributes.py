@@ -349,3 +349,66 @@ def test_text_is_never_longer_than_asked_for_and_always_encodable(value, limit):
     written = text(value, limit)
     assert len(written) <= limit
     assert written.encode("utf-8").decode("utf-8") == written
+
+
+# --- tables with keys seen before
+
+
+class Pretender:
+    """Compares and hashes like a text without being one."""
+
+    def __init__(self, says):
+        self.says = says
+
+    def __eq__(self, other):
+        if self.says == "trouble":
+            raise RuntimeError("trouble")
+        return self.says == other
+
+    def __hash__(self):
+        return hash("n" if self.says == "trouble" else self.says)
+
+
+SPECIAL = frozenset({"links", "span_id"})
+TABLES = [
+    {"n": 1, "who": "ann", "fine": True, "ratio": 0.5},
+    {"n": 2**70, "who": "ann", "fine": True, "ratio": 0.5},
+    {"n": 1, "who": "x" * (MAX_TEXT_LENGTH + 1), "fine": True, "ratio": 0.5},
+    {"n": 1, "who": "bär \ud800", "fine": None, "ratio": [1, 2]},
+    {"n": Colour, "who": b"ann", "fine": {}, "ratio": math.nan},
+    {"n": 1, "links": "a", "span_id": "b"},
+    {"n": None, "links": None, "span_id": None},
+    {"": 1, "n": 2},
+    {3: 1, "n": 2},
+    {Pretender("n"): 1, "who": "ann"},
+    {Pretender("trouble"): 1},
+    {f"k{number}": number for number in range(MAX_ATTRIBUTES + 3)},
+    {},
+]
+
+
+@pytest.mark.parametrize("skip", [frozenset(), frozenset({"span_id"}), SPECIAL])
+@pytest.mark.parametrize("table", TABLES, ids=range(len(TABLES)))
+def test_a_table_with_keys_seen_before_is_sorted_out_like_the_first_of_its_kind(table, skip):
+    attributes_module._plans.clear()
+    first = repr(sorted_out(table, skip, SPECIAL))
+    # Known by now, if they ever will be: with values that need no look, and with its own.
+    sorted_out(dict.fromkeys(table, 1), skip, SPECIAL)
+    sorted_out(dict.fromkeys(table, 1), skip, frozenset())
+    sorted_out({"n": 1, "who": 1}, skip, SPECIAL)
+    assert repr(sorted_out(table, skip, SPECIAL)) == first
+
+
+def test_what_is_exported_of_a_table_is_no_part_of_it():
+    for _ in range(3):
+        table = {"n": 1}
+        exportable, _, _ = sorted_out(table, frozenset(), SPECIAL)
+        table["n"] = "changed"
+        assert exportable == {"n": 1}
+        assert type(exportable) is dict
+
+
+def test_keys_made_of_data_do_not_fill_the_memory_of_tables():
+    for number in range(3 * attributes_module._MAX_PLANS):
+        sorted_out({f"k{number}": 1}, frozenset(), SPECIAL)
+    assert len(attributes_module._plans[SPECIAL]) <= attributes_module._MAX_PLANS

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from prometheus_client.utils import floatToGoString
 
 from otpylib_telemetry.aggregation import OVERFLOW_LABELS, SeriesStore
+from otpylib_telemetry.automatic import OPEN_TTL_NS, AutomaticMetrics, Making
+from otpylib_telemetry.metric_labels import CORRELATION_KEYS, LabelCache, LabelRules, number_text
+from otpylib_telemetry.metric_names import OPENTELEMETRY, PROMETHEUS, label_name, metric_name
 from otpylib_telemetry.operations import OpenOperations
-from otpylib_telemetry_prometheus.automatic import OPEN_TTL_NS, AutomaticMetrics
-from otpylib_telemetry_prometheus.labels import CORRELATION_KEYS, LabelCache, LabelRules, number_text
-from otpylib_telemetry_prometheus.naming import label_name, metric_name
 
 BUCKETS = (0.01, 0.1, 1.0)
 SECOND = 1_000_000_000
@@ -60,19 +60,28 @@ def made(*values):
     ]
 
 
+def making(*, rules=None, buckets=BUCKETS, span_metrics=True, exemplars=True):
+    return Making(rules or LabelRules(), buckets, span_metrics, exemplars)
+
+
 class Metrics:
     """The metrics under test, with what they are made of, and shorthand."""
 
-    def __init__(self, *, max_series=2000, limit=100, rules=None, span_metrics=True, max_metrics=1000):
+    def __init__(
+        self,
+        *,
+        max_series=2000,
+        limit=100,
+        rules=None,
+        span_metrics=True,
+        max_metrics=1000,
+        naming=PROMETHEUS,
+    ):
         self.reports = []
         self.store = SeriesStore(max_series, max_metrics, self.reports.append)
         self.operations = OpenOperations(limit, OPEN_TTL_NS)
         self.metrics = AutomaticMetrics(
-            self.store,
-            self.operations,
-            rules=rules or LabelRules(),
-            buckets=BUCKETS,
-            span_metrics=span_metrics,
+            self.store, self.operations, making(rules=rules, span_metrics=span_metrics), naming
         )
 
     def emit(self, name, measurements=None, metadata=None, *, at=0, emitter=1):
@@ -212,7 +221,7 @@ def test_without_span_metrics_operations_are_neither_counted_nor_timed():
 
 def test_switching_span_metrics_off_counts_down_what_is_in_flight(metrics):
     metrics.emit("job.start")
-    metrics.metrics.configure(rules=LabelRules(), buckets=BUCKETS, span_metrics=False)
+    metrics.metrics.configure(making(span_metrics=False))
     metrics.emit("job.stop", at=1)
     assert metrics.series("job_in_flight") == {"": 0}
     assert metrics.series("job_duration_seconds") == {}
@@ -373,7 +382,7 @@ def test_labels_can_be_chosen(labels, drop_labels, expected):
 
 def test_other_rules_count_from_the_next_event_and_keep_what_there_is(metrics):
     metrics.emit("e", {"count": 1}, {"a": "1", "b": "1"})
-    metrics.metrics.configure(rules=LabelRules.of(None, ["b"]), buckets=BUCKETS, span_metrics=True)
+    metrics.metrics.configure(making(rules=LabelRules.of(None, ["b"])))
     metrics.emit("e", {"count": 1}, {"a": "1", "b": "1"})
     assert metrics.series("e_total") == {"a=1,b=1": 1, "a=1": 1}
 
@@ -484,7 +493,7 @@ def test_series_removed_from_the_store_are_not_written_to_any_more(metrics):
 
 def test_other_buckets_restart_durations_and_nothing_else(metrics):
     metrics.emit("e", {"count": 1, "duration_ms": 5})
-    metrics.metrics.configure(rules=LabelRules(), buckets=(1.0, 2.0), span_metrics=True)
+    metrics.metrics.configure(making(buckets=(1.0, 2.0)))
     metrics.emit("e", {"count": 1, "duration_ms": 1500})
     assert metrics.series("e_total") == {"": 2}
     assert metrics.series("e_duration_seconds") == {"": (1, 1.5)}
@@ -658,6 +667,29 @@ def test_finding_labels_again_hashes_no_value_that_is_no_scalar():
     assert Counted.hashed == 0
 
 
+def test_metadata_is_found_by_its_size_only_where_its_size_tells_its_keys():
+    def keep(metadata, thing):
+        _, place = cache.resolve(metadata)
+        cache.keep(place, thing)
+
+    cache = LabelCache(LabelRules())
+    keep({"a": "x"}, "one")
+    keep({"b": "x", "correlation_id": "1"}, "not all of it labels")
+    pick, kept = cache.by_size[1]
+    assert kept[pick({"a": "x"})] == "one"
+    assert 2 not in cache.by_size
+    keep({"c": "x"}, "of the same size")
+    keep({"a": "y"}, "known keys again")
+    keep({"a": "x", "b": "y"}, "of a size that others had")
+    assert cache.by_size == {1: None, 2: None}
+
+
+def test_metadata_of_one_size_but_other_keys_is_counted_by_its_own_labels(metrics):
+    for metadata in ({"a": "x"}, {"b": "x"}, {"a": "x"}, {"b": "x"}, {"a": "y"}, {}):
+        metrics.emit("e", {"count": 1}, metadata)
+    assert metrics.series("e_total") == {"a=x": 2, "b=x": 2, "a=y": 1, "": 1}
+
+
 @pytest.mark.parametrize(
     ("event", "name"),
     [
@@ -699,3 +731,89 @@ def test_floats_read_as_prometheus_client_writes_them():
 
 def test_overflow_is_labelled_as_opentelemetry_does():
     assert OVERFLOW_LABELS == (("otel_metric_overflow", "true"),)
+
+
+# --- exemplars, names of the other exit, retiring
+
+TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+
+
+def test_a_series_remembers_the_trace_of_what_was_measured(metrics):
+    traced = {"trace_id": TRACE, "span_id": SPAN}
+    metrics.emit("a.request.start", {}, traced, at=1)
+    metrics.emit("a.request.stop", {"duration_ms": 20.0, "count": 1}, traced, at=3)
+    histogram = metrics.store.find("a_request_duration_seconds").all_series()[0]
+    (exemplar,) = [one for one in histogram.exemplars if one]
+    assert (exemplar.value, exemplar.traced) == (0.02, (3 * SECOND, TRACE, SPAN))
+    counter = metrics.store.find("a_request_stop_total").all_series()[0]
+    assert counter.exemplar.traced.trace_id == TRACE
+
+
+def test_a_traceparent_says_the_same_as_the_ids(metrics):
+    metrics.emit("a", {"duration_ms": 20.0}, {"traceparent": f"00-{TRACE}-{SPAN}-01"}, at=3)
+    (exemplar,) = filter(None, metrics.store.find("a_duration_seconds").all_series()[0].exemplars)
+    assert exemplar.traced == (3 * SECOND, TRACE, SPAN)
+
+
+@pytest.mark.parametrize("parent", [7, "", "00", f"00-{TRACE}", [TRACE]])
+def test_a_traceparent_that_is_none_is_no_exemplar(metrics, parent):
+    assert metrics.emit("a", {"duration_ms": 20.0}, {"traceparent": parent}) == (1, 0)
+    assert metrics.store.find("a_duration_seconds").all_series()[0].exemplars is None
+
+
+@pytest.mark.parametrize("trace_id", [None, 7, b"x", ["x"]])
+def test_a_trace_id_that_is_no_text_is_no_exemplar(metrics, trace_id):
+    assert metrics.emit("a", {"duration_ms": 20.0}, {"trace_id": trace_id}) == (1, 0)
+    assert metrics.store.find("a_duration_seconds").all_series()[0].exemplars is None
+
+
+def test_no_exemplars_are_kept_where_none_are_wanted(metrics):
+    metrics.metrics.configure(making(exemplars=False))
+    metrics.emit("a", {"duration_ms": 20.0, "count": 1}, {"trace_id": TRACE})
+    assert metrics.store.find("a_duration_seconds").all_series()[0].exemplars is None
+    assert metrics.store.find("a_total").all_series()[0].exemplar is None
+
+
+def test_over_otlp_names_keep_their_dots_and_labels_their_keys():
+    metrics = Metrics(naming=OPENTELEMETRY)
+    metrics.emit("shop.buy.start", {}, {"user.kind": "new"}, at=1)
+    metrics.emit("shop.buy.stop", {"count": 2, "value": 3, "duration_ms": 5}, {"user.kind": "new"}, at=2)
+    assert metrics.names() == {
+        "shop.buy.stop.total": "counter",
+        "shop.buy.stop": "gauge",
+        "shop.buy.in_flight": "up-down counter",
+        "shop.buy.duration": "histogram",
+        "shop.buy.stop.duration": "histogram",
+    }
+    assert metrics.series("shop.buy.stop.total") == {"user.kind=new": 2}
+    assert metrics.store.find("shop.buy.duration").unit == "s"
+
+
+@pytest.mark.parametrize(
+    "name", ["a.b", "a.b.start", "a.b.stop", "x.total", "1.2", "Straße.x", "a_total", "a-b/c"]
+)
+def test_the_names_of_both_exits_are_one_name_to_prometheus(name):
+    """As "Prometheus and OpenMetrics compatibility" has it: illegal becomes _, then unit, then _total."""
+    there, here = OPENTELEMETRY, PROMETHEUS
+    assert metric_name(there.counter(name)).removesuffix("_total") + "_total" == here.counter(name)
+    assert metric_name(there.gauge(name)) == here.gauge(name)
+    assert metric_name(there.in_flight(name)) == here.in_flight(name)
+    assert metric_name(there.duration(name)) + "_seconds" == here.duration(name)
+
+
+def test_retiring_takes_away_what_was_made_here_and_nothing_else(metrics):
+    metrics.store.counter("theirs_total", "Of somebody else.").at(()).add(1)
+    metrics.emit("a.b.start", {}, {}, at=1)
+    metrics.emit("a", {"count": 1, "value": 1, "duration_ms": 1})
+    metrics.metrics.retire()
+    assert list(metrics.names()) == ["theirs_total"]
+    assert metrics.metrics.open == 0
+    metrics.emit("a", {"count": 1})
+    assert metrics.series("a_total") == {"": 1}
+
+
+def test_a_metric_of_the_same_name_that_somebody_else_declared_is_not_counted_into(metrics):
+    theirs = metrics.store.counter("a_total", "Of somebody else.", owner="definitions")
+    assert metrics.emit("a", {"count": 1}) == (0, 1)
+    assert theirs.all_series() == []
+    assert metrics.store.refused == {"metric refused": 1}

@@ -618,7 +618,12 @@ class TestOtelBackend:
             ({"endpoint": "http://localhost:4317"}, None),
             ({"exporter": "console"}, None),
             ({"endpoint": "http://localhost:4317", "traces": False}, None),
-            ({"endpoint": "http://localhost:4317", "traces": False, "logs": False}, "traces"),
+            ({"endpoint": "http://localhost:4317", "traces": False, "logs": False}, None),
+            (
+                {"endpoint": "http://localhost:4317", "traces": False, "logs": False, "metrics": False},
+                "no signal",
+            ),
+            ({"metrics_endpoint": "http://localhost:4317"}, None),
             ({"logs_endpoint": "http://localhost:4317"}, None),
             ({"endpoint": "http://localhost:4317", "logs": False}, None),
         ],

@@ -7,7 +7,6 @@ import datetime as dt
 import pytest
 
 from otpylib_telemetry.config import resolve
-from otpylib_telemetry.not_supported import NOT_SUPPORTED
 from otpylib_telemetry_mock.settings import MockSettings
 from otpylib_telemetry_otel.settings import OtelSettings
 from otpylib_telemetry_prometheus.settings import PrometheusSettings
@@ -438,8 +437,8 @@ BAD = [
     ),
     (
         "otel",
-        {"metrics": True},
-        "telemetry.otel.metrics from the configuration is not supported yet and is ignored: no metrics are sent over OTLP; the Prometheus exporter has them.",
+        {"metrics": "automatic"},
+        "telemetry.otel.metrics ('automatic', a string) from the configuration is refused: expected true or false. true stays in force (the default).",
     ),
     (
         "otel",
@@ -455,6 +454,96 @@ BAD = [
         "otel",
         {"log_severity": "loud"},
         "telemetry.otel.log_severity ('loud', a string) from the configuration is refused: expected one of 'trace', 'debug', 'info', 'warn', 'error', 'fatal'. 'info' stays in force (the default).",
+    ),
+    (
+        "otel",
+        {"metrics_histogram": "native"},
+        "telemetry.otel.metrics_histogram ('native', a string) from the configuration is refused: expected one of 'explicit', 'exponential'. 'explicit' stays in force (the default).",
+    ),
+    (
+        "otel",
+        {"metrics_exemplars": "some"},
+        "telemetry.otel.metrics_exemplars ('some', a string) from the configuration is refused: expected true or false. true stays in force (the default).",
+    ),
+    (
+        "otel",
+        {"automatic_metrics": "perhaps"},
+        "telemetry.otel.automatic_metrics ('perhaps', a string) from the configuration is refused: expected true or false. It stays unset.",
+    ),
+    (
+        "otel",
+        {"span_metrics": "maybe"},
+        "telemetry.otel.span_metrics ('maybe', a string) from the configuration is refused: expected true or false. true stays in force (the default).",
+    ),
+    (
+        "otel",
+        {"metrics_labels": []},
+        "telemetry.otel.metrics_labels (an empty list) from the configuration is refused: expected at least one name, or 'all'. It stays unset.",
+    ),
+    (
+        "otel",
+        {"metrics_drop_labels": [5]},
+        "telemetry.otel.metrics_drop_labels (a list of 1 item) from the configuration is refused: expected a list of strings, but item 1 is 5, an integer. ['correlation_id', 'error', 'parent_span_id', 'request_id', ... stays in force (the default).",
+    ),
+    (
+        "otel",
+        {"metrics_buckets": [1, 0.5]},
+        "telemetry.otel.metrics_buckets (a list of 2 items) from the configuration is refused: expected ascending bounds, but bound 2 is not above the one before it. [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2... stays in force (the default).",
+    ),
+    (
+        "otel",
+        {"max_series": 0},
+        "telemetry.otel.max_series (0, an integer) from the configuration is refused: expected a whole number from 1 to 1000000. 2000 stays in force (the default).",
+    ),
+    (
+        "otel",
+        {"series_ttl": 0},
+        "telemetry.otel.series_ttl (0, an integer) from the configuration is refused: expected a number of seconds from 1 to 31536000. It stays unset.",
+    ),
+    (
+        "otel",
+        {"metrics_endpoint": "collector"},
+        "telemetry.otel.metrics_endpoint ('collector', a string) from the configuration is refused: expected a URL such as http://collector:4317 (or host:port alone). It stays unset.",
+    ),
+    (
+        "otel",
+        {"metrics_protocol": "http"},
+        "telemetry.otel.metrics_protocol ('http', a string) from the configuration is refused: expected one of 'grpc', 'http/protobuf'. It stays unset.",
+    ),
+    (
+        "otel",
+        {"metrics_headers": {"x-key": "é"}},
+        "telemetry.otel.metrics_headers (a table of 1 entry) from the configuration is refused: the value of the header x-key is not printable ASCII on one line. It stays unset.",
+    ),
+    (
+        "otel",
+        {"metrics_timeout": 0},
+        "telemetry.otel.metrics_timeout (0, an integer) from the configuration is refused: expected a number of seconds from 0.001 to 3600. It stays unset.",
+    ),
+    (
+        "otel",
+        {"metrics_compression": "deflate"},
+        "telemetry.otel.metrics_compression ('deflate', a string) from the configuration is refused: over gRPC expected one of 'none', 'gzip'; 'deflate' is for http/protobuf. It stays unset.",
+    ),
+    (
+        "otel",
+        {"metrics_certificate": 5},
+        "telemetry.otel.metrics_certificate (5, an integer) from the configuration is refused: expected a string. It stays unset.",
+    ),
+    (
+        "otel",
+        {"metrics_client_key": "/k.pem"},
+        "telemetry.otel.metrics_client_key ('/k.pem', a string) from the configuration is refused: metrics_client_key and metrics_client_certificate are of use only together. It stays unset.",
+    ),
+    (
+        "otel",
+        {"metrics_client_certificate": "/c.pem"},
+        "telemetry.otel.metrics_client_certificate ('/c.pem', a string) from the configuration is refused: metrics_client_key and metrics_client_certificate are of use only together. It stays unset.",
+    ),
+    (
+        "otel",
+        {"metrics_insecure": "very"},
+        "telemetry.otel.metrics_insecure ('very', a string) from the configuration is refused: expected true or false. It stays unset.",
     ),
     (
         "otel",
@@ -503,18 +592,18 @@ BAD = [
     ),
     (
         "otel",
-        {"metrics_interval": 60},
-        "telemetry.otel.metrics_interval from the configuration is not supported yet and is ignored: no metrics are sent over OTLP; the Prometheus exporter has them.",
+        {"metrics_interval": 0},
+        "telemetry.otel.metrics_interval (0, an integer) from the configuration is refused: expected a number of seconds from 0.001 to 86400. 60 stays in force (the default).",
     ),
     (
         "otel",
-        {"metrics_temporality": "cumulative"},
-        "telemetry.otel.metrics_temporality from the configuration is not supported yet and is ignored: no metrics are sent over OTLP; the Prometheus exporter has them.",
+        {"metrics_temporality": "delat"},
+        "telemetry.otel.metrics_temporality ('delat', a string) from the configuration is refused: expected one of 'cumulative', 'delta', 'lowmemory'. 'cumulative' stays in force (the default).",
     ),
     (
         "otel",
-        {"metrics_definitions": [{"a": 1}]},
-        "telemetry.otel.metrics_definitions from the configuration is not supported yet and is ignored: no metrics are sent over OTLP; the Prometheus exporter has them.",
+        {"metrics_definitions": [{"type": "count", "name": "a.b"}]},
+        "telemetry.otel.metrics_definitions (a list of 1 item) from the configuration is refused: expected \"automatic\", or a list of tables that each define a metric, but item 1 ('a.b'): type is 'count', a string, expected one of counter, sum, last_value, summary, distribution; did you mean counter?. 'automatic' stays in force (the default).",
     ),
     (
         "otel",
@@ -593,6 +682,31 @@ BAD = [
     ),
     (
         "prometheus",
+        {"exemplars": "perhaps"},
+        "telemetry.prometheus.exemplars ('perhaps', a string) from the configuration is refused: expected true or false. true stays in force (the default).",
+    ),
+    (
+        "prometheus",
+        {"compression": "zstd"},
+        "telemetry.prometheus.compression ('zstd', a string) from the configuration is refused: expected one of 'gzip', 'none'. 'gzip' stays in force (the default).",
+    ),
+    (
+        "prometheus",
+        {"resource": "shop"},
+        "telemetry.prometheus.resource ('shop', a string) from the configuration is refused: expected a table of names and values. {} stays in force (the default).",
+    ),
+    (
+        "prometheus",
+        {"resource": {"a": {"b": 1}}},
+        "telemetry.prometheus.resource (a table of 1 entry) from the configuration is refused: expected label values that are strings, numbers or booleans, but that of a is something else. {} stays in force (the default).",
+    ),
+    (
+        "prometheus",
+        {"resource": {"": 1}},
+        "telemetry.prometheus.resource (a table of 1 entry) from the configuration is refused: expected attribute names that are strings and not empty. {} stays in force (the default).",
+    ),
+    (
+        "prometheus",
         {"labels": []},
         "telemetry.prometheus.labels (an empty list) from the configuration is refused: expected at least one name, or 'all'. It stays unset.",
     ),
@@ -649,32 +763,172 @@ BAD = [
     (
         "prometheus",
         {"metrics": [{"type": "counter"}]},
-        "telemetry.prometheus.metrics from the configuration is not supported yet and is ignored: metrics are made automatically from the events.",
+        "telemetry.prometheus.metrics (a list of 1 item) from the configuration is refused: expected \"automatic\", or a list of tables that each define a metric, but item 1 (counter): name is missing, expected a dotted name of at most 200 characters, without blanks, such as shop.checkout.stop.count. 'automatic' stays in force (the default).",
     ),
     (
         "prometheus",
-        {"certificate": "/c.pem"},
-        "telemetry.prometheus.certificate from the configuration is not supported yet and is ignored: the endpoint speaks plain HTTP to anybody who can reach it.",
+        {"metrics": "none"},
+        "telemetry.prometheus.metrics ('none', a string) from the configuration is refused: expected \"automatic\", or a list of tables that each define a metric. 'automatic' stays in force (the default).",
+    ),
+    (
+        "prometheus",
+        {"metrics": [{"type": "sum", "name": "a.b", "tag": ["x"]}, {"type": "counter", "name": "c"}]},
+        "telemetry.prometheus.metrics (a list of 2 items) from the configuration is refused: expected \"automatic\", or a list of tables that each define a metric, but item 1 (sum 'a.b'): 'tag' is no option of a sum; did you mean tags?; item 2 (counter 'c'): event is missing, and the name 'c' has no part that says it. 'automatic' stays in force (the default).",
+    ),
+    (
+        "prometheus",
+        {"automatic_metrics": "perhaps"},
+        "telemetry.prometheus.automatic_metrics ('perhaps', a string) from the configuration is refused: expected true or false. It stays unset.",
+    ),
+    (
+        "prometheus",
+        {"series_ttl": 0},
+        "telemetry.prometheus.series_ttl (0, an integer) from the configuration is refused: expected a number of seconds from 1 to 31536000. It stays unset.",
+    ),
+    (
+        "prometheus",
+        {"serve": "perhaps"},
+        "telemetry.prometheus.serve ('perhaps', a string) from the configuration is refused: expected true or false. true stays in force (the default).",
+    ),
+    (
+        "prometheus",
+        {"certificate": 5},
+        "telemetry.prometheus.certificate (5, an integer) from the configuration is refused: expected a string. It stays unset.",
     ),
     (
         "prometheus",
         {"key": "/k.pem"},
-        "telemetry.prometheus.key from the configuration is not supported yet and is ignored: the endpoint speaks plain HTTP to anybody who can reach it.",
+        "telemetry.prometheus.key ('/k.pem', a string) from the configuration is refused: key is of use only together with certificate. It stays unset.",
     ),
     (
         "prometheus",
         {"client_ca": "/ca.pem"},
-        "telemetry.prometheus.client_ca from the configuration is not supported yet and is ignored: the endpoint speaks plain HTTP to anybody who can reach it.",
+        "telemetry.prometheus.client_ca ('/ca.pem', a string) from the configuration is refused: client_ca is of use only together with certificate. It stays unset.",
     ),
     (
         "prometheus",
-        {"basic_auth": {"username": "u", "password": "p"}},
-        "telemetry.prometheus.basic_auth from the configuration is not supported yet and is ignored: the endpoint speaks plain HTTP to anybody who can reach it.",
+        {"basic_auth": 5},
+        'telemetry.prometheus.basic_auth (an integer, not shown) from the configuration is refused: expected { username = "...", password = "..." } or "username:password". It stays unset.',
+    ),
+    (
+        "prometheus",
+        {"basic_auth": "hunter2"},
+        'telemetry.prometheus.basic_auth (a string, not shown) from the configuration is refused: expected { username = "...", password = "..." } or "username:password". It stays unset.',
+    ),
+    (
+        "prometheus",
+        {"basic_auth": ":hunter2"},
+        'telemetry.prometheus.basic_auth (a string, not shown) from the configuration is refused: expected { username = "...", password = "..." } or "username:password", neither of them empty. It stays unset.',
+    ),
+    (
+        "prometheus",
+        {"basic_auth": "user:"},
+        'telemetry.prometheus.basic_auth (a string, not shown) from the configuration is refused: expected { username = "...", password = "..." } or "username:password", neither of them empty. It stays unset.',
+    ),
+    (
+        "prometheus",
+        {"basic_auth": "{hunter2"},
+        'telemetry.prometheus.basic_auth (a string, not shown) from the configuration is refused: expected { username = "...", password = "..." } or "username:password". It stays unset.',
+    ),
+    (
+        "prometheus",
+        {"basic_auth": {"user": "u", "password": "p"}},
+        'telemetry.prometheus.basic_auth (a table of 2 entries) from the configuration is refused: expected { username = "...", password = "..." } or "username:password", with no other keys. It stays unset.',
+    ),
+    (
+        "prometheus",
+        {"basic_auth": {"username": "u", "password": 5}},
+        'telemetry.prometheus.basic_auth (a table of 2 entries) from the configuration is refused: expected { username = "...", password = "..." } or "username:password", both of them strings. It stays unset.',
+    ),
+    (
+        "prometheus",
+        {"basic_auth": {"username": "u:v", "password": "p"}},
+        "telemetry.prometheus.basic_auth (a table of 2 entries) from the configuration is refused: expected a user name without a colon, which is where the password begins. It stays unset.",
+    ),
+    (
+        "prometheus",
+        {"basic_auth": "user:two\nlines"},
+        "telemetry.prometheus.basic_auth (a string, not shown) from the configuration is refused: expected a user name and a password without control characters. It stays unset.",
+    ),
+    (
+        "prometheus",
+        {"max_connections": 0},
+        "telemetry.prometheus.max_connections (0, an integer) from the configuration is refused: expected a whole number from 1 to 10000. 100 stays in force (the default).",
+    ),
+    (
+        "prometheus",
+        {"scrape_timeout": 0},
+        "telemetry.prometheus.scrape_timeout (0, an integer) from the configuration is refused: expected a number of seconds from 0.001 to 3600. 30 stays in force (the default).",
+    ),
+    (
+        "prometheus",
+        {"push_interval": 0},
+        "telemetry.prometheus.push_interval (0, an integer) from the configuration is refused: expected a number of seconds from 0.1 to 86400. It stays unset.",
     ),
     (
         "prometheus",
         {"push_interval": 15},
-        "telemetry.prometheus.push_interval from the configuration is not supported yet and is ignored: metrics are only there to be scraped.",
+        "telemetry.prometheus.push_interval (15, an integer) from the configuration is refused: push_interval needs push_url, which says where to push to. It stays unset.",
+    ),
+    (
+        "prometheus",
+        {"push_job": " "},
+        "telemetry.prometheus.push_job (' ', a string) from the configuration is refused: expected a name; a Pushgateway takes nothing without one. 'otpylib' stays in force (the default).",
+    ),
+    (
+        "prometheus",
+        {"multiprocess_dir": "/dev/null"},
+        "telemetry.prometheus.multiprocess_dir ('/dev/null', a string) from the configuration is refused: expected a directory, which need not exist yet. It stays unset.",
+    ),
+    (
+        "prometheus",
+        {"multiprocess_modes": {"depth": "avg"}},
+        "telemetry.prometheus.multiprocess_modes (a table of 1 entry) from the configuration is refused: expected one of all, liveall, min, livemin, max, livemax, sum, livesum, mostrecent, livemostrecent for each metric, but that of depth is 'avg'. {} stays in force (the default).",
+    ),
+    (
+        "prometheus",
+        {"multiprocess_modes": "max"},
+        "telemetry.prometheus.multiprocess_modes ('max', a string) from the configuration is refused: expected a table of names and values. {} stays in force (the default).",
+    ),
+    (
+        "prometheus",
+        {"self_metrics": "perhaps"},
+        "telemetry.prometheus.self_metrics ('perhaps', a string) from the configuration is refused: expected true or false. true stays in force (the default).",
+    ),
+    (
+        "prometheus",
+        {"merge_registries": 5},
+        "telemetry.prometheus.merge_registries (5, an integer) from the configuration is refused: expected a list of strings. [] stays in force (the default).",
+    ),
+    (
+        "prometheus",
+        {"merge_registries": ["prometheus_client:REGISTRY", "shop.metrics"]},
+        "telemetry.prometheus.merge_registries (a list of 2 items) from the configuration is refused: expected import paths such as prometheus_client:REGISTRY, but 'shop.metrics' is none. [] stays in force (the default).",
+    ),
+    (
+        "prometheus",
+        {"push_url": "localhost:9091"},
+        "telemetry.prometheus.push_url ('localhost:9091', a string) from the configuration is refused: expected the URL of a Pushgateway, such as http://localhost:9091. It stays unset.",
+    ),
+    (
+        "prometheus",
+        {"push_url": "http://ada:lovelace@gateway:9091/metrics/job/x"},
+        "telemetry.prometheus.push_url ('http://<redacted>@gateway:9091/metrics/job/x', a string) from the configuration is refused: expected the URL of a Pushgateway, such as http://localhost:9091, without /metrics: push_job and push_grouping make the rest. It stays unset.",
+    ),
+    (
+        "prometheus",
+        {"push_grouping": {"job": "a"}},
+        "telemetry.prometheus.push_grouping (a table of 1 entry) from the configuration is refused: the label job has a key of its own, push_job. {} stays in force (the default).",
+    ),
+    (
+        "prometheus",
+        {"push_grouping": {"in-stance": "a"}},
+        "telemetry.prometheus.push_grouping (a table of 1 entry) from the configuration is refused: expected label names of letters, digits and underscores that begin with neither a digit nor two underscores, but 'in-stance' is not. {} stays in force (the default).",
+    ),
+    (
+        "prometheus",
+        {"push_grouping": {"instance": [1]}},
+        "telemetry.prometheus.push_grouping (a table of 1 entry) from the configuration is refused: expected label values that are strings, numbers or booleans, but that of instance is something else. {} stays in force (the default).",
     ),
     (
         "mock",
@@ -735,7 +989,7 @@ def test_a_bad_value_leaves_the_last_good_configuration_in_force_while_running(s
 
 def test_every_key_of_every_section_is_in_the_table():
     for section, settings_type in SETTINGS.items():
-        keys = set(settings_type.model_fields) | set(NOT_SUPPORTED.get(section, ()))
+        keys = set(settings_type.model_fields)
         tried = {key for name, config, _ in BAD for key in config if name == section}
         if section != "otel":
             keys -= set(OtelSettings.model_fields) - {"certificate"}
@@ -814,8 +1068,28 @@ BAD_ENVIRONMENT = [
         "telemetry.otel.resource ('{not json', a string) from the environment variable TELEMETRY_OTEL_RESOURCE is refused: expected name=value pairs separated by commas, or a JSON object. {} stays in force (the default).",
     ),
     (
-        {"TELEMETRY_OTEL_METRICS_INTERVAL": "5"},
-        "telemetry.otel.metrics_interval from the environment variable TELEMETRY_OTEL_METRICS_INTERVAL is not supported yet and is ignored: no metrics are sent over OTLP; the Prometheus exporter has them.",
+        {"TELEMETRY_OTEL_METRICS_INTERVAL": "soon"},
+        "telemetry.otel.metrics_interval ('soon', a string) from the environment variable TELEMETRY_OTEL_METRICS_INTERVAL is refused: expected a number of seconds from 0.001 to 86400. 60 stays in force (the default).",
+    ),
+    (
+        {"OTEL_METRIC_EXPORT_INTERVAL": "1m"},
+        "telemetry.otel.metrics_interval ('1m', a string) from the environment variable OTEL_METRIC_EXPORT_INTERVAL is refused: expected a number of milliseconds. 60 stays in force (the default).",
+    ),
+    (
+        {"OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": "delat"},
+        "telemetry.otel.metrics_temporality ('delat', a string) from the environment variable OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE is refused: expected one of 'cumulative', 'delta', 'lowmemory'. 'cumulative' stays in force (the default).",
+    ),
+    (
+        {"OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION": "native"},
+        "telemetry.otel.metrics_histogram ('native', a string) from the environment variable OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION is refused: expected explicit_bucket_histogram or base2_exponential_bucket_histogram. 'explicit' stays in force (the default).",
+    ),
+    (
+        {"OTEL_METRICS_EXPORTER": "console"},
+        "telemetry.otel.metrics ('console', a string) from the environment variable OTEL_METRICS_EXPORTER is refused: metrics are sent by the exporter of the spans, so expected 'otlp' or 'none'. true stays in force (the default).",
+    ),
+    (
+        {"OTEL_EXPORTER_OTLP_METRICS_TIMEOUT": "soon"},
+        "telemetry.otel.metrics_timeout ('soon', a string) from the environment variable OTEL_EXPORTER_OTLP_METRICS_TIMEOUT is refused: expected a number of seconds from 0.001 to 3600. It stays unset.",
     ),
     (
         {"TELEMETRY_OTEL_BATCHSIZE": "5"},

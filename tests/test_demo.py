@@ -43,6 +43,7 @@ CLAIMS = (
     "collector back: all that waited arrives",
     "every request was answered as it should be",
     "the metrics count what the customers count",
+    "the collector has the very same metrics",
     "every span arrived once (sampling aside)",
     "the ledgers balanced at every look",
     "in the end nothing waits in a queue",
@@ -143,6 +144,7 @@ def test_a_claim_that_does_not_hold_is_named_and_is_the_exit_status(demo):
         (
             "collector back: the breaker closes",
             "collector back: all that waited arrives",
+            "the collector has the very same metrics",
             "every span arrived once (sampling aside)",
             "in the end nothing waits in a queue",
         ),

@@ -108,7 +108,7 @@ def test_shell_blocks_use_only_commands_that_exist():
     ]
     assert lines
     for block, line in lines:
-        line = re.sub(r"^([A-Z]+=\S+ )+", "", line)  # noqa: PLW2901  # variables set in front of the command
+        line = re.sub(r"^([A-Z_]+=\S+ )+", "", line)  # noqa: PLW2901  # variables set in front of the command
         if line.startswith("make "):
             assert line.split()[1] in targets, f"{block}: {line}"
         elif line.startswith("pip install"):
@@ -120,3 +120,9 @@ def test_shell_blocks_use_only_commands_that_exist():
 
 def test_the_configuration_reference_is_up_to_date():
     assert reference.PAGE.read_text(encoding="utf-8") == reference.page(), "run: python -m scripts.reference"
+
+
+def test_the_reference_of_the_exporters_own_metrics_is_up_to_date():
+    assert reference.SELF_PAGE.read_text(encoding="utf-8") == reference.self_page(), (
+        "run: python -m scripts.reference"
+    )

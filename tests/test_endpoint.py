@@ -9,17 +9,20 @@ from pathlib import Path
 import pytest
 
 from otpylib_telemetry.exporter import ExportContext
-from otpylib_telemetry_prometheus import endpoint as endpoint_module
+from otpylib_telemetry_prometheus import sockets
 from otpylib_telemetry_prometheus.backend import PrometheusBackend
+from otpylib_telemetry_prometheus.connections import Limits
 from otpylib_telemetry_prometheus.endpoint import Endpoint, EndpointError
+from otpylib_telemetry_prometheus.page import Page
 from otpylib_telemetry_prometheus.settings import PrometheusSettings
 
 LOCAL = "127.0.0.1"
 PAGE = b"page 1\n"
+TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-async def page():
-    return PAGE
+async def page(_request=None):
+    return Page(PAGE, TYPE)
 
 
 async def request(port, path="/metrics", method="GET", host=LOCAL):
@@ -55,7 +58,7 @@ def taken_port(host=LOCAL):
 
 @pytest.fixture
 async def endpoint():
-    endpoint = Endpoint(page, "text/plain; version=0.0.4; charset=utf-8")
+    endpoint = Endpoint(page)
     yield endpoint
     await endpoint.stop(0.1)
 
@@ -65,7 +68,7 @@ async def test_it_serves_its_page_on_the_port_that_was_found(endpoint):
     await endpoint.place(LOCAL, 0, "/metrics")
     status, headers, content = await request(endpoint.port)
     assert (status, content) == (200, PAGE)
-    assert headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert headers["content-type"] == TYPE
     assert headers["content-length"] == str(len(PAGE))
     assert endpoint.url == f"http://127.0.0.1:{endpoint.port}/metrics"
     assert endpoint.serving
@@ -176,11 +179,11 @@ async def test_when_neither_the_new_nor_the_old_address_can_be_had_it_says_so(en
     await endpoint.place(LOCAL, 0, "/metrics")
     port = endpoint.port
 
-    def bind(host, port, _addresses):
+    def bind(host, port, _addresses, **_options):
         raise EndpointError(f"cannot serve metrics on {host}:{port}: the port is taken")
 
     with monkeypatch.context() as patched:
-        patched.setattr(endpoint_module, "_bind", bind)
+        patched.setattr(sockets, "bind", bind)
         with pytest.raises(EndpointError, match=f"127.0.0.1:{port}, which was served until now"):
             await endpoint.place("0.0.0.0", port, "/metrics")
     assert not endpoint.serving
@@ -190,7 +193,7 @@ async def test_when_neither_the_new_nor_the_old_address_can_be_had_it_says_so(en
 
 async def test_another_path_needs_no_other_socket(endpoint, monkeypatch):
     await endpoint.place(LOCAL, 0, "/metrics")
-    monkeypatch.setattr(endpoint_module, "_bind", None)
+    monkeypatch.setattr(sockets, "bind", None)
     await endpoint.place(LOCAL, 0, "/other")
     assert await body(endpoint.port, path="/other") == PAGE
     assert (await request(endpoint.port))[0] == 404
@@ -202,12 +205,12 @@ async def test_it_serves_every_address_a_name_stands_for_on_one_port(endpoint):
 
 
 async def test_an_address_this_machine_lacks_is_left_out_if_the_name_has_another(endpoint, monkeypatch):
-    addresses = [endpoint_module._Address(socket.AF_INET, (host, 0)) for host in ("192.0.2.1", LOCAL)]
+    addresses = [sockets.Address(socket.AF_INET, (host, 0)) for host in ("192.0.2.1", LOCAL)]
 
     async def resolve(_host, _port):
         return addresses
 
-    monkeypatch.setattr(endpoint_module, "_resolve", resolve)
+    monkeypatch.setattr(sockets, "resolve", resolve)
     await endpoint.place("name", 0, "/metrics")
     assert await body(endpoint.port) == PAGE
 
@@ -237,7 +240,7 @@ async def test_ipv6_addresses_read_as_such(endpoint):
 
 
 async def test_a_page_that_cannot_be_made_is_an_error_to_the_scraper_and_reported_once(endpoint, caplog):
-    async def broken():
+    async def broken(_request):
         raise ZeroDivisionError("secret detail")
 
     endpoint.scrape = broken
@@ -285,11 +288,11 @@ async def stalled(port, size=1 << 16):
 
 
 async def test_a_client_that_does_not_read_is_cut_off_and_others_are_served_meanwhile():
-    async def large():
-        return b"x" * 30_000_000
+    async def large(_request):
+        return Page(b"x" * 30_000_000, TYPE)
 
-    endpoint = Endpoint(large, "text/plain", send_timeout=0.2)
-    await endpoint.place(LOCAL, 0, "/metrics")
+    endpoint = Endpoint(large)
+    await endpoint.place(LOCAL, 0, "/metrics", limits=Limits(scrape_timeout=0.2))
     with await stalled(endpoint.port):
         await asyncio.sleep(0)
         endpoint.scrape = large
@@ -304,12 +307,11 @@ async def test_a_client_that_does_not_read_is_cut_off_and_others_are_served_mean
 async def test_stopping_waits_for_nobody_longer_than_it_was_told():
     started = asyncio.Event()
 
-    async def never():
+    async def never(_request):
         started.set()
         await asyncio.Event().wait()
-        return b""
 
-    endpoint = Endpoint(never, "text/plain")
+    endpoint = Endpoint(never)
     await endpoint.place(LOCAL, 0, "/metrics")
     port = endpoint.port
     scrape = asyncio.create_task(asyncio.open_connection(LOCAL, port))
@@ -325,12 +327,12 @@ async def test_stopping_waits_for_nobody_longer_than_it_was_told():
 async def test_a_scrape_under_way_is_finished_when_it_moves_or_stops():
     started, go = asyncio.Event(), asyncio.Event()
 
-    async def slow():
+    async def slow(_request):
         started.set()
         await go.wait()
-        return PAGE
+        return await page()
 
-    endpoint = Endpoint(slow, "text/plain")
+    endpoint = Endpoint(slow)
     await endpoint.place(LOCAL, 0, "/metrics")
     first = asyncio.create_task(body(endpoint.port))
     await started.wait()
@@ -360,11 +362,11 @@ async def test_it_does_not_carry_the_context_of_whoever_started_it():
     request_id = contextvars.ContextVar("request_id", default="none")
     seen = []
 
-    async def look():
+    async def look(_request):
         seen.append(request_id.get())
-        return PAGE
+        return await page()
 
-    endpoint = Endpoint(look, "text/plain")
+    endpoint = Endpoint(look)
     request_id.set("of the one who started it")
     await endpoint.place(LOCAL, 0, "/metrics")
     await body(endpoint.port)
@@ -600,7 +602,7 @@ def test_an_endpoint_left_behind_by_a_loop_that_is_gone_does_not_keep_its_port()
     ],
 )
 async def test_what_is_no_request_is_counted_and_not_logged(sent, caplog):
-    endpoint = Endpoint(page, "text/plain")
+    endpoint = Endpoint(page)
     await endpoint.place(LOCAL, 0, "/metrics")
     try:
         reader, writer = await asyncio.open_connection(LOCAL, endpoint.port)

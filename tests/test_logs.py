@@ -280,7 +280,15 @@ class TestExporter:
             *(("spans", 3), ("logs", 1), ("logs", 1))
         ]
         assert (collected.exported, collected.events()) == (1, 6)
-        assert (exporter.stats()["unused"], exporter.stats()["logs"]) == (1, {"records": 2})
+        assert exporter.stats()["logs"] == {"records": 2}
+
+    @pytest.mark.parametrize(("metrics", "unused"), [(True, 0), (False, 1)])
+    def test_a_measurement_becomes_no_log_record_but_a_metric_if_there_are_any(self, metrics, unused):
+        exporter = backend(metrics=metrics)
+        collected, logs = collect(exporter, ("shop.sold", {"count": 1}, {}))
+        assert (logs, collected.exported) == ([], 1)
+        assert exporter.stats()["unused"] == unused
+        assert exporter.stats().get("metrics", {}).get("series", 0) == 1 - unused
 
     def test_a_record_of_the_bridge_is_one_also_during_a_span(self):
         collected, logs = collect(
@@ -388,7 +396,7 @@ class TestEndpoint:
             ({"endpoint": "http://c:4318"}, "http://c:4318/v1/logs"),
             ({"endpoint": "http://c:4318/otlp/"}, "http://c:4318/otlp/v1/logs"),
             ({"endpoint": "http://c:4318/v1/traces"}, "http://c:4318/v1/logs"),
-            ({"endpoint": SignalUrl("http://c:4318/x/v1/traces")}, "http://c:4318/x/v1/logs"),
+            ({"endpoint": SignalUrl("http://c:4318/v1/traces")}, None),
             ({"endpoint": SignalUrl("http://c:4318/custom")}, None),
             ({"endpoint": "http://c:4318", "logs_endpoint": "http://d:4318"}, "http://d:4318/v1/logs"),
             ({"logs_endpoint": SignalUrl("http://d:4318/l")}, "http://d:4318/l"),
@@ -401,6 +409,7 @@ class TestEndpoint:
     def test_over_grpc_it_is_the_endpoint(self):
         assert OtelSettings(endpoint="c:4317").logs_url() == "c:4317"
         assert OtelSettings(endpoint="c:4317", logs_endpoint="d:4317").logs_url() == "d:4317"
+        assert OtelSettings(endpoint=SignalUrl("http://c:4317")).logs_url() is None
 
     @pytest.mark.parametrize(
         ("environ", "key", "value"),
@@ -512,15 +521,40 @@ class TestOptionsOfEachSignal:
         changed = changed_keys(in_force(common).settings, in_force(common, headers={"x": "1"}).settings)
         assert changed == {"logs_headers"}
 
-    def test_the_address_of_the_spans_is_not_spoken_to_in_another_protocol(self):
+    @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+    def test_an_address_for_spans_alone_is_none_for_logs(self, protocol):
         spans = {
-            f"{OTLP}TRACES_ENDPOINT": "http://t:4318/v1/traces",
-            f"{OTLP}TRACES_PROTOCOL": "http/protobuf",
+            f"{OTLP}TRACES_ENDPOINT": "http://t:4317" if protocol == "grpc" else "http://t:4318/v1/traces",
+            f"{OTLP}TRACES_HEADERS": "authorization=for-traces",
+            f"{OTLP}PROTOCOL": protocol,
         }
-        assert in_force(spans).settings.logs_url() is None
-        assert in_force({**spans, f"{OTLP}LOGS_PROTOCOL": "http/protobuf"}).settings.logs_url() == (
-            "http://t:4318/v1/logs"
+        found = in_force(spans)
+        assert (found.settings.logs_url(), found.problems) == (None, ())
+        assert in_force({**spans, f"{OTLP}LOGS_ENDPOINT": "http://l:1"}).settings.logs_url() is not None
+        assert in_force({**spans, f"{OTLP}ENDPOINT": "http://g:1"}).settings.logs_url() is not None
+        assert in_force(spans, logs_endpoint="http://l:1").settings.logs_url() is not None
+        assert in_force(spans, endpoint="http://e:1").settings.logs_url() is not None
+
+    async def test_with_an_address_for_spans_alone_no_log_record_leaves_the_machine(
+        self, grpc_receiver, caplog
+    ):
+        caplog.set_level(logging.INFO, "otpylib_telemetry")
+        environ = {
+            f"{OTLP}TRACES_ENDPOINT": grpc_receiver.endpoint,
+            f"{OTLP}TRACES_HEADERS": "x-secret=t",
+        }
+        exporter = OtelBackend(
+            in_force(environ).settings, ExportContext("otel_exporter", "telemetry.otel", {}, nothing, dict)
         )
+        await exporter.open()
+        collected, logs = collect(
+            exporter, ("shop.a.start", {}, {}), ("shop.a.stop", {}, {}), ("shop.note", {}, {})
+        )
+        assert (logs, collected.exported) == ([], 1)
+        assert await exporter.export([item for item, _ in collected.items]) is None
+        await exporter.close()
+        assert [request.signal for request in grpc_receiver.requests] == ["traces"]
+        assert caplog.text.count("sends no logs: the endpoint is one for traces alone") == 1
 
     async def sent(self, grpc_receiver, http_receiver, environ, **config):
         """Send a span to the one and a log record to the other; return their headers."""
@@ -784,5 +818,7 @@ async def test_a_refusal_is_not_taken_for_trouble():
     await logs.open({})
     with pytest.raises(ExportError, match="down"):
         await logs.export([make()], fails)
-    assert logs.collect([(("shop.note", {}, {}, 5, "p"), None)], START, Collected()) == 1
+    collected = Collected()
+    assert logs.collect([(("shop.note", {}, {}, 5, "p"), None)], START, collected) == []
+    assert len(collected.items) == 1
     await logs.close()

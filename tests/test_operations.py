@@ -46,7 +46,7 @@ class TestClassify:
     def test_names_made_of_data_do_not_fill_the_memory(self):
         for number in range(operations_module._MEMO_LIMIT + 5):
             classify(f"order.{number}.start")
-        assert len(operations_module._memo) <= operations_module._MEMO_LIMIT
+        assert len(operations_module.classified) <= operations_module._MEMO_LIMIT
 
 
 class Lying:

@@ -769,3 +769,13 @@ async def test_defect_a_restarted_manager_has_forgotten_its_subscribers(runtime,
 
     found = await in_process(body, name="listener")
     assert found is None, repaired("watching for another config manager in server.py")
+
+
+async def test_what_is_limited_can_ask_how_long_it_has():
+    async def ask():
+        await asyncio.sleep(0)
+        return otp.time_left(99)
+
+    assert otp.time_left(99) == 99
+    assert 0 < await otp.within(5, ask()) <= 5
+    assert otp.time_left(99) == 99

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.otlp_metrics import points_at
+from tests.support.otlp_receiver import GrpcReceiver, HttpReceiver
+
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 PACKAGES = [
@@ -21,7 +24,13 @@ PACKAGES = [
     "otpylib_telemetry_mock",
 ]
 #: What each extra brings; without it none of them is there.
-BROUGHT_BY = {"otel": {"opentelemetry"}, "prometheus": {"aiohttp"}, "test": {"pytest"}}
+BROUGHT_BY = {
+    "otel": {"opentelemetry"},
+    "prometheus": {"aiohttp"},
+    "client": {"prometheus_client"},
+    "meters": {"opentelemetry"},
+    "test": {"pytest"},
+}
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -116,7 +125,7 @@ def test_the_wheel_says_what_it_is(contents):
     assert (metadata["Name"], metadata["Version"]) == ("otpylib-telemetry", PROJECT["version"])
     assert metadata["Requires-Python"] == PROJECT["requires-python"]
     assert metadata["License-Expression"] == "MIT"
-    assert set(metadata.get_all("Provides-Extra")) == {"otel", "prometheus", "test", "all"}
+    assert set(metadata.get_all("Provides-Extra")) == {*BROUGHT_BY, "all"}
     assert metadata.get_payload().strip() == (ROOT / "README.md").read_text(encoding="utf-8").strip()
 
 
@@ -154,7 +163,7 @@ def imported_by(execute_in, extra, *modules):
 @pytest.mark.parametrize("extra", [None, *BROUGHT_BY])
 def test_an_extra_brings_its_own_and_nothing_of_the_others(execute_in, extra):
     program = "import importlib.util\nprint([n for n in {names!r} if importlib.util.find_spec(n)])"
-    names = sorted(name for brought in BROUGHT_BY.values() for name in brought)
+    names = sorted({name for brought in BROUGHT_BY.values() for name in brought})
     found = execute_in(extra, program.format(names=names))
     assert found.strip() == str(sorted(BROUGHT_BY.get(extra, ())))
 
@@ -209,10 +218,11 @@ for entry in sorted(entry_points(group="otpylib_telemetry_exporters"), key=lambd
 
 
 STARTS_AN_EXPORTER = """
-import asyncio, logging, sys
+import asyncio, logging, sys, urllib.request
 from otpylib import gen_server, process
 from otpylib.runtime import set_runtime
 from otpylib.runtime.backends.asyncio_backend import AsyncIOBackend
+from otpylib_telemetry import execute, span
 from {package} import start_{kind}_exporter
 
 logging.basicConfig(stream=sys.stdout)
@@ -226,6 +236,7 @@ async def application(done):
                 break
             await asyncio.sleep(0.1)
         print("STATS", stats)
+        {then}
     except Exception as error:
         print("ERROR", error)
     done.set()
@@ -254,21 +265,69 @@ def test_an_exporter_without_its_extra_says_which_to_install(execute_in, kind, c
     wanted = f"otpylib-telemetry[{kind}]"
     package = f"otpylib_telemetry_{kind}"
     said = execute_in(
-        None, STARTS_AN_EXPORTER.format(package=package, kind=kind, config=config, wanted=wanted)
+        None, STARTS_AN_EXPORTER.format(package=package, kind=kind, config=config, wanted=wanted, then="")
     )
     assert wanted in said
 
 
-@pytest.mark.parametrize(
-    ("kind", "config"),
-    [("otel", {"endpoint": "http://127.0.0.1:1"}), ("prometheus", {"port": 0})],
-)
-def test_an_exporter_with_its_extra_alone_starts(execute_in, kind, config):
-    package = f"otpylib_telemetry_{kind}"
-    program = STARTS_AN_EXPORTER.format(package=package, kind=kind, config=config, wanted="exported")
-    said = execute_in(kind, program)
-    assert "STATS" in said
-    assert "otpylib-telemetry[" not in said
+SERVES_A_PAGE = """execute("shop.sold", {"count": 3}, {"item": "tea"})
+        await gen_server.call("prometheus_exporter", ("flush", 5.0), timeout=6)
+        page = await asyncio.to_thread(lambda: urllib.request.urlopen(stats["url"], timeout=5).read())
+        print(page.decode())"""
+
+
+def test_a_page_is_served_with_the_prometheus_extra_alone(execute_in):
+    program = STARTS_AN_EXPORTER.format(
+        package="otpylib_telemetry_prometheus",
+        kind="prometheus",
+        config={"port": 0},
+        wanted="'state': 'running'",
+        then=SERVES_A_PAGE,
+    )
+    said = execute_in("prometheus", program)
+    assert 'shop_sold_total{item="tea"} 3' in said
+    assert "otpylib_telemetry_exporter_events_accepted_total" in said
+    assert "ERROR" not in said
+
+
+SENDS_EVERY_SIGNAL = """with span("shop.order"):
+            execute("shop.sold", {"count": 3}, {})
+        execute("shop.opened", {}, {})
+        print(await gen_server.call("otel_exporter", ("flush", 10.0), timeout=15))"""
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+def test_every_signal_is_sent_with_the_otel_extra_alone(execute_in, protocol):
+    with (GrpcReceiver if protocol == "grpc" else HttpReceiver)() as receiver:
+        program = STARTS_AN_EXPORTER.format(
+            package="otpylib_telemetry_otel",
+            kind="otel",
+            config={"endpoint": receiver.endpoint, "protocol": protocol},
+            wanted="'state': 'running'",
+            then=SENDS_EVERY_SIGNAL,
+        )
+        said = execute_in("otel", program)
+        assert {request.signal for request in receiver.taken} == {"traces", "logs", "metrics"}, said
+        assert {point.name for point in points_at(receiver)} >= {"shop.sold.total", "shop.order.duration"}
+        assert [each.name for each in receiver.spans] == ["shop.order"]
+    assert "ERROR" not in said
+
+
+MEASURES = """
+try:
+    from otpylib_telemetry_prometheus.meter_provider import PrometheusMeterProvider
+except ModuleNotFoundError as error:
+    print(error)
+else:
+    from otpylib_telemetry.stores import store_of
+    PrometheusMeterProvider().get_meter("shop").create_counter("sales").add(1)
+    print(store_of("prometheus_exporter").series_count())
+"""
+
+
+def test_the_meter_provider_needs_its_extra_alone_and_says_so(execute_in):
+    assert execute_in("meters", MEASURES).strip() == "1"
+    assert "pip install 'otpylib-telemetry[meters,prometheus]'" in execute_in(None, MEASURES)
 
 
 def test_the_pytest_plugin_comes_with_the_wheel_and_needs_no_set_up(installed, tmp_path):

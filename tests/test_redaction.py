@@ -4,6 +4,7 @@ import pytest
 from pydantic import SecretStr
 
 from otpylib_telemetry.redaction import scrubbed, scrubber, secret_texts
+from otpylib_telemetry_prometheus.access import Login
 
 
 @pytest.mark.parametrize(
@@ -18,6 +19,8 @@ from otpylib_telemetry.redaction import scrubbed, scrubber, secret_texts
         (SecretStr("hunter2"), {"hunter2"}),
         ({"key": "value", "n": 1}, {"value"}),
         (["first", ("second",)], {"first", "second"}),
+        ({"username": "someone", "password": SecretStr("hunter2")}, {"hunter2"}),
+        (Login("someone", SecretStr("hunter2")), {"hunter2"}),
         ("Host.internal:4317", {"Host.internal:4317", "host.internal"}),
         ("http://h:1/path", {"http://h:1/path"}),
         (

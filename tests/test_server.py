@@ -177,7 +177,10 @@ async def test_get_stats_has_the_ledger_and_what_a_person_asks_for(runtime):
         "queued",
         "in_flight",
     }
-    delivery = {"breaker", "breaker_failures", "batches", "export_failures", "lanes"}
+    delivery = {
+        *("breaker", "breaker_failures", "breaker_transitions"),
+        *("batches", "export_failures", "lanes"),
+    }
     queue = {"queue_depth", "queue_limit", "held", "wakeups"}
     person = {
         "name",
@@ -188,6 +191,7 @@ async def test_get_stats_has_the_ledger_and_what_a_person_asks_for(runtime):
         "lives",
         "unknown_messages",
         "config_generation",
+        "config_problems",
     }
     expected = ledger | delivery | queue | person | {"port"}
     assert set(answer) == expected

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 from opentelemetry import _logs as logs_api
 from opentelemetry import context as api_context
+from opentelemetry import metrics as metrics_api
 from opentelemetry import trace
 from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.instrumentation.utils import is_http_instrumentation_enabled, is_instrumentation_enabled
+from opentelemetry.metrics import Observation
 from opentelemetry.trace import Link, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from otpylib import process, supervisor
@@ -30,14 +32,19 @@ from otpylib_telemetry import (
     start_exporter,
     trace_context,
 )
+from otpylib_telemetry.instrument import observations
 from otpylib_telemetry.instrument.logging import LOG_EVENT
+from otpylib_telemetry.instrument.meter_views import View
+from otpylib_telemetry.stores import store_of
 from otpylib_telemetry_otel import api_spans, start_otel_exporter
 from otpylib_telemetry_otel.backend import OtelBackend
 from otpylib_telemetry_otel.handover import MAX_WAITING, Handover
 from otpylib_telemetry_otel.service import SERVICE, TelemetryService, child_spec, start_telemetry_service
 from otpylib_telemetry_otel.suppression import unobserved
+from otpylib_telemetry_prometheus import start_prometheus_exporter
 from tests.support.chassis import cast, collect_events, crash, up
 from tests.support.ledger import settled, stats_of
+from tests.support.otlp_metrics import points_at
 from tests.support.otlp_receiver import HttpStatus
 from tests.support.runtime import in_process
 from tests.support.waiting import eventually
@@ -437,7 +444,11 @@ def test_only_so_many_open_spans_are_known(monkeypatch):
 
 
 async def test_a_full_queue_is_counted_and_no_trace_waits_for_what_it_refused(runtime, http_receiver):
-    await sampled(runtime, http_receiver, sampling_rate=0.0, queue_limit=5, batch_size=1000)
+    # Not what the exporter says of its drops, which is an event as well.
+    patterns = ["shop.*"]
+    await sampled(
+        runtime, http_receiver, sampling_rate=0.0, queue_limit=5, batch_size=1000, event_patterns=patterns
+    )
     for number in range(8):
         with tracer().start_as_current_span(f"pay {number}"):
             pass
@@ -667,7 +678,8 @@ async def test_a_wrong_argument_is_refused_where_it_is_given(runtime):
         ({"exporters": "otel_exporter"}, "list of registered names"),
         ({"exporters": []}, "list of registered names"),
         ({"exporters": [3]}, "list of registered names"),
-        ({"metrics": True}, "MeterProvider"),
+        ({"metrics": "yes"}, "metrics is true or false, got 'yes'"),
+        ({"views": [3]}, "expected one of otpylib_telemetry.instrument.meter_views"),
         (["x"], "a table was expected, not list"),
     ):
         with pytest.raises(ValueError, match=word):
@@ -699,12 +711,138 @@ async def unknown(count):
     return (await stats())["unknown_messages"] == count
 
 
-async def test_metrics_are_said_not_to_be_carried(receiver):
-    assert (await stats())["signals"] == {
-        "traces": "running",
-        "logs": "running",
-        "metrics": "not carried: the metrics of the OpenTelemetry API need a MeterProvider of your own",
+# --- metrics -----------------------------------------------------------------------------------------------
+
+
+def measured():
+    """What is in the exporter's series: by the metric's name and the attributes the number."""
+    return {
+        (metric.name, *series.labels): series.value
+        for metric in store_of(EXPORTER).metrics
+        for series in metric.all_series()
+        if metric.scope.name == "shop.client"
     }
+
+
+def meter():
+    return metrics_api.get_meter("shop.client", "1.2")
+
+
+async def test_what_is_measured_through_the_api_is_in_the_series_of_the_exporter(receiver):
+    meter().create_counter("sales", "{sale}").add(3, {"to": "x"})
+    meter().create_observable_gauge("heat", [lambda _: [Observation(7)]])
+    await observations.refresh(EXPORTER)
+    assert measured() == {("sales", ("to", "x")): 3, ("heat",): 7}
+    found = await stats()
+    assert found["signals"] == {"traces": "running", "logs": "running", "metrics": "running"}
+    assert found["meters"]["instruments"] >= 2
+    (sales,) = (metric for metric in store_of(EXPORTER).metrics if metric.name == "sales")
+    assert (sales.unit, sales.scope.version) == ("{sale}", "1.2")
+
+
+async def test_what_is_measured_arrives_with_its_types_its_unit_and_its_scope(receiver):
+    shop = metrics_api.get_meter("shop.arrives", "3", attributes={"team": "blue"})
+    shop.create_counter("sold", "{sale}", "What was sold").add(
+        3, {"to": "x", "code": 200, "first": True, "share": 0.5, "sizes": [1, 2]}
+    )
+    shop.create_observable_gauge("warm", [lambda _: [Observation(7)]], "Cel")
+    with tracer().start_as_current_span("pay") as paying:
+        shop.create_histogram("took", "s", explicit_bucket_boundaries_advisory=[1, 2]).record(2)
+    assert (await otp.safe_call(EXPORTER, ("flush", 5.0)))["left"] == 0
+    points = {point.name: point for point in points_at(receiver) if point.scope[0] == "shop.arrives"}
+    assert set(points) == {"sold", "warm", "took"}
+    assert points["sold"].value == 3
+    assert points["sold"].unit == "{sale}"
+    assert points["sold"].attributes == {
+        "to": "x",
+        "code": 200,
+        "first": True,
+        "share": 0.5,
+        "sizes": [1, 2],
+    }
+    assert (points["warm"].value, points["warm"].unit) == (7, "Cel")
+    assert list(points["took"].point.bucket_counts) == [0, 1, 0]
+    (exemplar,) = points["took"].point.exemplars
+    assert exemplar.trace_id == paying.get_span_context().trace_id.to_bytes(16, "big")
+    assert points["sold"].scope[:2] == ("shop.arrives", "3")
+
+
+async def test_instruments_made_earlier_work_and_are_without_effect_while_no_service_is_there(
+    runtime, http_receiver
+):
+    counter = meter().create_counter("early")
+    counter.add(1)
+    await start_otel_exporter(settings(http_receiver))
+    await up(EXPORTER)
+    await start_telemetry_service()
+    counter.add(2)
+    assert measured()[("early",)] == 2
+    await stop()
+    counter.add(4)
+    assert measured()[("early",)] == 2
+    await start_telemetry_service()
+    counter.add(8)
+    assert measured()[("early",)] == 10
+    metrics_api.get_meter_provider().shutdown()
+    counter.add(16)
+    assert measured()[("early",)] == 26
+    await stop()
+
+
+async def test_metrics_can_be_left_out(runtime, http_receiver, monkeypatch):
+    await start_otel_exporter(settings(http_receiver))
+    await up(EXPORTER)
+    counter = meter().create_counter("left.out")
+    for argument, variable, said in (
+        ({"metrics": False}, "", "off: metrics is false"),
+        (None, "none", "off: OTEL_METRICS_EXPORTER is none"),
+    ):
+        monkeypatch.setenv("OTEL_METRICS_EXPORTER", variable)
+        await start_telemetry_service(argument)
+        counter.add(1)
+        assert measured() == {}
+        assert (await stats())["signals"]["metrics"] == said
+        assert (await stats())["signals"]["traces"] == "running"
+        await stop()
+
+
+async def test_views_are_the_services_and_may_be_others_next_time(runtime, http_receiver):
+    await start_otel_exporter(settings(http_receiver))
+    await up(EXPORTER)
+    counter = meter().create_counter("viewed")
+    for views, name in (([View(instrument_name="viewed", name="renamed")], "renamed"), ([], "viewed")):
+        await start_telemetry_service({"views": views})
+        counter.add(1)
+        assert (name,) in measured()
+        await stop()
+    assert measured() == {("viewed",): 1}, "what is not fed any more is gone"
+
+
+async def test_a_prometheus_exporter_of_another_name_is_recognised_when_it_comes_up(runtime, caplog):
+    await start_telemetry_service({"exporters": ["later_exporter"]})
+    counter = meter().create_counter("later.sold", "By")
+    counter.add(1)
+    await start_prometheus_exporter({"port": 0}, name="later")
+    await eventually(lambda: "spells the names of metrics as Prometheus has them" in caplog.text)
+    counter.add(2)
+    (metric,) = store_of("later_exporter").metrics
+    assert (metric.name, metric.all_series()[0].value) == ("later_sold_bytes_total", 2)
+    await stop()
+
+
+async def test_metrics_go_on_when_the_service_crashes_and_is_restarted(runtime, http_receiver):
+    await start_otel_exporter(settings(http_receiver))
+    await up(EXPORTER)
+    await start_telemetry_service()
+    counter = meter().create_counter("steady")
+    counter.add(1)
+    await crash(SERVICE)
+    counter.add(1)
+    await start_telemetry_service()
+    await asyncio.sleep(1.1)  # longer than a crashed one waits for its successor
+    counter.add(1)
+    assert measured() == {("steady",): 3}
+    await stop()
 
 
 # --- supervised --------------------------------------------------------------------------------------------
@@ -936,6 +1074,73 @@ def test_importing_it_has_no_effect_and_loads_no_opentelemetry():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
+
+
+def test_a_meter_provider_of_the_applications_own_keeps_its_metrics(http_receiver):
+    done = run(
+        """
+        from opentelemetry import metrics
+        from opentelemetry.sdk.metrics import MeterProvider
+        from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+        reader = InMemoryMetricReader()
+        metrics.set_meter_provider(MeterProvider([reader], shutdown_on_exit=False))
+        await start_otel_exporter(settings)
+        await start_telemetry_service()
+        metrics.get_meter("shop").create_counter("sales").add(1)
+        said = (await stats())["signals"]
+        assert said["traces"] == said["logs"] == "running", said
+        assert "opentelemetry.sdk.metrics._internal.MeterProvider" in said["metrics"], said
+        assert reader.get_metrics_data().resource_metrics
+        """,
+        http_receiver,
+    )
+    assert "its metrics go where that one sends them" in done.stderr
+
+
+def test_a_meter_provider_for_prometheus_writes_for_the_service_as_well(http_receiver):
+    run(
+        """
+        from opentelemetry import metrics
+        from otpylib_telemetry.stores import store_of
+        from otpylib_telemetry_prometheus.meter_provider import PrometheusMeterProvider
+        metrics.set_meter_provider(PrometheusMeterProvider())
+        sales = metrics.get_meter("shop").create_counter("sales")
+        sales.add(1)
+        await start_otel_exporter(settings)
+        await start_telemetry_service()
+        sales.add(2)
+        def seen(name):
+            return [s.value for m in store_of(name).metrics for s in m.all_series() if "sales" in m.name]
+        assert (seen("prometheus_exporter"), seen("otel_exporter")) == ([3], [2])
+        assert (await stats())["signals"]["metrics"] == "running"
+        from otpylib import process
+        await otp.end_quietly(process.whereis("telemetry_service"))
+        await asyncio.sleep(0.3)
+        sales.add(4)
+        assert (seen("prometheus_exporter"), seen("otel_exporter")) == ([7], [2])
+        """,
+        http_receiver,
+    )
+
+
+def test_a_forked_child_leaves_what_the_service_put_up_to_its_parent(http_receiver):
+    run(
+        """
+        import os
+        from opentelemetry import metrics
+        from otpylib_telemetry.stores import store_of
+        await start_otel_exporter(settings)
+        await start_telemetry_service()
+        sales = metrics.get_meter("shop").create_counter("sales")
+        sales.add(1)
+        child = os.fork()
+        if child == 0:
+            sales.add(1)
+            os._exit(len(store_of("otel_exporter").metrics))
+        assert os.waitpid(child, 0)[1] == 0
+        """,
+        http_receiver,
+    )
 
 
 def test_without_the_service_the_api_is_left_alone():

@@ -10,7 +10,6 @@ import pytest
 from pydantic import Field, ValidationError
 
 from otpylib_telemetry.config import check_sections, resolve
-from otpylib_telemetry.not_supported import NOT_SUPPORTED
 from otpylib_telemetry.settings import Conflict, ExporterSettings, field_extra
 from otpylib_telemetry_mock.settings import MockSettings
 from otpylib_telemetry_otel.environment import OTLP_OPTIONS, otlp_variables
@@ -144,7 +143,7 @@ def test_a_validation_error_of_pydantics_own_does_not_show_the_value():
 
 
 def test_secret_keys_are_those_marked_so():
-    assert OtelSettings.secret_keys() == {"api_key", "headers", "logs_headers"}
+    assert OtelSettings.secret_keys() == {"api_key", "headers", "logs_headers", "metrics_headers"}
 
 
 # --- what the OpenTelemetry settings mean
@@ -330,14 +329,9 @@ def test_the_sample_shows_every_key_with_its_default(name):
             taken = resolve(settings_type, name, environ={}, config={key: value})
             assert not taken.problems, key
             assert getattr(taken.settings, key) == default, key
-    environ = {"OTLP_API_KEY": "k"}
+    environ = {"OTLP_API_KEY": "k", "METRICS_PASSWORD": "p"}
     assert resolve(settings_type, name, environ=environ, config=examples).problems == ()
-    pending = NOT_SUPPORTED.get(name, {})
-    assert set(sample) == set(settings_type.model_fields) | set(pending)
-    for key in pending:
-        _, commented_out, comment = sample[key]
-        assert commented_out, key
-        assert "Not supported yet" in comment, key
+    assert set(sample) == set(settings_type.model_fields)
 
 
 def test_the_sample_as_it_is_gives_no_cause_for_complaint():

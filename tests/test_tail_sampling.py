@@ -12,7 +12,7 @@ from otpylib_telemetry_otel.head import Verdict
 from otpylib_telemetry_otel.rules import rules_from, tables
 from otpylib_telemetry_otel.sampling import Policy
 from otpylib_telemetry_otel.spans import FinishedSpan
-from otpylib_telemetry_otel.tail import Tail
+from otpylib_telemetry_otel.tail import _SLICE, _TICKS, Tail
 
 MS = 1_000_000
 SECOND = 1_000_000_000
@@ -87,6 +87,11 @@ class Process:
     def pass_time(self, seconds):
         self.now += int(seconds * SECOND)
         self.book(self.tail.sweep(self.now, self.open_traces))
+
+    def pass_ticks(self, ticks=2 * _TICKS):
+        """A few seconds: the rest of one round, and another whole one."""
+        for _ in range(ticks):
+            self.pass_time(1)
 
     def settle(self):
         self.book(self.tail.settle())
@@ -278,7 +283,8 @@ def test_room_is_made_by_what_is_over_first():
         process.finished(HIGH - number)
     assert (process.tail.held_spans, process.looked) == (10, 0)
     process.finished(HIGH - 10)
-    assert process.tail.held_spans == 1, "the one that is open, though it is the oldest"
+    assert HIGH in process.tail._traces, "the one that is open, though it is the oldest"
+    assert process.tail.held_spans == 9, "and no more than there must be: the others may still go on"
     assert "decided_early" not in process.tail.stats()
 
 
@@ -331,8 +337,95 @@ def test_memory_is_bounded_under_a_hundred_thousand_traces_that_do_not_end():
     assert process.tail.held_spans <= 20_000
     assert process.looked < 100, "making room is no work to be done for every span"
     process.open.clear()
-    process.pass_time(2)
+    process.pass_ticks()
     assert (process.tail.held, len(process.tail._traces)) == (0, 0)
+
+
+class Counted(dict):
+    """The traces with open spans; counts how many traces were asked after."""
+
+    asked = 0
+
+    def get(self, *args):
+        Counted.asked += 1
+        return super().get(*args)
+
+
+def held_traces(count, **details):
+    process = Process(max_spans=10 * count, max_events=100 * count)
+    process.open_traces = lambda: Counted(
+        {trace_id: began for trace_id, (open_here, began) in process.open.items() if open_here}
+    )
+    for number in range(count):
+        process.finished(HIGH - number, **details)
+    return process
+
+
+def work_of_one_tick(process):
+    """How many traces were looked at, and how many were decided about."""
+    before, Counted.asked = process.tail.held_spans, 0
+    process.pass_time(1)
+    return Counted.asked, before - process.tail.held_spans
+
+
+def test_a_tick_does_a_part_of_the_work_and_a_few_ticks_do_all_of_it():
+    process = held_traces(20_000)
+    process.now += SECOND
+    work = [work_of_one_tick(process) for _ in range(_TICKS)]
+    assert all(looked <= 20_000 / _TICKS and decided <= looked for looked, decided in work), work
+    assert (process.tail.held, process.sampled_out) == (0, 40_000)
+
+
+def test_a_tick_does_little_where_nothing_is_over():
+    process = held_traces(20_000)
+    for number in range(20_000):
+        process.begin(HIGH - number)
+    work = [work_of_one_tick(process) for _ in range(10)]
+    assert all((looked, decided) == (20_000 / _TICKS, 0) for looked, decided in work), work
+    assert process.tail.held == 40_000
+
+
+def test_a_tick_looks_at_everything_where_that_is_little():
+    process = held_traces(_SLICE)
+    process.now += SECOND
+    assert work_of_one_tick(process) == (_SLICE, _SLICE)
+
+
+def test_no_trace_waits_for_more_than_a_few_ticks_while_others_come():
+    process = held_traces(20_000)
+    born, number = {}, 20_000
+    for tick in range(30):
+        for _ in range(3_000):
+            process.finished(HIGH - number)
+            born[HIGH - number] = tick
+            number += 1
+        process.pass_time(1)
+        waiting = [tick - born[trace_id] for trace_id in process.tail._traces if trace_id in born]
+        # A second of patience, the rest of a round, and a round.
+        assert max(waiting, default=0) <= 1 + 2 * _TICKS
+    process.pass_ticks()
+    assert process.tail.held == 0
+
+
+def test_settling_in_the_middle_of_a_round_decides_about_everything_at_once():
+    process = held_traces(20_000)
+    process.pass_time(2)
+    assert 0 < process.tail.held < 40_000
+    process.settle()
+    assert (process.tail.held, process.sampled_out) == (0, 40_000)
+    process.finished(1, error=True)
+    process.pass_time(2)
+    assert process.ids() == [1]
+
+
+def test_a_trace_that_goes_on_between_two_slices_is_kept_whole():
+    process = held_traces(20_000)
+    process.now += SECOND
+    process.pass_time(0)
+    last = HIGH - 19_999
+    process.finished(last, error=True)
+    process.pass_ticks()
+    assert process.ids() == [last, last]
 
 
 def test_traces_that_are_decided_and_over_do_not_pile_up_between_two_looks():
@@ -398,7 +491,8 @@ def test_names_made_from_data_do_not_fill_the_memory_of_the_limit():
     process = Process(Policy(spans_per_second=1, wait_ns=0))
     for number in range(3000):
         process.finished(HIGH - number, name=f"a{number}")
-    process.pass_time(0)
+    for _ in range(_TICKS):
+        process.pass_time(0)
     assert len(process.tail._left_out) <= 1002
     process.now += 10 * SECOND
     assert sum(process.weights()) + sum(process.tail._left_out.values()) == 3000
@@ -556,7 +650,9 @@ def test_at_one_percent_every_failed_and_every_slow_trace_arrives_whole(seed):
         book(tail.take(assembler.collect(events, 0).spans, now, assembler.open_traces))
         if at % 5000 == 0:
             book(tail.sweep(now, assembler.open_traces))
-    book(tail.sweep(now + 2 * SECOND, assembler.open_traces))
+    for _ in range(2 * _TICKS):
+        now += SECOND
+        book(tail.sweep(now, assembler.open_traces))
     assert (len(assembler), tail.held) == (0, 0)
     arrived = {}
     for one, _ in kept:

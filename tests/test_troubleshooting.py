@@ -14,7 +14,6 @@ import otpylib_telemetry
 import otpylib_telemetry_otel
 from otpylib_telemetry import TomlSource, attach, emit, estate, execute, otp, sections, span
 from otpylib_telemetry.config import resolve
-from otpylib_telemetry.not_supported import NOT_SUPPORTED
 from otpylib_telemetry_mock import MockSettings
 from otpylib_telemetry_otel import plugins
 from otpylib_telemetry_otel.credentials import CredentialsError, Files, Watched
@@ -224,13 +223,6 @@ async def _(stage):
 @provokes("A key nobody knows")
 async def _(stage):
     stage.configure("otel", endpiont="http://collector:4317")
-    yield
-
-
-@provokes("A key of something that is not there yet")
-async def _(stage):
-    kind, keys = next((kind, keys) for kind, keys in NOT_SUPPORTED.items() if keys)
-    stage.configure(kind, **{next(iter(keys)): "anything"})
     yield
 
 

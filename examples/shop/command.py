@@ -23,7 +23,7 @@ NEEDED = {
     "prometheus_client": "prometheus-client",
     "aiohttp": "otpylib-telemetry[prometheus]",
     "grpc": "otpylib-telemetry[otel]",
-    "opentelemetry.exporter.otlp.proto.grpc": "otpylib-telemetry[otel]",
+    "opentelemetry.proto": "otpylib-telemetry[otel]",
 }
 
 INTERRUPTED, TERMINATED = 130, 143

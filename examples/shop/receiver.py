@@ -5,11 +5,19 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.proto.trace.v1 import trace_pb2
+
+from examples.shop.readings import samples_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from examples.shop.scrape import Sample
 
 #: Seconds the collector gives a request under way when it goes down. What it has taken it has also answered
 #: for, so nobody need send it again; one that is cut off in mid-answer is sent the batch a second time.
@@ -57,6 +65,8 @@ class Receiver(trace_service_pb2_grpc.TraceServiceServicer):
         #: Export requests and spans that were taken so far.
         self.requests = 0
         self.received = 0
+        #: What was last said of every metric, spelt as Prometheus does.
+        self.samples: dict[Sample, float] = {}
         self._lock = threading.Lock()
         self._arrived: list[Span] = []
         self._server: grpc.Server | None = None
@@ -82,6 +92,7 @@ class Receiver(trace_service_pb2_grpc.TraceServiceServicer):
             options=[("grpc.so_reuseport", 0)],
         )
         trace_service_pb2_grpc.add_TraceServiceServicer_to_server(self, server)
+        metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(_Metrics(self._measured), server)
         self.port = server.add_insecure_port(f"127.0.0.1:{self.port}")
         server.start()
         self._server = server
@@ -113,6 +124,30 @@ class Receiver(trace_service_pb2_grpc.TraceServiceServicer):
             self.received += len(spans)
             self._arrived.extend(spans)
         return trace_service_pb2.ExportTraceServiceResponse()
+
+    def _measured(self, samples: dict[Sample, float]) -> None:
+        with self._lock:
+            # Cumulative: what is said later takes the place of what was said before. A whole new dict,
+            # because it is read from another thread.
+            self.samples = {**self.samples, **samples}
+
+
+class _Metrics(metrics_service_pb2_grpc.MetricsServiceServicer):
+    """The collector's other service: metrics.
+
+    Args:
+        take: Given what is said of them.
+    """
+
+    def __init__(self, take: Callable[[dict[Sample, float]], None]) -> None:
+        self._take = take
+
+    def Export(  # noqa: N802  # the name of the RPC
+        self, request: metrics_service_pb2.ExportMetricsServiceRequest, _context: grpc.ServicerContext
+    ) -> metrics_service_pb2.ExportMetricsServiceResponse:
+        """Take a batch; called by gRPC, in a thread."""
+        self._take(samples_of(request))
+        return metrics_service_pb2.ExportMetricsServiceResponse()
 
 
 def _decode(span: trace_pb2.Span) -> Span:

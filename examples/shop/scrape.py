@@ -11,6 +11,7 @@ import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
 Labels = frozenset[tuple[str, str]]
+Sample = tuple[str, Labels]
 
 _SUFFIX = "_duration_seconds"
 
@@ -27,7 +28,7 @@ class Scrape:
     """
 
     at: float
-    samples: dict[tuple[str, Labels], float]
+    samples: dict[Sample, float]
     bytes: int = 0
     seconds: float = 0.0
 
@@ -36,7 +37,7 @@ class Scrape:
         wanted = frozenset(labels.items())
         return sum(value for (sample, has), value in self.samples.items() if sample == name and wanted <= has)
 
-    def counters(self) -> dict[tuple[str, Labels], float]:
+    def counters(self) -> dict[Sample, float]:
         """Return the samples that can only grow."""
         growing = ("_total", "_count", "_sum", "_bucket")
         return {key: value for key, value in self.samples.items() if key[0].endswith(growing)}
@@ -83,7 +84,7 @@ async def fetch(url: str) -> Scrape:
     return Scrape(time.monotonic(), await asyncio.to_thread(_parse, text), len(text), took)
 
 
-def _parse(text: str) -> dict[tuple[str, Labels], float]:
+def _parse(text: str) -> dict[Sample, float]:
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(text)

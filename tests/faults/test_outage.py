@@ -12,6 +12,7 @@ from tests.support.waiting import eventually
 
 SETTINGS = {
     "event_patterns": ["shop.*"],
+    "metrics": False,
     "flush_interval": 0.05,
     "batch_size": 64,
     "timeout": 0.4,
@@ -174,3 +175,53 @@ async def test_a_flush_right_after_the_start_waits_for_the_exporter(runtime, rec
     report = await otp.safe_call("otel_exporter", ("flush", 20.0), timeout=30.0)
     assert report == {"exported": 2, "left": 0, "reason": None}
     assert len(receiver.spans) == 1
+
+
+def heard(caplog):
+    return [
+        record.getMessage().partition(" again after ")[0].partition(": ")[0]
+        for record in caplog.records
+        if " cannot export" in record.getMessage() or " again after " in record.getMessage()
+    ]
+
+
+async def emit_both():
+    with span("shop.work"):
+        pass
+    execute("shop.closed", {}, {"message": "good night"})
+
+
+async def test_an_outage_that_spans_and_logs_suffer_from_is_one(runtime, receiver, caplog):
+    caplog.set_level("INFO", logger="otpylib_telemetry")
+    await start(receiver)
+    await emit_both()
+    await settled("otel_exporter")
+    receiver.stop()
+    await emit_both()
+    await eventually(lambda: failures_at_least(5))
+    receiver.restart()
+    await eventually(lambda: len(receiver.spans) == 2)
+    await settled("otel_exporter")
+    await eventually(lambda: len(heard(caplog)) == 2)
+    assert heard(caplog) == ["otel_exporter cannot export", "otel_exporter exports"]
+    failures = (await stats_of("otel_exporter"))["export_failures"]
+    assert f"otel_exporter exports again after {failures} failed attempts; 0 events wait." in caplog.text
+
+
+async def test_logs_that_are_refused_while_spans_are_taken_are_named(runtime, receiver, caplog):
+    caplog.set_level("INFO", logger="otpylib_telemetry")
+    refusing = (GrpcReceiver if isinstance(receiver, GrpcReceiver) else HttpReceiver)()
+    with refusing:
+        refusing.default = (
+            GrpcStatus("PERMISSION_DENIED") if isinstance(receiver, GrpcReceiver) else HttpStatus(403)
+        )
+        await start(receiver, logs_endpoint=refusing.endpoint)
+        for count in range(1, 4):
+            await emit_both()
+            await eventually(lambda count=count: len(receiver.spans) == len(refusing.requests) == count)
+        await settled("otel_exporter")
+        refusing.default = Ok()
+        await emit_both()
+        await eventually(lambda: len(heard(caplog)) == 2)
+    assert heard(caplog) == ["otel_exporter cannot export logs", "otel_exporter exports logs"]
+    assert "otel_exporter exports logs again after 3 failed attempts" in caplog.text

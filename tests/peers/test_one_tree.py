@@ -69,7 +69,13 @@ async def application(runtime, _instrumented):
 
     async def start(endpoint, protocol):
         await start_otel_exporter(
-            {"endpoint": endpoint, "protocol": protocol, "service_name": "shop", "flush_interval": 0.05}
+            {
+                "endpoint": endpoint,
+                "protocol": protocol,
+                "service_name": "shop",
+                "flush_interval": 0.05,
+                "metrics": False,
+            }
         )
         await up(EXPORTER)
         await start_telemetry_service()

@@ -11,12 +11,14 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from otpylib_telemetry import execute, otp, span
 from otpylib_telemetry_otel import start_otel_exporter
-from otpylib_telemetry_otel.backends import build, own_version
+from otpylib_telemetry_otel.backends import build
 from otpylib_telemetry_otel.log_backends import build_logs
-from tests.peers.test_delivery import RESOURCE, Anything, settings_for
+from tests.peers.test_delivery import RESOURCE, settings_for
 from tests.peers.test_logs import anything as anything_to_log
 from tests.support.chassis import up
 from tests.support.mockotlp import SecondReceiver, attributes_of, identity, number, value_of
+from tests.support.random_traces import Anything
+from tests.support.said import ERROR, OURS, emitted, received, seen_by, told, typed
 from tests.support.waiting import eventually, wait_until
 
 pytestmark = pytest.mark.peer
@@ -24,8 +26,6 @@ pytestmark = pytest.mark.peer
 TRACES = 300
 RECORDS = 500
 PROTOCOLS = ["grpc", "http/protobuf"]
-OURS = ("otpylib_telemetry", own_version())
-ERROR = 2
 
 
 @pytest.fixture
@@ -38,99 +38,8 @@ def second(tmp_path):
         running.close()
 
 
-def typed(value):
-    """A value with its type: 1, 1.0 and True are equal and mean different things."""
-    return (tuple(map(typed, value)),) if isinstance(value, tuple) else (type(value).__name__, value)
-
-
-def told(attributes):
-    return {key: typed(value) for key, value in attributes.items()}
-
-
-def emitted(made):
-    """What a span says, as it was handed to the exporter."""
-    return {
-        "name": made.name,
-        "trace": made.trace_id,
-        "parent": made.parent_span_id,
-        "times": (made.start_ns, made.end_ns),
-        "kind": Span.SpanKind.Value(f"SPAN_KIND_{made.kind}"),
-        "status": (ERROR, made.message) if made.error else (0, ""),
-        "attributes": told(made.attributes),
-        "dropped": made.dropped_attributes,
-        "events": [(event.name, event.at_ns, told(event.attributes)) for event in made.events or ()],
-        "links": [(link.trace_id, link.span_id, told(link.attributes)) for link in made.links or ()],
-        "scope": made.scope or OURS,
-    }
-
-
-def received(scope, found):
-    """The same of what the second receiver got."""
-    status = found.get("status") or {}
-    return {
-        "name": found["name"],
-        "trace": identity(found["traceId"]),
-        "parent": identity(found.get("parentSpanId")),
-        "times": (number(found["startTimeUnixNano"]), number(found["endTimeUnixNano"])),
-        "kind": found["kind"],
-        "status": (status.get("code", 0), status.get("message", "")),
-        "attributes": told(attributes_of(found)),
-        "dropped": found.get("droppedAttributesCount", 0),
-        "events": [
-            (event["name"], number(event["timeUnixNano"]), told(attributes_of(event)))
-            for event in found.get("events", ())
-        ],
-        "links": [
-            (identity(link["traceId"]), identity(link["spanId"]), told(attributes_of(link)))
-            for link in found.get("links", ())
-        ],
-        "scope": scope,
-    }
-
-
-def of_any(value):
-    """What an AnyValue of the collector's says."""
-    match value.WhichOneof("value"):
-        case None:
-            return None
-        case "array_value":
-            return tuple(of_any(element) for element in value.array_value.values)
-        case kind:
-            return getattr(value, kind)
-
-
-def of_pairs(pairs):
-    return told({pair.key: of_any(pair.value) for pair in pairs})
-
-
-def collected(scope, found):
-    """The same of what the collector passed on."""
-    whole = lambda value: int.from_bytes(value, "big")  # noqa: E731
-    return {
-        "name": found.name,
-        "trace": whole(found.trace_id),
-        "parent": whole(found.parent_span_id),
-        "times": (found.start_time_unix_nano, found.end_time_unix_nano),
-        "kind": found.kind,
-        "status": (found.status.code, found.status.message),
-        "attributes": of_pairs(found.attributes),
-        "dropped": found.dropped_attributes_count,
-        "events": [(event.name, event.time_unix_nano, of_pairs(event.attributes)) for event in found.events],
-        "links": [
-            (whole(link.trace_id), whole(link.span_id), of_pairs(link.attributes)) for link in found.links
-        ],
-        "scope": (scope.name, scope.version),
-    }
-
-
 def seen_by_collector(collector):
-    return {
-        int.from_bytes(found.span_id, "big"): collected(scoped.scope, found)
-        for request in collector.receiver.requests
-        for group in request.message.resource_spans
-        for scoped in group.scope_spans
-        for found in scoped.spans
-    }
+    return {found["id"]: found for found in seen_by(collector)}
 
 
 def send(backend, items, size=100):
@@ -201,6 +110,7 @@ async def test_what_an_application_emits_arrives_there_as_one_tree_with_its_log_
             "protocol": protocol,
             "service_name": "shop",
             "event_patterns": ["shop.*"],
+            "metrics": False,
             "flush_interval": 0.05,
         }
     )

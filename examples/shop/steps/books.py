@@ -25,8 +25,10 @@ async def run(stage: Stage) -> None:
     await stage.settled()
     await until(lambda: not any(_left(stage).values()), 3.0)
     stage.screen.show(pictures.ledgers(stage.monitor.stats.values()))
+    stage.screen.say(f"{number(_points(stage))} of what otel accepted are data points of metrics, not events")
     stage.screen.log(stage.log.news())
     _judge_answers(stage, scraped)
+    _judge_metrics(stage, scraped)
     _judge_spans(stage)
     _judge_ledgers(stage)
     errors = stage.log.errors()
@@ -53,6 +55,21 @@ def _judge_answers(stage: Stage, scraped: Scrape | None) -> None:
         "the metrics count what the customers count",
         agree,
         f"{number(len(answers))}, by status too" if agree else f"{counted} is not {dict(seen)}",
+    )
+
+
+def _judge_metrics(stage: Stage, scraped: Scrape | None) -> None:
+    page = {
+        sample: value
+        for sample, value in (scraped.counters() if scraped else {}).items()
+        if sample[0].startswith("shop_")
+    }
+    told = stage.receiver.samples
+    equal = [sample for sample, value in page.items() if told.get(sample) == value]
+    stage.claims.check(
+        "the collector has the very same metrics",
+        page and len(equal) == len(page),
+        f"{number(len(equal))} of {number(len(page))} samples",
     )
 
 
@@ -87,12 +104,18 @@ def _judge_ledgers(stage: Stage) -> None:
         not any(lost.values()),
         _each(lost),
     )
-    accepted = stats["otel_exporter"]["accepted"]
+    accepted = stats["otel_exporter"]["accepted"] - _points(stage)
     stage.claims.check(
         "every event the shop emitted was accepted",
         accepted == stage.witness.events,
         f"{number(accepted)} of {number(stage.witness.events)}",
     )
+
+
+def _points(stage: Stage) -> int:
+    """Return how many data points were read from the series; each is in the books, like an event."""
+    points: int = stage.monitor.stats["otel_exporter"].get("metrics", {}).get("points", 0)
+    return points
 
 
 def _left(stage: Stage) -> dict[str, int]:

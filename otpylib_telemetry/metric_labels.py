@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar, cast
 
-from otpylib_telemetry_prometheus.naming import label_name
+from otpylib_telemetry.metric_names import PROMETHEUS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -144,18 +144,19 @@ class _Typed(Generic[T]):
     Args:
         keys: The keys that may become labels.
         types: The types of the values as :attr:`_Shape.pick` gives them.
+        name: Makes a label's name of a key.
     """
 
     __slots__ = ("fields", "found", "normalise", "plain")
 
-    def __init__(self, keys: tuple[str, ...], types: tuple[type, ...]) -> None:
+    def __init__(self, keys: tuple[str, ...], types: tuple[type, ...], name: Callable[[str], str]) -> None:
         exact = [_exact(kind) for kind in types[: len(keys)]]
         used = [index for index, convert in enumerate(exact) if convert is not None]
         converts = [exact[index] for index in used]
         #: Label name and index into the normalised values, in the order of names. Where several keys have
         #: the same label name, they follow each other in the order of the keys.
-        named = sorted((label_name(keys[index]), keys[index], at) for at, index in enumerate(used))
-        self.fields = [(name, at) for name, _, at in named]
+        named = sorted((name(keys[index]), keys[index], at) for at, index in enumerate(used))
+        self.fields = [(label, at) for label, _, at in named]
         self.plain = bool(types) and all(kind is str for kind in types)
         self.found: dict[_Values, T] = {}
         self.normalise: Callable[[_Values], _Values] | None = None
@@ -182,17 +183,21 @@ class _Typed(Generic[T]):
 class _Shape(Generic[T]):
     """What is known of metadata with certain keys."""
 
-    __slots__ = ("alone", "keys", "pick", "plain", "typed")
+    __slots__ = ("all_keys", "is_whole", "keys", "pick", "plain", "typed")
 
     def __init__(self, keys: tuple[Any, ...], rules: LabelRules) -> None:
+        self.all_keys = keys
         self.keys: tuple[str, ...] = tuple(key for key in keys if rules.keep(key))
         self.pick = _picker(self.keys)
-        #: What was found if there is nothing to pick.
-        self.alone: T | None = None
-        #: Found by values alone: only for values that are all texts.
+        #: Whether every key may become a label.
+        self.is_whole = len(self.keys) == len(keys)
+        #: Found by values alone: only for values that are all texts, or none at all.
         self.plain: dict[_Values, T] = {}
         self.typed: dict[tuple[type, ...], _Typed[T]] = {}
 
+
+#: What picks the values of the labels out of metadata, and what was kept by these values.
+_Known: TypeAlias = "tuple[Callable[[Mapping[str, Any]], _Values], dict[_Values, T]]"
 
 #: Where something found for certain metadata is to be remembered.
 Place: TypeAlias = "tuple[_Shape[T], _Typed[T], _Values]"
@@ -205,13 +210,25 @@ class LabelCache(Generic[T]):
 
     Args:
         rules: Which metadata keys become labels.
+        name: Makes a label's name of a key.
+
+    Attributes:
+        plain: A short cut for metadata whose values are all texts, as most are. By the keys of metadata a
+            pair: what picks the values out of it, and what was kept by these values. Whoever looks there a
+            million times a second saves calls; what is not there, :meth:`find` may know all the same.
+        by_size: A shorter one, for a dict all keys of which become labels. The same pairs by the number of
+            keys, where nothing of that size has come with other keys: if as many values can be picked as
+            there are, the keys are those. Other sizes lead to None, or are not there.
     """
 
-    __slots__ = ("_rules", "_shapes")
+    __slots__ = ("_name", "_rules", "_shapes", "by_size", "plain")
 
-    def __init__(self, rules: LabelRules) -> None:
+    def __init__(self, rules: LabelRules, name: Callable[[str], str] = PROMETHEUS.label) -> None:
         self._rules = rules
+        self._name = name
         self._shapes: dict[tuple[Any, ...], _Shape[T]] = {}
+        self.plain: dict[tuple[Any, ...], _Known[T]] = {}
+        self.by_size: dict[int, _Known[T] | None] = {}
 
     def find(self, metadata: Mapping[str, Any]) -> T | None:
         """Return what was kept for metadata that makes the same labels, or None.
@@ -225,13 +242,10 @@ class LabelCache(Generic[T]):
         shape = self._shapes.get(tuple(metadata))
         if shape is None:
             return None
-        if not shape.keys:
-            return shape.alone
         values = shape.pick(metadata)
-        plain = shape.plain
-        if plain:
+        if shape.plain:
             try:
-                found = plain.get(values)
+                found = shape.plain.get(values)
             except Exception:  # noqa: BLE001 - a value that cannot be hashed; its type settles what to do
                 found = None
             if found is not None:
@@ -256,7 +270,7 @@ class LabelCache(Generic[T]):
             types = tuple(map(type, values))
             typed = shape.typed.get(types)
             if typed is None:
-                typed = _Typed(shape.keys, types)
+                typed = _Typed(shape.keys, types, self._name)
                 if len(shape.typed) >= _MAX_SHAPES:
                     shape.typed.clear()
                 shape.typed[types] = typed
@@ -274,11 +288,13 @@ class LabelCache(Generic[T]):
             thing: What :meth:`find` is to return from now on.
         """
         shape, typed, values = place
-        if not shape.keys:
-            shape.alone = thing
         typed.found[values] = thing
-        if typed.plain:
+        if typed.plain or not shape.keys:
             shape.plain[values] = thing
+            self.plain[shape.all_keys] = known = (shape.pick, shape.plain)
+            size = len(shape.all_keys)
+            if shape.is_whole and (size not in self.by_size or self.by_size[size] is not None):
+                self.by_size[size] = known
 
     def _shape(self, keys: tuple[Any, ...]) -> tuple[_Shape[T], bool]:
         shape = self._shapes.get(keys)
@@ -289,6 +305,10 @@ class LabelCache(Generic[T]):
             return shape, False
         if len(self._shapes) >= _MAX_SHAPES:
             self._shapes.clear()
+            self.plain.clear()
+            self.by_size.clear()
+        if any(len(other) == len(keys) for other in self._shapes):
+            self.by_size[len(keys)] = None
         self._shapes[keys] = shape
         return shape, True
 
@@ -303,7 +323,7 @@ class LabelCache(Generic[T]):
         except Exception:  # noqa: BLE001 - as above
             return ()
         keys = tuple(usable)
-        typed: _Typed[T] = _Typed(keys, tuple(map(type, usable.values())))
+        typed: _Typed[T] = _Typed(keys, tuple(map(type, usable.values())), self._name)
         values = tuple(usable.values())
         return typed.labels(values if typed.normalise is None else typed.normalise(values))[0]
 

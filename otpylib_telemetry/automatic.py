@@ -1,6 +1,6 @@
 """The metrics that need no definition: from an event to the series it changes.
 
-For an event ``shop.checkout.stop`` with the measurements
+For an event ``shop.checkout.stop`` with the measurements, as Prometheus spells the names
 
 * ``count``: the counter ``shop_checkout_stop_total`` rises by it;
 * ``duration_ms``: the histogram ``shop_checkout_stop_duration_seconds`` observes it;
@@ -16,6 +16,7 @@ Pure: the clock and the knowledge of who is alive come in as arguments.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from otpylib_telemetry.aggregation import (
@@ -23,6 +24,8 @@ from otpylib_telemetry.aggregation import (
     OVERFLOW_LABELS,
     Counter,
     CounterSeries,
+    Exponential,
+    ExponentialSeries,
     Gauge,
     GaugeSeries,
     Histogram,
@@ -31,17 +34,23 @@ from otpylib_telemetry.aggregation import (
     Labels,
     MetricRefusedError,
     SeriesStore,
+    Traced,
+    UpDown,
+    UpDownSeries,
 )
+from otpylib_telemetry.exponential import MAX_SCALE
+from otpylib_telemetry.metric_labels import LabelCache, LabelRules, Place
+from otpylib_telemetry.metric_names import MAX_NAME, PROMETHEUS, Naming, readable
 from otpylib_telemetry.operations import OpenOperations, Phase, classify
-from otpylib_telemetry_prometheus.labels import LabelCache, LabelRules
-from otpylib_telemetry_prometheus.naming import MAX_NAME, claims, metric_name, readable
+from otpylib_telemetry.readings import is_of_an_operation, number_of, operation_of, readable_mapping
+from otpylib_telemetry.refusals import NAME_TAKEN, NOT_A_NUMBER, OUT_OF_RANGE, UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from otpylib_telemetry.events import RawEvent
 
-__all__ = ["MAX_OPEN", "OPEN_TTL_NS", "AutomaticMetrics", "Bound"]
+__all__ = ["MAX_OPEN", "OPEN_TTL_NS", "OWNER", "AutomaticMetrics", "Bound", "Making"]
 
 #: How many operations may be open at once, and for how long: the limits the spans have, too.
 MAX_OPEN: Final = 10_000
@@ -50,19 +59,20 @@ OPEN_TTL_NS: Final = 300 * 1_000_000_000
 _MS_PER_S: Final = 1_000
 _NS_PER_S: Final = 1_000_000_000
 
+#: Buckets of an exponential histogram, the default of OpenTelemetry's SDK specification.
+_EXPONENTIAL_SIZE: Final = 160
+
 #: Event names whose plans are kept. Applications have hundreds.
 _MAX_PLANS: Final = 10_000
 
 #: Label sets kept over all event names, about half a kilobyte each. Beyond this they are collected anew.
 _MAX_BINDINGS: Final = 200_000
 
+#: Who declares these metrics: definitions of the same name must not be counted into them.
+OWNER: Final = "automatic"
+
 _OUTCOME: Final = "outcome"
 _OUTCOMES: Final[Mapping[Phase, str]] = {Phase.OK: "success", Phase.ERROR: "error"}
-
-_NAME_TAKEN: Final = "metric refused"
-_NOT_A_NUMBER: Final = "not a number"
-_OUT_OF_RANGE: Final = "not finite, or negative where that cannot be"
-_UNREADABLE: Final = "not readable"
 
 
 class _Nowhere:
@@ -72,7 +82,7 @@ class _Nowhere:
 
     labels: Final[Labels] = ()
 
-    def add(self, _amount: float) -> bool:
+    def add(self, _amount: float, _traced: Traced | None = None) -> bool:
         return False
 
     set = observe = add
@@ -97,7 +107,27 @@ _NO_METRIC: Final = _NoMetric()
 
 _Counter: TypeAlias = CounterSeries | _Nowhere
 _Gauge: TypeAlias = GaugeSeries | _Nowhere
-_Histogram: TypeAlias = HistogramSeries | _Nowhere
+_Level: TypeAlias = UpDownSeries | _Nowhere
+_Histogram: TypeAlias = HistogramSeries | ExponentialSeries | _Nowhere
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """How events become series.
+
+    Attributes:
+        rules: Which metadata keys become labels.
+        buckets: Upper bounds of the duration histograms, in seconds, ascending.
+        span_metrics: Whether operations are counted and timed.
+        exemplars: Whether a series remembers the trace of a recent measurement.
+        exponential: Whether durations have exponential buckets instead of those above.
+    """
+
+    rules: LabelRules
+    buckets: tuple[float, ...]
+    span_metrics: bool = True
+    exemplars: bool = True
+    exponential: bool = False
 
 
 class Bound:
@@ -107,14 +137,26 @@ class Bound:
     one that was raised at its beginning.
     """
 
-    __slots__ = ("count", "duration", "in_flight", "kept", "labels", "overflown", "timings", "value")
+    __slots__ = (
+        "count",
+        "duration",
+        "in_flight",
+        "kept",
+        "labels",
+        "overflown",
+        "timings",
+        "traced",
+        "value",
+    )
 
-    def __init__(self, labels: Labels) -> None:
+    def __init__(self, labels: Labels, *, traced: bool) -> None:
         self.labels = labels
+        #: Whether the metadata says which operation it is part of: the keys are the same each time.
+        self.traced = traced
         self.count: _Counter | None = None
         self.duration: _Histogram | None = None
         self.value: _Gauge | None = None
-        self.in_flight: _Gauge | None = None
+        self.in_flight: _Level | None = None
         #: By what the operation began with (None: it is not known to have begun).
         self.timings: dict[Bound | None, _Histogram] = {}
         #: Whether later events find this one again; if not, nothing may be remembered for it either.
@@ -129,6 +171,7 @@ class _Plan:
     __slots__ = (
         "begins",
         "bindings",
+        "by_size",
         "count",
         "duration",
         "ends",
@@ -136,23 +179,25 @@ class _Plan:
         "in_flight",
         "operation",
         "outcome",
+        "plain",
         "timing",
         "value",
     )
 
-    def __init__(self, event: str, rules: LabelRules) -> None:
+    def __init__(self, event: str, rules: LabelRules, naming: Naming) -> None:
         self.event = event
         self.operation, phase = classify(event)
         self.begins = phase is Phase.START
         self.outcome = _OUTCOMES.get(phase, "")
         self.ends = bool(self.outcome)
-        self.bindings: LabelCache[Bound] = LabelCache(rules)
+        self.bindings: LabelCache[Bound] = LabelCache(rules, naming.label)
+        self.plain, self.by_size = self.bindings.plain, self.bindings.by_size
         # The metrics of the event, each declared when first needed.
         self.count: Counter | _NoMetric | None = None
-        self.duration: Histogram | _NoMetric | None = None
+        self.duration: Histogram | Exponential | _NoMetric | None = None
         self.value: Gauge | _NoMetric | None = None
-        self.in_flight: Gauge | _NoMetric | None = None
-        self.timing: Histogram | _NoMetric | None = None
+        self.in_flight: UpDown | _NoMetric | None = None
+        self.timing: Histogram | Exponential | _NoMetric | None = None
 
 
 class AutomaticMetrics:
@@ -161,9 +206,8 @@ class AutomaticMetrics:
     Args:
         store: Where the series are. It outlives this object.
         operations: The operations that are open. They outlive this object, too.
-        rules: Which metadata keys become labels.
-        buckets: Upper bounds of the duration histograms, in seconds, ascending.
-        span_metrics: Whether operations are counted and timed.
+        making: How events become series.
+        naming: How names are spelt.
 
     Attributes:
         unused: Events no metric was made of.
@@ -174,19 +218,21 @@ class AutomaticMetrics:
         self,
         store: SeriesStore,
         operations: OpenOperations[Bound],
-        *,
-        rules: LabelRules,
-        buckets: Sequence[float],
-        span_metrics: bool,
+        making: Making,
+        naming: Naming = PROMETHEUS,
     ) -> None:
         self.unused = 0
         self.given_up: dict[str, int] = {}
         self._store = store
         self._operations = operations
-        self._rules = rules
-        self._buckets = tuple(buckets)
-        self._span_metrics = span_metrics
+        self._naming = naming
+        self._rules = making.rules
+        self._buckets = making.buckets
+        self._span_metrics = making.span_metrics
+        self._exemplars = making.exemplars
+        self._exponential = making.exponential
         self._plans: dict[str, _Plan] = {}
+        self._names: set[str] = set()
         self._bindings = 0
         self._generation = store.generation
 
@@ -195,19 +241,35 @@ class AutomaticMetrics:
         """How many operations have begun and not ended."""
         return len(self._operations)
 
-    def configure(self, *, rules: LabelRules, buckets: Sequence[float], span_metrics: bool) -> None:
+    def configure(self, making: Making) -> None:
         """Go on with other settings. Series stay, but for those of histograms whose buckets change.
 
         Args:
-            rules: Which metadata keys become labels.
-            buckets: Upper bounds of the duration histograms, in seconds, ascending.
-            span_metrics: Whether operations are counted and timed; those open are still counted down.
+            making: How events become series from now on; operations that are open are still counted down.
         """
-        self._rules = rules
-        self._buckets = tuple(buckets)
-        self._span_metrics = span_metrics
-        self._store.rebucket(self._buckets)
-        self._forget()
+        with self._store.lock:
+            self._rules = making.rules
+            self._buckets = making.buckets
+            self._span_metrics = making.span_metrics
+            self._exemplars = making.exemplars
+            if making.exponential is not self._exponential:
+                self._exponential = making.exponential
+                for name in list(self._names):
+                    if isinstance(self._store.find(name), (Histogram, Exponential)):
+                        self._store.remove(name)
+                        self._names.discard(name)
+            present = [self._store.find(name) for name in self._names]
+            self._store.rebucket(self._buckets, [one for one in present if isinstance(one, Histogram)])
+            self._forget()
+
+    def retire(self) -> None:
+        """Forget every metric made here, and the operations that are open."""
+        with self._store.lock:
+            self._operations.drain()
+            for name in self._names:
+                self._store.remove(name)
+            self._names.clear()
+            self._forget()
 
     def record(self, events: Sequence[RawEvent]) -> tuple[int, int]:
         """Add events to the series.
@@ -220,17 +282,18 @@ class AutomaticMetrics:
         Returns:
             How many events were taken, and how many were rejected.
         """
-        if self._generation != self._store.generation or self._bindings > _MAX_BINDINGS:
-            self._forget()
-        taken = 0
-        one = self._one
-        for event in events:
-            try:
-                if one(event):
-                    taken += 1
-            except Exception:  # noqa: BLE001 - an event can hold anything; it must not cost the others
-                taken += self._rescue(event)
-        return taken, len(events) - taken
+        with self._store.lock:
+            if self._generation != self._store.generation or self._bindings > _MAX_BINDINGS:
+                self._forget()
+            taken = 0
+            one = self._one
+            for event in events:
+                try:
+                    if one(event):
+                        taken += 1
+                except Exception:  # noqa: BLE001 - an event can hold anything; it must not cost the others
+                    taken += self._rescue(event)
+            return taken, len(events) - taken
 
     def expire(self, now_ns: int, alive: Callable[[object], bool]) -> int:
         """Give up operations that are open for too long, or whose emitter is gone.
@@ -244,10 +307,11 @@ class AutomaticMetrics:
         """
         overdue = self._operations.overdue(now_ns)
         orphaned = self._operations.orphaned(alive)
-        for opened in overdue:
-            self._give_up("expired", opened.value)
-        for opened in orphaned:
-            self._give_up("emitter gone", opened.value)
+        with self._store.lock:
+            for opened in overdue:
+                self._give_up("expired", opened.value)
+            for opened in orphaned:
+                self._give_up("emitter gone", opened.value)
         return len(overdue) + len(orphaned)
 
     def settle(self) -> int:
@@ -257,14 +321,16 @@ class AutomaticMetrics:
             How many were given up.
         """
         everything = self._operations.drain()
-        for opened in everything:
-            self._give_up("stopped", opened.value)
+        with self._store.lock:
+            for opened in everything:
+                self._give_up("stopped", opened.value)
         return len(everything)
 
     def _one(self, event: RawEvent) -> bool:  # noqa: C901, PLR0912, PLR0915 - in one piece, because calls are what it saves
         name, measurements, metadata, at_ns, emitter = event
-        plan = self._plans.get(name)
-        if plan is None:
+        try:
+            plan = self._plans[name]
+        except KeyError:
             plan = self._plan(name)
         counted = "count" in measurements
         timed = "duration_ms" in measurements
@@ -273,21 +339,22 @@ class AutomaticMetrics:
             self.unused += 1
             return True
         try:
-            binding = plan.bindings.find(metadata)
-        except Exception:  # noqa: BLE001 - peculiar metadata: worked out below with more care
-            binding = None
-        place = None
-        if binding is None:
-            labels, place = plan.bindings.resolve(metadata)
-            binding = Bound(labels)
+            if type(metadata) is not dict or (known := plan.by_size.get(len(metadata))) is None:
+                known = plan.plain[tuple(metadata)]
+            pick, plain = known
+            binding = plain[pick(metadata)]
+            place = None
+        except Exception:  # noqa: BLE001 - values that are not all texts, or peculiar: worked out with more care
+            binding, place = self._bind(plan, metadata)
         taken = refused = False
         seconds: float | None = None
+        traced = operation_of(metadata, at_ns) if binding.traced else None
 
         if counted:
             amount = measurements["count"]
             counter = binding.count or self._counter(plan, binding, amount)
             kind = type(amount)
-            if (kind is int or kind is float) and counter.add(amount):
+            if (kind is int or kind is float) and counter.add(amount, traced):
                 taken = True
             else:
                 verdict = self._retry(counter.add, amount, counter)
@@ -295,14 +362,14 @@ class AutomaticMetrics:
         if timed:
             amount = measurements["duration_ms"]
             kind = type(amount)
-            if (kind is float or kind is int) and 0 <= amount <= FLOAT_MAX:
+            if (kind is float or kind is int) and 0.0 <= amount <= FLOAT_MAX:
                 seconds = amount / _MS_PER_S
             else:
                 seconds = self._milliseconds(amount)
                 refused = refused or (seconds is None and amount is not None)
             if seconds is not None:
                 histogram = binding.duration or self._histogram(plan, binding)
-                if histogram.observe(seconds):
+                if histogram.observe(seconds, traced):
                     taken = True
                 else:
                     refused = True
@@ -328,7 +395,7 @@ class AutomaticMetrics:
                     seconds = max(0, at_ns - opened.at_ns) / _NS_PER_S
             if seconds is not None and self._span_metrics:
                 timing = binding.timings.get(begun) or self._timing(plan, binding, begun)
-                if timing.observe(seconds):
+                if timing.observe(seconds, traced):
                     taken = True
                 else:
                     refused = True
@@ -353,8 +420,19 @@ class AutomaticMetrics:
             return True
         return taken
 
+    def _bind(self, plan: _Plan, metadata: Any) -> tuple[Bound, Place[Bound] | None]:
+        """Find what the labels of metadata lead to, or begin with it."""
+        try:
+            found = plan.bindings.find(metadata)
+        except Exception:  # noqa: BLE001 - metadata of any kind whatever
+            found = None
+        if found is not None:
+            return found, None
+        labels, place = plan.bindings.resolve(metadata)
+        return Bound(labels, traced=self._exemplars and is_of_an_operation(metadata)), place
+
     def _plan(self, name: str) -> _Plan:
-        plan = _Plan(name, self._rules)
+        plan = _Plan(name, self._rules, self._naming)
         if len(name) <= MAX_NAME:
             if len(self._plans) >= _MAX_PLANS:
                 self._forget()
@@ -370,13 +448,13 @@ class AutomaticMetrics:
         """Take an event whose measurements or metadata raise when they are looked at."""
         try:
             name, measurements, metadata, at_ns, emitter = event
-            plain = (str(name), _readable(measurements), _readable(metadata), at_ns, emitter)
+            plain = (str(name), readable_mapping(measurements), readable_mapping(metadata), at_ns, emitter)
             if type(name) is str and (plain[1] is not measurements or plain[2] is not metadata):
                 return self._one(plain)
         except Exception:  # noqa: BLE001 - that is what it is
-            self._store.refuse(_UNREADABLE)
+            self._store.refuse(UNREADABLE)
             return False
-        self._store.refuse(_UNREADABLE)
+        self._store.refuse(UNREADABLE)
         return False
 
     def _give_up(self, reason: str, begun: Bound) -> None:
@@ -391,13 +469,17 @@ class AutomaticMetrics:
             return _UNBORN
         metric = plan.count
         if metric is None:
-            name = metric_name(plan.event)
-            name = name if name.endswith("_total") else f"{name}_total"
+            name = self._naming.counter(plan.event)
             text = f'Sum of "count" of the events {readable(plan.event)}.'
             try:
-                metric = self._store.counter(name, text, claims=claims(Kind.COUNTER, name))
+                metric = self._store.counter(
+                    name, text, claims=self._naming.claims(Kind.COUNTER, name), owner=OWNER
+                )
             except MetricRefusedError:
                 metric = _NO_METRIC
+            else:
+                self._names.add(name)
+                self._store.made_of(name, readable(plan.event))
             plan.count = metric
         binding.count = series = metric.at(binding.labels)
         binding.overflown |= series.labels is OVERFLOW_LABELS
@@ -408,15 +490,32 @@ class AutomaticMetrics:
             return _UNBORN
         if plan.value is None:
             text = f'Last "value" of the events {readable(plan.event)}.'
-            plan.value = self._gauge_named(metric_name(plan.event), text)
+            name = self._naming.gauge(plan.event)
+            try:
+                plan.value = self._store.gauge(
+                    name, text, claims=self._naming.claims(Kind.GAUGE, name), owner=OWNER
+                )
+            except MetricRefusedError:
+                plan.value = _NO_METRIC
+            else:
+                self._names.add(name)
+                self._store.made_of(name, readable(plan.event))
         binding.value = series = plan.value.at(binding.labels)
         binding.overflown |= series.labels is OVERFLOW_LABELS
         return series
 
-    def _level(self, plan: _Plan, binding: Bound) -> _Gauge:
+    def _level(self, plan: _Plan, binding: Bound) -> _Level:
         if plan.in_flight is None:
             text = f"Operations {readable(plan.operation)} that have begun and not ended."
-            plan.in_flight = self._gauge_named(f"{metric_name(plan.operation)}_in_flight", text)
+            name = self._naming.in_flight(plan.operation)
+            try:
+                claims = self._naming.claims(Kind.UP_DOWN, name)
+                plan.in_flight = self._store.up_down(name, text, claims=claims, owner=OWNER)
+            except MetricRefusedError:
+                plan.in_flight = _NO_METRIC
+            else:
+                self._names.add(name)
+                self._store.made_of(name, readable(plan.operation))
         binding.in_flight = series = plan.in_flight.at(binding.labels)
         binding.overflown |= series.labels is OVERFLOW_LABELS
         return series
@@ -424,7 +523,7 @@ class AutomaticMetrics:
     def _histogram(self, plan: _Plan, binding: Bound) -> _Histogram:
         if plan.duration is None:
             text = f'Distribution of "duration_ms" of the events {readable(plan.event)}, in seconds.'
-            plan.duration = self._histogram_named(metric_name(plan.event), text)
+            plan.duration = self._histogram_named(plan.event, text)
         binding.duration = series = plan.duration.at(binding.labels)
         binding.overflown |= series.labels is OVERFLOW_LABELS
         return series
@@ -432,7 +531,7 @@ class AutomaticMetrics:
     def _timing(self, plan: _Plan, binding: Bound, begun: Bound | None) -> _Histogram:
         if plan.timing is None:
             text = f"How long the operations {readable(plan.operation)} took, in seconds, by outcome."
-            plan.timing = self._histogram_named(metric_name(plan.operation), text)
+            plan.timing = self._histogram_named(plan.operation, text)
         series = plan.timing.at(_with_outcome(begun.labels if begun else (), binding.labels, plan.outcome))
         binding.overflown |= series.labels is OVERFLOW_LABELS
         if not binding.overflown and (begun is None or begun.kept):
@@ -440,18 +539,30 @@ class AutomaticMetrics:
             self._bindings += 1
         return series
 
-    def _gauge_named(self, name: str, text: str) -> Gauge | _NoMetric:
+    def _histogram_named(self, event: str, text: str) -> Histogram | Exponential | _NoMetric:
+        naming = self._naming
+        name = naming.duration(event)
+        metric: Histogram | Exponential
         try:
-            return self._store.gauge(name, text, claims=claims(Kind.GAUGE, name))
+            if self._exponential:
+                metric = self._store.exponential(
+                    name,
+                    text,
+                    scale=MAX_SCALE,
+                    max_size=_EXPONENTIAL_SIZE,
+                    unit=naming.seconds,
+                    claims=naming.claims(Kind.EXPONENTIAL, name),
+                    owner=OWNER,
+                )
+            else:
+                metric = self._store.histogram(
+                    name, text, self._buckets, naming.seconds, naming.claims(Kind.HISTOGRAM, name), OWNER
+                )
         except MetricRefusedError:
             return _NO_METRIC
-
-    def _histogram_named(self, base: str, text: str) -> Histogram | _NoMetric:
-        name = f"{base}_duration_seconds"
-        try:
-            return self._store.histogram(name, text, self._buckets, "seconds", claims(Kind.HISTOGRAM, name))
-        except MetricRefusedError:
-            return _NO_METRIC
+        self._names.add(name)
+        self._store.made_of(name, readable(event))
+        return metric
 
     def _retry(self, put: Callable[[float], bool], amount: Any, series: object) -> bool | None:
         """Offer a measurement that is not a plain number, or was refused.
@@ -461,9 +572,9 @@ class AutomaticMetrics:
         """
         if amount is None:
             return None
-        number = _number(amount)
+        number = number_of(amount)
         if number is None:
-            self._store.refuse(_NOT_A_NUMBER)
+            self._store.refuse(NOT_A_NUMBER)
             return False
         if type(amount) is not type(number) and put(number):
             return True
@@ -472,15 +583,15 @@ class AutomaticMetrics:
 
     def _milliseconds(self, amount: Any) -> float | None:
         """Return an unusual ``duration_ms`` in seconds, None if it is no duration."""
-        number = _number(amount)
+        number = number_of(amount)
         if number is not None and 0 <= number <= FLOAT_MAX:
             return number / _MS_PER_S
         if amount is not None:
-            self._store.refuse(_NOT_A_NUMBER if number is None else _OUT_OF_RANGE)
+            self._store.refuse(NOT_A_NUMBER if number is None else OUT_OF_RANGE)
         return None
 
     def _refuse(self, series: object) -> None:
-        self._store.refuse(_NAME_TAKEN if series is _NOWHERE else _OUT_OF_RANGE)
+        self._store.refuse(NAME_TAKEN if series is _NOWHERE else OUT_OF_RANGE)
 
 
 def _with_outcome(begun: Labels, ended: Labels, outcome: str) -> Labels:
@@ -494,33 +605,6 @@ def _with_outcome(begun: Labels, ended: Labels, outcome: str) -> Labels:
     return tuple(sorted(merged.items()))
 
 
-def _number(value: Any) -> float | None:
-    """Return a number as a plain int or float; None if it is none.
-
-    Bool counts as 0 and 1; Decimal, Fraction and NumPy's scalars know how to become a float; text does not,
-    even if it looks like a number: what emitted it is mistaken, and better told so.
-    """
-    kind = type(value)
-    if issubclass(kind, int):
-        return int.__pos__(value)
-    if issubclass(kind, float):
-        return float.__pos__(value)
-    try:
-        return float(value) if hasattr(kind, "__float__") else None
-    except Exception:  # noqa: BLE001 - a value may raise anything when asked
-        return None
-
-
 def _is_within(value: Any, least: float) -> bool:
-    number = _number(value)
+    number = number_of(value)
     return number is not None and least <= number <= FLOAT_MAX
-
-
-def _readable(mapping: Any) -> Mapping[str, Any]:
-    """Return a mapping that can be looked at: a copy of it, or an empty one."""
-    if type(mapping) is dict:
-        return mapping
-    try:
-        return dict(mapping)
-    except Exception:  # noqa: BLE001 - as above
-        return {}

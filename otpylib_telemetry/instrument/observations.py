@@ -1,0 +1,152 @@
+"""Readings: what is observed when an exit is about to be read, rather than when it happens.
+
+Whoever is about to read the series of an exporter calls :func:`refresh`, and those who have something to
+observe for this exporter do so. Nothing happens where nobody has registered.
+
+Needs no package of OpenTelemetry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+__all__ = ["Observer", "Regularly", "begin", "refresh", "refresh_blocking", "register", "unregister"]
+
+#: Seconds after which an exit is read without waiting any longer for an observer, which has limits of its
+#: own and keeps to them as a rule.
+_PATIENCE: Final = 5.0
+
+#: Seconds between two readings where nobody asks for one: no more than between two scrapes, as a rule.
+_INTERVAL: Final = 5.0
+
+
+class Observer(Protocol):
+    """Has something to observe for an exporter."""
+
+    def take_reading(self) -> Future[None] | None:
+        """Begin to bring the observed series up to date, in whatever thread it takes.
+
+        Returns:
+            What is done when they are; None if there is nothing to wait for. One that is under way already
+            may be returned again.
+        """
+        ...
+
+
+_observers: dict[str, tuple[Observer, ...]] = {}
+
+
+def register(exporter: str, observer: Observer) -> None:
+    """Have an observer asked before an exporter's series are read.
+
+    Args:
+        exporter: The exporter's registered name.
+        observer: The observer; registered twice it is asked once.
+    """
+    present = _observers.get(exporter, ())
+    if not any(each is observer for each in present):
+        _observers[exporter] = (*present, observer)
+
+
+def unregister(exporter: str, observer: Observer) -> None:
+    """Undo :func:`register`.
+
+    Args:
+        exporter: The exporter's registered name.
+        observer: The observer; one that is not registered is let be.
+    """
+    left = tuple(each for each in _observers.get(exporter, ()) if each is not observer)
+    if left:
+        _observers[exporter] = left
+    else:
+        _observers.pop(exporter, None)
+
+
+class Regularly:
+    """Observes from time to time, for an exit that is read without being asked: series in files.
+
+    Args:
+        exporter: The exporter's registered name.
+        interval: Seconds between two readings.
+    """
+
+    def __init__(self, exporter: str, interval: float = _INTERVAL) -> None:
+        self._exporter = exporter
+        self._interval_ns = int(interval * 1e9)
+        self._due_ns = 0
+
+    def tick(self, now_ns: int) -> bool:
+        """Begin to observe if it is time; waits for nothing.
+
+        Args:
+            now_ns: The present, on the monotonic clock, in nanoseconds.
+
+        Returns:
+            Whether it was time.
+        """
+        if now_ns < self._due_ns:
+            return False
+        self._due_ns = now_ns + self._interval_ns
+        begin(self._exporter)
+        return True
+
+
+async def refresh(exporter: str, seconds: float = _PATIENCE) -> bool:
+    """Bring up to date what is observed for an exporter; never raises.
+
+    Args:
+        exporter: The exporter's registered name.
+        seconds: How long it may take; more than some seconds are not waited for in any case.
+
+    Returns:
+        Whether everything was observed in that time.
+    """
+    begun = [asyncio.wrap_future(each) for each in begin(exporter)]
+    if not begun:
+        return True
+    _, late = await asyncio.wait(begun, timeout=max(0.0, min(seconds, _PATIENCE)))
+    return not late
+
+
+def refresh_blocking(exporter: str, timeout: float = _PATIENCE) -> bool:
+    """Do as :func:`refresh` does where there is no event loop.
+
+    Args:
+        exporter: The exporter's registered name.
+        timeout: Seconds it may take.
+
+    Returns:
+        Whether everything was observed in that time.
+    """
+    until = time.monotonic() + timeout
+    for each in begin(exporter):
+        try:
+            each.result(max(0.0, until - time.monotonic()))
+        except Exception:  # noqa: BLE001 - late, or given up: it is read as it is
+            return False
+    return True
+
+
+def begin(exporter: str) -> list[Future[None]]:
+    """Begin to bring up to date what is observed for an exporter, and wait for nothing; never raises.
+
+    Args:
+        exporter: The exporter's registered name.
+
+    Returns:
+        What is done when it is up to date.
+    """
+    begun: list[Future[None]] = []
+    for observer in _observers.get(exporter, ()):
+        try:
+            reading = observer.take_reading()
+        except Exception:  # noqa: BLE001, S112 - one observer's trouble must not cost the reading
+            continue
+        if reading is not None:
+            begun.append(reading)
+    return begun

@@ -1,0 +1,137 @@
+"""Which format and which compression a scraper gets, by what its request says it can read.
+
+``Accept`` and ``Accept-Encoding`` are those of HTTP (RFC 9110, sections 12.5.1 and 12.5.3): alternatives with
+weights and parameters. The formats, their versions and the parameter ``escaping`` are Prometheus' own
+(https://prometheus.io/docs/instrumenting/content_negotiation/). Whatever a header says, there is a page:
+what cannot be understood is passed over, and who wants nothing we have gets the classic text, which
+everything reads. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["CLASSIC", "CLASSIC_UTF8", "OPENMETRICS", "OPENMETRICS_UTF8", "TextFormat", "choose", "takes_gzip"]
+
+#: A header that is longer is no header; reading it must not take time.
+_MAX_HEADER: Final = 8_192
+
+#: Quotation marks in a header anybody sends; looking for the end of ever more quoted strings takes time.
+_MAX_QUOTES: Final = 64
+
+#: The weight of RFC 9110, section 12.4.2: from 0 to 1 with up to three decimals.
+_WEIGHT: Final = re.compile(r"0(?:\.\d{0,3})?|1(?:\.0{0,3})?")
+
+#: Splits where no quoted string is open.
+_COMMA: Final = re.compile(r',(?=(?:[^"]*"[^"]*")*[^"]*$)')
+_SEMICOLON: Final = re.compile(r';(?=(?:[^"]*"[^"]*")*[^"]*$)')
+
+
+@dataclass(frozen=True, slots=True)
+class TextFormat:
+    """A format of the page.
+
+    Attributes:
+        openmetrics: Whether it is OpenMetrics; else it is Prometheus' own text.
+        utf8: Whether names may hold any character, which are then in quotation marks; else what does not fit
+            is replaced.
+        content_type: Value of the ``Content-Type`` header.
+    """
+
+    openmetrics: bool
+    utf8: bool
+    content_type: str
+
+
+CLASSIC: Final = TextFormat(
+    openmetrics=False, utf8=False, content_type="text/plain; version=0.0.4; charset=utf-8"
+)
+CLASSIC_UTF8: Final = TextFormat(
+    openmetrics=False,
+    utf8=True,
+    content_type="text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8",
+)
+OPENMETRICS: Final = TextFormat(
+    openmetrics=True,
+    utf8=False,
+    content_type="application/openmetrics-text; version=1.0.0; charset=utf-8",
+)
+OPENMETRICS_UTF8: Final = TextFormat(
+    openmetrics=True,
+    utf8=True,
+    content_type="application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=allow-utf-8",
+)
+
+_ALLOW_UTF8: Final = "allow-utf-8"
+
+
+class _Offer(NamedTuple):
+    """One alternative of a header."""
+
+    what: str
+    parameters: dict[str, str]
+    weight: float
+
+
+def choose(accept: str) -> TextFormat:
+    """Return the format a scraper likes best among those there are.
+
+    Args:
+        accept: Its ``Accept`` header; empty if it sent none.
+
+    Returns:
+        The format; the classic one where the header names none there is, refuses all, or makes no sense. Of
+        several liked equally the first named.
+    """
+    best, weight = CLASSIC, 0.0
+    for offer in _offers(accept):
+        found = _format(offer)
+        if found is not None and offer.weight > weight:
+            best, weight = found, offer.weight
+    return best
+
+
+def takes_gzip(accept_encoding: str) -> bool:
+    """Return whether a scraper undoes gzip and likes it no less than a page that is not compressed.
+
+    Args:
+        accept_encoding: Its ``Accept-Encoding`` header; empty if it sent none.
+    """
+    weights = {offer.what: offer.weight for offer in _offers(accept_encoding)}
+    gzip = weights.get("gzip", weights.get("x-gzip", weights.get("*", 0.0)))
+    # Not compressed is always allowed, but one who does not name it likes it least.
+    return gzip > 0 and gzip >= weights.get("identity", 0.0)
+
+
+def _format(offer: _Offer) -> TextFormat | None:
+    version = offer.parameters.get("version")
+    utf8 = offer.parameters.get("escaping") == _ALLOW_UTF8
+    match offer.what:
+        case "application/openmetrics-text" if version in {None, "1.0.0"}:
+            return OPENMETRICS_UTF8 if utf8 else OPENMETRICS
+        case "text/plain" if version in {None, "0.0.4", "1.0.0"}:
+            return CLASSIC_UTF8 if utf8 else CLASSIC
+        case "*/*" | "text/*":
+            return CLASSIC
+        case "application/*":
+            return OPENMETRICS
+        case _:
+            return None
+
+
+def _offers(header: str) -> Iterator[_Offer]:
+    for part in _COMMA.split(header[:_MAX_HEADER]) if header.count('"') < _MAX_QUOTES else ():
+        what, *rest = _SEMICOLON.split(part)
+        parameters: dict[str, str] = {}
+        for parameter in rest:
+            name, _, value = parameter.partition("=")
+            parameters[name.strip().lower()] = value.strip().strip('"').lower()
+        weight = parameters.pop("q", "1")
+        # A weight that is none says at least that the alternative is there.
+        number = float(weight) if _WEIGHT.fullmatch(weight) else 1.0
+        yield _Offer(what.strip().lower(), parameters, number)

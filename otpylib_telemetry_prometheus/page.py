@@ -1,0 +1,53 @@
+"""What somebody who scrapes asks for, and what he gets: the seam between making a page and serving it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+__all__ = ["Page", "Scrape", "ScrapeRequest"]
+
+
+@dataclass(frozen=True, slots=True)
+class ScrapeRequest:
+    """What a scraper asks for.
+
+    Attributes:
+        accept: The formats it reads: the header ``Accept`` as it came; empty if it did not say.
+        accept_encoding: The compressions it undoes: the header ``Accept-Encoding`` as it came.
+        names: The samples it wants alone, each a ``name[]`` of the query as prometheus_client has it; none
+            of them: everything.
+    """
+
+    accept: str = ""
+    accept_encoding: str = ""
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What it gets.
+
+    Attributes:
+        body: The bytes to send, compressed already if ``encoding`` says so.
+        content_type: The format of the page.
+        encoding: The value of ``Content-Encoding``; None for a page that is not compressed.
+    """
+
+    body: bytes
+    content_type: str
+    encoding: str | None = None
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers that tell what the page is; caches must know what it depends on."""
+        found = {"Content-Type": self.content_type, "Vary": "Accept, Accept-Encoding"}
+        if self.encoding is not None:
+            found["Content-Encoding"] = self.encoding
+        return found
+
+
+#: Makes a page.
+Scrape: TypeAlias = "Callable[[ScrapeRequest], Awaitable[Page]]"

@@ -1,0 +1,179 @@
+"""What is on a page, and how it is put together: for the endpoint, for mounted applications, for a gateway.
+
+The series of the exporter's store come first: of this process, or of all workers where there are several.
+Then what the exporters say about themselves, what the process says about itself, and the registries that are
+merged. Each of them can fail or be slow without costing the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from otpylib_telemetry.clock import wall_clock
+from otpylib_telemetry.instrument import observations
+from otpylib_telemetry.threads import run_in_thread
+from otpylib_telemetry_prometheus import negotiation
+from otpylib_telemetry_prometheus.exposition import Exposition, compress
+from otpylib_telemetry_prometheus.families import Family, names_of
+from otpylib_telemetry_prometheus.page import Page, ScrapeRequest
+from otpylib_telemetry_prometheus.self_metrics import all_stats, self_families
+from otpylib_telemetry_prometheus.store_families import names_in
+from otpylib_telemetry_prometheus.target_info import target_info
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from otpylib_telemetry.aggregation import SeriesStore
+    from otpylib_telemetry.exporter import ExportContext
+    from otpylib_telemetry_prometheus.multiprocess import Multiprocess
+    from otpylib_telemetry_prometheus.registries import MergedRegistries
+    from otpylib_telemetry_prometheus.settings import PrometheusSettings
+
+__all__ = ["PageMaker"]
+
+_log = logging.getLogger("otpylib_telemetry.prometheus")
+
+#: The settings that decide how every line of a page reads: what was prepared under others is of no use.
+_LOOK: Final = frozenset({"namespace", "global_labels"})
+
+
+class PageMaker:
+    """Makes pages.
+
+    Args:
+        context: What the server lends to the exporter.
+        store: The exporter's series.
+        merged: The registries that are merged.
+
+    Attributes:
+        multiprocess: The files of all workers; None in an application of one process.
+        pages: How many pages were made.
+        seconds: How long making the last one took, and all of them.
+        size: Bytes of the last one, and of all of them.
+        failures: How many metrics were left out of a page because writing them failed, each as often as it
+            was.
+    """
+
+    def __init__(self, context: ExportContext, store: SeriesStore, merged: MergedRegistries) -> None:
+        self.multiprocess: Multiprocess | None = None
+        self.pages = 0
+        self.seconds = (0.0, 0.0)
+        self.size = (0, 0)
+        self._context = context
+        self._store = store
+        self._merged = merged
+        self._settings: PrometheusSettings | None = None
+        self._exposition = Exposition()
+        self._plain = Exposition()
+        self._failures_before = 0
+
+    @property
+    def failures(self) -> int:  # noqa: D102 - among the attributes
+        return self._failures_before + self._exposition.failures + self._plain.failures
+
+    def use(self, settings: PrometheusSettings) -> None:
+        """Make pages under these settings from now on.
+
+        Args:
+            settings: The settings.
+        """
+        before, self._settings = self._settings, settings
+        if before is None or any(getattr(before, key) != getattr(settings, key) for key in _LOOK):
+            self._failures_before = self.failures
+            self._exposition = Exposition(settings.namespace or "", settings.global_labels, self._report)
+            # Its labels are in the files of the workers already.
+            self._plain = Exposition(report=self._report)
+
+    async def page(self, request: ScrapeRequest) -> Page:
+        """Make a page of everything measured so far.
+
+        Args:
+            request: What is wanted.
+        """
+        await self._context.catch_up()
+        await observations.refresh(self._context.name)
+        started = time.monotonic()
+        self._store.advance(time.monotonic_ns())
+        form = negotiation.choose(request.accept)
+        stores: Sequence[SeriesStore] = [self._store]
+        exposition, families = self._exposition, await self._families()
+        if self.multiprocess is not None:
+            stores, exposition, families = [], self._plain, await self._of_all_workers(families)
+        chunks: list[bytes] = []
+        for chunk in exposition.render(form, stores, families, wall_clock.offset_ns(), request.names):
+            chunks.append(chunk)
+            await asyncio.sleep(0)
+        body = b"".join(chunks)
+        encoding = None
+        if self._compresses and negotiation.takes_gzip(request.accept_encoding):
+            body, encoding = await run_in_thread(compress, body), "gzip"
+        self._account(time.monotonic() - started, len(body))
+        return Page(body, form.content_type, encoding)
+
+    async def text(self) -> bytes:
+        """Make a page in the classic text format, not compressed."""
+        return (await self.page(ScrapeRequest())).body
+
+    @property
+    def _compresses(self) -> bool:
+        return self._settings is None or self._settings.compression == "gzip"
+
+    async def _families(self) -> list[Family]:
+        """Return what is on the page beside the series."""
+        settings = self._settings
+        found: list[Family] = []
+        if settings is not None:
+            info = target_info(settings.resource)
+            if info is not None:
+                found.append(info)
+            if settings.self_metrics:
+                found += self_families(all_stats())
+        if self._merged:
+            namespace = "" if settings is None else settings.namespace or ""
+            taken = names_in(self._store, namespace).union(*map(names_of, found))
+            found += await self._merged.families(taken)
+        return found
+
+    async def _of_all_workers(self, own: list[Family]) -> list[Any]:
+        """Return the series of all workers, and what this one says for itself, marked as its own."""
+        files, settings = self.multiprocess, self._settings
+        if files is None:
+            return [*own]
+
+        labels = {} if settings is None else {**settings.global_labels}
+        marked = {**labels, "pid": str(os.getpid())}
+
+        def written_and_read() -> list[Any]:
+            files.write(self._store, force=True)
+            labelled = [_labelled(one, marked if _is_of_a_process(one) else labels) for one in own]
+            return [*files.families(), *labelled]
+
+        return await run_in_thread(written_and_read)
+
+    def _account(self, seconds: float, size: int) -> None:
+        self.pages += 1
+        self.seconds = (seconds, self.seconds[1] + seconds)
+        self.size = (size, self.size[1] + size)
+
+    def _report(self, message: str) -> None:
+        _log.warning("%s: %s.", self._context.name, message)
+
+
+def _is_of_a_process(family: Family) -> bool:
+    """Tell whether a family says what differs from worker to worker."""
+    return family.name != "target"
+
+
+def _labelled(family: Family, labels: Mapping[str, str]) -> Family:
+    """Return a family whose samples have these labels as well; their own go before them."""
+    if not labels:
+        return family
+    return replace(
+        family,
+        samples=tuple(replace(sample, labels={**labels, **sample.labels}) for sample in family.samples),
+    )
