@@ -10,7 +10,7 @@ from importlib.metadata import version
 from otpylib.runtime import set_runtime
 from otpylib.runtime.backends.asyncio_backend.backend import AsyncIOBackend
 
-from benchmarks import memory, ours, outage, peers, shutdown
+from benchmarks import endpoint, memory, meters, ours, outage, peers, scrape, series_memory, shutdown
 from benchmarks.harness import Case, Comparison, measure, table
 
 
@@ -25,7 +25,19 @@ def main() -> None:
     arguments.add_argument(
         "--outage", action="store_true", help="measure what the application feels of a dead collector instead"
     )
+    arguments.add_argument(
+        "--scrape", action="store_true", help="measure scrapes instead; takes some minutes"
+    )
+    arguments.add_argument(
+        "--series", type=int, default=scrape.SERIES, help="counters, and histograms, for --scrape"
+    )
     options = arguments.parse_args()
+    if options.scrape:
+        rounds = min(options.rounds, scrape.ROUNDS)
+        print(scrape.table(rounds, options.series))
+        print(f"\n{endpoint.table(rounds, options.series)}")
+        print(f"\n{series_memory.table(min(options.series, series_memory.SERIES))}")
+        return
     if options.outage:
         print(outage.table())
         return
@@ -52,15 +64,55 @@ def main() -> None:
             ],
         ),
         Comparison(
-            "One event to a Prometheus series, whole cost",
+            "One event to a counter on the Prometheus page, whole cost",
+            [
+                Case(
+                    "`Counter.labels(**labels).inc()` (prometheus_client)",
+                    peers.prometheus_increment(),
+                    count,
+                ),
+                Case("`execute` with `count`, automatic, collected", ours.event_to_series("count"), count),
+                Case(
+                    "`execute`, a `counter` definition, collected",
+                    ours.event_to_defined("counter", "count"),
+                    count,
+                ),
+            ],
+        ),
+        Comparison(
+            "One event to a histogram on the Prometheus page, whole cost",
             [
                 Case(
                     "`Histogram.labels(**labels).observe()` (prometheus_client)",
                     peers.prometheus_observe(),
                     count,
                 ),
-                Case("`execute` with `duration_ms`, collected", ours.event_to_series(), count),
-                Case("`execute` with `count`, collected", ours.event_to_series("count"), count),
+                Case("`execute` with `duration_ms`, automatic, collected", ours.event_to_series(), count),
+                Case(
+                    "`execute`, a `distribution` definition, collected",
+                    ours.event_to_defined("distribution", "duration_ms", unit=["ms", "s"]),
+                    count,
+                ),
+                Case(
+                    "`execute`, a `distribution` with exponential buckets, collected",
+                    ours.event_to_defined("distribution", "duration_ms", buckets="exponential"),
+                    count,
+                ),
+            ],
+        ),
+        Comparison(
+            "One event to a summary on the Prometheus page, whole cost",
+            [
+                Case(
+                    "`Summary.labels(**labels).observe()`: count and sum, no quantiles (prometheus_client)",
+                    peers.prometheus_summary(),
+                    count,
+                ),
+                Case(
+                    "`execute`, a `summary` definition: quantiles within 1 %, collected",
+                    ours.event_to_defined("summary", "duration_ms"),
+                    count,
+                ),
             ],
         ),
         Comparison(
@@ -97,6 +149,7 @@ def main() -> None:
             ],
         ),
     ]
+    comparisons += meters.comparisons(count)
     measure(comparisons, options.rounds)
     names = ("otpylib", "prometheus-client", "opentelemetry-sdk")
     versions = ", ".join(f"{name} {version(name)}" for name in names)

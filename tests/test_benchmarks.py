@@ -14,7 +14,11 @@ ROOT = Path(__file__).parents[1]
 
 def named_in_the_source():
     """Titles of comparisons and names of cases, in the order in which the program has them."""
-    tree = ast.parse((ROOT / "benchmarks" / "__main__.py").read_text(encoding="utf-8"))
+    return [named for module in ("__main__", "meters") for named in named_in(module)]
+
+
+def named_in(module):
+    tree = ast.parse((ROOT / "benchmarks" / f"{module}.py").read_text(encoding="utf-8"))
     calls = [
         node
         for node in ast.walk(tree)
@@ -62,3 +66,28 @@ def test_every_comparison_is_measured_and_in_the_table(tmp_path):
         for _, amount, ratio in rows_of(other):
             assert re.fullmatch(r"\d+", amount)
             assert re.fullmatch(r"\d+(\.\d\d)?", ratio)
+
+
+@pytest.mark.slow
+def test_scrapes_are_measured_with_pages_that_say_the_same(tmp_path):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "TELEMETRY_"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--scrape", "--rounds", "1", "--series", "20"],
+        cwd=tmp_path,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=100,
+        env={**kept, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    pages, faster, gaps, exporter, memory = map(rows_of, done.stdout.strip().split("\n\n"))
+    assert len(pages) == 8
+    assert len(faster) == 4
+    assert len(gaps) == 3
+    assert [row[0].split(" ")[0] for row in exporter] == ["one", "with", "multiprocess"]
+    assert [row[0].split(" ")[0] for row in memory] == ["counter", "histogram", "histogram", "summary"]
+    numbers = [row[-1] for row in [*faster, *gaps]] + [
+        cell for row in [*exporter, *memory] for cell in row[1:]
+    ]
+    for number in numbers:
+        assert re.fullmatch(r"\d+(\.\d+)?", number)
