@@ -98,6 +98,7 @@ class Metrics(SideSignal):
     def __init__(self, context: ExportContext, settings: OtelSettings, counts: Counter[str]) -> None:
         super().__init__("metrics", context.name, counts, wanted=can_be_sent(settings))
         self._settings = settings
+        self._catch_up = context.catch_up
         self._store = store_in(context.memory, context.name)
         self._recorder: MetricsOfEvents | None = context.memory.get(_RECORDER)
         self._memory = context.memory
@@ -129,6 +130,8 @@ class Metrics(SideSignal):
                     raise
                 reason = str(error)
             else:
+                # What was emitted before a change is measured as was the rule then, by whoever was there.
+                await self._catch_up()
                 reason = self._why_not_made()
         if reason is not None:
             self._switch_off(reason)

@@ -39,6 +39,7 @@ from otpylib_telemetry_prometheus import start_prometheus_exporter
 from otpylib_telemetry_prometheus.exposition import Exposition
 from tests.support.crash import crash
 from tests.support.ledger import stats_of
+from tests.support.otlp_receiver import HttpReceiver
 from tests.support.waiting import eventually
 
 OTEL, PROM = "otel_exporter", "prometheus_exporter"
@@ -687,6 +688,21 @@ async def test_what_was_emitted_before_a_change_is_measured_as_was_the_rule_then
     # One is certainly of the new rule; the one emitted before it was in force may be of either.
     assert {name for name, _ in numbers} == {"shop_order_stop_count_total"}
     assert numbers["shop_order_stop_count_total", ()] in {1, 2}
+
+
+async def test_what_was_emitted_before_a_change_of_endpoint_as_well_is_measured_as_was_the_rule_then(both):
+    await both(DEFINED)
+    only = [{**DEFINED[0], "tags": []}]
+    for number in range(3_000):
+        execute("shop.order.stop", {"amount": number}, {"country": "de"})
+    with HttpReceiver() as elsewhere:
+        settings = {"endpoint": elsewhere.endpoint, "metrics_definitions": only}
+        await gen_server.cast(OTEL, ("config_changed", "telemetry.otel", {}, settings))
+        await eventually(lambda: estates.find(OTEL).runner.exporter.settings.endpoint == elsewhere.endpoint)
+        estates.find(OTEL).runner.intake.collect_now()
+        assert [metric.name for metric in store_of(OTEL).metrics] == ["shop.order.stop.count"]
+        assert store_of(OTEL).metrics[0].all_series() == []
+        await gen_server.call(OTEL, ("drain", 2.0))
 
 
 # Over real sockets.
