@@ -104,7 +104,7 @@ class _Tags:
         label: Makes a label's name of a tag.
     """
 
-    __slots__ = ("_constants", "_function", "_keys", "_labels", "_pick", "_texts", "_typed")
+    __slots__ = ("_constants", "_function", "_keys", "_labels", "_pick", "_typed", "pick", "texts")
 
     def __init__(self, definition: Definition, label: Callable[[str], str]) -> None:
         given = definition.tag_values
@@ -121,7 +121,9 @@ class _Tags:
         # For one item itemgetter gives the item itself; asked twice for it, it gives a tuple like the others.
         keys = self._keys * 2 if len(self._keys) == 1 else self._keys
         self._pick: Callable[[Any], _Values] | None = itemgetter(*keys) if keys else None
-        self._texts: dict[_Values, _Put] = {}
+        #: A short cut for values that are all texts: ``texts.get(pick(metadata))`` is what ``find`` gives.
+        self.pick = self._pick if self._function is None else None
+        self.texts: dict[_Values, _Put] = {}
         self._typed: dict[_Values, _Put] = {}
 
     def values(self, metadata: Mapping[str, Any]) -> _Values:
@@ -148,7 +150,7 @@ class _Tags:
     def find(self, values: _Values) -> _Put | None:
         """Return what was kept for these values, or for others that read the same."""
         try:
-            found = self._texts.get(values)
+            found = self.texts.get(values)
         except Exception:  # noqa: BLE001 - a value that cannot be hashed or compared; its type settles what to do
             found = None
         if found is not None:
@@ -172,16 +174,16 @@ class _Tags:
 
     def keep(self, values: _Values, put: _Put) -> None:
         """Remember what was made of these values."""
-        if len(self._texts) + len(self._typed) >= _MAX_KEPT:
+        if len(self.texts) + len(self._typed) >= _MAX_KEPT:
             self.forget()
         if all(type(value) is str for value in values):
-            self._texts[values] = put
+            self.texts[values] = put
         else:
             self._typed[_filed(values)] = put
 
     def forget(self) -> None:
         """Remember nothing."""
-        self._texts.clear()
+        self.texts.clear()
         self._typed.clear()
 
 
@@ -420,8 +422,19 @@ class DefinedMetrics:
         if not bound.least <= amount <= FLOAT_MAX:
             self._store.refuse(OUT_OF_RANGE)
             return _REFUSED
-        values = bound.tags.values(metadata)
-        put = bound.tags.find(values) or self._resolve(bound, values)
+        tags = bound.tags
+        put: _Put | None = None
+        values: _Values | None = None
+        if tags.pick is not None:
+            # What ``tags`` would do as well; calls are what it saves.
+            try:
+                values = tags.pick(metadata)
+                put = tags.texts.get(values)
+            except Exception:  # noqa: BLE001 - a tag is not there, or cannot be hashed: it gets more care
+                put = None
+        if put is None:
+            values = tags.values(metadata) if values is None else values
+            put = tags.find(values) or self._resolve(bound, values)
         if put is None:
             self._store.refuse(NAME_TAKEN)
             return _REFUSED

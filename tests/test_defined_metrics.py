@@ -338,7 +338,7 @@ def test_beyond_its_limit_a_metric_counts_in_one_series_and_remembers_nothing_mo
     assert len(given.series("b_n_total")) == 10
     assert given.store.overflowing() == ["a_n_total"]
     (bound, _) = given.metrics._bound
-    assert len(bound.tags._texts) + len(bound.tags._typed) == 2
+    assert len(bound.tags.texts) + len(bound.tags._typed) == 2
     assert len(given.reports) == 1
     assert OVERFLOW_LABELS[0][0] in given.reports[0]
 
@@ -352,7 +352,7 @@ def test_memory_does_not_grow_with_texts_that_are_cut_or_numbers_that_are_none()
         given.emit("a", {}, {"id": object()})
     (bound,) = given.metrics._bound
     assert len(given.series("a_n_total")) == 3
-    assert len(bound.tags._texts) + len(bound.tags._typed) == 1
+    assert len(bound.tags.texts) + len(bound.tags._typed) == 1
 
 
 # --- what goes wrong
