@@ -396,8 +396,12 @@ def test_the_credentials_of_another_backend_are_not_shown_to_datadog():
     assert settings.service_name == "shop"
 
 
+async def nothing():
+    pass
+
+
 def test_without_a_key_it_is_idle_and_says_why():
-    context = ExportContext("datadog_exporter", "telemetry.datadog", {}, None, dict)
+    context = ExportContext("datadog_exporter", "telemetry.datadog", {}, nothing, dict)
     backend = DatadogBackend(DatadogSettings(), context)
     assert backend.idle_reason() == "no api_key is set, and Datadog takes nothing without one"
     assert DatadogBackend(DatadogSettings(api_key="k"), context).idle_reason() is None
