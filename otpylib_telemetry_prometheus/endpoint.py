@@ -301,6 +301,9 @@ class Endpoint:
                     for start in range(0, len(body), _CHUNK):
                         await response.write(body[start : start + _CHUNK])
                 await response.write_eof()
+                # Short answers are handed on without waiting: who asks on and on and reads none of them must
+                # not have them piled up here.
+                await request.writer.drain()
         except TimeoutError:
             self.cut_off += 1
             if request.transport is not None:
