@@ -64,5 +64,5 @@ def kept(store, recorder):
         buckets += getattr(one, "size", 0)
         if (exponential := getattr(one, "buckets", None)) is not None:
             buckets += len(exponential.positive) + len(exponential.negative)
-    labels = sum(len(bound.tags._texts) + len(bound.tags._typed) for bound in recorder._defined._bound)
+    labels = sum(len(bound.tags.texts) + len(bound.tags._typed) for bound in recorder._defined._bound)
     return len(series), buckets, labels
