@@ -361,7 +361,7 @@ class LifeCycle:
     def _degrade(self, error: Exception, wait: float) -> None:
         reason = self._configuration.scrub(describe(error))
         if self._is_news("degraded", reason):
-            still = "It goes on as it was" if self.opened else "Events wait in its queue"
+            still = "It goes on as it was" if self.opened else "Events are taken all the same"
             _log.warning(
                 "%s is degraded: %s. %s; tried again in %.1f s.", self._estate.name, reason, still, wait
             )

@@ -281,7 +281,7 @@ async def test_an_address_to_serve_on_that_nobody_knows_degrades_the_exporter(ru
     assert found["reason"].startswith(begins)
     assert found["reason"].endswith(ends)
     assert warnings(caplog)[0] == (
-        f"{name} is degraded: {found['reason']}. Events wait in its queue; tried again in 0.5 s."
+        f"{name} is degraded: {found['reason']}. Events are taken all the same; tried again in 0.5 s."
     )
     await eventually(lambda: books(name)["accepted"] == 1)
     assert (books(name)["rejected"], books(name)["dropped"]) == (0, {})
