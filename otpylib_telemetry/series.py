@@ -76,7 +76,29 @@ def _due(present: Exemplar | None, traced: Traced) -> bool:
     return present is None or traced.at_ns - present.traced.at_ns >= _EXEMPLAR_STANDS_NS
 
 
-class CounterSeries:
+class _Sum:
+    """A sum, and what rounding has taken away from it."""
+
+    __slots__ = ("_lost", "_total")
+
+    def __init__(self) -> None:
+        self._total: float = 0
+        self._lost = 0.0
+
+    @property
+    def value(self) -> float:
+        """The sum; an int as long as only integers were added."""
+        return corrected(self._total, self._lost)
+
+    def _as_floats(self, old: float, amount: float) -> tuple[float, float]:
+        """Return the floats Python takes two numbers for, and note what it rounds away thereby."""
+        old, below = halves(old)
+        amount, rest = halves(amount)
+        self._lost += below + rest
+        return old, amount
+
+
+class CounterSeries(_Sum):
     """A sum that never falls.
 
     Args:
@@ -87,20 +109,14 @@ class CounterSeries:
         exemplar: A recent addition with the trace it was part of.
     """
 
-    __slots__ = ("_lost", "_seen", "_total", "born_ns", "exemplar", "labels")
+    __slots__ = ("_seen", "born_ns", "exemplar", "labels")
 
     def __init__(self, labels: Labels, born_ns: int = 0) -> None:
+        super().__init__()
         self.labels = labels
         self.born_ns = born_ns
         self.exemplar: Exemplar | None = None
-        self._total: float = 0
-        self._lost = 0.0
         self._seen: float = -1
-
-    @property
-    def value(self) -> float:
-        """The sum; an int as long as only integers were added."""
-        return corrected(self._total, self._lost)
 
     def add(self, amount: float, traced: Traced | None = None) -> bool:
         """Add to the sum; integers are added exactly.
@@ -129,13 +145,6 @@ class CounterSeries:
                     self.exemplar = Exemplar(amount, traced)
                 return True
         return False
-
-    def _as_floats(self, old: float, amount: float) -> tuple[float, float]:
-        """Return the floats Python takes two numbers for, and note what it rounds away thereby."""
-        old, below = halves(old)
-        amount, rest = halves(amount)
-        self._lost += below + rest
-        return old, amount
 
     def advance_to(self, value: float) -> bool:
         """Take over a sum that somebody else keeps; it is taken as it is, also when it has fallen.
@@ -200,7 +209,7 @@ class GaugeSeries:
         return was
 
 
-class UpDownSeries:
+class UpDownSeries(_Sum):
     """A sum that rises and falls.
 
     Args:
@@ -208,19 +217,13 @@ class UpDownSeries:
         born_ns: When it began, on the monotonic clock, in nanoseconds.
     """
 
-    __slots__ = ("_lost", "_seen", "_total", "born_ns", "labels")
+    __slots__ = ("_seen", "born_ns", "labels")
 
     def __init__(self, labels: Labels, born_ns: int = 0) -> None:
+        super().__init__()
         self.labels = labels
         self.born_ns = born_ns
-        self._total: float = 0
-        self._lost = 0.0
         self._seen: float | None = None
-
-    @property
-    def value(self) -> float:
-        """The sum; an int as long as only integers were added."""
-        return corrected(self._total, self._lost)
 
     def add(self, amount: float) -> bool:
         """Move it.
@@ -245,13 +248,6 @@ class UpDownSeries:
             self._total = total
             return True
         return False
-
-    def _as_floats(self, old: float, amount: float) -> tuple[float, float]:
-        """Return the floats Python takes two numbers for, and note what it rounds away thereby."""
-        old, below = halves(old)
-        amount, rest = halves(amount)
-        self._lost += below + rest
-        return old, amount
 
     def advance_to(self, value: float) -> bool:
         """Take over a sum that somebody else keeps.
