@@ -20,13 +20,13 @@ from otpylib.runtime.atoms import SHUTDOWN as SHUT_DOWN
 from otpylib_telemetry import estate as estates
 from otpylib_telemetry import otp
 from otpylib_telemetry_otel import child_spec, start_otel_exporter
+from tests.supervision.test_supervision import tree
 from tests.support.chassis import up
 from tests.support.ledger import stats_of
 from tests.support.otlp_ending_app import BATCH, FAILING, SHUTDOWN, SPANS, emit, settings
 from tests.support.otlp_receiver import GrpcReceiver, Hang, HttpReceiver, Slow
 from tests.support.runtime import in_process
 from tests.support.waiting import eventually, wait_until
-from tests.test_supervision import tree
 
 ROOT = Path(__file__).parents[2]
 RECEIVERS = {"grpc": GrpcReceiver, "http/protobuf": HttpReceiver}

@@ -1,0 +1,93 @@
+"""The benchmarks run from beginning to end; what they measure is not for a test to say."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def named_in_the_source():
+    """Titles of comparisons and names of cases, in the order in which the program has them."""
+    return [named for module in ("__main__", "meters") for named in named_in(module)]
+
+
+def named_in(module):
+    tree = ast.parse((ROOT / "benchmarks" / f"{module}.py").read_text(encoding="utf-8"))
+    calls = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in {"Comparison", "Case"}
+    ]
+    calls.sort(key=lambda call: (call.lineno, call.col_offset))
+    return [(call.func.id, call.args[0].value) for call in calls]
+
+
+def rows_of(table):
+    """The cells of a Markdown table, less its head."""
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+
+
+@pytest.mark.slow
+def test_every_comparison_is_measured_and_in_the_table(tmp_path):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "TELEMETRY_"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--rounds", "1", "--count", "50"],
+        cwd=tmp_path,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=100,
+        env={**kept, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    head, table, *further = done.stdout.strip().split("\n\n")
+    assert "median of 1 rounds of 50" in head
+    rows = rows_of(table)
+    named = named_in_the_source()
+    assert {kind for kind, _ in named} == {"Comparison", "Case"}
+    assert [row[0] for row in rows] == [
+        f"**{name}**" if kind == "Comparison" else name for kind, name in named
+    ]
+    for (kind, _), (_, amount, ratio) in zip(named, rows, strict=True):
+        if kind == "Comparison":
+            assert amount == ratio == ""
+        else:
+            assert re.fullmatch(r"\d+ ns|\d+\.\d µs", amount)
+            assert re.fullmatch(r"\d+(\.\d\d)?", ratio)
+    for other in further:
+        assert rows_of(other)
+        for _, amount, ratio in rows_of(other):
+            assert re.fullmatch(r"\d+", amount)
+            assert re.fullmatch(r"\d+(\.\d\d)?", ratio)
+
+
+@pytest.mark.slow
+def test_scrapes_are_measured_with_pages_that_say_the_same(tmp_path):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "TELEMETRY_"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--scrape", "--rounds", "1", "--series", "20"],
+        cwd=tmp_path,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=100,
+        env={**kept, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    pages, faster, gaps, exporter, memory = map(rows_of, done.stdout.strip().split("\n\n"))
+    assert len(pages) == 8
+    assert len(faster) == 4
+    assert len(gaps) == 3
+    assert [row[0].split(" ")[0] for row in exporter] == ["one", "with", "multiprocess"]
+    assert [row[0].split(" ")[0] for row in memory] == ["counter", "histogram", "histogram", "summary"]
+    numbers = [row[-1] for row in [*faster, *gaps]] + [
+        cell for row in [*exporter, *memory] for cell in row[1:]
+    ]
+    for number in numbers:
+        assert re.fullmatch(r"\d+(\.\d+)?", number)

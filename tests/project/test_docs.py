@@ -1,0 +1,128 @@
+"""Every block of code in the documentation does what the page says it does."""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from otpylib_telemetry.config import resolve
+from scripts import reference
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+FENCE = re.compile(r"^```(\w*)[ ]*([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LANGUAGES = {"python", "toml", "sh", "text"}
+
+
+@dataclass(frozen=True)
+class Block:
+    page: Path
+    line: int
+    language: str
+    title: str
+    text: str
+
+    def __str__(self):
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+
+def blocks_of(page):
+    text = page.read_text(encoding="utf-8")
+    return [
+        Block(page, text[: match.start()].count("\n") + 1, match[1], match[2].strip(), match[3])
+        for match in FENCE.finditer(text)
+    ]
+
+
+BLOCKS = [block for page in PAGES for block in blocks_of(page)]
+PYTHON = [block for block in BLOCKS if block.language == "python"]
+
+
+def is_test_file(block):
+    return Path(block.title).name.startswith("test_")
+
+
+def test_every_block_says_what_it_is():
+    assert [str(block) for block in BLOCKS if block.language not in LANGUAGES] == []
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=str)
+def test_python_runs_as_it_stands(block, tmp_path):
+    """Beside the files that the page shows; a block named test_... is run by pytest."""
+    for other in blocks_of(block.page):
+        if other.title and other.language in {"toml", "python"}:
+            (tmp_path / other.title).write_text(other.text, encoding="utf-8")
+    script = tmp_path / (block.title or "block.py")
+    script.write_text(block.text, encoding="utf-8")
+    command = [sys.executable, "-W", "error", str(script)]
+    if is_test_file(block):
+        command = [sys.executable, "-m", "pytest", "-q", "-c", "/dev/null", "--rootdir", str(tmp_path)]
+        command += ["-o", "asyncio_mode=auto", str(script)]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, encoding="utf-8", timeout=60, env=_environment()
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for text in _promised_output(block):
+        assert text in done.stdout, f"{text!r} is not in\n{done.stdout}\n{done.stderr}"
+
+
+def _promised_output(block):
+    """The lines of the output block that follows, less what differs from run to run and what is left out."""
+    following = [other for other in blocks_of(block.page) if other.line > block.line]
+    if not following or following[0].language != "text":
+        return []
+    lines = [line.strip() for line in following[0].text.splitlines()]
+    varies = re.compile(r"\d\.\d{3,}|[0-9a-f]{16}")
+    return [line for line in lines if line and "..." not in line and not varies.search(line)]
+
+
+def _environment():
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "TELEMETRY_"))}
+    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"}
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "toml"], ids=str)
+def test_toml_is_accepted_without_a_complaint(block):
+    models = {section: model for section, model, _ in reference.SECTIONS}
+    content = tomllib.loads(block.text)
+    for section, values in content.get("telemetry", {}).items():
+        kind = values.get("kind", section)
+        assert kind in models, f"{block}: no exporter reads [telemetry.{section}]"
+        resolution = resolve(models[kind], f"telemetry.{section}", environ={}, config=values)
+        assert [problem.message for problem in resolution.problems] == []
+
+
+def test_shell_blocks_use_only_commands_that_exist():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+    lines = [
+        (block, line.split("#")[0].strip())
+        for block in BLOCKS
+        if block.language == "sh"
+        for line in block.text.splitlines()
+    ]
+    assert lines
+    for block, line in lines:
+        line = re.sub(r"^([A-Z_]+=\S+ )+", "", line)  # noqa: PLW2901  # variables set in front of the command
+        if line.startswith("make "):
+            assert line.split()[1] in targets, f"{block}: {line}"
+        elif line.startswith("pip install"):
+            named = re.search(r"\[([a-z,]+)\]", line)
+            assert named is None or set(named[1].split(",")) <= extras, f"{block}: {line}"
+        else:
+            assert not line or line.startswith(("python ", "curl ", "kill ")), f"{block}: {line}"
+
+
+def test_the_configuration_reference_is_up_to_date():
+    assert reference.PAGE.read_text(encoding="utf-8") == reference.page(), "run: python -m scripts.reference"
+
+
+def test_the_reference_of_the_exporters_own_metrics_is_up_to_date():
+    assert reference.SELF_PAGE.read_text(encoding="utf-8") == reference.self_page(), (
+        "run: python -m scripts.reference"
+    )

@@ -1,0 +1,55 @@
+"""The examples run as the scripts that they are, and do what they say."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.project.test_docs import ROOT, blocks_of
+
+JSON_LINES = ROOT / "examples" / "json_lines.py"
+
+WRITTEN = """\
+["shop.orders", {"count": 2}, {"basket": "b-1"}]
+["shop.stock", {"value": 40}, {}]
+"""
+
+
+def run_script(script, directory):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "TELEMETRY_"))}
+    return subprocess.run(
+        [sys.executable, "-W", "error", str(script)],
+        cwd=directory,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+        env={**kept, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"},
+    )
+
+
+def test_json_lines_writes_every_event_it_asked_for_and_shows_them(tmp_path):
+    done = run_script(JSON_LINES, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "events.jsonl").read_text(encoding="utf-8") == WRITTEN
+    assert done.stdout == WRITTEN
+
+
+def test_json_lines_appends_to_what_an_earlier_run_has_written(tmp_path):
+    for _ in range(2):
+        done = run_script(JSON_LINES, tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "events.jsonl").read_text(encoding="utf-8") == WRITTEN * 2
+
+
+def test_the_exporter_in_it_is_as_short_as_it_says():
+    module = ast.parse(JSON_LINES.read_text(encoding="utf-8"))
+    assert "some forty lines" in ast.get_docstring(module)
+    parts = [node for node in module.body if isinstance(node, (ast.ClassDef, ast.Assign))]
+    assert 35 <= parts[-1].end_lineno - parts[0].lineno + 1 <= 42
+
+
+def test_the_page_about_writing_an_exporter_shows_that_very_file():
+    page = Path(ROOT / "docs" / "how-to" / "write-an-exporter.md")
+    shown = [block.text for block in blocks_of(page)]
+    assert shown == [JSON_LINES.read_text(encoding="utf-8"), WRITTEN]

@@ -1,0 +1,547 @@
+"""Every message on the page about trouble is provoked, and is what the page says it is."""
+
+import asyncio
+import contextlib
+import datetime as dt
+import logging
+import re
+import socket
+from pathlib import Path
+
+import pytest
+
+import otpylib_telemetry
+import otpylib_telemetry_otel
+from otpylib_telemetry import TomlSource, attach, emit, estate, execute, otp, sections, span
+from otpylib_telemetry.config import resolve
+from otpylib_telemetry_mock import MockSettings
+from otpylib_telemetry_otel import plugins
+from otpylib_telemetry_otel.credentials import CredentialsError, Files, Watched
+from otpylib_telemetry_otel.otlp_http import HttpTransport
+from otpylib_telemetry_otel.otlp_signals import TRACES
+from otpylib_telemetry_otel.presets import DatadogExporter
+from otpylib_telemetry_otel.settings import OtelSettings
+from otpylib_telemetry_prometheus import start_prometheus_exporter
+from otpylib_telemetry_prometheus.settings import PrometheusSettings
+from tests.project.test_docs import blocks_of
+from tests.support.certificates import Authority
+from tests.support.otlp_receiver import (
+    Answer,
+    Garbage,
+    GrpcReceiver,
+    GrpcStatus,
+    Hang,
+    HttpReceiver,
+    HttpStatus,
+    PartialSuccess,
+    Tls,
+)
+from tests.support.ports import free_port
+from tests.support.runtime import running_runtime
+from tests.support.waiting import eventually
+
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "troubleshooting.md"
+SETTINGS = {"otel": OtelSettings, "prometheus": PrometheusSettings, "mock": MockSettings}
+#: What stands between single angle quotation marks.
+VARIABLE = re.compile("\u2039[^\u203a\n]+\u203a")
+QUICK = {"flush_interval": 0.02, "retry_attempts": 0, "shutdown_timeout": 0.3, "logs": False}
+
+provocations = {}
+
+
+def provokes(heading):
+    """Say which section of the page an async generator provokes; it is left when that was heard."""
+
+    def register(function):
+        assert heading not in provocations, heading
+        provocations[heading] = contextlib.asynccontextmanager(function)
+        return function
+
+    return register
+
+
+class Stage:
+    """What a provocation has to do with.
+
+    Attributes:
+        told: What was said elsewhere than in the log.
+    """
+
+    def __init__(self, caplog, monkeypatch, directory):
+        self.told = []
+        self.caplog = caplog
+        self.monkeypatch = monkeypatch
+        self.directory = directory
+        self.config = directory / "config.toml"
+
+    def heard(self):
+        return [*self.caplog.messages, *self.told]
+
+    def tell(self, error):
+        self.told.append(str(error))
+
+    def configure(self, section, environ=None, **values):
+        """Resolve a section, and tell what is wrong with it."""
+        found = resolve(SETTINGS[section], f"telemetry.{section}", environ=environ or {}, config=values)
+        self.told += [problem.message for problem in found.problems]
+
+    @contextlib.asynccontextmanager
+    async def otel(self, **settings):
+        async with running_runtime():
+            await otpylib_telemetry_otel.start_otel_exporter({**QUICK, **settings})
+            await self.settled("otel_exporter")
+            yield
+
+    async def settled(self, name):
+        await eventually(lambda: estate.find(name).runner.life.state != "starting")
+
+    async def stats(self, name):
+        return await otp.safe_call(name, ("get_stats",))
+
+
+def emit_operation(number=0):
+    execute("shop.sale.start", {}, {"span_id": f"{number + 1:016x}", "trace_id": "5" * 32})
+    execute("shop.sale.stop", {}, {"span_id": f"{number + 1:016x}", "trace_id": "5" * 32})
+
+
+def http(url, **settings):
+    """A connection of the kind the exporter has."""
+    given = {"timeout": 2.0, "headers": {}, "user_agent": "test", "compression": "none", "credentials": None}
+    return HttpTransport(TRACES, url, **{**given, **settings})
+
+
+async def refused_by(stage, transport):
+    try:
+        await asyncio.to_thread(transport.send, b"")
+    except Exception as error:
+        stage.tell(error)
+    finally:
+        transport.close()
+
+
+# --- the page --------------------------------------------------------------------------------------------
+
+
+def messages_by_section():
+    """Heading to the messages below it."""
+    lines = PAGE.read_text(encoding="utf-8").splitlines()
+    headings = [(number, line[4:]) for number, line in enumerate(lines, 1) if line.startswith("### ")]
+    found = {heading: [] for _, heading in headings}
+    for block in blocks_of(PAGE):
+        assert block.language == "text", block
+        owner = [heading for number, heading in headings if number < block.line][-1]
+        found[owner].append(block.text.rstrip("\n"))
+    return found
+
+
+SECTIONS = messages_by_section()
+
+
+def as_pattern(message):
+    """What is between angle quotation marks differs; everything else is as printed."""
+    return re.compile(r"[^\n]+?".join(map(re.escape, VARIABLE.split(message))))
+
+
+def test_every_section_has_a_message_and_every_message_is_provoked():
+    assert {heading: messages for heading, messages in SECTIONS.items() if not messages} == {}
+    assert set(SECTIONS) == set(provocations)
+    assert sum(map(len, SECTIONS.values())) >= 50
+
+
+@pytest.mark.parametrize("message", [each for messages in SECTIONS.values() for each in messages])
+def test_most_of_a_message_is_its_own_words(message):
+    """A page that said no more than that something is printed would always be right."""
+    assert len(re.findall(r"\w+", VARIABLE.sub("", message))) >= 2
+    assert len(VARIABLE.findall(message)) <= 8
+
+
+@pytest.mark.parametrize("heading", SECTIONS)
+async def test_what_is_printed_is_what_the_page_says(
+    heading, caplog, monkeypatch, tmp_path, background_errors
+):
+    caplog.set_level(logging.INFO, logger="otpylib_telemetry")
+    stage = Stage(caplog, monkeypatch, tmp_path)
+    missing = [as_pattern(message) for message in SECTIONS[heading]]
+
+    def all_heard():
+        missing[:] = [each for each in missing if not any(map(each.fullmatch, stage.heard()))]
+        return not missing
+
+    async with provocations[heading](stage):
+        with contextlib.suppress(AssertionError):
+            await eventually(all_heard, timeout=6.0)
+    all_heard()
+    assert [each.pattern for each in missing] == [], "\n".join(stage.heard())
+
+
+# --- when the application starts -------------------------------------------------------------------------
+
+
+@provokes("A wrong start argument")
+async def _(stage):
+    with pytest.raises(ValueError, match="refused") as refused:
+        otpylib_telemetry_otel.child_spec({"batch_size": 0, "servce_name": "shop"})
+    stage.tell(refused.value)
+    yield
+
+
+@provokes("An exporter nobody registered")
+async def _(stage):
+    with pytest.raises(ValueError, match="registered") as refused:
+        otpylib_telemetry.child_spec({"zipkin": {}})
+    stage.tell(refused.value)
+    yield
+
+
+# --- configuration ---------------------------------------------------------------------------------------
+
+
+@provokes("A value is refused")
+async def _(stage):
+    stage.configure("otel", sampling_rate=1.5)
+    yield
+
+
+@provokes("Settings that do not go together")
+async def _(stage):
+    stage.configure("otel", protocol="grpc", compression="deflate", client_key="/etc/ssl/key.pem")
+    yield
+
+
+@provokes("An address of Jaeger's own protocol")
+async def _(stage):
+    stage.configure("otel", endpoint="http://jaeger:14268/api/traces")
+    yield
+
+
+@provokes("gRPC with a path")
+async def _(stage):
+    stage.configure("otel", endpoint="http://collector:4318/v1/traces")
+    yield
+
+
+@provokes("A key nobody knows")
+async def _(stage):
+    stage.configure("otel", endpiont="http://collector:4317")
+    yield
+
+
+@provokes("A section nobody reads")
+async def _(stage):
+    stage.config.write_text('[telemetry.otell]\nservice_name = "shop"\n')
+    source = TomlSource(stage.config)
+    source.refresh()
+    sections.report()
+    yield
+
+
+@provokes("An environment variable that is not set")
+async def _(stage):
+    stage.config.write_text('[telemetry.otel]\napi_key = "${OTLP_API_KEY}"\n')
+    TomlSource(stage.config, environ={}).refresh()
+    yield
+
+
+@provokes("The file cannot be used")
+async def _(stage):
+    good = '[telemetry.otel]\nservice_name = "shop"\n'
+    source = TomlSource(stage.config)
+    source.refresh()
+    for text in (good, '[telemetry.otel\nservice_name = "shop"\n', good):
+        stage.config.write_text(text)
+        source.refresh()
+    yield
+
+
+# --- an exporter does not work ---------------------------------------------------------------------------
+
+
+@provokes("Idle: no endpoint")
+async def _(stage):
+    async with stage.otel():
+        yield
+
+
+@provokes("Idle: no key")
+async def _(stage):
+    async with running_runtime():
+        await otpylib_telemetry.start_exporter(DatadogExporter)
+        yield
+
+
+@provokes("Disabled")
+async def _(stage):
+    async with stage.otel(enabled=False):
+        stage.told.append((await stage.stats("otel_exporter"))["reason"])
+        yield
+
+
+@provokes("Degraded")
+async def _(stage):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        async with running_runtime():
+            await start_prometheus_exporter({"port": taken.getsockname()[1]})
+            await eventually(lambda: any("is degraded" in each for each in stage.heard()))
+            taken.close()
+            await otp.safe_call("prometheus_exporter", ("get_stats",))
+            yield
+
+
+@provokes("A package is missing")
+async def _(stage):
+    with pytest.raises(plugins.BackendUnavailableError) as refused:
+        plugins.load(plugins.EXPORTERS, "azure_monitor", "span exporter", "opentelemetry-exporter-{}")
+    stage.tell(refused.value)
+    yield
+
+
+class Entry:
+    name, value = "gcp_trace", "somewhere:Exporter"
+
+    def __init__(self, made):
+        self.made = made
+
+    def load(self):
+        return self.made
+
+
+def without_credentials():
+    raise LookupError("no credentials were found")
+
+
+@provokes("A package cannot be used")
+async def _(stage):
+    stage.monkeypatch.setattr(plugins, "entry_points", lambda group: [Entry(without_credentials)])
+    with pytest.raises(plugins.BackendUnavailableError) as refused:
+        plugins.load(plugins.EXPORTERS, "gcp_trace", "span exporter", "{}")
+    stage.tell(refused.value)
+    yield
+
+
+@provokes("A certificate or key file")
+async def _(stage):
+    authority = Authority(stage.directory / "authority")
+    yesterday = dt.timedelta(days=-1)
+    one, expired = authority.issue(), authority.issue(2 * yesterday, yesterday)
+    for files in (
+        Files("/nowhere/ca.pem"),
+        Files(client_key=str(expired.key), client_certificate=str(one.certificate)),
+        Files(client_key=str(expired.key), client_certificate=str(expired.certificate)),
+    ):
+        try:
+            Watched(files)
+        except CredentialsError as error:
+            stage.tell(error)
+    yield
+
+
+class Detector:
+    def detect(self):
+        raise OSError("no route to the metadata service")
+
+
+@provokes("A resource detector is left out")
+async def _(stage):
+    stage.monkeypatch.setattr(plugins, "entry_points", lambda group: [Entry(Detector)])
+    plugins.detect_resource(["gcp_trace"], {})
+    yield
+
+
+async def reason_of_prometheus(stage, **settings):
+    await start_prometheus_exporter(settings)
+    await stage.settled("prometheus_exporter")
+    stage.told.append((await stage.stats("prometheus_exporter"))["reason"].removeprefix("EndpointError: "))
+
+
+@provokes("The metrics port is taken")
+async def _(stage):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        async with running_runtime():
+            await reason_of_prometheus(stage, port=taken.getsockname()[1])
+            yield
+
+
+@provokes("The metrics host is not of this machine")
+async def _(stage):
+    async with running_runtime():
+        await reason_of_prometheus(stage, host="192.0.2.1", port=9464)
+        yield
+
+
+# --- the backend does not take it ------------------------------------------------------------------------
+
+
+@provokes("The backend cannot be reached")
+async def _(stage):
+    with GrpcReceiver() as receiver:
+        receiver.script(GrpcStatus("UNAVAILABLE"))
+        async with stage.otel(endpoint=receiver.endpoint):
+            emit_operation()
+            yield
+
+
+@provokes("Connection refused")
+async def _(stage):
+    await refused_by(stage, http(f"http://127.0.0.1:{free_port()}/v1/traces"))
+    async with stage.otel(endpoint=f"http://127.0.0.1:{free_port()}"):
+        emit_operation()
+        await eventually(lambda: any("cannot export" in each for each in stage.heard()))
+        stage.told.append(estate.find("otel_exporter").runner.delivery.trouble)
+        yield
+
+
+@provokes("No answer in time")
+async def _(stage):
+    with HttpReceiver() as receiver:
+        receiver.script(Hang())
+        await refused_by(stage, http(f"{receiver.endpoint}/v1/traces", timeout=0.1))
+        receiver.release()
+    yield
+
+
+@provokes("The backend does not want it")
+async def _(stage):
+    with HttpReceiver() as receiver:
+        receiver.always(HttpStatus(401, message="who are you?"))
+        async with stage.otel(endpoint=receiver.endpoint, protocol="http/protobuf"):
+            emit_operation()
+            yield
+
+
+@provokes("It redirects")
+async def _(stage):
+    with HttpReceiver() as receiver:
+        receiver.script(HttpStatus(302, headers={"Location": "https://login.example.com/"}))
+        await refused_by(stage, http(f"{receiver.endpoint}/v1/traces"))
+    yield
+
+
+@provokes("The answer does not look like OTLP")
+async def _(stage):
+    with HttpReceiver() as receiver:
+        receiver.always(Answer(b"<html>It works!</html>", "text/html"))
+        async with stage.otel(endpoint=receiver.endpoint, protocol="http/protobuf"):
+            emit_operation()
+            yield
+
+
+@provokes("Not the protocol that was expected")
+async def _(stage):
+    with HttpReceiver() as receiver:
+        receiver.script(Garbage())
+        await refused_by(stage, http(f"{receiver.endpoint}/v1/traces"))
+        await refused_by(stage, http(f"{receiver.endpoint}/v1/traces".replace("http://", "https://")))
+    yield
+
+
+@provokes("The server's certificate is not accepted")
+async def _(stage):
+    issued = Authority(stage.directory / "authority").issue()
+    with HttpReceiver(tls=Tls(issued.certificate, issued.key)) as receiver:
+        await refused_by(stage, http(f"https://127.0.0.1:{receiver.port}/v1/traces"))
+    yield
+
+
+@provokes("Some items are refused")
+async def _(stage):
+    with GrpcReceiver() as receiver:
+        receiver.always(PartialSuccess(1, "too old"))
+        async with stage.otel(endpoint=receiver.endpoint):
+            emit_operation()
+            yield
+
+
+@provokes("Logs are not taken")
+async def _(stage):
+    with HttpReceiver() as receiver:
+        receiver.always(HttpStatus(404))
+        async with stage.otel(endpoint=receiver.endpoint, protocol="http/protobuf", logs=True):
+            execute("shop.note", {}, {"text": "hello"})
+            await eventually(lambda: any("takes no logs" in each for each in stage.heard()))
+    # An address for traces alone, from which none for logs follows.
+    stage.monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://127.0.0.1:4318/spans")
+    async with stage.otel(protocol="http/protobuf", logs=True):
+        yield
+
+
+# --- events are missing ----------------------------------------------------------------------------------
+
+
+@provokes("Dropped")
+async def _(stage):
+    async with stage.otel(endpoint=f"http://127.0.0.1:{free_port()}", queue_limit=10):
+        for number in range(50):
+            emit_operation(number)
+        yield
+
+
+@provokes("Left at the end")
+async def _(stage):
+    async with stage.otel(endpoint=f"http://127.0.0.1:{free_port()}"):
+        emit_operation()
+        await otp.safe_call("otel_exporter", ("drain", 1.0))
+        # What is registered with atexit; it says nothing that was said before.
+        estate.find("otel_exporter").left_reported = 0
+        estate._say_what_was_left()
+        yield
+
+
+@provokes("An event was not emitted")
+async def _(stage):
+    await attach("all", "*", lambda *_: None)
+    await emit(42, {}, {})
+    yield
+
+
+@provokes("A span is entered twice")
+async def _(stage):
+    await attach("all", "*", lambda *_: None)
+    shared = span("shop.sale")
+    async with shared, shared:
+        pass
+    yield
+
+
+@provokes("A handler fails")
+async def _(stage):
+    failures = [OSError("disk full")]
+
+    def write(*_):
+        if failures:
+            raise failures.pop()
+
+    await attach("audit", "shop.*", write)
+    execute("shop.sale", {}, {})
+    execute("shop.sale", {}, {})
+    yield
+
+
+@provokes("Too many series")
+async def _(stage):
+    async with running_runtime():
+        await start_prometheus_exporter({"port": 0, "max_series": 2, "flush_interval": 0.02})
+        await stage.settled("prometheus_exporter")
+        for number in range(5):
+            execute("shop.orders", {"count": 1}, {"order": str(number)})
+        yield
+
+
+# --- answers to calls ------------------------------------------------------------------------------------
+
+
+@provokes("An unknown request")
+async def _(stage):
+    async with stage.otel(exporter="console"):
+        stage.tell(await otp.safe_call("otel_exporter", ("make_coffee",)))
+        yield
+
+
+@provokes("An exporter that has no answer yet")
+async def _(stage):
+    async with stage.otel():
+        stage.tell(await otp.safe_call("otel_exporter", ("get_events",)))
+        yield
