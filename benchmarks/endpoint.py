@@ -21,9 +21,9 @@ from otpylib.runtime.backends.asyncio_backend.backend import AsyncIOBackend
 
 from benchmarks.scrape import Ours, Theirs, longest_gap
 from otpylib_telemetry import execute
-from otpylib_telemetry.stores import store_of
+from otpylib_telemetry.aggregation.exporter_stores import store_of
 from otpylib_telemetry_prometheus import start_prometheus_exporter
-from otpylib_telemetry_prometheus.registries import merge_registry, unmerge_registry
+from otpylib_telemetry_prometheus.client.merged import merge_registry, unmerge_registry
 
 _EXPORTER = "prometheus_exporter"
 

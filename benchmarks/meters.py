@@ -13,8 +13,9 @@ from opentelemetry.sdk.metrics import MeterProvider as SdkProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from benchmarks.harness import Case, Comparison
-from otpylib_telemetry.instrument.meters import Feed, MeterProvider
-from otpylib_telemetry.metric_names import OPENTELEMETRY, PROMETHEUS
+from otpylib_telemetry.meters.provider import MeterProvider
+from otpylib_telemetry.meters.streams import Feed
+from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

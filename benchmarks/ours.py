@@ -9,12 +9,13 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.peers import LABELS
-from otpylib_telemetry import execute, handlers
-from otpylib_telemetry.clock import wall_clock
-from otpylib_telemetry.exporter import ExportContext, Exporter
-from otpylib_telemetry.intake import CHUNK
-from otpylib_telemetry.queue import EventQueue
-from otpylib_telemetry.stores import store_in
+from otpylib_telemetry import execute
+from otpylib_telemetry.aggregation.exporter_stores import store_in
+from otpylib_telemetry.bus import table as table_module
+from otpylib_telemetry.exporter.base import ExportContext, Exporter
+from otpylib_telemetry.exporter.consumer import CHUNK
+from otpylib_telemetry.exporter.queue import EventQueue
+from otpylib_telemetry.primitives.clock import wall_clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +36,7 @@ def nobody_listens() -> Callable[[int], None]:
 def one_exporter() -> Callable[[int], None]:
     """``execute`` of an event that one exporter queues: what the emitter pays."""
     queue = EventQueue(10_000_000)
-    handlers.add("bench_queue", ["queued.*"], queue.offer)
+    table_module.add("bench_queue", ["queued.*"], queue.offer)
 
     def run(count: int) -> None:
         for _ in range(0, count, CHUNK):
@@ -62,7 +63,7 @@ def exporter_of(
     name = f"bench{next(_numbers)}"
     context = ExportContext(name, "telemetry.bench", {}, _nothing, dict)
     queue = EventQueue(10_000_000)
-    handlers.add(name, [f"{name}.*"], queue.offer)
+    table_module.add(name, [f"{name}.*"], queue.offer)
     settings_type = exporter_type.settings_type
     # One signal at a time: where an exporter makes metrics as well as spans, the spans alone are measured.
     alone: dict[str, Any] = (
@@ -159,7 +160,7 @@ def start_and_stop_to_span(*, encode: bool = False) -> Callable[[int], None]:
 def _encoder() -> Callable[[list[Any]], object]:
     from opentelemetry.sdk.resources import Resource  # noqa: PLC0415  # one case, one extra
 
-    from otpylib_telemetry_otel.otlp_spans import SpanEncoder  # noqa: PLC0415  # as above
+    from otpylib_telemetry_otel.otlp.spans import SpanEncoder  # noqa: PLC0415  # as above
 
     resource = Resource.create({"service.name": "bench"})
     return SpanEncoder(resource.attributes, scope=("bench", "1")).encode

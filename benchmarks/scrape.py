@@ -20,9 +20,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks import harness
 from benchmarks.harness import Case, Comparison
-from otpylib_telemetry.aggregation import SeriesStore
-from otpylib_telemetry_prometheus.exposition import Exposition
-from otpylib_telemetry_prometheus.negotiation import CLASSIC, OPENMETRICS, TextFormat
+from otpylib_telemetry.aggregation.store import SeriesStore
+from otpylib_telemetry_prometheus.exposition.negotiation import CLASSIC, OPENMETRICS, TextFormat
+from otpylib_telemetry_prometheus.exposition.writer import Exposition
 from otpylib_telemetry_prometheus.settings import DEFAULT_BUCKETS
 
 if TYPE_CHECKING:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import prometheus_client
 from prometheus_client import CollectorRegistry, generate_latest
 
-from otpylib_telemetry.aggregation import MAX_SUMMARY_SERIES, SeriesStore, SummaryShape
-from otpylib_telemetry.exponential import MAX_SCALE, scale_for
-from otpylib_telemetry_prometheus.exposition import Exposition
+from otpylib_telemetry.aggregation.exponential import MAX_SCALE, scale_for
+from otpylib_telemetry.aggregation.metric import MAX_SUMMARY_SERIES, SummaryShape
+from otpylib_telemetry.aggregation.store import SeriesStore
+from otpylib_telemetry_prometheus.exposition.writer import Exposition
 from otpylib_telemetry_prometheus.settings import DEFAULT_BUCKETS
 
 if TYPE_CHECKING:

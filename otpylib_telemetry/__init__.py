@@ -3,25 +3,21 @@
 Importing this package imports neither OpenTelemetry nor prometheus_client nor aiohttp.
 """
 
-from otpylib_telemetry.breaker import ExporterCircuitBreaker
-from otpylib_telemetry.bus import emit, emit_counter, emit_gauge, emit_timer, execute
-from otpylib_telemetry.events import Event
-from otpylib_telemetry.exporter import Collected, Exporter, ExportError, ExportOutcome, TooLargeError
-from otpylib_telemetry.handlers import HandlerInfo
-from otpylib_telemetry.manager import TelemetryManager
-from otpylib_telemetry.server import exporter_module
-from otpylib_telemetry.settings import ExporterSettings
-from otpylib_telemetry.span import SpanContext, current_span, span, trace_context
-from otpylib_telemetry.subscriptions import attach, attach_many, detach, list_handlers
-from otpylib_telemetry.supervision import (
-    TelemetrySupervisor,
-    child_spec,
-    exporter_child_spec,
-    start_exporter,
-    start_link,
-)
-from otpylib_telemetry.threads import run_in_thread
-from otpylib_telemetry.toml_source import TomlSource
+from otpylib_telemetry.bus.dispatch import emit, emit_counter, emit_gauge, emit_timer, execute
+from otpylib_telemetry.bus.events import Event
+from otpylib_telemetry.bus.manager import TelemetryManager
+from otpylib_telemetry.bus.subscriptions import attach, attach_many, detach, list_handlers
+from otpylib_telemetry.bus.table import HandlerInfo
+from otpylib_telemetry.config.settings import ExporterSettings
+from otpylib_telemetry.config.toml_source import TomlSource
+from otpylib_telemetry.exporter.base import Collected, Exporter, ExportError, ExportOutcome, TooLargeError
+from otpylib_telemetry.exporter.breaker import ExporterCircuitBreaker
+from otpylib_telemetry.exporter.server import exporter_module
+from otpylib_telemetry.primitives.threads import run_in_thread
+from otpylib_telemetry.supervision.specs import exporter_child_spec, start_exporter
+from otpylib_telemetry.supervision.suite import TelemetrySupervisor, child_spec, start_link
+from otpylib_telemetry.tracing.propagation import SpanContext
+from otpylib_telemetry.tracing.span import current_span, span, trace_context
 
 __all__ = [
     "Collected",

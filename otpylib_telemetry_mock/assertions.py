@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import ExitStack
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-from otpylib_telemetry.operations import OpenOperations, Phase, classify
-from otpylib_telemetry_mock import wording
+from otpylib_telemetry.tracing.operations import OpenOperations, Phase, classify
+from otpylib_telemetry_mock import failures, text
 from otpylib_telemetry_mock.matching import Expectation, expectation
 from otpylib_telemetry_mock.recording import RecordedEvent, Recording, matches
 
@@ -78,9 +78,9 @@ def assert_emitted(  # noqa: PLR0913  # each is one way to say which event is me
     events = _events_of(source)
     found = [event for event in events if expected.accepts(event)]
     if len(found) < least:
-        raise AssertionError(_too_few(expected, wording.tally(least, most), found, events, source))
+        raise AssertionError(_too_few(expected, text.tally(least, most), found, events, source))
     if most is not None and len(found) > most:
-        raise AssertionError(_too_many(expected, wording.tally(least, most), found))
+        raise AssertionError(_too_many(expected, text.tally(least, most), found))
     return found
 
 
@@ -108,7 +108,7 @@ def refute_emitted(
     expected = expectation(pattern, measurements, metadata, where)
     found = [event for event in _events_of(source) if expected.accepts(event)]
     if found:
-        raise AssertionError(_too_many(expected, wording.tally(0, 0), found))
+        raise AssertionError(_too_many(expected, text.tally(0, 0), found))
 
 
 async def wait_for(  # noqa: PLR0913  # as in assert_emitted
@@ -156,7 +156,7 @@ async def wait_for(  # noqa: PLR0913  # as in assert_emitted
                 return found
             left = deadline - loop.time()
             if left <= 0:
-                asked = f"within {timeout:g} s {wording.tally(at_least, None)}"
+                asked = f"within {timeout:g} s {text.tally(at_least, None)}"
                 raise AssertionError(_too_few(expected, asked, found, events, source))
             await _wait(emitted, left if tells else min(left, _POLL))
 
@@ -188,22 +188,22 @@ def assert_spans_balanced(
     if unended or unbegun:
         operations = len(unended) + len(unbegun)
         headline = (
-            f"{wording.counted(operations, 'operation')} {'is' if operations == 1 else 'are'} not balanced"
+            f"{text.counted(operations, 'operation')} {'is' if operations == 1 else 'are'} not balanced"
         )
         raise AssertionError(
-            wording.message(
+            failures.message(
                 headline,
-                wording.listed("began and did not end", unended),
-                wording.listed("ended and did not begin", unbegun),
-                wording.remarks(_remarks(source)),
+                failures.listed("began and did not end", unended),
+                failures.listed("ended and did not begin", unbegun),
+                failures.remarks(_remarks(source)),
             )
         )
     if count is not None and len(pairs) != count:
-        found = wording.counted(len(pairs), "operation")
-        headline = f"expected {wording.counted(count, 'operation')} matching {pattern!r}, found {found}"
-        endings = wording.listed("ended", [ending for _, ending in pairs])
+        found = text.counted(len(pairs), "operation")
+        headline = f"expected {text.counted(count, 'operation')} matching {pattern!r}, found {found}"
+        endings = failures.listed("ended", [ending for _, ending in pairs])
         raise AssertionError(
-            wording.message(headline, endings, wording.names(events), wording.remarks(_remarks(source)))
+            failures.message(headline, endings, failures.names(events), failures.remarks(_remarks(source)))
         )
     return pairs
 
@@ -264,18 +264,20 @@ def _too_few(
 ) -> str:
     counted = {id(event) for event in found}
     others = [event for event in events if id(event) not in counted]
-    among = f" among {wording.counted(len(events))}" if events else ": nothing was emitted"
-    return wording.message(
+    among = f" among {text.counted(len(events))}" if events else ": nothing was emitted"
+    return failures.message(
         f"expected {asked} {expected}, found {len(found) or 'none'}{among}",
-        wording.listed("found", found),
-        wording.nearest(expected, others),
-        wording.names(events),
-        wording.remarks(_remarks(source)),
+        failures.listed("found", found),
+        failures.nearest(expected, others),
+        failures.names(events),
+        failures.remarks(_remarks(source)),
     )
 
 
 def _too_many(expected: Expectation, asked: str, found: list[RecordedEvent]) -> str:
-    return wording.message(f"expected {asked} {expected}, found {len(found)}", wording.listed("found", found))
+    return failures.message(
+        f"expected {asked} {expected}, found {len(found)}", failures.listed("found", found)
+    )
 
 
 def _remarks(source: object) -> list[str]:
@@ -287,7 +289,7 @@ def _events_of(source: object) -> list[RecordedEvent]:
     if isinstance(events, str | bytes | Mapping) or not isinstance(events, Iterable):
         raise TypeError(
             "events are looked for in a capture, a MockExporter or a list of events, "
-            f"not in {wording.shown(source)}"
+            f"not in {text.shown(source)}"
         )
     return [_as_event(event) for event in list(events)]
 
@@ -304,7 +306,7 @@ def _as_event(item: object) -> RecordedEvent:
             return RecordedEvent(name, _table(measurements), _table(metadata), 0.0)
     raise TypeError(
         "an event is a dict with event_name, measurements and metadata, or a tuple of them, "
-        f"not {wording.shown(item)}"
+        f"not {text.shown(item)}"
     )
 
 

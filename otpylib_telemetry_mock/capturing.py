@@ -8,12 +8,12 @@ import itertools
 import time
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
-from otpylib_telemetry import handlers
+from otpylib_telemetry.bus import table
 from otpylib_telemetry.otp import current_emitter
 from otpylib_telemetry_mock import ownership
 from otpylib_telemetry_mock.ownership import Claim, Owner
 from otpylib_telemetry_mock.recording import MAX_EVENTS, Recording
-from otpylib_telemetry_mock.wording import counted
+from otpylib_telemetry_mock.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -56,13 +56,13 @@ class Capture(Recording):
     def __enter__(self) -> Self:
         if self._owner is not None:
             raise RuntimeError("a capture is opened once; call capture() again for another")
-        handlers.add(self._handler_id, self.patterns, self._receive)
+        table.add(self._handler_id, self.patterns, self._receive)
         self._owner = ownership.new_owner()
         self._token = ownership.current.set(self._owner)
         return self
 
     def __exit__(self, *_error: object) -> None:
-        handlers.remove(self._handler_id)
+        table.remove(self._handler_id)
         owner, token = self._owner, self._token
         if owner is None or token is None:
             return

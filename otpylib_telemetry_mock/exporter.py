@@ -19,18 +19,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from otpylib.runtime import get_runtime
 
 from otpylib_telemetry import otp
-from otpylib_telemetry.estate import estate_of, forget
-from otpylib_telemetry.exporter import Collected, Exporter
+from otpylib_telemetry.exporter.base import Collected, Exporter
+from otpylib_telemetry.exporter.registry import estate_of, forget
+from otpylib_telemetry.exporter.server import exporter_module
 from otpylib_telemetry.otp import current_emitter
-from otpylib_telemetry.server import exporter_module
-from otpylib_telemetry.supervision import exporter_child_spec, start_exporter
+from otpylib_telemetry.supervision.specs import exporter_child_spec, start_exporter
 from otpylib_telemetry_mock.recording import MAX_EVENTS, RecordedEvent, Recording, snapshot
 from otpylib_telemetry_mock.settings import MockSettings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 
-    from otpylib_telemetry.events import RawEvent
+    from otpylib_telemetry.bus.events import RawEvent
 
 #: The name the process is registered under, which is its handler id as well.
 NAME = "mock_exporter"

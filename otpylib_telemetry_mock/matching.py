@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from otpylib_telemetry_mock.recording import RecordedEvent, matches
-from otpylib_telemetry_mock.wording import shown
+from otpylib_telemetry_mock.text import shown
 
 
 @dataclass(frozen=True, slots=True)

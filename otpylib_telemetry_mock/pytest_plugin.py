@@ -62,10 +62,10 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 def _summary(captured: Capture) -> str:
-    from otpylib_telemetry_mock import wording  # noqa: PLC0415  # see the module's docstring
+    from otpylib_telemetry_mock import failures, text  # noqa: PLC0415  # see the module's docstring
 
     events = list(captured.events)
-    lines = [wording.shown_event(event) for event in events[-_SHOWN:]]
+    lines = [text.shown_event(event) for event in events[-_SHOWN:]]
     if len(events) > _SHOWN:
         lines.insert(0, f"... {len(events) - _SHOWN} earlier events")
-    return "\n".join([*(lines or ["nothing was emitted"]), *wording.remarks(captured.remarks())])
+    return "\n".join([*(lines or ["nothing was emitted"]), *failures.remarks(captured.remarks())])

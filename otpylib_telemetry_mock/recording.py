@@ -7,7 +7,7 @@ import fnmatch
 import threading
 from typing import TYPE_CHECKING, Any
 
-from otpylib_telemetry.queue import as_plain_dict
+from otpylib_telemetry.exporter.queue import as_plain_dict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from otpylib_telemetry.settings import ExporterSettings, WholeNumber
+from otpylib_telemetry.config.settings import ExporterSettings, WholeNumber
 
 
 class MockSettings(ExporterSettings):

@@ -3,18 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from otpylib_telemetry.supervision import exporter_child_spec
+from otpylib_telemetry.supervision.specs import exporter_child_spec
 from otpylib_telemetry_otel.exporter import OtelExporter, otel_callbacks, start_otel_exporter
-from otpylib_telemetry_otel.producers import (
-    CallbackProducer,
-    Measured,
-    MetricProducer,
-    PrometheusRegistryProducer,
-    add_metric_producer,
-    remove_metric_producer,
-)
+from otpylib_telemetry_otel.metrics.producer import Measured, MetricProducer
+from otpylib_telemetry_otel.metrics.producers import add_metric_producer, remove_metric_producer
+from otpylib_telemetry_otel.metrics.stock_producers import CallbackProducer, PrometheusRegistryProducer
 from otpylib_telemetry_otel.service import TelemetryService, start_telemetry_service
-from otpylib_telemetry_otel.settings import OtelSettings
+from otpylib_telemetry_otel.settings.model import OtelSettings
 
 __all__ = [
     "CallbackProducer",

@@ -5,37 +5,38 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from otpylib_telemetry.exporter import Collected, ExportContext, Exporter, ExportError, ExportOutcome
-from otpylib_telemetry.propagation import IdSource, use_ids_of, use_own_ids
-from otpylib_telemetry.settings import ExporterSettings
-from otpylib_telemetry.threads import run_in_thread, run_in_thread_to_end
-from otpylib_telemetry_otel import api_spans
-from otpylib_telemetry_otel.assembly import Assembler
-from otpylib_telemetry_otel.backends import Backend, build, resource_of
-from otpylib_telemetry_otel.head import SAMPLING_WEIGHT
-from otpylib_telemetry_otel.log_signal import IN_PLACE, Logs, can_be_sent, sends_spans
-from otpylib_telemetry_otel.logs import LogItem
-from otpylib_telemetry_otel.metric_signal import IN_PLACE as METRICS_IN_PLACE
-from otpylib_telemetry_otel.metric_signal import MAKING as METRICS_MAKING
-from otpylib_telemetry_otel.metric_signal import Metrics
-from otpylib_telemetry_otel.metric_signal import can_be_sent as can_send_metrics
-from otpylib_telemetry_otel.plugins import load_id_generator
-from otpylib_telemetry_otel.samplers import load
-from otpylib_telemetry_otel.sampling import Sampler, policy_from
-from otpylib_telemetry_otel.settings import OtelSettings
-from otpylib_telemetry_otel.suppression import unobserved
-from otpylib_telemetry_otel.tail import Sifted, Tail
-from otpylib_telemetry_otel.temporality import MetricPoint
+from otpylib_telemetry.aggregation.points import MetricPoint
+from otpylib_telemetry.config.settings import ExporterSettings
+from otpylib_telemetry.exporter.base import Collected, ExportContext, Exporter, ExportError, ExportOutcome
+from otpylib_telemetry.primitives.threads import run_in_thread, run_in_thread_to_end
+from otpylib_telemetry.tracing.propagation import IdSource, use_ids_of, use_own_ids
+from otpylib_telemetry_otel.destinations.base import Backend, build, resource_of
+from otpylib_telemetry_otel.log_records import LogItem
+from otpylib_telemetry_otel.sampling.head import SAMPLING_WEIGHT
+from otpylib_telemetry_otel.sampling.installed import load
+from otpylib_telemetry_otel.sampling.policy import Policy, Sampler
+from otpylib_telemetry_otel.sampling.rules import rules_from
+from otpylib_telemetry_otel.sampling.tail import Sifted, Tail
+from otpylib_telemetry_otel.sdk.plugins import load_id_generator
+from otpylib_telemetry_otel.sdk.suppression import unobserved
+from otpylib_telemetry_otel.settings.model import OtelSettings
+from otpylib_telemetry_otel.signals.logs import IN_PLACE, Logs, can_be_sent, sends_spans
+from otpylib_telemetry_otel.signals.metrics import IN_PLACE as METRICS_IN_PLACE
+from otpylib_telemetry_otel.signals.metrics import MAKING as METRICS_MAKING
+from otpylib_telemetry_otel.signals.metrics import Metrics
+from otpylib_telemetry_otel.signals.metrics import can_be_sent as can_send_metrics
+from otpylib_telemetry_otel.traces import api_spans
+from otpylib_telemetry_otel.traces.assembly import Assembler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from otpylib_telemetry.events import RawEvent
-    from otpylib_telemetry_otel.spans import FinishedSpan
+    from otpylib_telemetry.bus.events import RawEvent
+    from otpylib_telemetry_otel.traces.spans import FinishedSpan
 
-__all__ = ["OtelBackend"]
 
 _NS_PER_SECOND: Final = 1_000_000_000
+
 
 #: What the server looks after, and what is taken over here without a new connection.
 _IN_PLACE: Final = (
@@ -57,20 +58,26 @@ _IN_PLACE: Final = (
     }
 )
 
+
 #: The part of the queue that spans waiting for the end of their traces may take up: what comes in shares it.
 _HELD_SHARE: Final = 0.5
+
 
 #: The transport has its own timeout and keeps it, as a rule; over HTTP it starts again with each part of the
 #: answer. Seconds granted beyond it before an attempt is given up from outside.
 _GRACE: Final = 1.0
 
+
 #: Seconds that giving up an attempt waits for the answer that may be on its way: it fits into the time that
 #: the chassis grants what it abandons.
 _LINGER: Final = 0.2
 
+
 # Keys into the memory that survives the exporter.
 _ASSEMBLER: Final = "assembler"
+
 _TAIL: Final = "tail"
+
 _COUNTS: Final = "span_counts"
 
 
@@ -380,3 +387,27 @@ def _forget_spans(collected: Collected) -> None:
 
 def _ttl_ns(settings: OtelSettings) -> int:
     return int(settings.span_ttl * _NS_PER_SECOND)
+
+
+_NS_PER_MILLISECOND: Final = 1_000_000
+
+
+def policy_from(settings: OtelSettings, sampler: Sampler | None) -> Policy:
+    """Return what the settings ask for.
+
+    Args:
+        settings: The settings.
+        sampler: The one they name, if it is there already.
+    """
+    slow = settings.always_keep_slower_than_ms
+    return Policy(
+        rate=settings.sampling_rate,
+        keep_errors=settings.always_keep_errors,
+        keep_slower_than_ns=None if slow is None else int(slow * _NS_PER_MILLISECOND),
+        parent_based=settings.sampling_parent_based,
+        rules=rules_from(settings.sampling_rules),
+        sampler=sampler,
+        awaits_sampler=settings.sampler is not None and sampler is None,
+        spans_per_second=settings.max_spans_per_second,
+        wait_ns=int(settings.sampling_wait * _NS_PER_SECOND),
+    )

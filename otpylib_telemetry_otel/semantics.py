@@ -13,7 +13,7 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, Final
 
-from otpylib_telemetry.propagation import parse_span_id, parse_trace_id, parse_traceparent
+from otpylib_telemetry.tracing.propagation import parse_span_id, parse_trace_id, parse_traceparent
 from otpylib_telemetry_otel.attributes import MAX_TEXT_LENGTH, attributes, text
 
 __all__ = [

@@ -22,14 +22,14 @@ from otpylib import supervisor
 from otpylib.gen_server.data import NoReply, Reply
 
 from otpylib_telemetry import otp
-from otpylib_telemetry.estate import guard_of
-from otpylib_telemetry.handler import describe
-from otpylib_telemetry.instrument.meter_views import checked_views
-from otpylib_telemetry.supervise import Child, Supervision
-from otpylib_telemetry.supervision import checked_argument
-from otpylib_telemetry.threads import run_in_thread
+from otpylib_telemetry.exporter.registry import guard_of
+from otpylib_telemetry.meters.views import checked_views
+from otpylib_telemetry.primitives.errors import describe
+from otpylib_telemetry.primitives.threads import run_in_thread
+from otpylib_telemetry.supervision.specs import checked_argument
+from otpylib_telemetry.supervision.supervisor import Child, Supervision
+from otpylib_telemetry_otel.api.forwarding import MAX_WAITING, Handover
 from otpylib_telemetry_otel.exporter import OtelExporter
-from otpylib_telemetry_otel.handover import MAX_WAITING, Handover
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -129,7 +129,7 @@ class _Service:
 
     async def _put_up(self) -> None:
         try:
-            api, api_logs, api_meters = await run_in_thread(_load)
+            api, logger_provider, meter_provider = await run_in_thread(_load)
         except Exception as error:  # noqa: BLE001 - a missing package, or one that fails to load
             missing = (
                 f"OpenTelemetry cannot be used ({describe(error)}): pip install 'otpylib-telemetry[otel]'"
@@ -143,28 +143,28 @@ class _Service:
         except Exception as error:  # noqa: BLE001 - a provider of the application's own making
             self._rest("idle", describe(error).removeprefix("UnusableProviderError: "))
             return
-        self._api, self._api_logs = api, api_logs
-        self.logs = "running" if api_logs.put_up() else "the global LoggerProvider takes no processor"
-        self._put_up_metrics(api_meters)
+        self._api, self._api_logs = api, logger_provider
+        self.logs = "running" if logger_provider.put_up() else "the global LoggerProvider takes no processor"
+        self._put_up_metrics(meter_provider)
         self.state = "running"
         predecessor, _Current.service = _Current.service, self
         if predecessor is not None and predecessor is not self:
             self.handover.adopt(predecessor.handover)
 
-    def _put_up_metrics(self, api_meters: ModuleType) -> None:
+    def _put_up_metrics(self, meter_provider: ModuleType) -> None:
         if not self._argument.metrics:
             self.metrics = "off: metrics is false"
         elif os.environ.get("OTEL_METRICS_EXPORTER", "").strip().lower() == "none":
             self.metrics = "off: OTEL_METRICS_EXPORTER is none"
         else:
             try:
-                self.metrics = api_meters.put_up(
+                self.metrics = meter_provider.put_up(
                     self._argument.exporters, self._argument.views, self.handover.flush
                 )
             except Exception as error:  # noqa: BLE001 - a provider of the application's own making
                 self.metrics = f"not carried: {describe(error)}"
-            self._api_meters = api_meters
-            if self.metrics != api_meters.RUNNING:
+            self._api_meters = meter_provider
+            if self.metrics != meter_provider.RUNNING:
                 _log.warning("%s: metrics of the OpenTelemetry API are %s.", self.name, self.metrics)
 
     def _rest(self, state: str, reason: str) -> None:
@@ -264,13 +264,13 @@ class _Service:
 
 
 def _load() -> tuple[ModuleType, ModuleType, ModuleType]:
-    from otpylib_telemetry_otel import (  # noqa: PLC0415 - they import OpenTelemetry
-        api_logs,
-        api_meters,
-        api_provider,
+    from otpylib_telemetry_otel.api import (  # noqa: PLC0415
+        logger_provider,
+        meter_provider,
+        tracer_provider,
     )
 
-    return api_provider, api_logs, api_meters
+    return tracer_provider, logger_provider, meter_provider
 
 
 def _checked(argument: object) -> _Argument:
@@ -369,7 +369,7 @@ async def start_telemetry_service(argument: Mapping[str, Any] | None = None) -> 
         argument: ``exporters``: the registered names of the exporters that are to have the spans and the
             metrics. ``metrics``: whether there are metrics; there are without it. ``views``: what becomes of
             the measurements of chosen instruments, see
-            :class:`otpylib_telemetry.instrument.meter_views.View`.
+            :class:`otpylib_telemetry.meters.views.View`.
 
     Returns:
         Its pid.

@@ -3,21 +3,17 @@
 from collections.abc import Mapping
 from typing import Any
 
-from otpylib_telemetry.supervision import exporter_child_spec
-from otpylib_telemetry_prometheus.asgi import asgi_app
+from otpylib_telemetry.supervision.specs import exporter_child_spec
+from otpylib_telemetry_prometheus.client.collector import RegistryCollector, private_registry
+from otpylib_telemetry_prometheus.client.merged import merge_registry, unmerge_registry
 from otpylib_telemetry_prometheus.exporter import (
     PrometheusExporter,
     prometheus_callbacks,
     start_prometheus_exporter,
 )
-from otpylib_telemetry_prometheus.registries import (
-    RegistryCollector,
-    merge_registry,
-    private_registry,
-    unmerge_registry,
-)
+from otpylib_telemetry_prometheus.mount.asgi import asgi_app
+from otpylib_telemetry_prometheus.mount.wsgi import wsgi_app
 from otpylib_telemetry_prometheus.settings import PrometheusSettings
-from otpylib_telemetry_prometheus.wsgi import wsgi_app
 
 __all__ = [
     "PrometheusExporter",

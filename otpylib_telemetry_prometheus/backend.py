@@ -7,30 +7,29 @@ import contextlib
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from otpylib_telemetry import otp
-from otpylib_telemetry.aggregation import Gauge
-from otpylib_telemetry.definition_settings import definitions_in
-from otpylib_telemetry.definitions import DefinitionError
-from otpylib_telemetry.exporter import Collected, ExportContext, Exporter
-from otpylib_telemetry.instrument.observations import Regularly
-from otpylib_telemetry.metric_names import PROMETHEUS
-from otpylib_telemetry.metrics_of_events import MetricsOfEvents, making_of
-from otpylib_telemetry.removal import answer_removal
-from otpylib_telemetry.stores import store_in
-from otpylib_telemetry.threads import run_in_thread
-from otpylib_telemetry_prometheus.endpoint import Endpoint
-from otpylib_telemetry_prometheus.multiprocess import Multiprocess
+from otpylib_telemetry.aggregation.exporter_stores import store_in
+from otpylib_telemetry.aggregation.metric import Gauge
+from otpylib_telemetry.aggregation.observers import Regularly
+from otpylib_telemetry.exporter.base import Collected, ExportContext, Exporter
+from otpylib_telemetry.metrics.names import PROMETHEUS
+from otpylib_telemetry.metrics.options import DefinitionError
+from otpylib_telemetry.metrics.recorder import MetricsOfEvents, answer_removal, making_of
+from otpylib_telemetry.metrics.settings import definitions_in
+from otpylib_telemetry.primitives.threads import run_in_thread
+from otpylib_telemetry_prometheus.client.merged import merged_in
+from otpylib_telemetry_prometheus.endpoint.server import Endpoint
+from otpylib_telemetry_prometheus.mount.in_process import Published
+from otpylib_telemetry_prometheus.multiprocess.workers import Multiprocess
 from otpylib_telemetry_prometheus.page_maker import PageMaker
-from otpylib_telemetry_prometheus.published import Published
 from otpylib_telemetry_prometheus.push import Pusher, PushPlan
-from otpylib_telemetry_prometheus.registries import merged_in
 from otpylib_telemetry_prometheus.settings import PrometheusSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
-    from otpylib_telemetry.aggregation import AnyMetric
-    from otpylib_telemetry.events import RawEvent
-    from otpylib_telemetry.exporter import ExportOutcome
+    from otpylib_telemetry.aggregation.metric import AnyMetric
+    from otpylib_telemetry.bus.events import RawEvent
+    from otpylib_telemetry.exporter.base import ExportOutcome
 
 __all__ = ["PrometheusBackend"]
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from otpylib_telemetry.server import exporter_module
-from otpylib_telemetry.supervision import start_exporter
+from otpylib_telemetry.exporter.server import exporter_module
+from otpylib_telemetry.supervision.specs import start_exporter
 from otpylib_telemetry_prometheus.backend import PrometheusBackend
 
 PrometheusExporter = exporter_module(

@@ -19,7 +19,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 try:
-    from otpylib_telemetry.instrument.meters import CALLBACK_TIMEOUT, Feed, MeterProvider
+    from otpylib_telemetry.meters.provider import CALLBACK_TIMEOUT, MeterProvider
+    from otpylib_telemetry.meters.streams import Feed
 except ModuleNotFoundError as error:
     if error.name is None or error.name.partition(".")[0] != "opentelemetry":
         raise
@@ -28,12 +29,12 @@ except ModuleNotFoundError as error:
         "pip install 'otpylib-telemetry[meters,prometheus]'",
         name=error.name,
     ) from None
-from otpylib_telemetry.metric_names import PROMETHEUS
+from otpylib_telemetry.metrics.names import PROMETHEUS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from otpylib_telemetry.instrument.meter_views import View
+    from otpylib_telemetry.meters.views import View
 
 __all__ = ["Feed", "PrometheusMeterProvider"]
 
@@ -44,7 +45,7 @@ class PrometheusMeterProvider(MeterProvider):
     Args:
         exporter: The exporter's registered name; it need not run yet.
         views: What becomes of the measurements of chosen instruments; see
-            :class:`otpylib_telemetry.instrument.meter_views.View`.
+            :class:`otpylib_telemetry.meters.views.View`.
         feeds: Further exporters that get the same measurements, for instance
             ``Feed("otel_exporter", OPENTELEMETRY)``.
         callback_timeout: Seconds the callback of an observable instrument may take.

@@ -14,24 +14,24 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from otpylib_telemetry.clock import wall_clock
-from otpylib_telemetry.instrument import observations
-from otpylib_telemetry.threads import run_in_thread
-from otpylib_telemetry_prometheus import negotiation
-from otpylib_telemetry_prometheus.exposition import Exposition, compress
-from otpylib_telemetry_prometheus.families import Family, names_of
+from otpylib_telemetry.aggregation import observers
+from otpylib_telemetry.primitives.clock import wall_clock
+from otpylib_telemetry.primitives.threads import run_in_thread
+from otpylib_telemetry_prometheus.exposition import negotiation
+from otpylib_telemetry_prometheus.exposition.families import Family, names_of
+from otpylib_telemetry_prometheus.exposition.store_families import names_in
+from otpylib_telemetry_prometheus.exposition.target_info import target_info
+from otpylib_telemetry_prometheus.exposition.writer import Exposition, compress
 from otpylib_telemetry_prometheus.page import Page, ScrapeRequest
 from otpylib_telemetry_prometheus.self_metrics import all_stats, self_families
-from otpylib_telemetry_prometheus.store_families import names_in
-from otpylib_telemetry_prometheus.target_info import target_info
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from otpylib_telemetry.aggregation import SeriesStore
-    from otpylib_telemetry.exporter import ExportContext
-    from otpylib_telemetry_prometheus.multiprocess import Multiprocess
-    from otpylib_telemetry_prometheus.registries import MergedRegistries
+    from otpylib_telemetry.aggregation.store import SeriesStore
+    from otpylib_telemetry.exporter.base import ExportContext
+    from otpylib_telemetry_prometheus.client.merged import MergedRegistries
+    from otpylib_telemetry_prometheus.multiprocess.workers import Multiprocess
     from otpylib_telemetry_prometheus.settings import PrometheusSettings
 
 __all__ = ["PageMaker"]
@@ -96,7 +96,7 @@ class PageMaker:
             request: What is wanted.
         """
         await self._context.catch_up()
-        await observations.refresh(self._context.name)
+        await observers.refresh(self._context.name)
         started = time.monotonic()
         self._store.advance(time.monotonic_ns())
         form = negotiation.choose(request.accept)

@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, unquote, urlsplit
 
 from otpylib_telemetry import otp
-from otpylib_telemetry.handler import describe
-from otpylib_telemetry.metric_names import readable
-from otpylib_telemetry.redaction import hide_in_url, scrubber, secret_texts
-from otpylib_telemetry.threads import run_in_thread
+from otpylib_telemetry.config.redaction import hide_in_url, scrubber, secret_texts
+from otpylib_telemetry.metrics.names import readable
+from otpylib_telemetry.primitives.errors import describe
+from otpylib_telemetry.primitives.threads import run_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping

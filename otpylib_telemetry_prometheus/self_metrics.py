@@ -18,15 +18,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from otpylib_telemetry import estate as estates
-from otpylib_telemetry.metric_names import readable
-from otpylib_telemetry.refusals import NAME_TAKEN, NOT_A_NUMBER, OUT_OF_RANGE
-from otpylib_telemetry_prometheus.families import Family, Sample
+from otpylib_telemetry.aggregation.store import NAME_TAKEN, NOT_A_NUMBER, OUT_OF_RANGE
+from otpylib_telemetry.exporter import registry as estates
+from otpylib_telemetry.metrics.names import readable
+from otpylib_telemetry_prometheus.exposition.families import Family, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otpylib_telemetry.estate import Estate
+    from otpylib_telemetry.exporter.state import Estate
 
 __all__ = ["EXPORTER", "PROMETHEUS", "SELF_METRICS", "SelfMetric", "all_stats", "self_families"]
 

@@ -11,12 +11,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from otpylib_telemetry.definition_options import DURATION_BOUNDS, MULTIPROCESS_MODES
-from otpylib_telemetry.definition_settings import AUTOMATIC, MetricDefinitions
-from otpylib_telemetry.environment import parse_table
-from otpylib_telemetry.metric_labels import DROPPED_BY_DEFAULT
-from otpylib_telemetry.metric_settings import BucketBounds, LabelChoice  # noqa: TC001 - pydantic reads them
-from otpylib_telemetry.settings import (
+from otpylib_telemetry.config.environment import parse_table
+from otpylib_telemetry.config.settings import (
     Conflict,
     ExporterSettings,
     Number,
@@ -27,9 +23,12 @@ from otpylib_telemetry.settings import (
     Words,
     none_if_blank,
 )
-from otpylib_telemetry_prometheus.access import Access, Login, login
-from otpylib_telemetry_prometheus.connections import Limits
-from otpylib_telemetry_prometheus.tls import Files
+from otpylib_telemetry.metrics.labels import DROPPED_BY_DEFAULT
+from otpylib_telemetry.metrics.options import DURATION_BOUNDS, MULTIPROCESS_MODES
+from otpylib_telemetry.metrics.settings import AUTOMATIC, BucketBounds, LabelChoice, MetricDefinitions
+from otpylib_telemetry_prometheus.endpoint.access import Access, Login, login
+from otpylib_telemetry_prometheus.endpoint.connections import Limits
+from otpylib_telemetry_prometheus.endpoint.tls import Files
 
 #: Upper bounds of histograms of durations, in seconds.
 DEFAULT_BUCKETS = DURATION_BOUNDS

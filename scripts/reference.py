@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import PydanticUndefined
 
-from otpylib_telemetry.definitions import Definition
-from otpylib_telemetry.settings import ExporterSettings
+from otpylib_telemetry.config.settings import ExporterSettings
+from otpylib_telemetry.metrics.definitions import Definition
 from otpylib_telemetry_mock.settings import MockSettings
 from otpylib_telemetry_otel.presets import DatadogSettings
-from otpylib_telemetry_otel.settings import OtelSettings
+from otpylib_telemetry_otel.settings.model import OtelSettings
 from otpylib_telemetry_prometheus.self_metrics import EXPORTER, SELF_METRICS
 from otpylib_telemetry_prometheus.settings import PrometheusSettings
 

@@ -17,7 +17,8 @@ from otpylib.runtime import get_runtime
 from otpylib.runtime.atoms import DOWN, EXIT, KILLED, SHUTDOWN
 from otpylib_config import CONFIG_MANAGER, Config
 
-from otpylib_telemetry import config_watch, otp
+from otpylib_telemetry import otp
+from otpylib_telemetry.config import otpylib_config
 from tests.support.chassis import Venom
 from tests.support.runtime import MemorySource, in_process
 from tests.support.waiting import eventually
@@ -694,21 +695,21 @@ def test_our_modules_look_like_any_other():
 async def test_defect_the_config_managers_name_is_an_atom_only(runtime, config_manager):
     await config_manager({"telemetry": {"x": {"rate": 1.0}}})
     assert process.whereis("config_manager") is None, repaired("config_manager_name")
-    assert process.whereis(CONFIG_MANAGER) == config_watch.manager() is not None
+    assert process.whereis(CONFIG_MANAGER) == otpylib_config.manager() is not None
     assert atom.ensure("config_manager") is CONFIG_MANAGER
 
 
 async def test_defect_a_section_cannot_be_read_at_once(runtime, config_manager):
     await config_manager({"telemetry": {"x": {"rate": 1.0}}})
     assert await Config.get("telemetry.x") is None, repaired("read_section's reading key by key")
-    assert await config_watch.read_section("telemetry.x", ["rate", "other"]) == {"rate": 1.0}
+    assert await otpylib_config.read_section("telemetry.x", ["rate", "other"]) == {"rate": 1.0}
 
 
 async def test_a_section_put_whole_and_entries_put_by_themselves_are_read(runtime, config_manager):
     await config_manager()
     await Config.put("telemetry.x", {"rate": 1.0, "headers": {"a": "1"}})
     await Config.put("telemetry.x.headers.b", "2")
-    found = await config_watch.read_section("telemetry.x", ["rate", "headers", "headers.b"])
+    found = await otpylib_config.read_section("telemetry.x", ["rate", "headers", "headers.b"])
     assert found == {"rate": 1.0, "headers": {"a": "1", "b": "2"}}
 
 
@@ -742,8 +743,8 @@ async def test_defect_a_subscriber_that_subscribes_again_is_told_again(runtime, 
 
 
 async def test_ours_is_told_once_however_often_it_subscribes(runtime, config_manager):
-    told = await _told(config_manager, lambda _told: config_watch.subscribe("listener", "telemetry.x"))
-    assert told == [(config_watch.NOTICE, "telemetry.x.rate")]
+    told = await _told(config_manager, lambda _told: otpylib_config.subscribe("listener", "telemetry.x"))
+    assert told == [(otpylib_config.NOTICE, "telemetry.x.rate")]
 
 
 async def test_defect_reload_does_nothing(runtime, config_manager):
@@ -759,7 +760,7 @@ async def test_defect_a_restarted_manager_has_forgotten_its_subscribers(runtime,
     control = await config_manager({"telemetry": {"x": {"rate": 1.0}}})
 
     async def body():
-        await config_watch.subscribe("listener", "telemetry.x")
+        await otpylib_config.subscribe("listener", "telemetry.x")
         await control.crash()
         await outside(Config.put("telemetry.x.rate", 2.0))
         try:

@@ -11,8 +11,8 @@ import threading
 import traceback
 from typing import TYPE_CHECKING, Any, Final
 
-from otpylib_telemetry.bus import execute, is_listened_to
-from otpylib_telemetry.span import current_span
+from otpylib_telemetry.bus.dispatch import execute, is_listened_to
+from otpylib_telemetry.tracing.span import current_span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

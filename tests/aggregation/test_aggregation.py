@@ -6,17 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otpylib_telemetry.aggregation import (
-    OVERFLOW_LABELS,
-    Counter,
-    CounterSeries,
-    GaugeSeries,
-    HistogramSeries,
-    MetricRefusedError,
-    SeriesStore,
-    SummaryShape,
-    UpDownSeries,
-)
+from otpylib_telemetry.aggregation.metric import OVERFLOW_LABELS, Counter, SummaryShape
+from otpylib_telemetry.aggregation.series import CounterSeries, GaugeSeries, HistogramSeries, UpDownSeries
+from otpylib_telemetry.aggregation.store import MetricRefusedError, SeriesStore
 
 NOT_FINITE = [
     pytest.param(math.nan, id="nan"),

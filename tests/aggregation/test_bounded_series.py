@@ -2,14 +2,14 @@
 
 import itertools
 
-from otpylib_telemetry import definitions as metrics
-from otpylib_telemetry.aggregation import SeriesStore
-from otpylib_telemetry.automatic import Making
-from otpylib_telemetry.definitions import Base2
-from otpylib_telemetry.exponential import scale_for
-from otpylib_telemetry.metric_labels import LabelRules
-from otpylib_telemetry.metric_names import PROMETHEUS
-from otpylib_telemetry.metrics_of_events import MetricsOfEvents
+from otpylib_telemetry import metrics
+from otpylib_telemetry.aggregation.exponential import scale_for
+from otpylib_telemetry.aggregation.store import SeriesStore
+from otpylib_telemetry.metrics.automatic import Making
+from otpylib_telemetry.metrics.labels import LabelRules
+from otpylib_telemetry.metrics.names import PROMETHEUS
+from otpylib_telemetry.metrics.options import Base2
+from otpylib_telemetry.metrics.recorder import MetricsOfEvents
 
 #: Each is measured by seven definitions, which makes a million measurements.
 EVENTS = 150_000

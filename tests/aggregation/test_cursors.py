@@ -7,10 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
-from otpylib_telemetry.aggregation import SeriesStore, SummaryShape
-from otpylib_telemetry.series import Traced
-from otpylib_telemetry_otel.metric_data import MetricEncoder
-from otpylib_telemetry_otel.temporality import Cursors, Preference, Reading, Temporality, temporality_of
+from otpylib_telemetry.aggregation.cursors import Cursors, Preference, Reading, temporality_of
+from otpylib_telemetry.aggregation.metric import SummaryShape
+from otpylib_telemetry.aggregation.points import Temporality
+from otpylib_telemetry.aggregation.series import Traced
+from otpylib_telemetry.aggregation.store import SeriesStore
+from otpylib_telemetry_otel.sdk.metrics import MetricEncoder
 from tests.support.otlp_metrics import CUMULATIVE, DELTA, Reference, points_in
 
 OFFSET = 1_700_000_000 * 10**9

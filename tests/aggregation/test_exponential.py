@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from otpylib_telemetry.exponential import (
+from otpylib_telemetry.aggregation.exponential import (
     MAX_SCALE,
     MIN_SCALE,
     ExponentialBuckets,

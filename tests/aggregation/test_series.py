@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otpylib_telemetry.exponential import ExponentialBuckets, PackedBuckets, error_at, scale_for
-from otpylib_telemetry.series import (
+from otpylib_telemetry.aggregation.exponential import ExponentialBuckets, PackedBuckets, error_at, scale_for
+from otpylib_telemetry.aggregation.series import (
     CounterSeries,
     ExponentialSeries,
     GaugeSeries,
@@ -21,7 +21,7 @@ from otpylib_telemetry.series import (
     Traced,
     UpDownSeries,
 )
-from otpylib_telemetry.summation import corrected, halves
+from otpylib_telemetry.aggregation.summation import corrected, halves
 
 FLOAT_MAX = sys.float_info.max
 UNIT = Fraction(1, 2**53)

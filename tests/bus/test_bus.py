@@ -18,17 +18,16 @@ import pytest
 from otpylib_telemetry import (
     attach,
     attach_many,
-    bus,
     detach,
     emit,
     emit_counter,
     emit_gauge,
     emit_timer,
     execute,
-    handlers,
     list_handlers,
 )
-from otpylib_telemetry.handler import FAILURES_BEFORE_REST, FIRST_REST, REPORT_INTERVAL
+from otpylib_telemetry.bus import dispatch, table
+from otpylib_telemetry.bus.handler import FAILURES_BEFORE_REST, FIRST_REST, REPORT_INTERVAL
 from tests.support import absurd
 
 
@@ -208,8 +207,8 @@ async def test_async_handlers_have_ended_when_emit_returns_and_run_in_the_caller
 
 def test_execute_needs_no_event_loop_no_runtime_and_no_manager():
     seen, later = Recorder(), AsyncRecorder()
-    handlers.add("plain", ["*"], seen)
-    handlers.add("async", ["*"], later)
+    table.add("plain", ["*"], seen)
+    table.add("async", ["*"], later)
     thread = threading.Thread(target=execute, args=("a", {"count": 1}))
     thread.start()
     thread.join()
@@ -242,7 +241,7 @@ async def test_execute_from_many_threads_at_once_loses_nothing():
 
 async def test_emit_can_be_driven_without_asyncio():
     seen = Recorder()
-    handlers.add("h", ["*"], seen)
+    table.add("h", ["*"], seen)
     coroutine = emit("a")
     with pytest.raises(StopIteration):
         coroutine.send(None)
@@ -338,7 +337,7 @@ async def test_no_name_makes_emitting_raise(which, listening, quiet):
     await emit_timer(name, 1)
     await emit_gauge(name, 1)
     assert seen.events == []
-    assert bus.refused.count == 5
+    assert dispatch.refused.count == 5
 
 
 @pytest.mark.parametrize("which", range(len(absurd.DETAILS)))
@@ -350,7 +349,7 @@ async def test_nothing_in_place_of_measurements_and_metadata_makes_emitting_rais
     await every_way_to_emit("a", None, details)
     await every_way_to_emit("a", details, details)
     assert seen.events == []
-    assert bus.refused.count == 6
+    assert dispatch.refused.count == 6
     await every_way_to_emit("a", {"count": 1})
     assert seen.names == ["a", "a"]
 
@@ -374,7 +373,7 @@ async def test_what_is_no_event_is_counted_and_said_once_per_kind(caplog):
         execute(5)
         execute("a", "text")
         execute("a", None, absurd.raising(KeyError("secret")))
-    assert bus.refused.count == 9
+    assert dispatch.refused.count == 9
     assert [record.getMessage() for record in caplog.records] == [
         f"An event was not emitted: {what}. Further ones like it are only counted."
         for what in (
@@ -389,7 +388,7 @@ async def test_mistakes_without_end_do_not_fill_the_log(caplog):
     await attach("h", "*", Recorder())
     for number in range(300):
         execute(f"name{number}", 5)
-    assert bus.refused.count == 300
+    assert dispatch.refused.count == 300
     assert len(caplog.records) == 100
 
 
@@ -403,7 +402,7 @@ async def test_refusals_are_counted_exactly_across_threads(quiet):
         thread.start()
     for thread in threads:
         thread.join()
-    assert bus.refused.count == 8000
+    assert dispatch.refused.count == 8000
 
 
 @pytest.mark.parametrize("error", absurd.ERRORS, ids=lambda error: type(error).__name__)
@@ -426,8 +425,8 @@ async def test_whatever_a_handler_raises_stays_with_it(error, quiet):
 @pytest.mark.parametrize("error", absurd.ERRORS, ids=lambda error: type(error).__name__)
 def test_whatever_a_handler_raises_stays_with_it_outside_any_loop(error, quiet):
     bad, good = Recorder(error), Recorder()
-    handlers.add("bad", ["*"], bad)
-    handlers.add("good", ["shop.*"], good)
+    table.add("bad", ["*"], bad)
+    table.add("good", ["shop.*"], good)
     execute("shop.sale")
     assert good.names == ["shop.sale"]
 
@@ -445,7 +444,7 @@ async def test_a_keyboard_interrupt_passes_and_is_no_failure_of_the_handler(reco
 
 
 def test_a_keyboard_interrupt_passes_execute():
-    handlers.add("h", ["*"], Recorder(KeyboardInterrupt()))
+    table.add("h", ["*"], Recorder(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
         execute("a")
 
@@ -464,7 +463,7 @@ async def test_a_handler_that_never_stops_recursing_harms_nobody(quiet):
 
 def test_emitting_at_the_end_of_the_stack_does_not_raise(quiet):
     seen = Recorder()
-    handlers.add("h", ["*"], seen)
+    table.add("h", ["*"], seen)
     survived, raised_in = [], []
 
     def descend(depth):
@@ -514,7 +513,7 @@ async def test_a_log_handler_that_raises_is_no_reason_to(monkeypatch):
     finally:
         log.removeHandler(bad)
     assert list_handlers()[0].failures == 3  # twice an event, once the report of its own failure
-    assert bus.refused.count == 2
+    assert dispatch.refused.count == 2
 
 
 async def test_a_log_handler_may_emit():
@@ -538,9 +537,9 @@ async def test_a_log_handler_may_emit():
 
 def test_a_signal_handler_may_emit_at_any_point(quiet):
     seen = Recorder()
-    handlers.add("h", ["*"], seen)
-    handlers.add("bad", ["bad.*"], Recorder(ValueError()))
-    handlers.add("async", ["*"], AsyncRecorder())
+    table.add("h", ["*"], seen)
+    table.add("bad", ["bad.*"], Recorder(ValueError()))
+    table.add("async", ["*"], AsyncRecorder())
     before = signal.signal(signal.SIGALRM, lambda *_: (execute("bad.alarm"), execute(None)))
     signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
     try:
@@ -668,7 +667,7 @@ async def test_handlers_behind_one_in_which_the_caller_was_cancelled_are_left_to
     await attach("slow", "*", slow)
     await attach("behind", "*", AsyncRecorder())
     await start_and_cancel(emit("a"))
-    behind = handlers.current.table.handlers["behind"]
+    behind = table.current.table.handlers["behind"]
     assert [call[0] for call in behind.backlog] == ["a"]
 
 
@@ -695,10 +694,10 @@ def test_its_coroutine_is_not_left_unawaited_when_there_is_no_loop(recwarn):
     def around(*event):
         return seen(*event)
 
-    handlers.add("h", ["*"], around)
+    table.add("h", ["*"], around)
     for _ in range(3):
         execute("a")
-    handlers.remove("h")
+    table.remove("h")
     gc.collect()
     assert [str(warning.message) for warning in recwarn] == []
 
@@ -732,7 +731,7 @@ def clock():
 @pytest.mark.parametrize("recorder", [Recorder, AsyncRecorder])
 async def test_a_failure_is_reported_once_per_outage_with_what_is_needed_to_find_it(recorder, clock, caplog):
     bad, watch = recorder(ValueError("no disk")), Recorder()
-    handlers.add("bad", ["shop.*"], bad, clock=clock)
+    table.add("bad", ["shop.*"], bad, clock=clock)
     await attach("watch", "telemetry.*", watch)
 
     for _ in range(3):
@@ -769,7 +768,7 @@ async def test_a_failure_is_reported_once_per_outage_with_what_is_needed_to_find
 @pytest.mark.parametrize("recorder", [Recorder, AsyncRecorder])
 async def test_a_handler_that_keeps_failing_rests_for_growing_times_and_recovers(recorder, clock, quiet):
     bad, watch = recorder(ValueError()), Recorder()
-    handlers.add("bad", ["shop.*"], bad, clock=clock)
+    table.add("bad", ["shop.*"], bad, clock=clock)
     await attach("watch", "telemetry.*", watch)
 
     for _ in range(20):
@@ -801,7 +800,7 @@ async def test_a_handler_that_keeps_failing_rests_for_growing_times_and_recovers
 
 async def test_a_handler_that_fails_every_other_time_is_not_reported_every_time(clock, quiet):
     flapping, watch = Recorder(), Recorder()
-    handlers.add("flapping", ["shop.*"], flapping, clock=clock)
+    table.add("flapping", ["shop.*"], flapping, clock=clock)
     await attach("watch", "telemetry.*", watch)
     for number in range(100):
         flapping.error = ValueError() if number % 2 else None
@@ -812,7 +811,7 @@ async def test_a_handler_that_fails_every_other_time_is_not_reported_every_time(
 
 async def test_an_outage_that_begins_soon_after_another_is_reported_all_the_same(clock, quiet):
     bad, watch = Recorder(ValueError()), Recorder()
-    handlers.add("bad", ["shop.*"], bad, clock=clock)
+    table.add("bad", ["shop.*"], bad, clock=clock)
     await attach("watch", "telemetry.*", watch)
     execute("shop.sale")
     bad.error = None
@@ -854,7 +853,7 @@ async def test_the_report_follows_the_event_it_is_about(quiet):
 
 async def test_failures_are_counted_exactly_across_threads(clock, quiet):
     bad = Recorder(ValueError())
-    handlers.add("bad", ["shop.*"], bad, clock=clock)
+    table.add("bad", ["shop.*"], bad, clock=clock)
 
     def work():
         for _ in range(500):
@@ -880,7 +879,7 @@ async def test_a_resting_handler_is_tried_by_one_call_at_a_time(clock, quiet):
             await asyncio.sleep(0.01)
         raise ValueError
 
-    handlers.add("bad", ["shop.*"], bad, clock=clock)
+    table.add("bad", ["shop.*"], bad, clock=clock)
     for _ in range(FAILURES_BEFORE_REST):
         await emit("shop.sale")
     gate.set()
@@ -897,7 +896,7 @@ async def test_a_call_from_before_the_rest_decides_nothing_for_the_trial(clock, 
             await gates[name].wait()
         raise ValueError
 
-    handlers.add("bad", ["*"], bad, clock=clock)
+    table.add("bad", ["*"], bad, clock=clock)
     early = asyncio.create_task(emit("early"))
     await asyncio.sleep(0)
     for _ in range(FAILURES_BEFORE_REST):
@@ -916,14 +915,14 @@ async def test_a_call_from_before_the_rest_decides_nothing_for_the_trial(clock, 
 
 async def test_a_trial_that_was_cancelled_does_not_keep_others_from_being_made(clock, quiet):
     bad = AsyncRecorder(ValueError())
-    handlers.add("bad", ["shop.*"], bad, clock=clock)
+    table.add("bad", ["shop.*"], bad, clock=clock)
     for _ in range(FAILURES_BEFORE_REST):
         await emit("shop.sale")
 
     async def hang(*_event):
         await asyncio.sleep(60)
 
-    handler = handlers.current.table.handlers["bad"]
+    handler = table.current.table.handlers["bad"]
     handler.callback = hang
     clock.now += FIRST_REST
     await start_and_cancel(emit("shop.sale"))
@@ -941,13 +940,13 @@ async def test_a_trial_that_was_cancelled_does_not_keep_others_from_being_made(c
 def matches(monkeypatch):
     """Every match of a name against a handler's patterns: ``(pattern, name)``."""
     seen = []
-    genuine = handlers._matcher
+    genuine = table._matcher
 
     def counting(patterns):
         matcher = genuine(patterns)
         return lambda name: (seen.append((patterns[0], name)), matcher(name))[1]
 
-    monkeypatch.setattr(handlers, "_matcher", counting)
+    monkeypatch.setattr(table, "_matcher", counting)
     return seen
 
 
@@ -974,9 +973,9 @@ async def test_a_name_of_another_class_is_matched_once_as_well(matches):
 
 async def test_names_without_end_do_not_fill_the_memory_and_do_not_keep_others_from_being_remembered(matches):
     await attach("a", "shop.*", Recorder())
-    for number in range(handlers.MAX_NAMES * 2 + 5):
+    for number in range(table.MAX_NAMES * 2 + 5):
         execute(f"request.{number}")
-    assert len(handlers.current.table.resolved) <= handlers.MAX_NAMES
+    assert len(table.current.table.resolved) <= table.MAX_NAMES
     matches.clear()
     for _ in range(100):
         execute("shop.sale")

@@ -8,9 +8,10 @@ from otpylib import gen_server, process
 from otpylib.runtime import get_runtime
 from otpylib.runtime.atoms import KILLED
 
-from otpylib_telemetry import TelemetryManager, attach, deferred, detach, execute, handlers, list_handlers
-from otpylib_telemetry.handler import BACKLOG_LIMIT
-from otpylib_telemetry.manager import MANAGER
+from otpylib_telemetry import TelemetryManager, attach, detach, execute, list_handlers
+from otpylib_telemetry.bus import backlog, table
+from otpylib_telemetry.bus.handler import BACKLOG_LIMIT
+from otpylib_telemetry.bus.manager import MANAGER
 from tests.support.crash import crash
 from tests.support.runtime import in_process, running_runtime
 from tests.support.waiting import eventually
@@ -133,8 +134,8 @@ async def test_what_is_handed_over_is_what_was_emitted_whatever_becomes_of_the_d
 async def test_a_burst_is_announced_once(runtime, monkeypatch):
     await start_manager()
     announced = []
-    genuine = deferred._notify
-    monkeypatch.setattr(deferred, "_notify", lambda handler: (announced.append(handler), genuine(handler)))
+    genuine = backlog._notify
+    monkeypatch.setattr(backlog, "_notify", lambda handler: (announced.append(handler), genuine(handler)))
     seen = Recorder()
     await attach("h", "*", seen)
     emit_numbers(range(500))
@@ -162,14 +163,14 @@ async def test_the_backlog_is_bounded_and_what_it_cannot_hold_is_counted(runtime
     await attach("h", "*", seen)
     emit_numbers(range(BACKLOG_LIMIT + 250))
     assert list_handlers()[0].missed == 250
-    assert deferred.waiting() == BACKLOG_LIMIT
+    assert backlog.waiting() == BACKLOG_LIMIT
     await start_manager()
     await eventually(lambda: seen.numbers == list(range(BACKLOG_LIMIT)))
     assert (await stats())["missed"] == 250
 
 
 async def test_what_the_backlog_cannot_hold_is_counted_exactly_across_threads():
-    handler = handlers.add("h", ["*"], Recorder())
+    handler = table.add("h", ["*"], Recorder())
 
     threads = [threading.Thread(target=emit_numbers, args=(range(1000),)) for _ in range(8)]
     for thread in threads:
@@ -183,10 +184,10 @@ async def test_without_a_manager_a_detached_or_replaced_handler_leaves_nothing_b
     await attach("h", "*", Recorder())
     emit_numbers(range(5))
     await attach("h", "*", Recorder())
-    assert deferred.waiting() == 0
+    assert backlog.waiting() == 0
     emit_numbers(range(5))
     await detach("h")
-    assert deferred.waiting() == 0
+    assert backlog.waiting() == 0
 
 
 async def test_with_a_manager_what_was_emitted_before_detaching_is_delivered(runtime):
@@ -220,7 +221,7 @@ async def test_a_failing_handler_is_isolated_and_reported(runtime, error):
     await attach("watch", "telemetry.handler.*", watch)
     emit_numbers(range(8))
     await eventually(lambda: good.numbers == list(range(8)) and len(reports) == 1)
-    await eventually(lambda: deferred.waiting() == 0)
+    await eventually(lambda: backlog.waiting() == 0)
     answer = await stats()
     assert (answer["handler_failures"], answer["missed"], answer["suspended"]) == (5, 3, ["bad"])
 
@@ -236,7 +237,7 @@ async def test_a_failing_async_handler_of_everything_ends_by_itself(runtime):
     await attach("bad", "*", bad)
     execute("a")
     await eventually(lambda: len(calls) == 2)
-    await eventually(lambda: deferred.waiting() == 0)
+    await eventually(lambda: backlog.waiting() == 0)
     assert calls == ["a", "telemetry.handler.failure"]
 
 
@@ -283,7 +284,7 @@ async def test_crashes_in_the_middle_of_a_stream_neither_double_nor_reorder(runt
         await crash(MANAGER)
         await end_of(pid)
         pid = await start_manager()
-    await eventually(lambda: deferred.waiting() == 0 and seen.numbers[-1:] == [499])
+    await eventually(lambda: backlog.waiting() == 0 and seen.numbers[-1:] == [499])
     assert seen.numbers == list(range(500))  # the handler never waits, so nothing was being handled
 
 
@@ -339,14 +340,14 @@ async def test_told_to_end_it_makes_the_calls_that_wait(how, background_errors):
 
 
 async def test_told_to_end_it_does_not_wait_for_ever(background_errors, monkeypatch):
-    monkeypatch.setattr("otpylib_telemetry.manager._GRACE", 0.05)
+    monkeypatch.setattr("otpylib_telemetry.bus.manager._GRACE", 0.05)
     stuck = Recorder(asyncio.Event())
     await attach("h", "*", stuck)
     async with running_runtime():
         await start_manager()
         emit_numbers(range(3))
         await eventually(lambda: stuck.started == [0])
-    await eventually(lambda: deferred.waiting() == 2)
+    await eventually(lambda: backlog.waiting() == 2)
 
 
 async def test_a_second_manager_takes_over_and_the_end_of_the_first_does_not_matter(runtime):
@@ -363,7 +364,7 @@ async def test_a_second_manager_takes_over_and_the_end_of_the_first_does_not_mat
 
 def test_what_one_event_loop_left_is_delivered_in_the_next():
     seen = Recorder()
-    handlers.add("h", ["*"], seen)
+    table.add("h", ["*"], seen)
 
     async def first():
         seen.gate = asyncio.Event()
@@ -388,14 +389,14 @@ def test_what_one_event_loop_left_is_delivered_in_the_next():
 
 def test_a_worker_that_died_with_its_loop_is_replaced_in_the_next():
     seen = Recorder()
-    handler = handlers.add("h", ["*"], seen)
+    handler = table.add("h", ["*"], seen)
     emit_numbers(range(2))
     loop = asyncio.new_event_loop()
-    assert deferred.claim(handler, loop)
+    assert backlog.claim(handler, loop)
     loop.close()
-    deferred.connect(lambda _handler: None)
-    assert deferred.claim(handler, loop)
-    assert deferred.next_call(handler)[1] == {"n": 0}
+    backlog.connect(lambda _handler: None)
+    assert backlog.claim(handler, loop)
+    assert backlog.next_call(handler)[1] == {"n": 0}
 
 
 # --- what it answers --------------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ from unittest.mock import AsyncMock, Mock
 
 import pytest
 
-from otpylib_telemetry import HandlerInfo, attach, attach_many, detach, emit, execute, handlers, list_handlers
+from otpylib_telemetry import HandlerInfo, attach, attach_many, detach, emit, execute, list_handlers
+from otpylib_telemetry.bus import table
 from tests.support import absurd
 
 
@@ -160,7 +161,7 @@ async def test_strings_of_another_class_are_their_text():
     ],
 )
 def test_callbacks_are_told_apart_without_calling_them(callback, is_async):
-    assert handlers.add("h", ["*"], callback).is_async is is_async
+    assert table.add("h", ["*"], callback).is_async is is_async
 
 
 # --- listing ----------------------------------------------------------------------------------------------
@@ -205,9 +206,9 @@ async def test_an_event_under_way_is_seen_by_those_attached_when_it_was_emitted(
     seen = []
 
     def meddling(name, _measurements, _metadata):
-        handlers.add("late", ["*"], lambda *_: seen.append("late"))
-        handlers.remove("last")
-        handlers.remove("meddling")
+        table.add("late", ["*"], lambda *_: seen.append("late"))
+        table.remove("last")
+        table.remove("meddling")
         seen.append("meddling")
 
     await attach("meddling", "*", meddling)
@@ -220,11 +221,11 @@ async def test_an_event_under_way_is_seen_by_those_attached_when_it_was_emitted(
 
 async def test_a_table_is_never_changed_but_replaced():
     await attach("h", "*", ignore)
-    before = handlers.current.table
+    before = table.current.table
     held = dict(before.handlers)
     await attach("g", "*", ignore)
     await detach("h")
-    assert handlers.current.table is not before
+    assert table.current.table is not before
     assert before.handlers == held
 
 
@@ -235,8 +236,8 @@ async def test_attaching_and_detaching_from_other_threads_while_events_flow_lose
 
     def churn(number):
         while not stop.is_set():
-            handlers.add(f"h{number}", [f"shop.{number}", "bank.*"], ignore)
-            handlers.remove(f"h{number}")
+            table.add(f"h{number}", [f"shop.{number}", "bank.*"], ignore)
+            table.remove(f"h{number}")
 
     threads = [threading.Thread(target=churn, args=(number,)) for number in range(4)]
     for thread in threads:
@@ -255,7 +256,7 @@ async def test_attaching_and_detaching_from_other_threads_while_events_flow_lose
 async def test_concurrent_attachments_are_all_in_the_table():
     def work(number):
         for again in range(50):
-            handlers.add(f"{number}.{again}", ["*"], ignore)
+            table.add(f"{number}.{again}", ["*"], ignore)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
     for thread in threads:
@@ -277,11 +278,11 @@ async def test_a_handler_attached_after_a_name_was_looked_up_hears_it():
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # 3.12 on: forking with threads is what is tested
 def test_a_forked_child_emits_although_a_thread_of_its_parent_held_the_lock():
     seen = []
-    handlers.add("h", ["*"], lambda name, *_: seen.append(name))
-    with handlers._lock:
+    table.add("h", ["*"], lambda name, *_: seen.append(name))
+    with table._lock:
         child = os.fork()
         if child == 0:
-            handlers.add("g", ["*"], ignore)
+            table.add("g", ["*"], ignore)
             execute("a")
             os._exit(0 if seen == ["a"] else 1)
     _, status = os.waitpid(child, 0)

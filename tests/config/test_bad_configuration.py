@@ -6,9 +6,9 @@ import datetime as dt
 
 import pytest
 
-from otpylib_telemetry.config import resolve
+from otpylib_telemetry.config.resolve import resolve
 from otpylib_telemetry_mock.settings import MockSettings
-from otpylib_telemetry_otel.settings import OtelSettings
+from otpylib_telemetry_otel.settings.model import OtelSettings
 from otpylib_telemetry_prometheus.settings import PrometheusSettings
 
 SETTINGS = {"otel": OtelSettings, "prometheus": PrometheusSettings, "mock": MockSettings}

@@ -6,17 +6,12 @@ from types import MappingProxyType
 import pytest
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from otpylib_telemetry.config import (
-    changed_keys,
-    check_sections,
-    fresh_problems,
-    redacted,
-    resolve,
-    validate_argument,
-)
-from otpylib_telemetry.settings import ExporterSettings
-from otpylib_telemetry_otel.endpoint import SignalUrl
-from otpylib_telemetry_otel.settings import OtelSettings
+from otpylib_telemetry.config.problems import check_sections
+from otpylib_telemetry.config.resolution import changed_keys, redacted
+from otpylib_telemetry.config.resolve import fresh_problems, resolve, validate_argument
+from otpylib_telemetry.config.settings import ExporterSettings
+from otpylib_telemetry_otel.settings.endpoint import SignalUrl
+from otpylib_telemetry_otel.settings.model import OtelSettings
 from otpylib_telemetry_prometheus.settings import PrometheusSettings
 
 SECRET = "hunter2-hunter2"

@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 import pytest
 
-from otpylib_telemetry.interpolation import Expanded, expand
+from otpylib_telemetry.config.interpolation import Expanded, expand
 
 ENVIRON = {"NAME": "shop", "OTHER": "stock", "EMPTY": "", "ODD": "${NAME}$${x}}"}
 

@@ -3,8 +3,8 @@
 import pytest
 from pydantic import SecretStr
 
-from otpylib_telemetry.redaction import scrubbed, scrubber, secret_texts
-from otpylib_telemetry_prometheus.access import Login
+from otpylib_telemetry.config.redaction import scrubbed, scrubber, secret_texts
+from otpylib_telemetry_prometheus.endpoint.access import Login
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from pydantic import Field, ValidationError
 
-from otpylib_telemetry.config import check_sections, resolve
-from otpylib_telemetry.settings import Conflict, ExporterSettings, field_extra
+from otpylib_telemetry.config.problems import check_sections
+from otpylib_telemetry.config.resolve import resolve
+from otpylib_telemetry.config.settings import Conflict, ExporterSettings, field_extra
 from otpylib_telemetry_mock.settings import MockSettings
-from otpylib_telemetry_otel.environment import OTLP_OPTIONS, otlp_variables
-from otpylib_telemetry_otel.settings import OtelSettings
+from otpylib_telemetry_otel.settings.environment import OTLP_OPTIONS, otlp_variables
+from otpylib_telemetry_otel.settings.model import OtelSettings
 from otpylib_telemetry_prometheus.settings import PrometheusSettings
 
 ALL = {"otel": OtelSettings, "prometheus": PrometheusSettings, "mock": MockSettings}

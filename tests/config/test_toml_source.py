@@ -9,9 +9,10 @@ import types
 import pytest
 from otpylib_config import Config, EnvironmentSource
 
-from otpylib_telemetry.config import redacted, resolve
-from otpylib_telemetry.toml_source import TomlSource, known_sources
-from otpylib_telemetry_otel.settings import OtelSettings
+from otpylib_telemetry.config.resolution import redacted
+from otpylib_telemetry.config.resolve import resolve
+from otpylib_telemetry.config.toml_source import TomlSource, known_sources
+from otpylib_telemetry_otel.settings.model import OtelSettings
 from tests.support.runtime import in_process
 from tests.support.waiting import eventually
 

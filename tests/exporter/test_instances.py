@@ -8,11 +8,14 @@ from otpylib import process
 import otpylib_telemetry
 import otpylib_telemetry_otel
 import otpylib_telemetry_prometheus
-from otpylib_telemetry import TomlSource, config, exporter_child_spec, sections, start_exporter, supervision
-from otpylib_telemetry import estate as estates
-from otpylib_telemetry.exporter import ExportContext
-from otpylib_telemetry.sections import registered_exporters
-from otpylib_telemetry.server import instance_of
+from otpylib_telemetry import TomlSource, exporter_child_spec, start_exporter
+from otpylib_telemetry.config import resolution as resolution_module
+from otpylib_telemetry.config import resolve, sections
+from otpylib_telemetry.config.sections import registered_exporters
+from otpylib_telemetry.exporter import registry as estates
+from otpylib_telemetry.exporter.base import ExportContext
+from otpylib_telemetry.exporter.server import instance_of
+from otpylib_telemetry.supervision import suite
 from otpylib_telemetry_mock.exporter import MockExporterServer
 from otpylib_telemetry_otel import OtelExporter, OtelSettings
 from otpylib_telemetry_otel.presets import DATADOG, DatadogBackend, DatadogExporter, DatadogSettings
@@ -35,8 +38,8 @@ def installed(monkeypatch):
     """One exporter of the kind x, with a backend per instance: by endpoint, in the order of delivery."""
     module, backend = make_exporter()
     found = {"x": Installed(module), "mock": Installed(MockExporterServer)}
-    monkeypatch.setattr(supervision, "registered_exporters", lambda: found)
-    monkeypatch.setattr(supervision, "_LOOK_INTERVAL", 0.05)
+    monkeypatch.setattr(suite, "registered_exporters", lambda: found)
+    monkeypatch.setattr(suite, "_LOOK_INTERVAL", 0.05)
     return module, backend
 
 
@@ -128,9 +131,9 @@ def test_what_a_standard_says_about_an_exporter_is_about_one_of_them():
         "TELEMETRY_BATCH_SIZE": "7",
         "TELEMETRY_AUDIT_FLUSH_INTERVAL": "2",
     }
-    first = config.resolve(OtelSettings, "telemetry.otel", environ=environ).settings
+    first = resolve.resolve(OtelSettings, "telemetry.otel", environ=environ).settings
     assert (first.endpoint, first.sampling_rate) == ("http://collector:4317", 0.0)
-    audit = config.resolve(OtelSettings, "telemetry.audit", environ=environ, config={"kind": "otel"})
+    audit = resolve.resolve(OtelSettings, "telemetry.audit", environ=environ, config={"kind": "otel"})
     assert audit.problems == ()
     settings = audit.settings
     assert (settings.endpoint, settings.request_headers(), settings.sampling_rate) == (None, {}, 1.0)
@@ -140,8 +143,8 @@ def test_what_a_standard_says_about_an_exporter_is_about_one_of_them():
 
 def test_a_second_endpoint_for_metrics_is_not_put_on_the_port_of_the_first():
     environ = {"OTEL_EXPORTER_PROMETHEUS_PORT": "9999"}
-    assert config.resolve(PrometheusSettings, "telemetry.prometheus", environ=environ).settings.port == 9999
-    assert config.resolve(PrometheusSettings, "telemetry.inner", environ=environ).settings.port == 9464
+    assert resolve.resolve(PrometheusSettings, "telemetry.prometheus", environ=environ).settings.port == 9999
+    assert resolve.resolve(PrometheusSettings, "telemetry.inner", environ=environ).settings.port == 9464
 
 
 # --- the suite
@@ -309,7 +312,7 @@ async def test_two_opentelemetry_exporters_with_endpoints_and_sampling_of_their_
 
 
 def datadog(**settings):
-    return config.resolve(DatadogSettings, "telemetry.datadog", environ={}, config=settings)
+    return resolve.resolve(DatadogSettings, "telemetry.datadog", environ={}, config=settings)
 
 
 def test_datadog_needs_a_key_and_nothing_else():
@@ -320,7 +323,7 @@ def test_datadog_needs_a_key_and_nothing_else():
     assert settings.traces_url() == "https://otlp.datadoghq.com/v1/traces"
     assert settings.request_headers() == {"dd-api-key": SECRET}
     assert SECRET not in repr(settings)
-    assert SECRET not in str(config.redacted(resolution))
+    assert SECRET not in str(resolution_module.redacted(resolution))
     assert DATADOG.source.startswith("https://docs.datadoghq.com/")
 
 
@@ -347,10 +350,10 @@ def test_the_site_may_come_from_the_environment():
     given = {"api_key": "${DD_API_KEY}", "site": "${DD_SITE:-us5.datadoghq.com}"}
     for environ, site in (({}, "us5.datadoghq.com"), ({"DD_SITE": "datadoghq.eu"}, "datadoghq.eu")):
         environ["DD_API_KEY"] = SECRET
-        found = config.resolve(DatadogSettings, "telemetry.datadog", environ=environ, config=given)
+        found = resolve.resolve(DatadogSettings, "telemetry.datadog", environ=environ, config=given)
         assert found.problems == ()
         assert found.settings.traces_url() == f"https://otlp.{site}/v1/traces"
-        assert SECRET not in str(config.redacted(found)) + repr(found.settings)
+        assert SECRET not in str(resolution_module.redacted(found)) + repr(found.settings)
 
 
 def test_what_the_user_sets_goes_before_the_preset():
@@ -371,7 +374,7 @@ def test_what_the_user_sets_goes_before_the_preset():
 
 def test_a_site_changed_while_running_moves_the_endpoint():
     before = datadog(api_key=SECRET)
-    after = config.resolve(
+    after = resolve.resolve(
         DatadogSettings,
         "telemetry.datadog",
         environ={},
@@ -379,7 +382,7 @@ def test_a_site_changed_while_running_moves_the_endpoint():
         runtime={"site": "datadoghq.eu"},
         previous=before,
     )
-    assert config.changed_keys(before.settings, after.settings) == {"site", "endpoint"}
+    assert resolution_module.changed_keys(before.settings, after.settings) == {"site", "endpoint"}
 
 
 def test_the_credentials_of_another_backend_are_not_shown_to_datadog():
@@ -390,7 +393,7 @@ def test_the_credentials_of_another_backend_are_not_shown_to_datadog():
         "OTEL_SERVICE_NAME": "shop",
         "TELEMETRY_DATADOG_API_KEY": SECRET,
     }
-    settings = config.resolve(DatadogSettings, "telemetry.datadog", environ=environ).settings
+    settings = resolve.resolve(DatadogSettings, "telemetry.datadog", environ=environ).settings
     assert settings.traces_url() == "https://otlp.datadoghq.com/v1/traces"
     assert settings.request_headers() == {"dd-api-key": SECRET}
     assert settings.service_name == "shop"

@@ -6,10 +6,10 @@ import random
 import pytest
 
 from otpylib_telemetry import Exporter, ExportError
-from otpylib_telemetry import estate as estates
-from otpylib_telemetry.estate import Estate
-from otpylib_telemetry.exporter import Collected, overridden
-from otpylib_telemetry.lanes import Batch, Lane
+from otpylib_telemetry.exporter import registry as estates
+from otpylib_telemetry.exporter.base import Collected, overridden
+from otpylib_telemetry.exporter.lanes import Batch, Lane
+from otpylib_telemetry.exporter.state import Estate
 from tests.exporter.test_sender import Rig as OneLane
 from tests.support.chassis import NAME, balance, books, call, emit, make_exporter, start, stats
 from tests.support.waiting import eventually

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otpylib_telemetry import Collected
-from otpylib_telemetry.ledger import Ledger
+from otpylib_telemetry.exporter.ledger import Ledger
 
 COUNTS = st.integers(0, 1000)
 OUTCOMES = st.builds(

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from otpylib_telemetry.outages import Began, Ended, Outages, named
+from otpylib_telemetry.exporter.outages import Began, Ended, Outages, named
 
 
 class Rig:

@@ -10,9 +10,10 @@ import time
 import pytest
 from otpylib import process
 
-from otpylib_telemetry import execute, handlers
-from otpylib_telemetry.events import Event
-from otpylib_telemetry.queue import EventQueue, as_plain_dict
+from otpylib_telemetry import execute
+from otpylib_telemetry.bus import table
+from otpylib_telemetry.bus.events import Event
+from otpylib_telemetry.exporter.queue import EventQueue, as_plain_dict
 from tests.support import absurd
 from tests.support.runtime import in_process
 
@@ -68,7 +69,7 @@ def test_what_the_emitter_does_to_its_dicts_afterwards_changes_nothing():
 
 async def test_the_emitter_is_the_process_or_else_the_thread(runtime):
     queue = EventQueue(10)
-    handlers.add("queue", ["*"], queue.offer)
+    table.add("queue", ["*"], queue.offer)
 
     async def emitting():
         execute("a")

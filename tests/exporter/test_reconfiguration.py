@@ -6,8 +6,9 @@ import pytest
 from otpylib import process
 from otpylib_config import Config
 
-from otpylib_telemetry import TomlSource, exporter_child_spec, handlers, start_exporter
-from otpylib_telemetry import estate as estates
+from otpylib_telemetry import TomlSource, exporter_child_spec, start_exporter
+from otpylib_telemetry.bus import table
+from otpylib_telemetry.exporter import registry as estates
 from tests.supervision.test_supervision import tree
 from tests.support.chassis import (
     NAME,
@@ -60,7 +61,7 @@ def config_file(tmp_path):
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr("otpylib_telemetry.exporter_process.TICK", 0.05)
+    monkeypatch.setattr("otpylib_telemetry.exporter.process.TICK", 0.05)
 
 
 async def in_force(**expected):
@@ -592,14 +593,14 @@ async def test_a_restart_under_a_switched_off_configuration_forgets_nothing(runt
 async def test_a_config_manager_that_does_not_answer_holds_nothing_up(
     runtime, config_manager, monkeypatch, caplog
 ):
-    monkeypatch.setattr("otpylib_telemetry.exporter_process.FIRST_READ", 0.05)
+    monkeypatch.setattr("otpylib_telemetry.exporter.process.FIRST_READ", 0.05)
     source = MemorySource({"telemetry": {"x": BASE}})
     await config_manager(source)
 
     async def hang_for_ever(section, keys):
         await asyncio.sleep(60)
 
-    monkeypatch.setattr("otpylib_telemetry.config_watch.read_section", hang_for_ever)
+    monkeypatch.setattr("otpylib_telemetry.config.otpylib_config.read_section", hang_for_ever)
     module, backend = make_exporter()
     await start_exporter(module, BASE)
     await up()
@@ -642,7 +643,7 @@ async def test_a_handler_detached_by_hand_comes_back_with_the_next_change(runtim
     module, backend = make_exporter()
     await start_exporter(module, BASE)
     await up()
-    handlers.remove(NAME)
+    table.remove(NAME)
     await cast(("config_changed", "telemetry.x.rate", 1.0, 0.5))
     await in_force(rate=0.5)
     emit(2)

@@ -9,18 +9,10 @@ import pytest
 from otpylib import process
 from otpylib.runtime.atoms import KILLED
 
-from otpylib_telemetry import (
-    Collected,
-    Exporter,
-    ExportError,
-    ExportOutcome,
-    execute,
-    handlers,
-    otp,
-    start_exporter,
-)
-from otpylib_telemetry import estate as estates
-from otpylib_telemetry.ending import SUCCESSION
+from otpylib_telemetry import Collected, Exporter, ExportError, ExportOutcome, execute, otp, start_exporter
+from otpylib_telemetry.bus import table
+from otpylib_telemetry.exporter import registry as estates
+from otpylib_telemetry.exporter.shutdown import SUCCESSION
 from tests.support.chassis import (
     NAME,
     QUICK,
@@ -74,7 +66,7 @@ async def test_a_batch_of_events_causes_at_most_one_wake_up(runtime):
 
 
 async def test_every_full_batch_is_sent_without_waiting_for_the_clock(runtime, monkeypatch):
-    monkeypatch.setattr("otpylib_telemetry.exporter_process.TICK", 60.0)
+    monkeypatch.setattr("otpylib_telemetry.exporter.process.TICK", 60.0)
     module, backend = make_exporter()
     await start(module, batch_size=10, flush_interval=60)
     for round_ in range(1, 6):
@@ -229,7 +221,7 @@ async def test_a_constructor_that_raises_is_an_outside_reason(runtime):
 
 
 async def test_close_that_raises_or_hangs_holds_nothing_up(runtime, monkeypatch):
-    monkeypatch.setattr("otpylib_telemetry.lifecycle.CLOSE_LIMIT", 0.05)
+    monkeypatch.setattr("otpylib_telemetry.exporter.lifecycle.CLOSE_LIMIT", 0.05)
 
     async def close(self):
         await asyncio.sleep(3600)
@@ -404,7 +396,7 @@ async def test_switching_off_drains_and_on_again_goes_on(runtime):
     await cast(("telemetry", "shop.sale", {"n": 1}, {}))
     await mailbox_empty()
     assert books()["accepted"] == 7
-    assert NAME not in handlers.current.table.handlers
+    assert NAME not in table.current.table.handlers
     await cast(("config_changed", "telemetry.x.enabled", False, True))
     await up()
     emit(3)
@@ -452,7 +444,7 @@ async def test_an_exporter_with_nothing_to_do_is_idle_says_so_once_and_costs_not
     await mailbox_empty()
     assert books()["accepted"] == 0
     assert caplog.text.count("is idle: no endpoint") == 1
-    assert handlers.current.table.handlers == {}
+    assert table.current.table.handlers == {}
     await cast(("config_changed", "telemetry.x.endpoint", "none", "one"))
     await up()
     emit(5)
@@ -535,7 +527,7 @@ async def test_an_idle_reason_says_nothing_from_the_environment(runtime, monkeyp
 
 
 async def test_a_crash_without_anybody_to_restart_it_drains_after_a_while(runtime, monkeypatch):
-    monkeypatch.setattr("otpylib_telemetry.ending.SUCCESSION", 0.05)
+    monkeypatch.setattr("otpylib_telemetry.exporter.shutdown.SUCCESSION", 0.05)
     assert SUCCESSION > 0.05
     module, backend = make_exporter()
     await start(module, flush_interval=60)
@@ -545,7 +537,7 @@ async def test_a_crash_without_anybody_to_restart_it_drains_after_a_while(runtim
     await eventually(lambda: backend.open_now == 0)
     assert backend.numbers == list(range(10))
     books()
-    assert NAME not in handlers.current.table.handlers
+    assert NAME not in table.current.table.handlers
 
 
 async def test_a_successor_finds_everything_as_it_was(runtime):

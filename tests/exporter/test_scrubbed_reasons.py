@@ -3,7 +3,8 @@
 import pytest
 
 from otpylib_telemetry import otp, start_exporter
-from otpylib_telemetry_otel import api_provider, start_otel_exporter
+from otpylib_telemetry_otel import start_otel_exporter
+from otpylib_telemetry_otel.api import tracer_provider
 from otpylib_telemetry_otel.service import SERVICE, start_telemetry_service
 from tests.otel.test_service import stop
 from tests.support.chassis import books, emit, make_exporter, start, stats, up
@@ -54,7 +55,7 @@ async def test_a_reason_not_to_work_is_told_without_it(runtime, caplog):
 
 
 async def test_the_service_keeps_the_secrets_of_its_exporters(runtime, monkeypatch, caplog):
-    monkeypatch.setattr(api_provider, "put_up", fails)
+    monkeypatch.setattr(tracer_provider, "put_up", fails)
     await start_otel_exporter({"endpoint": "http://127.0.0.1:1", "api_key": "${SHOP_SECRET}"})
     await up("otel_exporter")
     await start_telemetry_service()

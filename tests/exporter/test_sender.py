@@ -5,10 +5,10 @@ import asyncio
 import pytest
 
 from otpylib_telemetry import ExporterCircuitBreaker, ExportError, ExportOutcome
-from otpylib_telemetry.delivery import LONGEST_DELAY, Delivery
-from otpylib_telemetry.estate import Estate
-from otpylib_telemetry.exporter import Collected, TooLargeError
-from otpylib_telemetry.settings import ExporterSettings
+from otpylib_telemetry.config.settings import ExporterSettings
+from otpylib_telemetry.exporter.base import Collected, TooLargeError
+from otpylib_telemetry.exporter.sender import LONGEST_DELAY, Delivery
+from otpylib_telemetry.exporter.state import Estate
 from tests.support.chassis import balance
 
 

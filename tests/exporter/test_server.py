@@ -7,8 +7,8 @@ import pytest
 from otpylib import atom, gen_server, process
 
 from otpylib_telemetry import ExporterSettings, exporter_child_spec, exporter_module, otp, start_exporter
-from otpylib_telemetry import estate as estates
-from otpylib_telemetry.exporter import Collected, Exporter
+from otpylib_telemetry.exporter import registry as estates
+from otpylib_telemetry.exporter.base import Collected, Exporter
 from tests.support.absurd import Malicious, MaliciousDict, MaliciousMapping, MaliciousStr
 from tests.support.chassis import (
     NAME,

@@ -9,9 +9,10 @@ import threading
 
 import pytest
 
-from otpylib_telemetry import estate as estates
-from otpylib_telemetry.estate import Estate, Guard
-from otpylib_telemetry.exporter import Collected
+from otpylib_telemetry.exporter import registry as estates
+from otpylib_telemetry.exporter.base import Collected
+from otpylib_telemetry.exporter.registry import Guard
+from otpylib_telemetry.exporter.state import Estate
 from tests.support.chassis import balance
 
 
@@ -164,8 +165,8 @@ async def test_a_guard_holds_until_it_is_released_or_its_supervisor_is_cancelled
     task = asyncio.ensure_future(supervise())
     guard = Guard(task)
     estates.give_guard("guarded", guard)
-    assert estates.estate_of("guarded").guarded
-    assert not estates.estate_of("other").guarded
+    assert estates.is_guarded("guarded")
+    assert not estates.is_guarded("other")
     guard.released.set()
     assert not guard.holds
     another = Guard(task)
@@ -180,7 +181,7 @@ def test_what_is_left_is_said_when_the_interpreter_ends():
     code = """
         import logging
         logging.basicConfig(format="%(message)s")
-        from otpylib_telemetry import estate
+        from otpylib_telemetry.exporter import registry as estate
         left = estate.estate_of("some_exporter")
         for _ in range(3):
             left.queue.offer("e", {}, {})

@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 
 from otpylib_telemetry import ExporterCircuitBreaker
-from otpylib_telemetry.delivery import Delivery
-from otpylib_telemetry.estate import Estate
-from otpylib_telemetry.exporter import Collected, ExportContext
-from otpylib_telemetry.threads import run_in_thread_to_end
-from otpylib_telemetry_otel.assembly import FinishedSpan
+from otpylib_telemetry.exporter.base import Collected, ExportContext
+from otpylib_telemetry.exporter.sender import Delivery
+from otpylib_telemetry.exporter.state import Estate
+from otpylib_telemetry.primitives.threads import run_in_thread_to_end
 from otpylib_telemetry_otel.backend import OtelBackend
-from otpylib_telemetry_otel.settings import OtelSettings
+from otpylib_telemetry_otel.settings.model import OtelSettings
+from otpylib_telemetry_otel.traces.spans import FinishedSpan
 from tests.support.certificates import Authority
 from tests.support.chassis import balance
 from tests.support.otlp_receiver import (

@@ -17,8 +17,8 @@ import pytest
 from otpylib import process
 from otpylib.runtime.atoms import SHUTDOWN as SHUT_DOWN
 
-from otpylib_telemetry import estate as estates
 from otpylib_telemetry import otp
+from otpylib_telemetry.exporter import registry as estates
 from otpylib_telemetry_otel import child_spec, start_otel_exporter
 from tests.supervision.test_supervision import tree
 from tests.support.chassis import up

@@ -9,9 +9,9 @@ import traceback
 import pytest
 
 from otpylib_telemetry import execute, span
-from otpylib_telemetry.handlers import add, remove
+from otpylib_telemetry.bus.table import add, remove
 from otpylib_telemetry.instrument.logging import LOG_EVENT, LogBridge, install, severity_number, uninstall
-from otpylib_telemetry.threads import run_in_thread
+from otpylib_telemetry.primitives.threads import run_in_thread
 
 
 @pytest.fixture

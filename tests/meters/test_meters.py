@@ -15,18 +15,19 @@ from opentelemetry.metrics import NoOpCounter, NoOpMeter, Observation, set_meter
 from opentelemetry.sdk.metrics import view as sdk_view
 
 from otpylib_telemetry import attach, span
-from otpylib_telemetry.aggregation import OVERFLOW_LABELS, Kind, Scope
-from otpylib_telemetry.instrument import observations
-from otpylib_telemetry.instrument.attribute_labels import Attribute, attribute_value
-from otpylib_telemetry.instrument.meter_views import (
+from otpylib_telemetry.aggregation import observers
+from otpylib_telemetry.aggregation.exporter_stores import store_of
+from otpylib_telemetry.aggregation.metric import OVERFLOW_LABELS, Kind, Scope
+from otpylib_telemetry.meters.attributes import Attribute, attribute_value
+from otpylib_telemetry.meters.provider import MeterProvider
+from otpylib_telemetry.meters.streams import Feed
+from otpylib_telemetry.meters.views import (
     DropAggregation,
     ExplicitBucketHistogramAggregation,
     ExponentialBucketHistogramAggregation,
     View,
 )
-from otpylib_telemetry.instrument.meters import Feed, MeterProvider
-from otpylib_telemetry.metric_names import OPENTELEMETRY, PROMETHEUS, instrument_name
-from otpylib_telemetry.stores import store_of
+from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS, instrument_name
 from tests.support.waiting import eventually
 
 PROM, OTLP = "meters_prom_exporter", "meters_otlp_exporter"
@@ -139,7 +140,7 @@ def test_both_exits_have_the_same_numbers(provide):
     for number in range(20):
         counter.add(number, {"a": number % 3})
         histogram.record(number)
-    assert observations.refresh_blocking(OTLP)
+    assert observers.refresh_blocking(OTLP)
     assert sorted(map(str, values(PROM).values())) == sorted(map(str, values(OTLP).values()))
 
 
@@ -415,10 +416,10 @@ def test_an_exporter_can_be_added_and_taken_away(provide):
 FORKED = """
 import json, os, sys, threading
 from opentelemetry.metrics import Observation
-from otpylib_telemetry.instrument.meters import Feed, MeterProvider
-from otpylib_telemetry.instrument import observations
-from otpylib_telemetry.metric_names import PROMETHEUS
-from otpylib_telemetry.stores import store_of
+from otpylib_telemetry.meters.streams import Feed; from otpylib_telemetry.meters.provider import MeterProvider
+from otpylib_telemetry.aggregation import observers as observations
+from otpylib_telemetry.metrics.names import PROMETHEUS
+from otpylib_telemetry.aggregation.exporter_stores import store_of
 
 provider = MeterProvider([Feed("p", PROMETHEUS)])
 meter = provider.get_meter("shop")
@@ -766,14 +767,14 @@ async def test_readings_at_the_same_time_share_one_round(provide, runtime):
     await eventually(lambda: calls)
     assert provider.take_reading() is first
     go.set()
-    await observations.refresh(OTLP)
+    await observers.refresh(OTLP)
     assert values(PROM) == {("g", ("otel_scope_name", "shop")): 1}
-    await observations.refresh(PROM)
+    await observers.refresh(PROM)
     assert values() == {("g",): 2}
 
 
 async def test_a_reading_where_nobody_observes_does_nothing(provide, runtime):
-    await observations.refresh("nobody_exporter")
+    await observers.refresh("nobody_exporter")
     assert provide(OPENTELEMETRY).take_reading() is None
 
     class Broken:
@@ -781,16 +782,16 @@ async def test_a_reading_where_nobody_observes_does_nothing(provide, runtime):
             raise RuntimeError
 
     broken = Broken()
-    observations.register(OTLP, broken)
-    await observations.refresh(OTLP)
-    observations.unregister(OTLP, broken)
+    observers.register(OTLP, broken)
+    await observers.refresh(OTLP)
+    observers.unregister(OTLP, broken)
 
 
 def test_what_is_read_without_being_asked_is_observed_from_time_to_time(provide):
     provider = provide(OPENTELEMETRY)
     calls = []
     provider.get_meter("shop").create_observable_gauge("g", [lambda _: calls.append(1)])
-    regularly = observations.Regularly(OTLP, interval=5)
+    regularly = observers.Regularly(OTLP, interval=5)
     assert [regularly.tick(int(seconds * 1e9)) for seconds in (1, 2, 5.9, 6, 10, 11.1)] == [
         *(True, False, False),
         *(True, False, True),
@@ -805,9 +806,9 @@ def test_what_is_read_without_being_asked_is_observed_from_time_to_time(provide)
 @pytest.mark.parametrize(
     ("imported", "absent"),
     [
-        ("otpylib_telemetry.instrument.observations", ["opentelemetry"]),
-        ("otpylib_telemetry.instrument.meter_views", ["opentelemetry"]),
-        ("otpylib_telemetry.instrument.streams", ["opentelemetry"]),
+        ("otpylib_telemetry.aggregation.observers", ["opentelemetry"]),
+        ("otpylib_telemetry.meters.views", ["opentelemetry"]),
+        ("otpylib_telemetry.meters.streams", ["opentelemetry"]),
         (
             "otpylib_telemetry_prometheus.meter_provider",
             ["opentelemetry.sdk", "aiohttp", "prometheus_client"],
@@ -826,7 +827,7 @@ def test_it_is_a_meter_provider_to_opentelemetry():
 from opentelemetry import metrics
 early = metrics.get_meter("early").create_counter("n")
 from otpylib_telemetry_prometheus.meter_provider import PrometheusMeterProvider
-from otpylib_telemetry.stores import store_of
+from otpylib_telemetry.aggregation.exporter_stores import store_of
 metrics.set_meter_provider(PrometheusMeterProvider())
 early.add(2)
 metrics.get_meter("late").create_counter("n").add(3)

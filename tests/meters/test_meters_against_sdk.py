@@ -8,12 +8,14 @@ from opentelemetry.metrics import Observation
 from opentelemetry.sdk.metrics import MeterProvider as SdkProvider
 from opentelemetry.sdk.metrics import export, view
 
-from otpylib_telemetry import estate, stores
-from otpylib_telemetry.aggregation import Counter, Exponential, Gauge, Histogram, UpDown
-from otpylib_telemetry.instrument import meter_views
-from otpylib_telemetry.instrument.attribute_labels import attribute_value
-from otpylib_telemetry.instrument.meters import Feed, MeterProvider
-from otpylib_telemetry.metric_names import OPENTELEMETRY
+from otpylib_telemetry.aggregation import exporter_stores
+from otpylib_telemetry.aggregation.metric import Counter, Exponential, Gauge, Histogram, UpDown
+from otpylib_telemetry.exporter import registry
+from otpylib_telemetry.meters import views
+from otpylib_telemetry.meters.attributes import attribute_value
+from otpylib_telemetry.meters.provider import MeterProvider
+from otpylib_telemetry.meters.streams import Feed
+from otpylib_telemetry.metrics.names import OPENTELEMETRY
 
 EXPORTER = "compared_exporter"
 SYNCHRONOUS = {"counter": "add", "up_down_counter": "add", "histogram": "record", "gauge": "set"}
@@ -218,12 +220,12 @@ def test_the_same_calls_and_views_come_to_the_same_points(scenario):
     theirs = SdkProvider([reader], shutdown_on_exit=False, views=[made(view, each) for each in chosen])
     expected = play(theirs, instruments, rounds, lambda: of_sdk(reader.get_metrics_data()))
 
-    estate.forget(EXPORTER)
-    ours = MeterProvider([Feed(EXPORTER, OPENTELEMETRY)], [made(meter_views, each) for each in chosen])
+    registry.forget(EXPORTER)
+    ours = MeterProvider([Feed(EXPORTER, OPENTELEMETRY)], [made(views, each) for each in chosen])
 
     def read():
         assert ours.force_flush()
-        return of_store(stores.store_of(EXPORTER))
+        return of_store(exporter_stores.store_of(EXPORTER))
 
     try:
         found = play(ours, instruments, rounds, read)

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.utils import floatToGoString
 
-from otpylib_telemetry.aggregation import OVERFLOW_LABELS, SeriesStore
-from otpylib_telemetry.automatic import OPEN_TTL_NS, AutomaticMetrics, Making
-from otpylib_telemetry.metric_labels import CORRELATION_KEYS, LabelCache, LabelRules, number_text
-from otpylib_telemetry.metric_names import OPENTELEMETRY, PROMETHEUS, label_name, metric_name
-from otpylib_telemetry.operations import OpenOperations
+from otpylib_telemetry.aggregation.metric import OVERFLOW_LABELS
+from otpylib_telemetry.aggregation.store import SeriesStore
+from otpylib_telemetry.metrics.automatic import OPEN_TTL_NS, AutomaticMetrics, Making
+from otpylib_telemetry.metrics.labels import CORRELATION_KEYS, LabelCache, LabelRules, number_text
+from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS, label_name, metric_name
+from otpylib_telemetry.tracing.operations import OpenOperations
 
 BUCKETS = (0.01, 0.1, 1.0)
 SECOND = 1_000_000_000

@@ -10,14 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otpylib_telemetry import definitions as metrics
-from otpylib_telemetry.aggregation import OVERFLOW_LABELS, SeriesStore
-from otpylib_telemetry.automatic import AutomaticMetrics, Making
-from otpylib_telemetry.defined import OWNER, DefinedMetrics
-from otpylib_telemetry.definitions import DefinitionError
-from otpylib_telemetry.metric_labels import LabelRules, label_text
-from otpylib_telemetry.metric_names import OPENTELEMETRY, PROMETHEUS
-from otpylib_telemetry.operations import OpenOperations
+from otpylib_telemetry.aggregation.metric import OVERFLOW_LABELS
+from otpylib_telemetry.aggregation.store import SeriesStore
+from otpylib_telemetry.metrics import definitions as definitions_module
+from otpylib_telemetry.metrics import options as options_module
+from otpylib_telemetry.metrics.automatic import AutomaticMetrics, Making
+from otpylib_telemetry.metrics.defined import OWNER, DefinedMetrics
+from otpylib_telemetry.metrics.labels import LabelRules, label_text
+from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS
+from otpylib_telemetry.metrics.options import DefinitionError
+from otpylib_telemetry.tracing.operations import OpenOperations
 from tests.metrics.test_automatic_metrics import Level, Liar, Raises, anything, keys, made, real
 
 SECOND = 1_000_000_000
@@ -50,14 +52,14 @@ class Metrics:
 
 
 def test_a_counter_counts_events_whatever_they_measure():
-    given = Metrics(metrics.counter("shop.sold.count"))
+    given = Metrics(definitions_module.counter("shop.sold.count"))
     for measurements in ({"count": 7}, {}, {"other": math.nan}):
         assert given.emit("shop.sold", measurements) == (1, 0)
     assert given.series("shop_sold_count_total") == {"": 3}
 
 
 def test_a_counter_with_a_measurement_counts_the_events_that_have_it():
-    given = Metrics(metrics.counter("shop.sold.count", measurement="bytes"))
+    given = Metrics(definitions_module.counter("shop.sold.count", measurement="bytes"))
     for measurements in ({"bytes": 7}, {}, {"bytes": None}, {"bytes": -1}):
         given.emit("shop.sold", measurements)
     assert given.series("shop_sold_count_total") == {"": 2}
@@ -65,21 +67,21 @@ def test_a_counter_with_a_measurement_counts_the_events_that_have_it():
 
 
 def test_a_sum_adds_up_and_refuses_what_would_make_it_fall():
-    given = Metrics(metrics.sum("shop.sold.items"))
+    given = Metrics(definitions_module.sum("shop.sold.items"))
     assert [given.emit("shop.sold", {"items": n}) for n in (3, 2.5, -1)] == [(1, 0), (1, 0), (0, 1)]
     assert given.series("shop_sold_items_total") == {"": 5.5}
     assert given.store.refused == {"not finite, or negative where that cannot be": 1}
 
 
 def test_a_sum_that_is_not_monotonic_rises_and_falls():
-    given = Metrics(metrics.sum("pool.used.change", monotonic=False))
+    given = Metrics(definitions_module.sum("pool.used.change", monotonic=False))
     for change in (3, -5):
         given.emit("pool.used", {"change": change})
     assert given.series("pool_used_change") == {"": -2}
 
 
 def test_a_last_value_is_the_latest():
-    given = Metrics(metrics.last_value("queue.depth", multiprocess_mode="livesum"))
+    given = Metrics(definitions_module.last_value("queue.depth", multiprocess_mode="livesum"))
     for depth in (3, -1.5):
         given.emit("queue", {"depth": depth})
     assert given.series("queue_depth") == {"": -1.5}
@@ -87,7 +89,7 @@ def test_a_last_value_is_the_latest():
 
 
 def test_a_distribution_counts_per_bucket_up_to_and_with_its_bound():
-    given = Metrics(metrics.distribution("a.size", buckets=[1, 10]))
+    given = Metrics(definitions_module.distribution("a.size", buckets=[1, 10]))
     for size in (1, 1.5, 10, 11):
         given.emit("a", {"size": size})
     assert given.store.find("a_size").at(()).counts == [1, 2, 1]
@@ -95,7 +97,9 @@ def test_a_distribution_counts_per_bucket_up_to_and_with_its_bound():
 
 
 def test_a_distribution_may_have_exponential_buckets():
-    given = Metrics(metrics.distribution("a.size", buckets=metrics.base2(max_size=20, max_scale=3)))
+    given = Metrics(
+        definitions_module.distribution("a.size", buckets=options_module.base2(max_size=20, max_scale=3))
+    )
     for size in (1, 2, 4):
         given.emit("a", {"size": size})
     buckets = given.store.find("a_size").at(()).buckets
@@ -103,7 +107,7 @@ def test_a_distribution_may_have_exponential_buckets():
 
 
 def test_a_summarys_quantiles_keep_within_the_error_it_was_defined_with():
-    given = Metrics(metrics.summary("a.t", error=0.01, quantiles=[0.5, 0.9]))
+    given = Metrics(definitions_module.summary("a.t", error=0.01, quantiles=[0.5, 0.9]))
     for value in range(1, 10_001):
         given.emit("a", {"t": value / 1000})
     metric = given.store.find("a_t")
@@ -113,7 +117,7 @@ def test_a_summarys_quantiles_keep_within_the_error_it_was_defined_with():
 
 
 def test_a_summary_forgets_what_is_older_than_its_window():
-    given = Metrics(metrics.summary("a.t", window=50))
+    given = Metrics(definitions_module.summary("a.t", window=50))
     given.emit("a", {"t": 1})
     given.store.advance(49 * SECOND)
     series = given.store.find("a_t").at(())
@@ -125,7 +129,9 @@ def test_a_summary_forgets_what_is_older_than_its_window():
 
 def test_one_event_may_concern_many_definitions():
     given = Metrics(
-        metrics.counter("a.count"), metrics.sum("a.size"), metrics.counter("all.events", event="*")
+        definitions_module.counter("a.count"),
+        definitions_module.sum("a.size"),
+        definitions_module.counter("all.events", event="*"),
     )
     given.emit("a", {"size": 2})
     given.emit("b")
@@ -138,7 +144,7 @@ def test_one_event_may_concern_many_definitions():
 
 
 def test_an_event_nothing_is_defined_for_is_unused_and_not_rejected():
-    given = Metrics(metrics.counter("a.count"))
+    given = Metrics(definitions_module.counter("a.count"))
     assert given.emit("b", {"count": 1}) == (1, 0)
     assert given.metrics.unused == 1
 
@@ -154,7 +160,7 @@ def test_an_event_nothing_is_defined_for_is_unused_and_not_rejected():
     ],
 )
 def test_patterns_are_those_of_the_bus(pattern, wanted):
-    given = Metrics(metrics.counter("n", event=pattern))
+    given = Metrics(definitions_module.counter("n", event=pattern))
     for name in ("shop.a", "shop.a.b", "x"):
         given.emit(name)
     assert sum(given.series("n_total").values()) == len(wanted)
@@ -162,7 +168,7 @@ def test_patterns_are_those_of_the_bus(pattern, wanted):
 
 
 def test_what_follows_from_a_name_is_worked_out_once():
-    given = Metrics(*(metrics.counter(f"e{n}.count") for n in range(5)))
+    given = Metrics(*(definitions_module.counter(f"e{n}.count") for n in range(5)))
     asked = []
     for bound in given.metrics._bound:
         bound.matches = lambda name, matches=bound.matches: asked.append(name) or matches(name)
@@ -177,8 +183,10 @@ def test_what_follows_from_a_name_is_worked_out_once():
 
 def test_a_measurement_may_be_worked_out_from_measurements_and_metadata():
     given = Metrics(
-        metrics.sum("a.free", measurement=lambda measured: measured["total"] - measured["used"]),
-        metrics.sum("a.cost", measurement=lambda measured, metadata: measured["used"] * metadata["price"]),
+        definitions_module.sum("a.free", measurement=lambda measured: measured["total"] - measured["used"]),
+        definitions_module.sum(
+            "a.cost", measurement=lambda measured, metadata: measured["used"] * metadata["price"]
+        ),
     )
     given.emit("a", {"total": 10, "used": 4}, {"price": 2})
     assert given.series("a_free_total") == {"": 6}
@@ -186,7 +194,7 @@ def test_a_measurement_may_be_worked_out_from_measurements_and_metadata():
 
 
 def test_what_is_not_there_is_not_measured():
-    given = Metrics(metrics.sum("a.b"), metrics.sum("a.c", measurement=lambda _: None))
+    given = Metrics(definitions_module.sum("a.b"), definitions_module.sum("a.c", measurement=lambda _: None))
     assert given.emit("a", {"x": 1}) == (1, 0)
     assert given.emit("a", {"b": None}) == (1, 0)
     assert given.metrics.unused == 2
@@ -199,7 +207,7 @@ def test_what_is_not_there_is_not_measured():
     [(True, 1), (Decimal("1.5"), 1.5), (Fraction(1, 2), 0.5), (Level.HIGH, 3), (0, 0), (2.5, 2.5)],
 )
 def test_whatever_is_a_number_counts_as_one(amount, number):
-    given = Metrics(metrics.sum("e.a"), metrics.last_value("e.b", measurement="a"))
+    given = Metrics(definitions_module.sum("e.a"), definitions_module.last_value("e.b", measurement="a"))
     assert given.emit("e", {"a": amount}) == (1, 0)
     assert given.series("e_a_total") == given.series("e_b") == {"": number}
 
@@ -210,7 +218,7 @@ def test_whatever_is_a_number_counts_as_one(amount, number):
 )
 def test_what_is_no_finite_number_is_refused_and_makes_no_series(kind, make):
     options = {"buckets": "exponential"} if kind == "distribution" else {}
-    given = Metrics(getattr(metrics, kind)("e.a", **options))
+    given = Metrics(getattr(definitions_module, kind)("e.a", **options))
     assert given.emit("e", {"a": make()}) == (0, 1)
     assert sum(given.store.refused.values()) == 1
     assert given.store.series_count() == 0
@@ -218,7 +226,7 @@ def test_what_is_no_finite_number_is_refused_and_makes_no_series(kind, make):
 
 
 def test_an_event_of_which_something_was_taken_is_taken():
-    given = Metrics(metrics.sum("a.b"), metrics.sum("a.c"))
+    given = Metrics(definitions_module.sum("a.b"), definitions_module.sum("a.c"))
     assert given.emit("a", {"b": math.nan, "c": 1}) == (1, 0)
     assert given.emit("a", {"b": 1, "c": math.nan}) == (1, 0)
     assert given.store.refused == {"not finite, or negative where that cannot be": 2}
@@ -226,8 +234,8 @@ def test_an_event_of_which_something_was_taken_is_taken():
 
 def test_a_measurement_is_converted_to_the_unit_that_is_exported():
     given = Metrics(
-        metrics.distribution("a.duration_ms", unit=("ms", "s"), buckets=[0.1, 1]),
-        metrics.sum("a.size", unit=("KiB", "B")),
+        definitions_module.distribution("a.duration_ms", unit=("ms", "s"), buckets=[0.1, 1]),
+        definitions_module.sum("a.size", unit=("KiB", "B")),
     )
     given.emit("a", {"duration_ms": 100, "size": 2})
     assert given.series("a_duration_seconds") == {"": (1, 0.1)}
@@ -240,7 +248,7 @@ def test_a_measurement_is_converted_to_the_unit_that_is_exported():
 
 
 def test_tags_break_a_metric_down_and_nothing_else_does():
-    given = Metrics(metrics.counter("a.count", tags=["shop", "kind"]))
+    given = Metrics(definitions_module.counter("a.count", tags=["shop", "kind"]))
     given.emit("a", {}, {"shop": "x", "kind": "y", "span_id": "1"})
     given.emit("a", {}, {"kind": "y", "shop": "x", "span_id": "2"})
     given.emit("a", {}, {"shop": "x"})
@@ -248,7 +256,9 @@ def test_tags_break_a_metric_down_and_nothing_else_does():
 
 
 def test_what_is_known_of_tag_values_is_not_worked_out_again():
-    given = Metrics(metrics.counter("a.count", tags=["shop"]), metrics.counter("b.count", event="a"))
+    given = Metrics(
+        definitions_module.counter("a.count", tags=["shop"]), definitions_module.counter("b.count", event="a")
+    )
     for number in range(1000):
         given.emit("a", {}, {"shop": f"s{number % 3}", f"key{number}": number})
     assert given.metrics.resolved == 3 + 1
@@ -256,7 +266,7 @@ def test_what_is_known_of_tag_values_is_not_worked_out_again():
 
 
 def test_values_that_are_equal_and_read_differently_have_series_of_their_own():
-    given = Metrics(metrics.counter("a.count", tags=["v"]))
+    given = Metrics(definitions_module.counter("a.count", tags=["v"]))
     values = [1, True, 1.0, "1", Level.HIGH, 3, "", None, [1], 0, False, 0.0, -0.0]
     for value in values * 2:
         given.emit("a", {}, {"v": value})
@@ -273,7 +283,7 @@ def test_a_tag_keeps_its_name_over_otlp_and_gets_a_legal_one_for_prometheus():
         (PROMETHEUS, "a_n_total", "http_route"),
         (OPENTELEMETRY, "a.n", "http.route"),
     ):
-        given = Metrics(metrics.counter("a.n", tags=["http.route", "le"]), naming=naming)
+        given = Metrics(definitions_module.counter("a.n", tags=["http.route", "le"]), naming=naming)
         given.emit("a", {}, {"http.route": "/", "le": 1})
         ((labels, _),) = given.store.find(name).series.items()
         assert dict(labels)[label] == "/"
@@ -284,7 +294,7 @@ def test_tag_values_may_be_worked_out():
     def tags(metadata):
         return {"status": f"{metadata['code'] // 100}xx"}
 
-    given = Metrics(metrics.counter("a.n", tags=["status", "shop"], tag_values=tags))
+    given = Metrics(definitions_module.counter("a.n", tags=["status", "shop"], tag_values=tags))
     for code in (200, 204, 404):
         given.emit("a", {}, {"code": code, "shop": "x"})
     assert given.series("a_n_total") == {"shop=x,status=2xx": 2, "shop=x,status=4xx": 1}
@@ -293,7 +303,9 @@ def test_tag_values_may_be_worked_out():
 
 def test_tag_values_of_a_table_are_constants_and_other_keys():
     given = Metrics(
-        metrics.counter("a.n", tags=["region", "shop"], tag_values={"region": "eu", "shop": {"from": "id"}})
+        definitions_module.counter(
+            "a.n", tags=["region", "shop"], tag_values={"region": "eu", "shop": {"from": "id"}}
+        )
     )
     given.emit("a", {}, {"id": 5, "shop": "not this", "region": "nor this"})
     given.emit("a", {}, {})
@@ -316,7 +328,7 @@ def test_tag_values_of_a_table_are_constants_and_other_keys():
     ],
 )
 def test_keep_and_drop_choose_events(options, kept):
-    given = Metrics(metrics.counter("a.n", tags=["status"], **options))
+    given = Metrics(definitions_module.counter("a.n", tags=["status"], **options))
     for number, status in enumerate([200, 500, "503", None, True], start=1):
         metadata = {"shop": "x"} if status is None else {"shop": "x", "status": status}
         assert given.emit("a", {"n": number}, metadata) == (1, 0)
@@ -330,7 +342,8 @@ def test_keep_and_drop_choose_events(options, kept):
 
 def test_beyond_its_limit_a_metric_counts_in_one_series_and_remembers_nothing_more():
     given = Metrics(
-        metrics.counter("a.n", tags=["id"], max_series=2), metrics.counter("b.n", event="a", tags=["id"])
+        definitions_module.counter("a.n", tags=["id"], max_series=2),
+        definitions_module.counter("b.n", event="a", tags=["id"]),
     )
     for number in range(10):
         given.emit("a", {}, {"id": number})
@@ -344,7 +357,7 @@ def test_beyond_its_limit_a_metric_counts_in_one_series_and_remembers_nothing_mo
 
 
 def test_memory_does_not_grow_with_texts_that_are_cut_or_numbers_that_are_none():
-    given = Metrics(metrics.counter("a.n", tags=["id"]))
+    given = Metrics(definitions_module.counter("a.n", tags=["id"]))
     for number in range(50):
         given.emit("a", {}, {"id": "x" * 300 + str(number)})
         given.emit("a", {}, {"id": math.nan})
@@ -376,7 +389,7 @@ def failing(*_):
     ids="-".join,
 )
 def test_a_function_that_fails_costs_nothing_else_and_is_reported_once(option):
-    given = Metrics(metrics.sum("a.n", **option), metrics.sum("a.m", measurement="n"))
+    given = Metrics(definitions_module.sum("a.n", **option), definitions_module.sum("a.m", measurement="n"))
     for _ in range(3):
         assert given.emit("a", {"n": 1}) == (1, 0)
     assert given.series("a_n_total") == {}
@@ -387,14 +400,14 @@ def test_a_function_that_fails_costs_nothing_else_and_is_reported_once(option):
 
 
 def test_an_event_for_which_only_a_function_failed_is_rejected():
-    given = Metrics(metrics.sum("a.n", measurement=failing))
+    given = Metrics(definitions_module.sum("a.n", measurement=failing))
     assert given.emit("a") == (0, 1)
     assert "RuntimeError" in given.reports[0]
 
 
 @pytest.mark.parametrize("make", made(Raises, Liar("x"), object(), [1], {}, 10**5000, b"x"))
 def test_peculiar_tag_values_are_no_labels(make):
-    given = Metrics(metrics.counter("a.n", tags=["x"]))
+    given = Metrics(definitions_module.counter("a.n", tags=["x"]))
     for _ in range(2):
         assert given.emit("a", {}, {"x": make()}) == (1, 0)
     assert sum(given.series("a_n_total").values()) == 2
@@ -405,7 +418,7 @@ def test_peculiar_tag_values_are_no_labels(make):
     made((None, {}, {}, 0, 1), (7, {}, {}, 0, 1), (["x"], {}, {}, 0, 1), ("a", {}), (), None, Raises),
 )
 def test_what_is_no_event_is_rejected_and_the_others_are_not(make):
-    given = Metrics(metrics.counter("a.n"))
+    given = Metrics(definitions_module.counter("a.n"))
     good = ("a", {}, {}, 0, 1)
     assert given.metrics.record([good, make(), good]) == (2, 1)
     assert given.series("a_n_total") == {"": 2}
@@ -414,15 +427,17 @@ def test_what_is_no_event_is_rejected_and_the_others_are_not(make):
 definition_sets = st.lists(
     st.sampled_from(
         [
-            metrics.counter("e.n"),
-            metrics.counter("every", event="*", tags=["a", "b"]),
-            metrics.sum("e.count", tags=["a"]),
-            metrics.sum("e.value", monotonic=False, event="*"),
-            metrics.last_value("l.value", event="*", tags=["le"], keep={"a": "*"}),
-            metrics.summary("s.value", event=["e", "job.*"], unit=("ms", "s")),
-            metrics.distribution("d.value", event="*", buckets=[1, 2], drop=lambda m: m["a"]),
-            metrics.distribution("x.value", event="*", buckets="exponential", tags="b", tag_values=dict),
-            metrics.sum("f.value", event="*", measurement=lambda m: m["value"]),
+            definitions_module.counter("e.n"),
+            definitions_module.counter("every", event="*", tags=["a", "b"]),
+            definitions_module.sum("e.count", tags=["a"]),
+            definitions_module.sum("e.value", monotonic=False, event="*"),
+            definitions_module.last_value("l.value", event="*", tags=["le"], keep={"a": "*"}),
+            definitions_module.summary("s.value", event=["e", "job.*"], unit=("ms", "s")),
+            definitions_module.distribution("d.value", event="*", buckets=[1, 2], drop=lambda m: m["a"]),
+            definitions_module.distribution(
+                "x.value", event="*", buckets="exponential", tags="b", tag_values=dict
+            ),
+            definitions_module.sum("f.value", event="*", measurement=lambda m: m["value"]),
         ]
     ),
     unique_by=lambda one: one.name,
@@ -460,9 +475,9 @@ def test_every_event_whatever_is_in_it_is_accounted_for_once_and_none_raises(def
 
 def test_series_remember_a_recent_trace_if_they_are_to():
     definitions = [
-        metrics.counter("a.n"),
-        metrics.distribution("a.d", buckets=[1]),
-        metrics.last_value("a.v"),
+        definitions_module.counter("a.n"),
+        definitions_module.distribution("a.d", buckets=[1]),
+        definitions_module.last_value("a.v"),
     ]
     traced = {"trace_id": "a" * 32, "span_id": "b" * 16}
     for exemplars in (True, False):
@@ -477,7 +492,7 @@ def test_series_remember_a_recent_trace_if_they_are_to():
 
 @pytest.mark.parametrize("make", made(5, None, b"x", Raises, {}))
 def test_ids_that_are_no_texts_make_no_exemplar(make):
-    given = Metrics(metrics.counter("a.n"))
+    given = Metrics(definitions_module.counter("a.n"))
     assert given.emit("a", {}, {"trace_id": make()}) == (1, 0)
     assert given.store.find("a_n_total").at(()).exemplar is None
 
@@ -486,10 +501,16 @@ def test_ids_that_are_no_texts_make_no_exemplar(make):
 
 
 def test_definitions_are_replaced_as_a_difference():
-    same, changed, gone = metrics.counter("a.same"), metrics.counter("a.changed"), metrics.counter("a.gone")
+    same, changed, gone = (
+        definitions_module.counter("a.same"),
+        definitions_module.counter("a.changed"),
+        definitions_module.counter("a.gone"),
+    )
     given = Metrics(same, changed, gone)
     given.emit("a")
-    given.metrics.reconfigure([metrics.counter("a.new"), metrics.counter("a.changed", tags=["x"]), same])
+    given.metrics.reconfigure(
+        [definitions_module.counter("a.new"), definitions_module.counter("a.changed", tags=["x"]), same]
+    )
     assert given.store.find("a_gone_total") is None
     given.emit("a", {}, {"x": 1})
     assert given.series("a_same_total") == {"": 2}
@@ -500,10 +521,13 @@ def test_definitions_are_replaced_as_a_difference():
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        (metrics.distribution("a.n", buckets=[1]), metrics.distribution("a.n", buckets=[1, 2])),
-        (metrics.last_value("a.n"), metrics.summary("a.n")),
-        (metrics.counter("a.n"), metrics.counter("a.n", keep={"x": 1})),
-        (metrics.counter("a.n"), metrics.counter("a.n", description="Other.")),
+        (
+            definitions_module.distribution("a.n", buckets=[1]),
+            definitions_module.distribution("a.n", buckets=[1, 2]),
+        ),
+        (definitions_module.last_value("a.n"), definitions_module.summary("a.n")),
+        (definitions_module.counter("a.n"), definitions_module.counter("a.n", keep={"x": 1})),
+        (definitions_module.counter("a.n"), definitions_module.counter("a.n", description="Other.")),
     ],
 )
 def test_a_definition_that_is_changed_in_any_respect_starts_again(before, after):
@@ -518,26 +542,32 @@ def test_a_definition_that_is_changed_in_any_respect_starts_again(before, after)
 
 def test_equal_definitions_from_a_table_keep_their_series():
     table = {"type": "counter", "name": "a.n", "tags": ["x"], "keep": {"x": "*"}}
-    given = Metrics(*metrics.definitions_from_tables([table]))
+    given = Metrics(*definitions_module.definitions_from_tables([table]))
     given.emit("a", {}, {"x": 1})
-    given.metrics.reconfigure(metrics.definitions_from_tables([table]))
+    given.metrics.reconfigure(definitions_module.definitions_from_tables([table]))
     assert given.series("a_n_total") == {"x=1": 1}
 
 
 def test_a_refused_set_changes_nothing():
-    given = Metrics(metrics.counter("a.n"), metrics.counter("a.m"))
+    given = Metrics(definitions_module.counter("a.n"), definitions_module.counter("a.m"))
     given.emit("a")
     given.store.gauge("b_taken", "Of somebody else.")
     before = given.metrics.definitions
     with pytest.raises(DefinitionError) as refused:
         given.metrics.reconfigure(
-            [metrics.last_value("b.taken"), metrics.counter("a.n"), metrics.counter("c.n")]
+            [
+                definitions_module.last_value("b.taken"),
+                definitions_module.counter("a.n"),
+                definitions_module.counter("c.n"),
+            ]
         )
     assert str(refused.value) == (
         "last_value 'b.taken' would be b_taken, which belongs to the gauge b_taken already"
     )
     with pytest.raises(DefinitionError, match="would both be"):
-        given.metrics.reconfigure([metrics.counter("a.n"), metrics.counter("a.n", tags=["x"])])
+        given.metrics.reconfigure(
+            [definitions_module.counter("a.n"), definitions_module.counter("a.n", tags=["x"])]
+        )
     assert given.metrics.definitions == before
     given.emit("a")
     assert given.series("a_n_total") == given.series("a_m_total") == {"": 2}
@@ -545,16 +575,24 @@ def test_a_refused_set_changes_nothing():
 
 
 def test_there_may_be_no_more_metrics_than_the_store_has_room_for():
-    given = Metrics(metrics.counter("a.n"), metrics.counter("a.m"), max_metrics=2)
+    given = Metrics(definitions_module.counter("a.n"), definitions_module.counter("a.m"), max_metrics=2)
     with pytest.raises(DefinitionError, match="there may be 2 metrics, which are 1 less"):
-        given.metrics.reconfigure([metrics.counter("a.n"), metrics.counter("a.m"), metrics.counter("a.o")])
-    given.metrics.reconfigure([metrics.counter("a.n"), metrics.counter("a.o")])
+        given.metrics.reconfigure(
+            [
+                definitions_module.counter("a.n"),
+                definitions_module.counter("a.m"),
+                definitions_module.counter("a.o"),
+            ]
+        )
+    given.metrics.reconfigure([definitions_module.counter("a.n"), definitions_module.counter("a.o")])
     assert [metric.name for metric in given.store.metrics] == ["a_n_total", "a_o_total"]
 
 
 def test_a_name_that_becomes_free_may_be_taken_in_the_same_step():
-    given = Metrics(metrics.counter("a.n"), metrics.last_value("b.v"))
-    given.metrics.reconfigure([metrics.sum("a_n", event="a", measurement="n"), metrics.summary("b.v")])
+    given = Metrics(definitions_module.counter("a.n"), definitions_module.last_value("b.v"))
+    given.metrics.reconfigure(
+        [definitions_module.sum("a_n", event="a", measurement="n"), definitions_module.summary("b.v")]
+    )
     given.emit("a", {"n": 4})
     assert given.series("a_n_total") == {"": 4}
 
@@ -565,17 +603,17 @@ def test_another_owners_metrics_go_in_the_same_step_or_not_at_all():
     given.store.gauge("mine", "Of a meter.", owner="meter").at(()).set(1)
     with pytest.raises(DefinitionError):
         given.metrics.reconfigure(
-            [metrics.counter("a.n"), metrics.last_value("mine", event="x")], "automatic"
+            [definitions_module.counter("a.n"), definitions_module.last_value("mine", event="x")], "automatic"
         )
     assert given.series("a_n_total") == {"": 1}
-    given.metrics.reconfigure([metrics.counter("a.n")], "automatic")
+    given.metrics.reconfigure([definitions_module.counter("a.n")], "automatic")
     assert given.store.find("a_n_total").owner == OWNER
     assert given.series("a_n_total") == {}
     assert given.series("mine") == {"": 1}
 
 
 def test_retiring_takes_every_metric_away_and_nothing_of_anybody_else():
-    given = Metrics(metrics.counter("a.n"))
+    given = Metrics(definitions_module.counter("a.n"))
     given.store.gauge("mine", "Of a meter.").at(()).set(1)
     given.metrics.retire()
     assert [metric.name for metric in given.store.metrics] == ["mine"]
@@ -583,7 +621,7 @@ def test_retiring_takes_every_metric_away_and_nothing_of_anybody_else():
 
 
 def test_series_that_have_gone_are_found_to_be_gone():
-    given = Metrics(metrics.counter("a.n", tags=["x"]), metrics.counter("a.m"))
+    given = Metrics(definitions_module.counter("a.n", tags=["x"]), definitions_module.counter("a.m"))
     given.emit("a", {}, {"x": 1})
     given.store.remove("a_n_total", (("x", "1"),))
     given.emit("a", {}, {"x": 1})
@@ -600,7 +638,7 @@ def test_series_that_have_gone_are_found_to_be_gone():
 
 
 def test_a_metric_whose_name_somebody_else_took_meanwhile_is_refused_and_counted():
-    given = Metrics(metrics.counter("a.n"))
+    given = Metrics(definitions_module.counter("a.n"))
     given.store.remove("a_n_total")
     given.store.gauge("a_n_total", "Of somebody else.")
     assert given.emit("a") == (0, 1)
@@ -611,7 +649,7 @@ def test_a_metric_whose_name_somebody_else_took_meanwhile_is_refused_and_counted
 
 
 def test_automatic_metrics_leave_alone_what_is_defined():
-    given = Metrics(metrics.counter("a.n", event="b"))
+    given = Metrics(definitions_module.counter("a.n", event="b"))
     automatic = AutomaticMetrics(given.store, OpenOperations(10, SECOND), Making(LabelRules(), (1.0,)))
     assert automatic.record([("a.n", {"count": 5}, {}, 0, 1)]) == (0, 1)
     given.emit("b")
@@ -619,7 +657,7 @@ def test_automatic_metrics_leave_alone_what_is_defined():
 
 
 def test_a_reader_never_sees_a_batch_half_done():
-    given = Metrics(metrics.counter("a.n"), metrics.sum("a.v"))
+    given = Metrics(definitions_module.counter("a.n"), definitions_module.sum("a.v"))
     batch = [("a", {"v": 2}, {}, 0, 1)] * 50
     seen = []
     done = threading.Event()
@@ -645,7 +683,7 @@ class Colour(enum.StrEnum):
 
 
 def test_an_enum_reads_as_its_value():
-    given = Metrics(metrics.counter("a.n", tags=["x"]))
+    given = Metrics(definitions_module.counter("a.n", tags=["x"]))
     for value in (Colour.RED, "red", Colour.RED):
         given.emit("a", {}, {"x": value})
     assert given.series("a_n_total") == {"x=red": 3}
@@ -663,9 +701,9 @@ def test_an_enum_reads_as_its_value():
 )
 def test_count_sum_and_buckets_are_those_of_the_events(events):
     given = Metrics(
-        metrics.counter("e.n", tags="k"),
-        metrics.sum("e.v", tags="k"),
-        metrics.distribution("e.w", measurement="v", tags="k", buckets=[1, 1000]),
+        definitions_module.counter("e.n", tags="k"),
+        definitions_module.sum("e.v", tags="k"),
+        definitions_module.distribution("e.w", measurement="v", tags="k", buckets=[1, 1000]),
     )
     given.metrics.record([("e", {"v": value}, {"k": key}, 0, 1) for key, value in events])
     for key in {key for key, _ in events}:

@@ -5,12 +5,13 @@ import logging
 import pytest
 
 from otpylib_telemetry import execute
-from otpylib_telemetry.aggregation import Kind, SeriesStore
-from otpylib_telemetry.automatic import Making
-from otpylib_telemetry.definitions import counter, last_value
-from otpylib_telemetry.metric_labels import LabelRules
-from otpylib_telemetry.metric_names import OPENTELEMETRY, PROMETHEUS, instrument_name, metric_name
-from otpylib_telemetry.metrics_of_events import MetricsOfEvents
+from otpylib_telemetry.aggregation.metric import Kind
+from otpylib_telemetry.aggregation.store import SeriesStore
+from otpylib_telemetry.metrics.automatic import Making
+from otpylib_telemetry.metrics.definitions import counter, last_value
+from otpylib_telemetry.metrics.labels import LabelRules
+from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS, instrument_name, metric_name
+from otpylib_telemetry.metrics.recorder import MetricsOfEvents
 from tests.prometheus.test_prometheus_exporter import NAME, page, start
 from tests.support.ledger import stats_of
 from tests.support.waiting import eventually

@@ -10,22 +10,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otpylib_telemetry import definitions as metrics
-from otpylib_telemetry.aggregation import Kind
-from otpylib_telemetry.config import redacted, resolve, validate_argument
-from otpylib_telemetry.configuration import Configuration
-from otpylib_telemetry.definition_settings import are_automatic, definitions_in, definitions_setting
-from otpylib_telemetry.definitions import Definition, DefinitionError, definitions_from_tables
-from otpylib_telemetry.metric_names import OPENTELEMETRY, PROMETHEUS
-from otpylib_telemetry.settings import RefusedError
+from otpylib_telemetry.aggregation.metric import Kind
+from otpylib_telemetry.config.live import Configuration
+from otpylib_telemetry.config.resolution import redacted
+from otpylib_telemetry.config.resolve import resolve, validate_argument
+from otpylib_telemetry.config.settings import RefusedError
+from otpylib_telemetry.metrics import definitions
+from otpylib_telemetry.metrics import options as options_module
+from otpylib_telemetry.metrics.definitions import Definition, definitions_from_tables
+from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS
+from otpylib_telemetry.metrics.options import DefinitionError
+from otpylib_telemetry.metrics.settings import are_automatic, definitions_in, definitions_setting
 from otpylib_telemetry_prometheus.settings import PrometheusSettings
 
 TYPES = {
-    "counter": metrics.counter,
-    "sum": metrics.sum,
-    "last_value": metrics.last_value,
-    "summary": metrics.summary,
-    "distribution": metrics.distribution,
+    "counter": definitions.counter,
+    "sum": definitions.sum,
+    "last_value": definitions.last_value,
+    "summary": definitions.summary,
+    "distribution": definitions.distribution,
 }
 NEEDED = {"distribution": {"buckets": [1, 2]}}
 
@@ -45,29 +48,29 @@ def test_the_name_says_the_event_and_the_measurement(kind):
 
 
 def test_a_counter_counts_whatever_is_measured_unless_it_is_told_to_look():
-    assert metrics.counter("shop.checkout.stop.count").measurement is None
-    assert metrics.counter("shop.checkout.stop.count").events == ("shop.checkout.stop",)
-    assert metrics.counter("shop.checkout.stop.count", measurement="count").measurement == "count"
+    assert definitions.counter("shop.checkout.stop.count").measurement is None
+    assert definitions.counter("shop.checkout.stop.count").events == ("shop.checkout.stop",)
+    assert definitions.counter("shop.checkout.stop.count", measurement="count").measurement == "count"
 
 
 def test_event_and_measurement_may_be_said_apart_from_the_name():
-    made = metrics.sum("bytes_sent", event=["net.*", "disk.sent"], measurement="bytes")
+    made = definitions.sum("bytes_sent", event=["net.*", "disk.sent"], measurement="bytes")
     assert made.events == ("net.*", "disk.sent")
     assert made.measurement == "bytes"
-    assert metrics.sum("net.bytes", event="net.sent").measurement == "bytes"
+    assert definitions.sum("net.bytes", event="net.sent").measurement == "bytes"
 
 
 @pytest.mark.parametrize(
     ("definition", "kind"),
     [
-        (metrics.counter("a.b"), Kind.COUNTER),
-        (metrics.sum("a.b"), Kind.COUNTER),
-        (metrics.sum("a.b", monotonic=False), Kind.UP_DOWN),
-        (metrics.last_value("a.b"), Kind.GAUGE),
-        (metrics.summary("a.b"), Kind.SUMMARY),
-        (metrics.distribution("a.b", buckets=[1]), Kind.HISTOGRAM),
-        (metrics.distribution("a.b", buckets="exponential"), Kind.EXPONENTIAL),
-        (metrics.distribution("a.b", buckets=metrics.base2()), Kind.EXPONENTIAL),
+        (definitions.counter("a.b"), Kind.COUNTER),
+        (definitions.sum("a.b"), Kind.COUNTER),
+        (definitions.sum("a.b", monotonic=False), Kind.UP_DOWN),
+        (definitions.last_value("a.b"), Kind.GAUGE),
+        (definitions.summary("a.b"), Kind.SUMMARY),
+        (definitions.distribution("a.b", buckets=[1]), Kind.HISTOGRAM),
+        (definitions.distribution("a.b", buckets="exponential"), Kind.EXPONENTIAL),
+        (definitions.distribution("a.b", buckets=options_module.base2()), Kind.EXPONENTIAL),
     ],
 )
 def test_each_type_is_a_kind_of_metric(definition, kind):
@@ -80,42 +83,50 @@ def test_each_type_is_a_kind_of_metric(definition, kind):
 @pytest.mark.parametrize(
     ("definition", "prometheus", "opentelemetry"),
     [
-        (metrics.counter("shop.checkouts", event="x"), ("shop_checkouts_total", ""), ("shop.checkouts", "")),
-        (metrics.counter("shop.total", event="x"), ("shop_total", ""), ("shop.total", "")),
         (
-            metrics.distribution("a.duration_ms", unit=("ms", "s")),
+            definitions.counter("shop.checkouts", event="x"),
+            ("shop_checkouts_total", ""),
+            ("shop.checkouts", ""),
+        ),
+        (definitions.counter("shop.total", event="x"), ("shop_total", ""), ("shop.total", "")),
+        (
+            definitions.distribution("a.duration_ms", unit=("ms", "s")),
             ("a_duration_seconds", "seconds"),
             ("a.duration", "s"),
         ),
         (
-            metrics.summary("a.duration_ms", unit="ms"),
+            definitions.summary("a.duration_ms", unit="ms"),
             ("a_duration_milliseconds", "milliseconds"),
             ("a.duration", "ms"),
         ),
         (
-            metrics.summary("a.duration_seconds", unit="s"),
+            definitions.summary("a.duration_seconds", unit="s"),
             ("a_duration_seconds", "seconds"),
             ("a.duration_seconds", "s"),
         ),
         (
-            metrics.sum("net.sent_bytes", unit="B"),
+            definitions.sum("net.sent_bytes", unit="B"),
             ("net_sent_bytes_total", "bytes"),
             ("net.sent_bytes", "By"),
         ),
-        (metrics.sum("net.bytes", unit="B"), ("net_bytes_total", "bytes"), ("net.bytes", "By")),
+        (definitions.sum("net.bytes", unit="B"), ("net_bytes_total", "bytes"), ("net.bytes", "By")),
         (
-            metrics.sum("net.sent_kb", unit=("kB", "B")),
+            definitions.sum("net.sent_kb", unit=("kB", "B")),
             ("net_sent_kb_bytes_total", "bytes"),
             ("net.sent_kb", "By"),
         ),
-        (metrics.sum("net.sent_kB", unit=("kB", "B")), ("net_sent_bytes_total", "bytes"), ("net.sent", "By")),
         (
-            metrics.last_value("cpu.load", unit=("percent", "ratio")),
+            definitions.sum("net.sent_kB", unit=("kB", "B")),
+            ("net_sent_bytes_total", "bytes"),
+            ("net.sent", "By"),
+        ),
+        (
+            definitions.last_value("cpu.load", unit=("percent", "ratio")),
             ("cpu_load_ratio", "ratio"),
             ("cpu.load", "1"),
         ),
-        (metrics.last_value("q.depth", unit="jobs"), ("q_depth_jobs", "jobs"), ("q.depth", "jobs")),
-        (metrics.last_value("q.depth", unit="{job}"), ("q_depth", ""), ("q.depth", "{job}")),
+        (definitions.last_value("q.depth", unit="jobs"), ("q_depth_jobs", "jobs"), ("q.depth", "jobs")),
+        (definitions.last_value("q.depth", unit="{job}"), ("q_depth", ""), ("q.depth", "{job}")),
     ],
     ids=lambda value: value.name if isinstance(value, Definition) else "",
 )
@@ -132,26 +143,28 @@ def test_it_is_called_at_each_exit_what_an_instrument_of_that_name_and_unit_is(
 
 
 def test_durations_have_buckets_by_default_in_the_unit_they_are_exported_in():
-    assert metrics.distribution("a.t", unit=("ms", "s")).buckets[:3] == (0.005, 0.01, 0.025)
-    assert metrics.distribution("a.t", unit="ms").buckets[:3] == (5.0, 10.0, 25.0)
-    assert metrics.distribution("a.t", unit="us").buckets[-1] == 10_000_000.0
+    assert definitions.distribution("a.t", unit=("ms", "s")).buckets[:3] == (0.005, 0.01, 0.025)
+    assert definitions.distribution("a.t", unit="ms").buckets[:3] == (5.0, 10.0, 25.0)
+    assert definitions.distribution("a.t", unit="us").buckets[-1] == 10_000_000.0
 
 
 def test_bounds_may_be_computed():
-    assert metrics.exponential(1, 2, 4) == (1.0, 2.0, 4.0, 8.0)
+    assert options_module.exponential(1, 2, 4) == (1.0, 2.0, 4.0, 8.0)
     table = {"start": 0.5, "factor": 10, "count": 2}
-    assert metrics.distribution("a.b", buckets=table).buckets == (0.5, 5.0)
-    assert metrics.distribution("a.b", buckets=[1, 2, math.inf]).buckets == (1.0, 2.0)
+    assert definitions.distribution("a.b", buckets=table).buckets == (0.5, 5.0)
+    assert definitions.distribution("a.b", buckets=[1, 2, math.inf]).buckets == (1.0, 2.0)
 
 
 def test_exponential_buckets_have_opentelemetrys_defaults():
-    assert metrics.distribution("a.b", buckets="exponential").buckets == metrics.base2(160, 20)
-    assert metrics.distribution("a.b", buckets={"max_size": 80}).buckets == metrics.base2(max_size=80)
+    assert definitions.distribution("a.b", buckets="exponential").buckets == options_module.base2(160, 20)
+    assert definitions.distribution("a.b", buckets={"max_size": 80}).buckets == options_module.base2(
+        max_size=80
+    )
 
 
 @given(st.floats(1e-9, 1e9), st.floats(1.01, 100), st.integers(1, 40))
 def test_each_computed_bound_is_the_factor_times_the_one_before(start, factor, count):
-    bounds = metrics.exponential(start, factor, count)
+    bounds = options_module.exponential(start, factor, count)
     assert len(bounds) == count
     assert all(math.isclose(b, a * factor, rel_tol=1e-12) for a, b in itertools.pairwise(bounds))
 
@@ -172,16 +185,16 @@ def test_each_computed_bound_is_the_factor_times_the_one_before(start, factor, c
 )
 def test_bounds_that_cannot_be_computed_are_refused(arguments, message):
     if message is None:
-        assert metrics.exponential(*arguments)
+        assert options_module.exponential(*arguments)
         return
     with pytest.raises(DefinitionError) as refused:
-        metrics.exponential(*arguments)
+        options_module.exponential(*arguments)
     assert str(refused.value) == message
 
 
 def test_base2_refuses_what_no_buckets_can_be():
     with pytest.raises(DefinitionError) as refused:
-        metrics.base2(max_size=1, max_scale=21)
+        options_module.base2(max_size=1, max_scale=21)
     assert refused.value.problems == (
         "max_size is 1, an integer, expected a whole number from 2 to 10000",
         "max_scale is 21, an integer, expected a whole number from -10 to 20",
@@ -393,7 +406,7 @@ def test_a_function_that_must_be_awaited_is_refused():
         return 1
 
     with pytest.raises(DefinitionError, match="expected a plain function, not one that is awaited"):
-        metrics.sum("a.b", measurement=measured)
+        definitions.sum("a.b", measurement=measured)
 
 
 def test_everything_that_is_wrong_is_said_at_once():
@@ -424,11 +437,15 @@ def test_everything_that_is_wrong_is_said_at_once():
 @pytest.mark.parametrize(
     ("one", "other", "name"),
     [
-        (metrics.counter("a.b"), metrics.counter("a.b"), "a_b_total"),
-        (metrics.counter("a.b"), metrics.sum("a_b", event="x"), "a_b_total"),
-        (metrics.distribution("a.b", buckets=[1]), metrics.last_value("a.b.count"), "a_b_count"),
-        (metrics.summary("a.t_ms", unit=("ms", "s")), metrics.last_value("a.t_s", unit="s"), "a_t_seconds"),
-        (metrics.counter("a.b"), metrics.last_value("a.b"), "a.b"),
+        (definitions.counter("a.b"), definitions.counter("a.b"), "a_b_total"),
+        (definitions.counter("a.b"), definitions.sum("a_b", event="x"), "a_b_total"),
+        (definitions.distribution("a.b", buckets=[1]), definitions.last_value("a.b.count"), "a_b_count"),
+        (
+            definitions.summary("a.t_ms", unit=("ms", "s")),
+            definitions.last_value("a.t_s", unit="s"),
+            "a_t_seconds",
+        ),
+        (definitions.counter("a.b"), definitions.last_value("a.b"), "a.b"),
     ],
 )
 def test_two_definitions_that_want_one_name_are_refused(one, other, name):
@@ -444,7 +461,7 @@ anything = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )
-options = sorted({option for names in metrics._OPTIONS.values() for option in names} | {"name", "type"})
+options = sorted({option for names in definitions._OPTIONS.values() for option in names} | {"name", "type"})
 
 
 @given(
@@ -474,27 +491,27 @@ def test_whatever_a_table_holds_it_is_taken_or_refused_with_a_message(tables):
 TABLES = [
     (
         {"type": "counter", "name": "a.b", "tags": ["x"], "description": "Text."},
-        metrics.counter("a.b", tags=("x",), description="Text."),
+        definitions.counter("a.b", tags=("x",), description="Text."),
     ),
     (
         {"type": "sum", "name": "a.b", "unit": ["ms", "s"], "monotonic": False},
-        metrics.sum("a.b", unit=("ms", "s"), monotonic=False),
+        definitions.sum("a.b", unit=("ms", "s"), monotonic=False),
     ),
     (
         {"type": "last_value", "name": "a.b", "keep": {"k": ["1", "2*"]}, "drop": {"l": True}},
-        metrics.last_value("a.b", keep={"k": ["1", "2*"]}, drop={"l": True}),
+        definitions.last_value("a.b", keep={"k": ["1", "2*"]}, drop={"l": True}),
     ),
     (
         {"type": "summary", "name": "a.b", "quantiles": [0.9, 0.5], "error": 0.02, "window": 60},
-        metrics.summary("a.b", quantiles=(0.5, 0.9), error=0.02, window=60.0),
+        definitions.summary("a.b", quantiles=(0.5, 0.9), error=0.02, window=60.0),
     ),
     (
         {"type": "distribution", "name": "a.b", "buckets": {"start": 1, "factor": 2, "count": 3}},
-        metrics.distribution("a.b", buckets=metrics.exponential(1, 2, 3)),
+        definitions.distribution("a.b", buckets=options_module.exponential(1, 2, 3)),
     ),
     (
         {"type": "counter", "name": "a.b", "tags": ["x", "y"], "tag_values": {"x": "eu", "y": {"from": "z"}}},
-        metrics.counter("a.b", tags=["x", "y"], tag_values={"y": {"from": "z"}, "x": "eu"}),
+        definitions.counter("a.b", tags=["x", "y"], tag_values={"y": {"from": "z"}, "x": "eu"}),
     ),
 ]
 
@@ -511,12 +528,12 @@ def test_a_definition_can_be_written_as_a_table_again(_table, definition):
 
 
 def test_functions_are_equal_if_they_are_the_same():
-    assert metrics.counter("a.b", keep=a_function) == metrics.counter("a.b", keep=a_function)
-    assert metrics.counter("a.b", keep=lambda m: m) != metrics.counter("a.b", keep=lambda m: m)
+    assert definitions.counter("a.b", keep=a_function) == definitions.counter("a.b", keep=a_function)
+    assert definitions.counter("a.b", keep=lambda m: m) != definitions.counter("a.b", keep=lambda m: m)
 
 
 def test_a_definition_is_readable():
-    text = repr(metrics.counter("a.b", keep=a_function, tags=["x"]))
+    text = repr(definitions.counter("a.b", keep=a_function, tags=["x"]))
     assert text == "counter('a.b', event='a', tags=['x'], keep='function a_function')"
 
 
@@ -524,11 +541,11 @@ def test_a_definition_is_readable():
 
 
 def test_a_setting_takes_tables_objects_and_both():
-    definition = metrics.counter("a.b")
+    definition = definitions.counter("a.b")
     table = {"type": "counter", "name": "c.d"}
-    assert definitions_setting([definition, table]) == (definition, metrics.counter("c.d"))
+    assert definitions_setting([definition, table]) == (definition, definitions.counter("c.d"))
     assert definitions_setting(definition) == definitions_setting([definition]) == (definition,)
-    assert definitions_setting('[{"type": "counter", "name": "c.d"}]') == (metrics.counter("c.d"),)
+    assert definitions_setting('[{"type": "counter", "name": "c.d"}]') == (definitions.counter("c.d"),)
     for nothing in ("automatic", ["automatic"], [], ()):
         assert definitions_setting(nothing) == "automatic"
     with pytest.raises(RefusedError, match="in JSON"):
@@ -536,7 +553,7 @@ def test_a_setting_takes_tables_objects_and_both():
 
 
 def test_metrics_are_automatic_exactly_when_nothing_is_defined_unless_it_is_said():
-    definition = metrics.counter("a.b")
+    definition = definitions.counter("a.b")
     assert are_automatic("automatic", None)
     assert not are_automatic((definition,), None)
     assert are_automatic((definition,), True)
@@ -548,8 +565,8 @@ def test_metrics_are_automatic_exactly_when_nothing_is_defined_unless_it_is_said
     "layer",
     [
         {"config": {"metrics": [{"type": "counter", "name": "a.b", "tags": ["x"]}]}},
-        {"argument": {"metrics": [metrics.counter("a.b", tags=["x"])]}},
-        {"runtime": {"metrics": metrics.counter("a.b", tags=["x"])}},
+        {"argument": {"metrics": [definitions.counter("a.b", tags=["x"])]}},
+        {"runtime": {"metrics": definitions.counter("a.b", tags=["x"])}},
         {"environ": {"TELEMETRY_PROMETHEUS_METRICS": '[{"type": "counter", "name": "a.b", "tags": "x"}]'}},
     ],
     ids=lambda layer: next(iter(layer)),
@@ -557,7 +574,7 @@ def test_metrics_are_automatic_exactly_when_nothing_is_defined_unless_it_is_said
 def test_definitions_come_from_every_layer_and_can_be_shown(layer):
     resolution = resolve(PrometheusSettings, "prometheus", **{"environ": {}, **layer})
     assert resolution.problems == ()
-    assert resolution.settings.metrics == (metrics.counter("a.b", tags=["x"]),)
+    assert resolution.settings.metrics == (definitions.counter("a.b", tags=["x"]),)
     table = {"type": "counter", "name": "a.b", "event": "a", "tags": ["x"]}
     assert redacted(resolution)["metrics"] == [table]
     assert resolution.settings.model_dump()["metrics"] == [table]
@@ -579,7 +596,9 @@ def test_what_came_from_the_environment_is_not_shown():
 
 
 def test_a_start_argument_with_functions_passes_and_a_wrong_one_names_what_is_wrong():
-    validate_argument(PrometheusSettings, "prometheus", {"metrics": [metrics.sum("a.b", measurement=len)]})
+    validate_argument(
+        PrometheusSettings, "prometheus", {"metrics": [definitions.sum("a.b", measurement=len)]}
+    )
     with pytest.raises(ValueError, match=r"item 1 \(sum 'a'\): event is missing"):
         validate_argument(PrometheusSettings, "prometheus", {"metrics": [{"type": "sum", "name": "a"}]})
 
@@ -589,6 +608,6 @@ def test_definitions_put_at_runtime_replace_those_before_and_bad_ones_do_not():
     assert configuration.change({"metrics": [{"type": "counter", "name": "a.b"}]}) == {"metrics"}
     assert configuration.change({"metrics": [{"type": "counter", "name": "a.b"}]}) == frozenset()
     assert configuration.change({"metrics": [{"type": "counter"}]}) == frozenset()
-    assert configuration.settings.metrics == (metrics.counter("a.b"),)
+    assert configuration.settings.metrics == (definitions.counter("a.b"),)
     assert configuration.change({"metrics": None}) == {"metrics"}
     assert configuration.settings.metrics == "automatic"

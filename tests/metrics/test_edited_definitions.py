@@ -3,7 +3,7 @@
 import pytest
 
 from otpylib_telemetry import TomlSource, execute
-from otpylib_telemetry.stores import store_of
+from otpylib_telemetry.aggregation.exporter_stores import store_of
 from otpylib_telemetry_otel import start_otel_exporter
 from otpylib_telemetry_prometheus import start_prometheus_exporter
 from tests.support.ledger import stats_of
@@ -80,7 +80,7 @@ EXITS = [
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr("otpylib_telemetry.exporter_process.TICK", 0.05)
+    monkeypatch.setattr("otpylib_telemetry.exporter.process.TICK", 0.05)
 
 
 @pytest.fixture(params=EXITS, ids=["prometheus", "otel"])

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otpylib_telemetry.unit_words import unit_word
-from otpylib_telemetry.units import KNOWN, NO_UNIT, UnitError, conversion, unit_of
+from otpylib_telemetry.metrics.units import KNOWN, NO_UNIT, UnitError, conversion, unit_of, unit_word
 
 CONVERTIBLE = [unit for unit in KNOWN if unit.dimension]
 

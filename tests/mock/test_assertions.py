@@ -10,7 +10,7 @@ import pytest
 from otpylib import gen_server, process
 
 from otpylib_telemetry import Event, attach, detach, emit, execute, list_handlers, span
-from otpylib_telemetry.estate import forget
+from otpylib_telemetry.exporter.registry import forget
 from otpylib_telemetry_mock import (
     Capture,
     MockExporter,
@@ -21,8 +21,8 @@ from otpylib_telemetry_mock import (
     refute_emitted,
     start_mock_exporter,
     wait_for,
-    wording,
 )
+from otpylib_telemetry_mock import text as text_module
 from tests.support.runtime import in_process
 
 
@@ -754,4 +754,4 @@ def test_anything_at_all_can_be_shown():
             raise ValueError("no")
 
     for value in (Liar(a=1), Unprintable(), 10**5000, "x" * 9999, {Unprintable(): [Unprintable()]}, object):
-        assert 0 < len(wording.shown(value)) < 500
+        assert 0 < len(text_module.shown(value)) < 500

@@ -12,8 +12,8 @@ from otpylib.runtime.atoms import KILLED, SHUTDOWN
 
 import otpylib_telemetry_mock
 from otpylib_telemetry import attach, detach, emit, emit_counter, execute, list_handlers
-from otpylib_telemetry.estate import forget
-from otpylib_telemetry.server import WAKE, ExporterServer
+from otpylib_telemetry.exporter.process import WAKE, ExporterServer
+from otpylib_telemetry.exporter.registry import forget
 from otpylib_telemetry_mock import (
     MockExporter,
     MockExporterServer,

@@ -8,13 +8,15 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import Link
 
-from otpylib_telemetry import context_bridge, otp
-from otpylib_telemetry_otel import api_spans, start_otel_exporter
-from otpylib_telemetry_otel.backends import build
-from otpylib_telemetry_otel.readable import Converter
+from otpylib_telemetry import otp
+from otpylib_telemetry.tracing import bridge
+from otpylib_telemetry_otel import start_otel_exporter
+from otpylib_telemetry_otel.destinations.base import build
+from otpylib_telemetry_otel.sdk.spans import Converter
 from otpylib_telemetry_otel.service import start_telemetry_service
-from otpylib_telemetry_otel.settings import OtelSettings
-from otpylib_telemetry_otel.spans import Scope
+from otpylib_telemetry_otel.settings.model import OtelSettings
+from otpylib_telemetry_otel.traces import api_spans
+from otpylib_telemetry_otel.traces.spans import Scope
 from tests.otel.test_service import EXPORTER, W3C, settings, stop
 from tests.support.chassis import up
 from tests.support.otlp_receiver import GrpcReceiver, HttpReceiver
@@ -81,7 +83,7 @@ async def test_what_a_scope_and_a_link_say_of_themselves_arrives(runtime, http_r
     elaborate()
     await eventually(lambda: len(http_receiver.spans) == 2)
     await stop()
-    await eventually(lambda: context_bridge.installed is None)
+    await eventually(lambda: bridge.installed is None)
     found = {each.name: each for each in http_receiver.spans}
     assert found["GET /stock"].scope_attributes == SCOPE
     assert found["look"].scope_attributes == {}

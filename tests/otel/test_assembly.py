@@ -10,17 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otpylib_telemetry.propagation import (
+from otpylib_telemetry.tracing.propagation import (
+    SpanContext,
     TraceParent,
     derive_trace_id,
     format_span_id,
     format_trace_id,
     format_traceparent,
 )
-from otpylib_telemetry.span import SpanContext
-from otpylib_telemetry_otel import recent
-from otpylib_telemetry_otel.assembly import INCOMPLETE, MAX_EVENTS, Assembler
 from otpylib_telemetry_otel.semantics import MAX_LINKS
+from otpylib_telemetry_otel.traces import ended as ended_module
+from otpylib_telemetry_otel.traces.assembly import Assembler
+from otpylib_telemetry_otel.traces.spans import INCOMPLETE, MAX_EVENTS
 from tests.otel.test_attributes import Hostile, HostileKey, Nameless, cyclic
 
 MILLISECOND = 1_000_000
@@ -651,20 +652,22 @@ class TestRepeatedAndOutOfOrder:
         assert trace.named("b").attributes["span_id"] == format_span_id(7)
 
     def test_what_is_remembered_is_bounded(self, trace):
-        for number in range(recent.MAX_ENDED + 10):
+        for number in range(ended_module.MAX_ENDED + 10):
             trace.take([("a.success", {"duration_ms": 1}, {"span_id": number}, 0, "p")])
-        for number in range(recent.MAX_EARLY + 10):
+        for number in range(ended_module.MAX_EARLY + 10):
             trace.take([("b.stop", {}, {"span_id": str(number), "correlation_id": str(number)}, 0, "p")])
             trace.take([("b.stop", {}, {"correlation_id": str(number), "request_id": number}, 0, "p")])
-        assert len(trace.assembler._ended) <= recent.MAX_ENDED
-        assert len(trace.assembler._early._by_span_id) <= recent.MAX_EARLY
-        assert len(trace.assembler._early._by_id) <= recent.MAX_EARLY
+        assert len(trace.assembler._ended) <= ended_module.MAX_ENDED
+        assert len(trace.assembler._early._by_span_id) <= ended_module.MAX_EARLY
+        assert len(trace.assembler._early._by_id) <= ended_module.MAX_EARLY
 
     def test_the_latest_are_remembered(self, trace):
-        for number in range(recent.MAX_ENDED * 2):
+        for number in range(ended_module.MAX_ENDED * 2):
             trace.take([("a.success", {"duration_ms": 1}, {"span_id": number}, 0, "p")])
         before = len(trace.spans)
-        for number in range(recent.MAX_ENDED * 2 - recent.MAX_ENDED // 2, recent.MAX_ENDED * 2):
+        for number in range(
+            ended_module.MAX_ENDED * 2 - ended_module.MAX_ENDED // 2, ended_module.MAX_ENDED * 2
+        ):
             trace.take([("a.success", {"duration_ms": 1}, {"span_id": number}, 0, "p")])
         assert len(trace.spans) == before
 

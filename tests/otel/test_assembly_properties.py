@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otpylib_telemetry.operations import classify
-from otpylib_telemetry.propagation import (
+from otpylib_telemetry.tracing.operations import classify
+from otpylib_telemetry.tracing.propagation import (
     format_span_id,
     format_trace_id,
     format_traceparent,
@@ -16,7 +16,7 @@ from otpylib_telemetry.propagation import (
     parse_trace_id,
     parse_traceparent,
 )
-from otpylib_telemetry_otel.assembly import Assembler
+from otpylib_telemetry_otel.traces.assembly import Assembler
 
 MILLISECOND = 1_000_000
 SECOND = 1_000_000_000

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from otpylib_telemetry_otel.certificates import complaint, validity, validity_of_pem, why_refused
-from otpylib_telemetry_otel.credentials import CredentialsError, Files, Watched, read
+from otpylib_telemetry_otel.otlp.certificates import complaint, validity, validity_of_pem, why_refused
+from otpylib_telemetry_otel.otlp.credentials import CredentialsError, Files, Watched, read
 from tests.support.certificates import Authority
 from tests.support.ports import free_port
 
@@ -132,7 +132,7 @@ class TestReading:
 class TestFollowing:
     def test_nothing_is_read_while_nothing_changes(self, place, monkeypatch):
         watched = Watched(place)
-        monkeypatch.setattr("otpylib_telemetry_otel.credentials.read", None)
+        monkeypatch.setattr("otpylib_telemetry_otel.otlp.credentials.read", None)
         assert [watched.renewed() for _ in range(3)] == [False] * 3
 
     def test_new_files_are_taken_once_and_said_once(self, place, pairs, tmp_path, caplog):
@@ -180,10 +180,10 @@ class TestFollowing:
         def slowly(*args):
             found = really(*args)
             os.utime(tmp_path / "tls.key", ns=(1, 1))
-            monkeypatch.setattr("otpylib_telemetry_otel.credentials.read", really)
+            monkeypatch.setattr("otpylib_telemetry_otel.otlp.credentials.read", really)
             return found
 
-        monkeypatch.setattr("otpylib_telemetry_otel.credentials.read", slowly)
+        monkeypatch.setattr("otpylib_telemetry_otel.otlp.credentials.read", slowly)
         assert not watched.renewed()
         assert watched.credentials is before
         assert watched.renewed()

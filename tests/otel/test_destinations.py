@@ -10,21 +10,21 @@ import time
 import pytest
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from otpylib_telemetry.exporter import ExportContext, ExportError, ExportOutcome, TooLargeError
-from otpylib_telemetry_otel import plugins
-from otpylib_telemetry_otel.assembly import INCOMPLETE, FinishedSpan, SpanEvent
+from otpylib_telemetry.exporter.base import ExportContext, ExportError, ExportOutcome, TooLargeError
 from otpylib_telemetry_otel.backend import OtelBackend
-from otpylib_telemetry_otel.backends import (
-    BackendUnavailableError,
+from otpylib_telemetry_otel.destinations.base import (
     ExporterBackend,
     OtlpBackend,
     build,
     grpc_transport,
     http_transport,
 )
-from otpylib_telemetry_otel.otlp_signals import LOGS, METRICS, TRACES
-from otpylib_telemetry_otel.otlp_spans import Encoded
-from otpylib_telemetry_otel.settings import OtelSettings
+from otpylib_telemetry_otel.errors import BackendUnavailableError
+from otpylib_telemetry_otel.otlp.services import LOGS, METRICS, TRACES
+from otpylib_telemetry_otel.otlp.values import Encoded
+from otpylib_telemetry_otel.sdk import plugins
+from otpylib_telemetry_otel.settings.model import OtelSettings
+from otpylib_telemetry_otel.traces.spans import INCOMPLETE, FinishedSpan, SpanEvent
 from tests.support.certificates import Authority
 from tests.support.otlp_receiver import (
     GrpcReceiver,
@@ -445,9 +445,9 @@ class TestOtherExporters:
     def test_console_is_had_by_its_name(self, capsys):
         # The exporter takes sys.stdout as it was when its module was imported: look at a fresh interpreter's.
         program = (
-            "from otpylib_telemetry_otel.assembly import FinishedSpan\n"
-            "from otpylib_telemetry_otel.backends import build\n"
-            "from otpylib_telemetry_otel.settings import OtelSettings\n"
+            "from otpylib_telemetry_otel.traces.spans import FinishedSpan\n"
+            "from otpylib_telemetry_otel.destinations.base import build\n"
+            "from otpylib_telemetry_otel.settings.model import OtelSettings\n"
             "span = FinishedSpan('shop.checkout', 5, 6, 0, None, 7, {'item': b'tea'}, end_ns=8)\n"
             "span.seal()\n"
             "backend = build(OtelSettings(exporter='console'))\n"
@@ -491,8 +491,9 @@ class TestOtherExporters:
         program = (
             "import sys\n"
             f"sys.modules[{missing!r}] = None\n"
-            "from otpylib_telemetry_otel.backends import BackendUnavailableError, build\n"
-            "from otpylib_telemetry_otel.settings import OtelSettings\n"
+            "from otpylib_telemetry_otel.errors import BackendUnavailableError\n"
+            "from otpylib_telemetry_otel.destinations.base import build\n"
+            "from otpylib_telemetry_otel.settings.model import OtelSettings\n"
             "try:\n"
             f"    build(OtelSettings(endpoint='http://localhost:4317', **{settings!r}))\n"
             "except BackendUnavailableError as error:\n"
@@ -529,7 +530,7 @@ class TestQuiet:
     def test_grpc_is_told_to_be_quiet_unless_somebody_has_chosen(self, chosen):
         program = (
             "import os\n"
-            "from otpylib_telemetry_otel.quiet_grpc import grpc\n"
+            "from otpylib_telemetry_otel.otlp.grpc_import import grpc\n"
             "print(grpc.__name__, os.environ.get('GRPC_VERBOSITY'))\n"
         )
         environment = {**os.environ, **({"GRPC_VERBOSITY": chosen} if chosen else {})}
@@ -543,8 +544,9 @@ class TestQuiet:
         issued = stranger.issue()
         program = (
             "import sys\n"
-            "from otpylib_telemetry_otel.backends import build, ExportError\n"
-            "from otpylib_telemetry_otel.settings import OtelSettings\n"
+            "from otpylib_telemetry_otel.destinations.base import build\n"
+            "from otpylib_telemetry.exporter.base import ExportError\n"
+            "from otpylib_telemetry_otel.settings.model import OtelSettings\n"
             "backend = build(OtelSettings(endpoint=sys.argv[1], certificate=sys.argv[2]))\n"
             "for _ in range(3):\n"
             "    try:\n"

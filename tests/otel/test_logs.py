@@ -15,19 +15,21 @@ from opentelemetry.sdk._logs.export import ConsoleLogRecordExporter
 from otpylib import gen_server
 
 from otpylib_telemetry import execute, otp, span
-from otpylib_telemetry.config import changed_keys, resolve
-from otpylib_telemetry.exporter import Collected, ExportContext, ExportError
+from otpylib_telemetry.config.resolution import changed_keys
+from otpylib_telemetry.config.resolve import resolve
+from otpylib_telemetry.exporter.base import Collected, ExportContext, ExportError
 from otpylib_telemetry.instrument.logging import LOG_EVENT, install, uninstall
-from otpylib_telemetry_otel import plugins, start_otel_exporter
+from otpylib_telemetry_otel import start_otel_exporter
 from otpylib_telemetry_otel.backend import OtelBackend
-from otpylib_telemetry_otel.backends import BackendUnavailableError
-from otpylib_telemetry_otel.endpoint import SignalUrl
-from otpylib_telemetry_otel.log_backends import EXPORTERS
-from otpylib_telemetry_otel.log_signal import Logs
-from otpylib_telemetry_otel.logs import SEVERITIES, LogItem, LogMaker, short_name
-from otpylib_telemetry_otel.otlp_logs import LogEncoder
-from otpylib_telemetry_otel.settings import OtelSettings
-from otpylib_telemetry_otel.spans import FinishedSpan
+from otpylib_telemetry_otel.destinations.logs import EXPORTERS
+from otpylib_telemetry_otel.errors import BackendUnavailableError
+from otpylib_telemetry_otel.log_records import SEVERITIES, LogItem, LogMaker, short_name
+from otpylib_telemetry_otel.otlp.logs import LogEncoder
+from otpylib_telemetry_otel.sdk import plugins
+from otpylib_telemetry_otel.settings.endpoint import SignalUrl
+from otpylib_telemetry_otel.settings.model import OtelSettings
+from otpylib_telemetry_otel.signals.logs import Logs
+from otpylib_telemetry_otel.traces.spans import FinishedSpan
 from tests.support.absurd import DETAILS, ERRORS
 from tests.support.ledger import settled, stats_of
 from tests.support.otlp_receiver import GrpcStatus, HttpStatus, PartialSuccess
@@ -230,7 +232,7 @@ class TestFilter:
         assert [each for each in said if make(maker=maker, severity=each)] == ["warn", "error"]
 
     def test_ever_new_names_do_not_fill_the_memory(self, monkeypatch):
-        monkeypatch.setattr("otpylib_telemetry_otel.logs._MAX_KNOWN", 10)
+        monkeypatch.setattr("otpylib_telemetry_otel.log_records._MAX_KNOWN", 10)
         maker = LogMaker(["shop.*"])
         for number in range(100):
             assert make(f"shop.n{number}", maker=maker) is not None
@@ -625,7 +627,7 @@ class TestWithoutAnybodyToTakeThem:
         assert caplog.text.count("sends no logs") == 1
 
     async def test_an_exporter_that_has_none_for_logs_still_sends_spans(self, monkeypatch, caplog):
-        monkeypatch.setattr("otpylib_telemetry_otel.log_backends.EXPORTERS", "a_group_that_is_empty")
+        monkeypatch.setattr("otpylib_telemetry_otel.destinations.logs.EXPORTERS", "a_group_that_is_empty")
         caplog.set_level(logging.INFO, "otpylib_telemetry")
         exporter = await self.opened(endpoint=None, exporter="console")
         assert "registers a log exporter named 'console'" in caplog.text
@@ -637,7 +639,7 @@ class TestWithoutAnybodyToTakeThem:
         def broken(*arguments):
             raise BackendUnavailableError("it is broken")
 
-        monkeypatch.setattr("otpylib_telemetry_otel.log_signal.build_logs", broken)
+        monkeypatch.setattr("otpylib_telemetry_otel.signals.logs.build_logs", broken)
         exporter = await self.opened()
         assert exporter.stats()["logs"]["off"] == "it is broken"
         await exporter.close()

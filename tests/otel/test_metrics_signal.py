@@ -10,19 +10,19 @@ from opentelemetry.metrics import Observation
 from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, InMemoryMetricReader
 from otpylib import gen_server
 
-from otpylib_telemetry import estate as estates
 from otpylib_telemetry import execute, otp, span
-from otpylib_telemetry.instrument.meters import MeterProvider
-from otpylib_telemetry.instrument.streams import Feed
-from otpylib_telemetry.metric_names import OPENTELEMETRY
-from otpylib_telemetry.stores import store_of
+from otpylib_telemetry.aggregation.exporter_stores import store_of
+from otpylib_telemetry.exporter import registry as estates
+from otpylib_telemetry.meters.provider import MeterProvider
+from otpylib_telemetry.meters.streams import Feed
+from otpylib_telemetry.metrics.names import OPENTELEMETRY
 from otpylib_telemetry_otel import start_otel_exporter
-from otpylib_telemetry_otel.backends import BackendUnavailableError
-from otpylib_telemetry_otel.metric_backends import EXPORTERS, build_metrics, why_no_metrics
-from otpylib_telemetry_otel.metric_signal import Metrics
-from otpylib_telemetry_otel.plugins import load
+from otpylib_telemetry_otel.destinations.metrics import EXPORTERS, build_metrics, why_no_metrics
+from otpylib_telemetry_otel.errors import BackendUnavailableError
 from otpylib_telemetry_otel.presets import DatadogSettings
-from otpylib_telemetry_otel.settings import OtelSettings
+from otpylib_telemetry_otel.sdk.plugins import load
+from otpylib_telemetry_otel.settings.model import OtelSettings
+from otpylib_telemetry_otel.signals.metrics import Metrics
 from tests.support.chassis import crash
 from tests.support.ledger import settled, stats_of
 from tests.support.otlp_metrics import CUMULATIVE, DELTA, Reference, points_at
@@ -360,7 +360,7 @@ class TestExportersOfOtherPackages:
         assert '"shop.sold.total"' in printed.getvalue()
 
     def test_one_that_collects_for_itself_is_refused(self, monkeypatch):
-        monkeypatch.setattr("otpylib_telemetry_otel.plugins.load", lambda *_: InMemoryMetricReader())
+        monkeypatch.setattr("otpylib_telemetry_otel.sdk.plugins.load", lambda *_: InMemoryMetricReader())
         with pytest.raises(BackendUnavailableError, match="MetricReader, which collects for itself"):
             build_metrics(OtelSettings(exporter="console"), {})
 

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otpylib_telemetry import propagation
-from otpylib_telemetry.exporter import ExportContext
+from otpylib_telemetry.exporter.base import ExportContext
+from otpylib_telemetry.tracing import propagation
 from otpylib_telemetry_otel import backend
 from otpylib_telemetry_otel.backend import OtelBackend
-from otpylib_telemetry_otel.backends import BackendUnavailableError
-from otpylib_telemetry_otel.head import SAMPLING_WEIGHT
-from otpylib_telemetry_otel.settings import OtelSettings
+from otpylib_telemetry_otel.errors import BackendUnavailableError
+from otpylib_telemetry_otel.sampling.head import SAMPLING_WEIGHT
+from otpylib_telemetry_otel.settings.model import OtelSettings
 
 MS = 1_000_000
 SECOND = 1_000_000_000

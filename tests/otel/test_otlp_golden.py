@@ -12,10 +12,10 @@ import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.sdk.version import __version__ as sdk_version
 
-from otpylib_telemetry.metric_names import OPENTELEMETRY
-from otpylib_telemetry_otel.backends import own_version
-from otpylib_telemetry_otel.metric_data import MetricEncoder
-from otpylib_telemetry_otel.temporality import Cursors, Preference, Reading
+from otpylib_telemetry.aggregation.cursors import Cursors, Preference, Reading
+from otpylib_telemetry.metrics.names import OPENTELEMETRY
+from otpylib_telemetry_otel.sdk.metrics import MetricEncoder
+from otpylib_telemetry_otel.version import own_version
 from tests.support.golden import CASES, SECOND, events_of, expected, keep, recorder_of
 from tests.support.otlp_metrics import CUMULATIVE, DELTA
 from tests.support.otlp_receiver import _attributes

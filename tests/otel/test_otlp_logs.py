@@ -10,10 +10,10 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.sdk.resources import Resource
 
 from otpylib_telemetry_otel.attributes import attributes, text
-from otpylib_telemetry_otel.backends import own_version
-from otpylib_telemetry_otel.logs import LogItem
-from otpylib_telemetry_otel.otlp_logs import LogEncoder
-from otpylib_telemetry_otel.readable_logs import LogConverter
+from otpylib_telemetry_otel.log_records import LogItem
+from otpylib_telemetry_otel.otlp.logs import LogEncoder
+from otpylib_telemetry_otel.sdk.logs import LogConverter
+from otpylib_telemetry_otel.version import own_version
 from tests.otel.test_otlp_spans import ATTRIBUTES, COUNTS, RESOURCE, SCALARS, TEXT, TIMES
 
 IDS = st.tuples(st.integers(0, 2**128 - 1), st.integers(0, 2**64 - 1))

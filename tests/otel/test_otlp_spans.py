@@ -9,11 +9,11 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.resources import Resource
 
-from otpylib_telemetry_otel.assembly import FinishedSpan, SpanEvent
-from otpylib_telemetry_otel.backends import own_version
-from otpylib_telemetry_otel.otlp_spans import SpanEncoder
-from otpylib_telemetry_otel.readable import Converter
-from otpylib_telemetry_otel.spans import SpanLink
+from otpylib_telemetry_otel.otlp.spans import SpanEncoder
+from otpylib_telemetry_otel.sdk.spans import Converter
+from otpylib_telemetry_otel.semantics import SpanLink
+from otpylib_telemetry_otel.traces.spans import FinishedSpan, SpanEvent
+from otpylib_telemetry_otel.version import own_version
 
 RESOURCE = {"service.name": "shop", "replica": 3, "zones": ("a", "b"), "ratio": 0.5, "canary": True}
 

@@ -4,8 +4,9 @@ import threading
 
 import pytest
 
-from otpylib_telemetry_otel import plugins
-from otpylib_telemetry_otel.plugins import BackendUnavailableError, detect_resource, load_id_generator
+from otpylib_telemetry_otel.errors import BackendUnavailableError
+from otpylib_telemetry_otel.sdk import plugins
+from otpylib_telemetry_otel.sdk.plugins import detect_resource, load_id_generator
 
 
 class Entry:

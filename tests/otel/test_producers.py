@@ -19,9 +19,9 @@ from otpylib_telemetry_otel import (
     add_metric_producer,
     remove_metric_producer,
 )
-from otpylib_telemetry_otel.metric_data import MetricEncoder, points_of
-from otpylib_telemetry_otel.produced import of_values
-from otpylib_telemetry_otel.producer_deltas import Deltas
+from otpylib_telemetry_otel.metrics.conversion import of_values, points_of
+from otpylib_telemetry_otel.metrics.producer_deltas import Deltas
+from otpylib_telemetry_otel.sdk.metrics import MetricEncoder
 from tests.otel.test_metrics_signal import NAME, flush, sold, start, values
 from tests.support.ledger import settled, stats_of
 from tests.support.otlp_metrics import CUMULATIVE, DELTA, points_at, points_in
@@ -180,7 +180,7 @@ class TestDeltas:
         assert (again.value, again.start_time_unix_nano) == (8, 25)
 
     def test_streams_are_forgotten_a_day_after_they_were_told_of_last(self, monkeypatch):
-        monkeypatch.setattr("otpylib_telemetry_otel.producer_deltas._MANY", 0)
+        monkeypatch.setattr("otpylib_telemetry_otel.metrics.producer_deltas._MANY", 0)
         deltas = Deltas()
         deltas._forget_at = 0
         day = 24 * 3600 * 10**9
@@ -316,7 +316,7 @@ class TestExporter:
     async def test_one_that_is_late_is_not_waited_for_and_what_it_brings_is_not_used(
         self, runtime, receiver, added, monkeypatch
     ):
-        monkeypatch.setattr("otpylib_telemetry_otel.metric_signal._PRODUCING", 0.1)
+        monkeypatch.setattr("otpylib_telemetry_otel.signals.metrics._PRODUCING", 0.1)
         slow, let = added(Moody()), threading.Event()
         slow.act = let.wait
         await start(receiver)

@@ -7,9 +7,8 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 
-from otpylib_telemetry.exporter import ExportError, ExportOutcome, TooLargeError
-from otpylib_telemetry_otel.otlp_signals import LOGS, METRICS, TRACES
-from otpylib_telemetry_otel.reply import (
+from otpylib_telemetry.exporter.base import ExportError, ExportOutcome, TooLargeError
+from otpylib_telemetry_otel.otlp.reply import (
     accepted,
     refused_by_grpc,
     refused_by_http,
@@ -17,6 +16,7 @@ from otpylib_telemetry_otel.reply import (
     retry_delay,
     too_large,
 )
+from otpylib_telemetry_otel.otlp.services import LOGS, METRICS, TRACES
 
 DETAILS = "grpc-status-details-bin"
 RETRY_INFO = "google.rpc.retryinfo-bin"

@@ -11,16 +11,17 @@ import pytest
 from opentelemetry import trace as api
 from opentelemetry.sdk.trace.sampling import Decision, SamplingResult, TraceIdRatioBased
 
-from otpylib_telemetry.propagation import TraceParent
-from otpylib_telemetry_otel import samplers
-from otpylib_telemetry_otel.backends import BackendUnavailableError
-from otpylib_telemetry_otel.budget import SpanBudget
-from otpylib_telemetry_otel.head import KEEP, OUT, Verdict, adjusted_count, bound_of, by_ratio, decide
-from otpylib_telemetry_otel.rules import rules_from, ruling, tables
-from otpylib_telemetry_otel.samplers import InstalledSampler, load
-from otpylib_telemetry_otel.sampling import Policy, policy_from
-from otpylib_telemetry_otel.settings import OtelSettings
-from otpylib_telemetry_otel.spans import FinishedSpan
+from otpylib_telemetry.tracing.propagation import TraceParent
+from otpylib_telemetry_otel.backend import policy_from
+from otpylib_telemetry_otel.errors import BackendUnavailableError
+from otpylib_telemetry_otel.sampling import installed
+from otpylib_telemetry_otel.sampling.budget import SpanBudget
+from otpylib_telemetry_otel.sampling.head import adjusted_count, by_ratio, decide
+from otpylib_telemetry_otel.sampling.installed import InstalledSampler, load
+from otpylib_telemetry_otel.sampling.policy import KEEP, OUT, Policy, Verdict, bound_of
+from otpylib_telemetry_otel.sampling.rules import rules_from, ruling, tables
+from otpylib_telemetry_otel.settings.model import OtelSettings
+from otpylib_telemetry_otel.traces.spans import FinishedSpan
 
 MILLISECOND = 1_000_000
 SECOND = 1_000_000_000
@@ -59,7 +60,8 @@ def test_two_processes_agree_about_ten_thousand_traces():
     trace_ids = [generator.getrandbits(128) for _ in range(10_000)]
     program = (
         "import json, sys\n"
-        "from otpylib_telemetry_otel.head import bound_of, by_ratio\n"
+        "from otpylib_telemetry_otel.sampling.policy import bound_of\n"
+        "from otpylib_telemetry_otel.sampling.head import by_ratio\n"
         "ids = json.load(sys.stdin)\n"
         "print(json.dumps([by_ratio(one, bound_of(0.01)).keep for one in ids]))\n"
     )
@@ -378,7 +380,7 @@ def test_samplers_are_had_by_their_registered_names(name, argument, low, high):
 
 def registered(monkeypatch, factory):
     entry = SimpleNamespace(name="own", value="some.package:make", load=lambda: factory)
-    monkeypatch.setattr(samplers, "entry_points", lambda group: [entry])
+    monkeypatch.setattr(installed, "entry_points", lambda group: [entry])
 
 
 def test_a_registered_sampler_is_made_with_its_argument(monkeypatch):

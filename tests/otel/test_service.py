@@ -22,25 +22,19 @@ from otpylib import process, supervisor
 from otpylib.module import SUPERVISOR, OTPModule
 from otpylib.runtime.atoms import KILLED, SHUTDOWN
 
-from otpylib_telemetry import (
-    context_bridge,
-    current_span,
-    exporter_module,
-    handlers,
-    otp,
-    span,
-    start_exporter,
-    trace_context,
-)
-from otpylib_telemetry.instrument import observations
+from otpylib_telemetry import current_span, exporter_module, otp, span, start_exporter, trace_context
+from otpylib_telemetry.aggregation import observers
+from otpylib_telemetry.aggregation.exporter_stores import store_of
+from otpylib_telemetry.bus import table
 from otpylib_telemetry.instrument.logging import LOG_EVENT
-from otpylib_telemetry.instrument.meter_views import View
-from otpylib_telemetry.stores import store_of
-from otpylib_telemetry_otel import api_spans, start_otel_exporter
+from otpylib_telemetry.meters.views import View
+from otpylib_telemetry.tracing import bridge
+from otpylib_telemetry_otel import start_otel_exporter
+from otpylib_telemetry_otel.api.forwarding import MAX_WAITING, Handover
 from otpylib_telemetry_otel.backend import OtelBackend
-from otpylib_telemetry_otel.handover import MAX_WAITING, Handover
+from otpylib_telemetry_otel.sdk.suppression import unobserved
 from otpylib_telemetry_otel.service import SERVICE, TelemetryService, child_spec, start_telemetry_service
-from otpylib_telemetry_otel.suppression import unobserved
+from otpylib_telemetry_otel.traces import api_spans
 from otpylib_telemetry_prometheus import start_prometheus_exporter
 from tests.support.chassis import cast, collect_events, crash, up
 from tests.support.ledger import settled, stats_of
@@ -60,7 +54,7 @@ async def _taken_down(request):
     yield
     if "runtime" not in request.fixturenames:
         return
-    await eventually(lambda: context_bridge.installed is None, message="the service is taken down")
+    await eventually(lambda: bridge.installed is None, message="the service is taken down")
     api_spans._open.clear()
 
 
@@ -205,7 +199,7 @@ async def test_each_span_is_one_event_in_the_books(receiver):
 
 async def test_nobody_but_the_exporter_sees_the_spans(receiver):
     seen = []
-    handlers.add("everything", ["*"], lambda *event: seen.append(event[0]))
+    table.add("everything", ["*"], lambda *event: seen.append(event[0]))
     with tracer().start_as_current_span("GET /stock"):
         pass
     await arrived(receiver, "GET /stock")
@@ -568,8 +562,8 @@ async def test_what_reaches_a_former_life_too_late_goes_to_its_heir(runtime):
 
 async def test_a_crash_that_nobody_makes_good_takes_it_down(receiver):
     await crash(SERVICE)
-    assert context_bridge.installed is not None
-    await eventually(lambda: context_bridge.installed is None)
+    assert bridge.installed is not None
+    await eventually(lambda: bridge.installed is None)
     with tracer().start_as_current_span("too late") as made:
         assert not made.is_recording()
 
@@ -679,7 +673,7 @@ async def test_a_wrong_argument_is_refused_where_it_is_given(runtime):
         ({"exporters": []}, "list of registered names"),
         ({"exporters": [3]}, "list of registered names"),
         ({"metrics": "yes"}, "metrics is true or false, got 'yes'"),
-        ({"views": [3]}, "expected one of otpylib_telemetry.instrument.meter_views"),
+        ({"views": [3]}, "expected one of otpylib_telemetry.meters.views"),
         (["x"], "a table was expected, not list"),
     ):
         with pytest.raises(ValueError, match=word):
@@ -696,7 +690,7 @@ async def test_a_wrong_argument_that_gets_in_leaves_it_idle_with_the_reason(runt
     assert found["state"] == "idle"
     assert "list of registered names" in found["reason"]
     assert "idle" in caplog.text
-    assert context_bridge.installed is None
+    assert bridge.installed is None
     await stop()
 
 
@@ -731,7 +725,7 @@ def meter():
 async def test_what_is_measured_through_the_api_is_in_the_series_of_the_exporter(receiver):
     meter().create_counter("sales", "{sale}").add(3, {"to": "x"})
     meter().create_observable_gauge("heat", [lambda _: [Observation(7)]])
-    await observations.refresh(EXPORTER)
+    await observers.refresh(EXPORTER)
     assert measured() == {("sales", ("to", "x")): 3, ("heat",): 7}
     found = await stats()
     assert found["signals"] == {"traces": "running", "logs": "running", "metrics": "running"}
@@ -869,7 +863,7 @@ async def test_one_child_spec_is_the_whole_set_up(runtime, http_receiver):
     await process.send(pid, SHUTDOWN)
     # What had ended by then is exported.
     await arrived(http_receiver, "shop.checkout", "pay")
-    await eventually(lambda: context_bridge.installed is None)
+    await eventually(lambda: bridge.installed is None)
 
 
 @pytest.mark.parametrize("reason", [KILLED, SHUTDOWN, None])
@@ -890,7 +884,7 @@ async def test_supervised_it_comes_back_whatever_ended_it_and_misses_nothing(
         pass
     await arrived(http_receiver, "meanwhile", "after")
     await process.send(pid, SHUTDOWN)
-    await eventually(lambda: context_bridge.installed is None)
+    await eventually(lambda: bridge.installed is None)
 
 
 async def test_beside_an_exporter_that_is_there_already(runtime, http_receiver):
@@ -900,7 +894,7 @@ async def test_beside_an_exporter_that_is_there_already(runtime, http_receiver):
         pass
     await arrived(http_receiver, "pay")
     await process.send(pid, SHUTDOWN)
-    await eventually(lambda: context_bridge.installed is None)
+    await eventually(lambda: bridge.installed is None)
     assert process.whereis(EXPORTER) is not None
 
 
@@ -921,7 +915,7 @@ async def test_bare_under_a_supervisor_of_otpylib(runtime, http_receiver, capsys
 
 async def test_log_records_of_the_api_become_events(receiver):
     seen = []
-    handlers.add("records", ["log.record", "shop.*"], lambda *event: seen.append(event))
+    table.add("records", ["log.record", "shop.*"], lambda *event: seen.append(event))
     logger = logs_api.get_logger("shop.client", "1.2")
     with tracer().start_as_current_span("pay") as made:
         logger.emit(
@@ -971,7 +965,7 @@ async def test_a_handler_that_makes_log_records_does_not_hear_itself(receiver):
         seen.append(event)
         logger.emit(LogRecord(body="I heard something"))
 
-    handlers.add("records", [LOG_EVENT], handle)
+    table.add("records", [LOG_EVENT], handle)
     logger.emit(LogRecord(body="something"))
     assert len(seen) == 1
 
@@ -1031,7 +1025,8 @@ warnings.simplefilter("error")
 from opentelemetry import trace
 from otpylib.runtime import set_runtime
 from otpylib.runtime.backends.asyncio_backend import AsyncIOBackend
-from otpylib_telemetry import context_bridge, otp, span
+from otpylib_telemetry import otp, span
+from otpylib_telemetry.tracing import bridge as context_bridge
 from otpylib_telemetry_otel import start_otel_exporter
 from otpylib_telemetry_otel.service import start_telemetry_service
 settings = {{"endpoint": {endpoint!r}, "protocol": "http/protobuf", "flush_interval": 0.05}}
@@ -1068,7 +1063,7 @@ def run(body, receiver=None, **environ):
 
 def test_importing_it_has_no_effect_and_loads_no_opentelemetry():
     code = (
-        "import sys, otpylib_telemetry_otel.service as s, otpylib_telemetry.context_bridge as b\n"
+        "import sys, otpylib_telemetry_otel.service as s, otpylib_telemetry.tracing.bridge as b\n"
         "assert b.installed is None\n"
         "assert not [name for name in sys.modules if name.startswith('opentelemetry')]\n"
     )
@@ -1101,7 +1096,7 @@ def test_a_meter_provider_for_prometheus_writes_for_the_service_as_well(http_rec
     run(
         """
         from opentelemetry import metrics
-        from otpylib_telemetry.stores import store_of
+        from otpylib_telemetry.aggregation.exporter_stores import store_of
         from otpylib_telemetry_prometheus.meter_provider import PrometheusMeterProvider
         metrics.set_meter_provider(PrometheusMeterProvider())
         sales = metrics.get_meter("shop").create_counter("sales")
@@ -1128,7 +1123,7 @@ def test_a_forked_child_leaves_what_the_service_put_up_to_its_parent(http_receiv
         """
         import os
         from opentelemetry import metrics
-        from otpylib_telemetry.stores import store_of
+        from otpylib_telemetry.aggregation.exporter_stores import store_of
         await start_otel_exporter(settings)
         await start_telemetry_service()
         sales = metrics.get_meter("shop").create_counter("sales")

@@ -6,13 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otpylib_telemetry.propagation import TraceParent
-from otpylib_telemetry_otel.assembly import Assembler
-from otpylib_telemetry_otel.head import Verdict
-from otpylib_telemetry_otel.rules import rules_from, tables
-from otpylib_telemetry_otel.sampling import Policy
-from otpylib_telemetry_otel.spans import FinishedSpan
-from otpylib_telemetry_otel.tail import _SLICE, _TICKS, Tail
+from otpylib_telemetry.tracing.propagation import TraceParent
+from otpylib_telemetry_otel.sampling.policy import Policy, Verdict
+from otpylib_telemetry_otel.sampling.rules import rules_from, tables
+from otpylib_telemetry_otel.sampling.tail import _SLICE, _TICKS, Tail
+from otpylib_telemetry_otel.traces.assembly import Assembler
+from otpylib_telemetry_otel.traces.spans import FinishedSpan
 
 MS = 1_000_000
 SECOND = 1_000_000_000

@@ -6,7 +6,7 @@ import pytest
 from otpylib import gen_server
 
 from otpylib_telemetry import execute, otp, span
-from otpylib_telemetry.clock import TOLERANCE_NS
+from otpylib_telemetry.primitives.clock import TOLERANCE_NS
 from otpylib_telemetry_otel import start_otel_exporter
 from tests.support.ledger import settled, stats_of
 from tests.support.waiting import eventually

@@ -5,12 +5,12 @@ import asyncio
 import pytest
 
 from otpylib_telemetry import otp, span
-from otpylib_telemetry.clock import TOLERANCE_NS
-from otpylib_telemetry.exporter import TooLargeError
+from otpylib_telemetry.exporter.base import TooLargeError
+from otpylib_telemetry.primitives.clock import TOLERANCE_NS
 from otpylib_telemetry_otel import start_otel_exporter
-from otpylib_telemetry_otel.assembly import FinishedSpan
-from otpylib_telemetry_otel.backends import build
-from otpylib_telemetry_otel.settings import OtelSettings
+from otpylib_telemetry_otel.destinations.base import build
+from otpylib_telemetry_otel.settings.model import OtelSettings
+from otpylib_telemetry_otel.traces.spans import FinishedSpan
 from tests.support.chassis import up
 from tests.support.ledger import settled, stats_of
 from tests.support.random_traces import NUMBER, Application, expected, without_times, wrong_times

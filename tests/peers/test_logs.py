@@ -6,12 +6,12 @@ import time
 import pytest
 
 from otpylib_telemetry import execute, otp, span
-from otpylib_telemetry.clock import TOLERANCE_NS
 from otpylib_telemetry.instrument.logging import install, uninstall
+from otpylib_telemetry.primitives.clock import TOLERANCE_NS
 from otpylib_telemetry_otel import start_otel_exporter
-from otpylib_telemetry_otel.backends import own_version
-from otpylib_telemetry_otel.log_backends import build_logs
-from otpylib_telemetry_otel.logs import LogItem, short_name
+from otpylib_telemetry_otel.destinations.logs import build_logs
+from otpylib_telemetry_otel.log_records import LogItem, short_name
+from otpylib_telemetry_otel.version import own_version
 from tests.peers.test_delivery import BATCH, WAYS, settings_for
 from tests.support.ledger import settled
 from tests.support.random_traces import Anything

@@ -12,7 +12,7 @@ from otpylib_telemetry_otel import (
     remove_metric_producer,
     start_otel_exporter,
 )
-from otpylib_telemetry_otel.backends import own_version
+from otpylib_telemetry_otel.version import own_version
 from tests.support.ledger import settled
 from tests.support.otlp_metrics import CUMULATIVE, DELTA, Reference, points_at
 from tests.support.waiting import eventually

@@ -11,7 +11,8 @@ from opentelemetry.instrumentation.requests import RequestsInstrumentor
 from otpylib import process
 from otpylib.gen_server.data import NoReply, Reply
 
-from otpylib_telemetry import context_bridge, otp, span, trace_context
+from otpylib_telemetry import otp, span, trace_context
+from otpylib_telemetry.tracing import bridge
 from otpylib_telemetry_otel import start_otel_exporter
 from otpylib_telemetry_otel.service import SERVICE, start_telemetry_service
 from tests.support.chassis import up
@@ -82,7 +83,7 @@ async def application(runtime, _instrumented):
 
     yield start
     await otp.end_quietly(process.whereis(SERVICE))
-    await eventually(lambda: context_bridge.installed is None)
+    await eventually(lambda: bridge.installed is None)
 
 
 def call(url):

@@ -7,12 +7,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from otpylib_telemetry.aggregation import SeriesStore, SummaryShape, Traced
-from otpylib_telemetry.clock import wall_clock
-from otpylib_telemetry.exponential import scale_for
-from otpylib_telemetry_prometheus import negotiation
-from otpylib_telemetry_prometheus.exposition import Exposition, compress
-from otpylib_telemetry_prometheus.target_info import target_info
+from otpylib_telemetry.aggregation.exponential import scale_for
+from otpylib_telemetry.aggregation.metric import SummaryShape
+from otpylib_telemetry.aggregation.series import Traced
+from otpylib_telemetry.aggregation.store import SeriesStore
+from otpylib_telemetry.primitives.clock import wall_clock
+from otpylib_telemetry_prometheus.exposition import negotiation
+from otpylib_telemetry_prometheus.exposition.target_info import target_info
+from otpylib_telemetry_prometheus.exposition.writer import Exposition, compress
 from tests.support.prometheus_server import check_with_promtool
 
 pytestmark = pytest.mark.peer

@@ -11,8 +11,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from otpylib_telemetry import execute, otp, span
 from otpylib_telemetry_otel import start_otel_exporter
-from otpylib_telemetry_otel.backends import build
-from otpylib_telemetry_otel.log_backends import build_logs
+from otpylib_telemetry_otel.destinations.base import build
+from otpylib_telemetry_otel.destinations.logs import build_logs
 from tests.peers.test_delivery import RESOURCE, settings_for
 from tests.peers.test_logs import anything as anything_to_log
 from tests.support.chassis import up

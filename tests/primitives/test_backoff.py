@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otpylib_telemetry.retry import BASE, CAP, full_jitter
+from otpylib_telemetry.primitives.backoff import BASE, CAP, full_jitter
 
 
 def longest():

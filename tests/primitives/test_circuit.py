@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from otpylib_telemetry.circuit import ORDINARY, Circuit
+from otpylib_telemetry.primitives.circuit import ORDINARY, Circuit
 
 
 class Clock:

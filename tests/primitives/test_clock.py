@@ -1,6 +1,6 @@
 """The difference between wall clock and monotonic clock."""
 
-from otpylib_telemetry.clock import TOLERANCE_NS, WallClock
+from otpylib_telemetry.primitives.clock import TOLERANCE_NS, WallClock
 
 
 class Clocks:

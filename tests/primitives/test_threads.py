@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from otpylib_telemetry.threads import run_in_thread, run_in_thread_to_end, start_in_thread
+from otpylib_telemetry.primitives.threads import run_in_thread, run_in_thread_to_end, start_in_thread
 from tests.support import absurd
 
 
@@ -189,7 +189,7 @@ def test_a_thread_that_ends_after_its_loop_says_nothing(recwarn):
 def test_a_call_that_hangs_does_not_hold_up_the_end_of_the_program():
     code = (
         "import asyncio, threading\n"
-        "from otpylib_telemetry.threads import start_in_thread\n"
+        "from otpylib_telemetry.primitives.threads import start_in_thread\n"
         "async def main():\n"
         "    start_in_thread(threading.Event().wait)\n"
         "    await asyncio.sleep(0.05)\n"

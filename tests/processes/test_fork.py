@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from otpylib_telemetry import estate as estates
+from otpylib_telemetry.exporter import registry as estates
 from tests.support.chassis import balance
 from tests.support.forking_app import NAME
 

@@ -14,9 +14,9 @@ from otpylib import gen_server, process
 from otpylib.gen_server.atoms import STOP_ACTION
 from otpylib.runtime.atoms import KILLED, SHUTDOWN
 
-from otpylib_telemetry import estate as estates
 from otpylib_telemetry import exporter_child_spec, start_exporter
-from otpylib_telemetry.exporter_process import ExporterServer
+from otpylib_telemetry.exporter import registry as estates
+from otpylib_telemetry.exporter.process import ExporterServer
 from tests.supervision.test_supervision import bare, tree
 from tests.support import ending_app
 from tests.support.chassis import NAME, QUICK, books, crash, emit, hang, make_exporter, runner, start, up
@@ -159,7 +159,7 @@ ALONE = [stop_it, crash, leak, exit_shutdown, exit_killed, exit_other]
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
-    monkeypatch.setattr("otpylib_telemetry.ending.SUCCESSION", 0.05)
+    monkeypatch.setattr("otpylib_telemetry.exporter.shutdown.SUCCESSION", 0.05)
 
 
 @pytest.mark.parametrize("backend_is", ["healthy", "refusing", "hanging"])

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from otpylib_telemetry import signals
+from otpylib_telemetry.exporter import sigterm
 from tests.processes.test_process_ends import run
 from tests.support import ending_app
 
@@ -39,7 +39,7 @@ def test_nothing_is_installed_outside_the_main_thread():
 
     def body():
         loop = asyncio.new_event_loop()
-        signals.drain_on_sigterm(loop)
+        sigterm.drain_on_sigterm(loop)
         loop.close()
         outcome.append(signal.getsignal(signal.SIGTERM))
 
@@ -52,9 +52,9 @@ def test_nothing_is_installed_outside_the_main_thread():
 async def test_the_handler_is_installed_once_and_goes_with_the_loop():
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     loop = asyncio.get_running_loop()
-    signals.drain_on_sigterm(loop)
+    sigterm.drain_on_sigterm(loop)
     installed = signal.getsignal(signal.SIGTERM)
-    signals.drain_on_sigterm(loop)
+    sigterm.drain_on_sigterm(loop)
     assert signal.getsignal(signal.SIGTERM) is installed
     assert loop.remove_signal_handler(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
@@ -65,5 +65,5 @@ async def test_a_loop_without_signal_handlers_is_no_error():
         def add_signal_handler(self, *args):
             raise NotImplementedError
 
-    signals.drain_on_sigterm(Plain())
+    sigterm.drain_on_sigterm(Plain())
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

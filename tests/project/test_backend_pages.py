@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from otpylib_telemetry.config import resolve
-from otpylib_telemetry.exporter import ExportContext
-from otpylib_telemetry.toml_source import TomlSource
-from otpylib_telemetry_otel import plugins
+from otpylib_telemetry.config.resolve import resolve
+from otpylib_telemetry.config.toml_source import TomlSource
+from otpylib_telemetry.exporter.base import ExportContext
 from otpylib_telemetry_otel.backend import OtelBackend
-from otpylib_telemetry_otel.backends import BackendUnavailableError
+from otpylib_telemetry_otel.errors import BackendUnavailableError
 from otpylib_telemetry_otel.presets import DatadogBackend
+from otpylib_telemetry_otel.sdk import plugins
 from tests.project.test_docs import blocks_of
 
 DIRECTORY = Path(__file__).parents[2] / "docs" / "how-to" / "backends"

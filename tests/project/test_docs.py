@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from otpylib_telemetry.config import resolve
+from otpylib_telemetry.config.resolve import resolve
 from scripts import reference
 
 ROOT = Path(__file__).parents[2]

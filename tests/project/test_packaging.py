@@ -319,7 +319,7 @@ try:
 except ModuleNotFoundError as error:
     print(error)
 else:
-    from otpylib_telemetry.stores import store_of
+    from otpylib_telemetry.aggregation.exporter_stores import store_of
     PrometheusMeterProvider().get_meter("shop").create_counter("sales").add(1)
     print(store_of("prometheus_exporter").series_count())
 """

@@ -12,15 +12,18 @@ import pytest
 
 import otpylib_telemetry
 import otpylib_telemetry_otel
-from otpylib_telemetry import TomlSource, attach, emit, estate, execute, otp, sections, span
-from otpylib_telemetry.config import resolve
+from otpylib_telemetry import TomlSource, attach, emit, execute, otp, span
+from otpylib_telemetry.config import sections
+from otpylib_telemetry.config.resolve import resolve
+from otpylib_telemetry.exporter import registry
 from otpylib_telemetry_mock import MockSettings
-from otpylib_telemetry_otel import plugins
-from otpylib_telemetry_otel.credentials import CredentialsError, Files, Watched
-from otpylib_telemetry_otel.otlp_http import HttpTransport
-from otpylib_telemetry_otel.otlp_signals import TRACES
+from otpylib_telemetry_otel import errors
+from otpylib_telemetry_otel.otlp.credentials import CredentialsError, Files, Watched
+from otpylib_telemetry_otel.otlp.http_transport import HttpTransport
+from otpylib_telemetry_otel.otlp.services import TRACES
 from otpylib_telemetry_otel.presets import DatadogExporter
-from otpylib_telemetry_otel.settings import OtelSettings
+from otpylib_telemetry_otel.sdk import plugins
+from otpylib_telemetry_otel.settings.model import OtelSettings
 from otpylib_telemetry_prometheus import start_prometheus_exporter
 from otpylib_telemetry_prometheus.settings import PrometheusSettings
 from tests.project.test_docs import blocks_of
@@ -93,7 +96,7 @@ class Stage:
             yield
 
     async def settled(self, name):
-        await eventually(lambda: estate.find(name).runner.life.state != "starting")
+        await eventually(lambda: registry.find(name).runner.life.state != "starting")
 
     async def stats(self, name):
         return await otp.safe_call(name, ("get_stats",))
@@ -291,7 +294,7 @@ async def _(stage):
 
 @provokes("A package is missing")
 async def _(stage):
-    with pytest.raises(plugins.BackendUnavailableError) as refused:
+    with pytest.raises(errors.BackendUnavailableError) as refused:
         plugins.load(plugins.EXPORTERS, "azure_monitor", "span exporter", "opentelemetry-exporter-{}")
     stage.tell(refused.value)
     yield
@@ -314,7 +317,7 @@ def without_credentials():
 @provokes("A package cannot be used")
 async def _(stage):
     stage.monkeypatch.setattr(plugins, "entry_points", lambda group: [Entry(without_credentials)])
-    with pytest.raises(plugins.BackendUnavailableError) as refused:
+    with pytest.raises(errors.BackendUnavailableError) as refused:
         plugins.load(plugins.EXPORTERS, "gcp_trace", "span exporter", "{}")
     stage.tell(refused.value)
     yield
@@ -390,7 +393,7 @@ async def _(stage):
     async with stage.otel(endpoint=f"http://127.0.0.1:{free_port()}"):
         emit_operation()
         await eventually(lambda: any("cannot export" in each for each in stage.heard()))
-        stage.told.append(estate.find("otel_exporter").runner.delivery.trouble)
+        stage.told.append(registry.find("otel_exporter").runner.delivery.trouble)
         yield
 
 
@@ -485,8 +488,8 @@ async def _(stage):
         emit_operation()
         await otp.safe_call("otel_exporter", ("drain", 1.0))
         # What is registered with atexit; it says nothing that was said before.
-        estate.find("otel_exporter").left_reported = 0
-        estate._say_what_was_left()
+        registry.find("otel_exporter").left_reported = 0
+        registry._say_what_was_left()
         yield
 
 

@@ -18,20 +18,19 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from otpylib_telemetry import emit_counter, emit_timer, execute, span
-from otpylib_telemetry.aggregation import Kind, SummaryShape
-from otpylib_telemetry.stores import store_of
+from otpylib_telemetry.aggregation.exporter_stores import store_of
+from otpylib_telemetry.aggregation.metric import Kind, SummaryShape
 from otpylib_telemetry_prometheus import start_prometheus_exporter
-from otpylib_telemetry_prometheus.exposition import Exposition
-from otpylib_telemetry_prometheus.negotiation import OPENMETRICS
-from otpylib_telemetry_prometheus.registries import (
+from otpylib_telemetry_prometheus.client.collector import RegistryCollector, private_registry
+from otpylib_telemetry_prometheus.client.merged import (
     MergedRegistries,
-    RegistryCollector,
     merge_registry,
     merged_in,
-    private_registry,
     unmerge_registry,
 )
-from otpylib_telemetry_prometheus.store_families import names_in
+from otpylib_telemetry_prometheus.exposition.negotiation import OPENMETRICS
+from otpylib_telemetry_prometheus.exposition.store_families import names_in
+from otpylib_telemetry_prometheus.exposition.writer import Exposition
 from tests.support.ledger import stats_of
 from tests.support.waiting import eventually
 
@@ -234,7 +233,7 @@ async def test_a_registry_can_be_merged_before_its_exporter_starts_and_be_taken_
     merge_registry(registry)
     merge_registry(registry)
     merge_registry(registry, exporter="inner_exporter")
-    from otpylib_telemetry.estate import find  # noqa: PLC0415
+    from otpylib_telemetry.exporter.registry import find  # noqa: PLC0415
 
     assert merged_in(find("prometheus_exporter").memory, "").stats()["registries"] == 1
     assert unmerge_registry(registry)
@@ -430,7 +429,7 @@ async def test_an_exporter_that_does_not_run_has_no_metrics():
 
 def test_nothing_of_prometheus_client_is_imported_before_it_is_needed():
     script = (
-        "import sys, otpylib_telemetry_prometheus, otpylib_telemetry_prometheus.registries as r\n"
+        "import sys, otpylib_telemetry_prometheus, otpylib_telemetry_prometheus.client.merged as r\n"
         "r.RegistryCollector()\n"
         "assert not {'prometheus_client', 'aiohttp'} & set(sys.modules), sorted(sys.modules)\n"
     )

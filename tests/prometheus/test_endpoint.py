@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from otpylib_telemetry.exporter import ExportContext
-from otpylib_telemetry_prometheus import sockets
+from otpylib_telemetry.exporter.base import ExportContext
 from otpylib_telemetry_prometheus.backend import PrometheusBackend
-from otpylib_telemetry_prometheus.connections import Limits
-from otpylib_telemetry_prometheus.endpoint import Endpoint, EndpointError
+from otpylib_telemetry_prometheus.endpoint import sockets
+from otpylib_telemetry_prometheus.endpoint.connections import Limits
+from otpylib_telemetry_prometheus.endpoint.server import Endpoint
+from otpylib_telemetry_prometheus.endpoint.sockets import EndpointError
 from otpylib_telemetry_prometheus.page import Page
 from otpylib_telemetry_prometheus.settings import PrometheusSettings
 

@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from otpylib_telemetry.aggregation import SeriesStore
-from otpylib_telemetry.automatic import AutomaticMetrics, Making
-from otpylib_telemetry.metric_labels import LabelRules
-from otpylib_telemetry.operations import OpenOperations
-from otpylib_telemetry_prometheus.exposition import Exposition
-from otpylib_telemetry_prometheus.labels_text import LabelWriter
-from otpylib_telemetry_prometheus.negotiation import CLASSIC, OPENMETRICS
-from otpylib_telemetry_prometheus.series_text import ROUND
+from otpylib_telemetry.aggregation.store import SeriesStore
+from otpylib_telemetry.metrics.automatic import AutomaticMetrics, Making
+from otpylib_telemetry.metrics.labels import LabelRules
+from otpylib_telemetry.tracing.operations import OpenOperations
+from otpylib_telemetry_prometheus.exposition.labels_text import LabelWriter
+from otpylib_telemetry_prometheus.exposition.negotiation import CLASSIC, OPENMETRICS
+from otpylib_telemetry_prometheus.exposition.series_text import ROUND
+from otpylib_telemetry_prometheus.exposition.writer import Exposition
 from tests.support.prometheus_server import check_with_promtool
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -26,12 +26,17 @@ from prometheus_client.openmetrics import exposition as their_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families as classic_families
 
-from otpylib_telemetry.aggregation import SeriesStore
-from otpylib_telemetry_prometheus.exposition import Exposition
-from otpylib_telemetry_prometheus.families import Exemplar, Family, Sample
-from otpylib_telemetry_prometheus.family_text import PIECE
-from otpylib_telemetry_prometheus.negotiation import CLASSIC, CLASSIC_UTF8, OPENMETRICS, OPENMETRICS_UTF8
-from otpylib_telemetry_prometheus.target_info import target_info
+from otpylib_telemetry.aggregation.store import SeriesStore
+from otpylib_telemetry_prometheus.exposition.families import Exemplar, Family, Sample
+from otpylib_telemetry_prometheus.exposition.family_text import PIECE
+from otpylib_telemetry_prometheus.exposition.negotiation import (
+    CLASSIC,
+    CLASSIC_UTF8,
+    OPENMETRICS,
+    OPENMETRICS_UTF8,
+)
+from otpylib_telemetry_prometheus.exposition.target_info import target_info
+from otpylib_telemetry_prometheus.exposition.writer import Exposition
 from tests.support.prometheus_server import check_with_promtool
 
 FORMS = [CLASSIC, CLASSIC_UTF8, OPENMETRICS, OPENMETRICS_UTF8]

@@ -19,10 +19,11 @@ import uvicorn
 from otpylib import gen_server
 
 from otpylib_telemetry import emit_counter
-from otpylib_telemetry import estate as estates
-from otpylib_telemetry_prometheus import asgi_app, published, start_prometheus_exporter, wsgi_app
+from otpylib_telemetry.exporter import registry as estates
+from otpylib_telemetry_prometheus import asgi_app, start_prometheus_exporter, wsgi_app
+from otpylib_telemetry_prometheus.mount import in_process
+from otpylib_telemetry_prometheus.mount.in_process import Published, UnavailableError
 from otpylib_telemetry_prometheus.page import Page, ScrapeRequest
-from otpylib_telemetry_prometheus.published import Published, UnavailableError
 from tests.support.ports import free_port
 from tests.support.waiting import eventually, wait_until
 
@@ -113,7 +114,7 @@ def scripted(monkeypatch):
 
     def put(scrape, timeout=5.0):
         source = _Backend(scrape, timeout).published
-        monkeypatch.setattr("otpylib_telemetry_prometheus.published.published", lambda _name: source)
+        monkeypatch.setattr("otpylib_telemetry_prometheus.mount.in_process.published", lambda _name: source)
 
     return put
 
@@ -197,7 +198,7 @@ async def test_an_event_loop_that_is_blocked_or_gone_is_waited_for_no_longer(mon
 
     loop = asyncio.new_event_loop()
     source = Published(scrape, loop, 0.05)
-    monkeypatch.setattr("otpylib_telemetry_prometheus.published.published", lambda _name: source)
+    monkeypatch.setattr("otpylib_telemetry_prometheus.mount.in_process.published", lambda _name: source)
     with serve(make_app()) as url:
         assert (await asyncio.to_thread(fetch, url))[::2] == (
             503,
@@ -228,14 +229,14 @@ async def test_a_page_that_cannot_be_made_is_an_error(scripted, make_app, serve)
 async def test_asgi_serves_on_the_exporter_s_own_loop_too(runtime):
     await start()
     await emit_counter("shop.orders")
-    page = await published.fetch(NAME, ScrapeRequest())
+    page = await in_process.fetch(NAME, ScrapeRequest())
     assert b"shop_orders_total 1" in page.body
 
 
 async def test_wsgi_on_the_exporter_s_own_loop_says_why_that_cannot_be(runtime):
     await start()
     with pytest.raises(UnavailableError, match="mount asgi_app there"):
-        published.fetch_from_thread(NAME, ScrapeRequest())
+        in_process.fetch_from_thread(NAME, ScrapeRequest())
 
 
 async def test_the_page_is_not_made_in_the_context_of_whoever_asks(scripted):
@@ -248,8 +249,8 @@ async def test_the_page_is_not_made_in_the_context_of_whoever_asks(scripted):
 
     scripted(scrape)
     user.set("who asks")
-    await published.fetch(NAME, ScrapeRequest())
-    await asyncio.to_thread(published.fetch_from_thread, NAME, ScrapeRequest())
+    await in_process.fetch(NAME, ScrapeRequest())
+    await asyncio.to_thread(in_process.fetch_from_thread, NAME, ScrapeRequest())
     assert seen == ["nobody", "nobody"]
 
 
@@ -258,7 +259,7 @@ async def test_each_further_exporter_has_an_app_of_its_own_and_others_have_none(
     await start("audit", event_patterns=["shop.audit"])
     await emit_counter("shop.audit")
     await emit_counter("shop.orders")
-    body = (await published.fetch("audit_exporter", ScrapeRequest())).body
+    body = (await in_process.fetch("audit_exporter", ScrapeRequest())).body
     assert b"shop_audit_total 1" in body
     assert b"shop_orders" not in body
 
@@ -269,7 +270,7 @@ async def test_a_port_that_is_taken_does_not_matter_to_the_mounted_page(runtime)
     await start_prometheus_exporter({"port": port, "event_patterns": ["shop.*"]}, name="second")
     await eventually(lambda: estates.find("second_exporter").runner.life.state == "degraded")
     await emit_counter("shop.orders")
-    assert b"shop_orders_total 1" in (await published.fetch("second_exporter", ScrapeRequest())).body
+    assert b"shop_orders_total 1" in (await in_process.fetch("second_exporter", ScrapeRequest())).body
 
 
 async def test_asgi_answers_lifespan_and_refuses_websockets():

@@ -23,14 +23,18 @@ from prometheus_client.multiprocess import mark_process_dead
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 
 from otpylib_telemetry import execute, otp
-from otpylib_telemetry.aggregation import SeriesStore, SummaryShape
-from otpylib_telemetry.definition_options import MULTIPROCESS_MODES
-from otpylib_telemetry_prometheus import multiprocess, multiprocess_writer, start_prometheus_exporter
-from otpylib_telemetry_prometheus.endpoint import Endpoint, EndpointError
-from otpylib_telemetry_prometheus.exposition import Exposition
-from otpylib_telemetry_prometheus.multiprocess import Multiprocess, MultiprocessError, MultiProcessRegistry
-from otpylib_telemetry_prometheus.multiprocess_files import held, scan, version_name
-from otpylib_telemetry_prometheus.negotiation import OPENMETRICS
+from otpylib_telemetry.aggregation.metric import SummaryShape
+from otpylib_telemetry.aggregation.store import SeriesStore
+from otpylib_telemetry.metrics.options import MULTIPROCESS_MODES
+from otpylib_telemetry_prometheus import start_prometheus_exporter
+from otpylib_telemetry_prometheus.endpoint.server import Endpoint
+from otpylib_telemetry_prometheus.endpoint.sockets import EndpointError
+from otpylib_telemetry_prometheus.exposition.negotiation import OPENMETRICS
+from otpylib_telemetry_prometheus.exposition.writer import Exposition
+from otpylib_telemetry_prometheus.multiprocess import cleaner, writer
+from otpylib_telemetry_prometheus.multiprocess import files as files_module
+from otpylib_telemetry_prometheus.multiprocess.files import MultiprocessError, held, scan, version_name
+from otpylib_telemetry_prometheus.multiprocess.workers import Multiprocess, MultiProcessRegistry
 from tests.support.shared_metrics import Ours, Theirs, page, parsed, their_page, value
 from tests.support.waiting import eventually, wait_until
 
@@ -96,7 +100,7 @@ def test_the_same_stream_merges_as_prometheus_client_merges_it(batches, dead):
             mark_process_dead(pids[worker], str(other))
         assert page(one) == their_page(other)
         # Added up, they are what they were one by one.
-        absorbed = multiprocess.Cleaner(ours[0].shared._root, spare=0)
+        absorbed = cleaner.Cleaner(ours[0].shared._root, spare=0)
         assert absorbed.clean()
         assert page(one) == their_page(other)
         for worker in theirs:
@@ -136,7 +140,7 @@ def test_real_processes_that_are_killed_leave_what_those_of_prometheus_client_le
 
 @given(name=TEXTS, labels=st.dictionaries(TEXTS.filter(lambda text: text != "le"), TEXTS), text=TEXTS)
 def test_our_keys_are_those_of_prometheus_client(name, labels, text):
-    keys = multiprocess_writer._Keys(name, labels, text)
+    keys = writer._Keys(name, labels, text)
     assert keys.of("_sum") == mmap_key(name, name + "_sum", [*labels], [*labels.values()], text)
     assert keys.of_bucket(2.5) == mmap_key(
         name, name + "_bucket", [*labels, "le"], [*labels.values(), "2.5"], text
@@ -371,7 +375,7 @@ def test_files_do_not_grow_in_number_with_the_workers_that_ever_were(tmp_path):
         worker.move(1)
         worker.write()
         worker.die()
-        multiprocess.Cleaner(worker.shared._root).clean()
+        cleaner.Cleaner(worker.shared._root).clean()
     assert value(tmp_path, "requests_total") == 41
     assert value(tmp_path, "seconds_count", k="a") == 40
     assert value(tmp_path, "gauge") == 41
@@ -385,7 +389,7 @@ def test_whoever_writes_a_store_again_goes_on_with_its_numbers(tmp_path):
     worker.write()
     worker.shared.close()
     assert (value(tmp_path, "requests_total"), value(tmp_path, "open")) == (5, None)
-    assert multiprocess.Cleaner(worker.shared._root, spare=0).clean()
+    assert cleaner.Cleaner(worker.shared._root, spare=0).clean()
     again = Multiprocess(tmp_path)
     again.use_schema("another")
     worker.count(1)
@@ -400,7 +404,7 @@ def test_a_directory_that_is_emptied_while_it_is_in_use_is_filled_again(tmp_path
     for path in tmp_path.rglob("*.db"):
         path.unlink()
     (found,) = tmp_path.rglob("w-*")
-    multiprocess_writer.remove(found)
+    files_module.remove(found)
     worker.shared._look_at = 0
     worker.write()
     assert value(tmp_path, "requests_total") == 5
@@ -458,7 +462,7 @@ def test_a_child_neither_writes_for_its_parent_nor_keeps_it_alive(tmp_path):
 
 
 def test_a_child_does_not_keep_what_its_parent_was_about_to_write(tmp_path):
-    files = multiprocess_writer.WorkerFiles(tmp_path, "abc", 1)
+    files = writer.WorkerFiles(tmp_path, "abc", 1)
     reading, writing = os.pipe()
     waiting = os.fork()
     if waiting == 0:
@@ -531,7 +535,7 @@ def test_changed_buckets_of_dead_workers_are_not_added_up_either(tmp_path):
         worker.observe(1.5, bounds=(1.0, 5.0) if pid > 4 else (1.0, 2.0))
         worker.write()
         worker.die()
-    assert multiprocess.Cleaner(worker.shared._root, spare=0).clean()
+    assert cleaner.Cleaner(worker.shared._root, spare=0).clean()
     assert bounds_of(tmp_path) in ((({"1.0", "2.0"}), 4), ({"1.0", "5.0"}, 2))
     worker = Ours(tmp_path, 9)
     worker.observe(1.5, bounds=(1.0, 5.0))
@@ -543,13 +547,13 @@ def test_a_metric_that_is_removed_while_everything_is_written_is_written_as_it_w
     worker = Ours(tmp_path, 1)
     worker.count(3, name="a_total")
     worker.count(4, name="z_total")
-    real = multiprocess_writer.StoreWriter._put
+    real = writer.StoreWriter._put
 
     def removing(*arguments):
         worker.store.remove("z_total")
         real(*arguments)
 
-    monkeypatch.setattr(multiprocess_writer.StoreWriter, "_put", removing)
+    monkeypatch.setattr(writer.StoreWriter, "_put", removing)
     worker.write()
     assert value(tmp_path, "z_total") == 4
     worker.write()
@@ -580,13 +584,13 @@ def test_a_version_no_worker_uses_goes_after_a_grace(tmp_path):
     old.shared.use_schema("new")
     old.write()
     assert len(scan(root).versions) == 2
-    multiprocess.Cleaner(root, grace=3600).clean()
+    cleaner.Cleaner(root, grace=3600).clean()
     assert len(scan(root).versions) == 2
-    multiprocess.Cleaner(root, grace=-1).clean()
+    cleaner.Cleaner(root, grace=-1).clean()
     assert [version.path.name for version in scan(root).versions] == [old.shared._version]
     old.die()
     for _ in range(2):
-        multiprocess.Cleaner(root, grace=-1).clean()
+        cleaner.Cleaner(root, grace=-1).clean()
     assert value(tmp_path, "requests_total") == 1  # the one that was used last stays
 
 
@@ -694,16 +698,16 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path):
 def test_a_full_disk_is_said_once_and_made_up_for(tmp_path, caplog, monkeypatch):
     worker = Ours(tmp_path, 1)
     worker.count(5)
-    real = multiprocess_writer._reserve
+    real = writer._reserve
 
     def full(path, size):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(multiprocess_writer, "_reserve", full)
+    monkeypatch.setattr(writer, "_reserve", full)
     assert [worker.write(), worker.write()] == [0, 0]
     assert "No space left" in worker.shared.stats()["trouble"]
     assert caplog.text.count("No space left") == 1
-    monkeypatch.setattr(multiprocess_writer, "_reserve", real)
+    monkeypatch.setattr(writer, "_reserve", real)
     worker.count(1)
     worker.write()
     assert worker.shared.stats()["trouble"] is None

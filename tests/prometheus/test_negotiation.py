@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otpylib_telemetry_prometheus.negotiation import (
+from otpylib_telemetry_prometheus.exposition.negotiation import (
     CLASSIC,
     CLASSIC_UTF8,
     OPENMETRICS,

@@ -12,10 +12,10 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from otpylib_telemetry import current_span, execute, span
-from otpylib_telemetry.definitions import counter, distribution
-from otpylib_telemetry.stores import store_of
+from otpylib_telemetry.aggregation.exporter_stores import store_of
+from otpylib_telemetry.metrics.definitions import counter, distribution
 from otpylib_telemetry_prometheus import start_prometheus_exporter
-from otpylib_telemetry_prometheus.registries import merge_registry
+from otpylib_telemetry_prometheus.client.merged import merge_registry
 from tests.prometheus.test_endpoint import taken_port
 from tests.support.crash import crash
 from tests.support.ledger import stats_of

@@ -16,11 +16,11 @@ from opentelemetry.metrics import Observation
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from otpylib_telemetry import otp
-from otpylib_telemetry.instrument.meter_views import ExplicitBucketHistogramAggregation, View
-from otpylib_telemetry.instrument.streams import Feed
-from otpylib_telemetry.metric_names import OPENTELEMETRY
-from otpylib_telemetry.stores import store_of
-from otpylib_telemetry_otel import api_meters
+from otpylib_telemetry.aggregation.exporter_stores import store_of
+from otpylib_telemetry.meters.streams import Feed
+from otpylib_telemetry.meters.views import ExplicitBucketHistogramAggregation, View
+from otpylib_telemetry.metrics.names import OPENTELEMETRY
+from otpylib_telemetry_otel.api import meter_provider
 from otpylib_telemetry_prometheus import start_prometheus_exporter
 from otpylib_telemetry_prometheus.meter_provider import PrometheusMeterProvider
 from tests.support.chassis import crash, up
@@ -165,10 +165,10 @@ WORKERS = """
 import os, sys
 from opentelemetry import metrics
 from opentelemetry.metrics import Observation
-from otpylib_telemetry.instrument import observations
-from otpylib_telemetry.stores import store_of
+from otpylib_telemetry.aggregation import observers as observations
+from otpylib_telemetry.aggregation.exporter_stores import store_of
 from otpylib_telemetry_prometheus.meter_provider import PrometheusMeterProvider
-from otpylib_telemetry_prometheus.multiprocess import Multiprocess
+from otpylib_telemetry_prometheus.multiprocess.workers import Multiprocess
 
 metrics.set_meter_provider(PrometheusMeterProvider())
 meter = metrics.get_meter("shop")
@@ -211,14 +211,14 @@ def test_forked_workers_are_added_up_in_multiprocess_mode(tmp_path):
 
 
 async def api_counter_of_service(name):
-    api_meters.put_up([name], [], lambda _: True)
+    meter_provider.put_up([name], [], lambda _: True)
     return metrics.get_meter("shop.kind").create_counter("kind.of.sale", "By")
 
 
 @pytest.fixture
 def switched_off():
     yield
-    api_meters.take_down()
+    meter_provider.take_down()
 
 
 async def test_the_service_spells_names_as_a_prometheus_exporter_of_any_name_does(runtime, switched_off):
@@ -228,10 +228,10 @@ async def test_the_service_spells_names_as_a_prometheus_exporter_of_any_name_doe
     early.add(1)
     await start_prometheus_exporter({"port": 0}, name="kindly")
     await up(name)
-    assert api_meters.renew() == [name]
+    assert meter_provider.renew() == [name]
     early.add(2)
     assert {metric.name for metric in store_of(name).metrics} == {"kind_of_sale_bytes_total"}
-    assert api_meters.renew() == []
+    assert meter_provider.renew() == []
 
 
 async def test_the_service_feeds_the_prometheus_exporter_as_it_wants_it(runtime, switched_off):
@@ -239,5 +239,5 @@ async def test_the_service_feeds_the_prometheus_exporter_as_it_wants_it(runtime,
     counter.add(1)
     await start()
     counter.add(2)
-    assert api_meters.renew() == []
+    assert meter_provider.renew() == []
     assert (await scrape())["kind_of_sale_bytes_total", ("otel_scope_name", "shop.kind")] == 3

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otpylib_telemetry.config import redacted, resolve
+from otpylib_telemetry.config.resolution import redacted
+from otpylib_telemetry.config.resolve import resolve
 from otpylib_telemetry_prometheus.push import Pusher, PushPlan, group_url
 from otpylib_telemetry_prometheus.settings import PrometheusSettings
 from tests.support.ports import free_port

@@ -10,9 +10,9 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
-from otpylib_telemetry.metric_names import PROMETHEUS
-from otpylib_telemetry_prometheus.exposition import Exposition
-from otpylib_telemetry_prometheus.negotiation import CLASSIC, CLASSIC_UTF8, OPENMETRICS
+from otpylib_telemetry.metrics.names import PROMETHEUS
+from otpylib_telemetry_prometheus.exposition.negotiation import CLASSIC, CLASSIC_UTF8, OPENMETRICS
+from otpylib_telemetry_prometheus.exposition.writer import Exposition
 from tests.support.golden import CASES, events_of, expected, keep, recorder_of
 
 FORMS = {"scrape": CLASSIC, "utf8": CLASSIC_UTF8, "openmetrics": OPENMETRICS}

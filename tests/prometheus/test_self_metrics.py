@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from otpylib_telemetry import emit_counter, estate, execute
-from otpylib_telemetry.aggregation import SeriesStore
-from otpylib_telemetry.metric_names import metric_name
+from otpylib_telemetry import emit_counter, execute
+from otpylib_telemetry.aggregation.store import SeriesStore
+from otpylib_telemetry.exporter import registry
+from otpylib_telemetry.metrics.names import metric_name
 from otpylib_telemetry_prometheus import start_prometheus_exporter
-from otpylib_telemetry_prometheus.families import names_of
+from otpylib_telemetry_prometheus.client.merged import MergedRegistries
+from otpylib_telemetry_prometheus.exposition.families import names_of
 from otpylib_telemetry_prometheus.push import Pusher, PushPlan
-from otpylib_telemetry_prometheus.registries import MergedRegistries
 from otpylib_telemetry_prometheus.self_metrics import (
     EXPORTER,
     PROMETHEUS,
@@ -166,7 +167,7 @@ async def test_every_exporter_of_the_process_is_on_it(runtime):
 
     backend.always = OSError("down")
     chassis.emit(3)
-    await eventually(lambda: estate.find("x_exporter").breaker.state == "open")
+    await eventually(lambda: registry.find("x_exporter").breaker.state == "open")
     found = values(self_families(all_stats()))
     assert found[f"{EXPORTER}breaker_state", "open"]["x_exporter"] == 1
     assert found[f"{EXPORTER}breaker_state", "closed"]["x_exporter"] == 0
@@ -224,7 +225,7 @@ async def test_a_restart_is_counted_and_one_that_is_gone_is_stopped(runtime):
 
 
 async def test_a_name_nothing_ever_ran_under_is_not_on_it():
-    estate.estate_of("future_exporter")
+    registry.estate_of("future_exporter")
     assert all_stats() == []
 
 

@@ -12,12 +12,19 @@ from prometheus_client.openmetrics import exposition as their_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families as classic_families
 
-from otpylib_telemetry.aggregation import Exemplar, SeriesStore, SummaryShape, Traced
-from otpylib_telemetry.exponential import MAX_SCALE
-from otpylib_telemetry_prometheus import series_text
-from otpylib_telemetry_prometheus.exposition import Exposition, compress
-from otpylib_telemetry_prometheus.negotiation import CLASSIC, CLASSIC_UTF8, OPENMETRICS, OPENMETRICS_UTF8
-from otpylib_telemetry_prometheus.series_text import ROUND
+from otpylib_telemetry.aggregation.exponential import MAX_SCALE
+from otpylib_telemetry.aggregation.metric import SummaryShape
+from otpylib_telemetry.aggregation.series import Exemplar, Traced
+from otpylib_telemetry.aggregation.store import SeriesStore
+from otpylib_telemetry_prometheus.exposition import series_text
+from otpylib_telemetry_prometheus.exposition.negotiation import (
+    CLASSIC,
+    CLASSIC_UTF8,
+    OPENMETRICS,
+    OPENMETRICS_UTF8,
+)
+from otpylib_telemetry_prometheus.exposition.series_text import ROUND
+from otpylib_telemetry_prometheus.exposition.writer import Exposition, compress
 
 FORMS = [CLASSIC, CLASSIC_UTF8, OPENMETRICS, OPENMETRICS_UTF8]
 UTF8 = [CLASSIC_UTF8, OPENMETRICS_UTF8]

@@ -12,18 +12,20 @@ import subprocess
 import pytest
 from pydantic import SecretStr
 
-from otpylib_telemetry.config import redacted, resolve
-from otpylib_telemetry.configuration import Configuration
-from otpylib_telemetry.exporter import ExportContext
-from otpylib_telemetry_prometheus import listener as listener_module
-from otpylib_telemetry_prometheus import tls as tls_module
-from otpylib_telemetry_prometheus.access import Access, Login
+from otpylib_telemetry.config.live import Configuration
+from otpylib_telemetry.config.resolution import redacted
+from otpylib_telemetry.config.resolve import resolve
+from otpylib_telemetry.exporter.base import ExportContext
 from otpylib_telemetry_prometheus.backend import PrometheusBackend
-from otpylib_telemetry_prometheus.connections import Limits, Patience
-from otpylib_telemetry_prometheus.endpoint import Endpoint, EndpointError
+from otpylib_telemetry_prometheus.endpoint import listener as listener_module
+from otpylib_telemetry_prometheus.endpoint import tls as tls_module
+from otpylib_telemetry_prometheus.endpoint.access import Access, Login
+from otpylib_telemetry_prometheus.endpoint.connections import Limits, Patience
+from otpylib_telemetry_prometheus.endpoint.server import Endpoint
+from otpylib_telemetry_prometheus.endpoint.sockets import EndpointError
+from otpylib_telemetry_prometheus.endpoint.tls import Files
 from otpylib_telemetry_prometheus.page import Page
 from otpylib_telemetry_prometheus.settings import PrometheusSettings
-from otpylib_telemetry_prometheus.tls import Files
 from tests.support.certificates import Authority
 from tests.support.ports import free_port
 from tests.support.waiting import eventually

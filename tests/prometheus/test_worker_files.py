@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import generate_latest
 
-from otpylib_telemetry_prometheus import multiprocess_cleaning
-from otpylib_telemetry_prometheus.multiprocess import MultiProcessRegistry
-from otpylib_telemetry_prometheus.multiprocess_cleaning import Cleaner
-from otpylib_telemetry_prometheus.multiprocess_files import BadFileError, FileChecks, Manifest, scan
-from otpylib_telemetry_prometheus.multiprocess_reader import Reader
+from otpylib_telemetry_prometheus.multiprocess import cleaner as cleaner_module
+from otpylib_telemetry_prometheus.multiprocess.cleaner import Cleaner
+from otpylib_telemetry_prometheus.multiprocess.files import BadFileError, FileChecks, Manifest, scan
+from otpylib_telemetry_prometheus.multiprocess.reader import Reader
+from otpylib_telemetry_prometheus.multiprocess.workers import MultiProcessRegistry
 from tests.support.shared_metrics import Ours, page, value
 
 pytestmark = [
@@ -322,7 +322,7 @@ def test_a_file_that_cannot_be_read_now_is_left_for_later(tmp_path, monkeypatch)
         raise OSError(24, "Too many open files")
 
     with monkeypatch.context() as patch:
-        patch.setattr(multiprocess_cleaning, "entries", unreadable)
+        patch.setattr(cleaner_module, "entries", unreadable)
         with pytest.raises(OSError, match="Too many open files"):
             Cleaner(root, spare=0).clean()
     assert page(tmp_path) == expected

@@ -11,9 +11,12 @@ from otpylib.module import SUPERVISOR, OTPModule
 from otpylib.runtime.atoms import KILLED, SHUTDOWN
 
 import otpylib_telemetry
-from otpylib_telemetry import Collected, exporter_child_spec, handlers, otp, supervision
-from otpylib_telemetry import estate as estates
-from otpylib_telemetry.supervise import FIRST_PAUSE, FREE_RESTARTS, LONGEST_PAUSE, WINDOW, _pause
+from otpylib_telemetry import Collected, exporter_child_spec, otp
+from otpylib_telemetry.bus import table
+from otpylib_telemetry.exporter import registry as estates
+from otpylib_telemetry.supervision import specs as specs_module
+from otpylib_telemetry.supervision import suite
+from otpylib_telemetry.supervision.supervisor import FIRST_PAUSE, FREE_RESTARTS, LONGEST_PAUSE, WINDOW, _pause
 from tests.support.chassis import (
     NAME,
     QUICK,
@@ -74,7 +77,7 @@ class Installed:
 
 def install(monkeypatch, **modules):
     found = {section: Installed(module) for section, module in modules.items()}
-    monkeypatch.setattr(supervision, "registered_exporters", lambda: found)
+    monkeypatch.setattr(suite, "registered_exporters", lambda: found)
 
 
 async def start_suite(monkeypatch, modules):
@@ -157,7 +160,7 @@ async def test_a_supervised_exporter_killed_again_and_again_misses_nothing(runti
     total = next(counter) * 3
     await delivered(backend, total)
     assert sorted(backend.numbers) == list(range(total))
-    assert NAME in handlers.current.table.handlers
+    assert NAME in table.current.table.handlers
 
 
 async def test_open_spans_of_a_killed_exporter_are_not_given_up(runtime):
@@ -174,8 +177,8 @@ async def test_open_spans_of_a_killed_exporter_are_not_given_up(runtime):
 
 
 async def test_nothing_is_missed_while_a_restart_is_put_off(runtime, monkeypatch):
-    monkeypatch.setattr("otpylib_telemetry.supervise.FREE_RESTARTS", 0)
-    monkeypatch.setattr("otpylib_telemetry.supervise.FIRST_PAUSE", 0.1)
+    monkeypatch.setattr("otpylib_telemetry.supervision.supervisor.FREE_RESTARTS", 0)
+    monkeypatch.setattr("otpylib_telemetry.supervision.supervisor.FIRST_PAUSE", 0.1)
     settled_once = []
     module, backend = make_exporter(settle=lambda self, offset: settled_once.append(1) or Collected())
     await start_wrapped(module)
@@ -227,7 +230,7 @@ async def test_a_supervisor_above_stops_everything_in_order_and_leaves_no_orphan
     for backend in backends:
         assert sorted(backend.numbers) == list(range(15))
         assert backend.open_now == 0
-    assert not handlers.current.table.handlers
+    assert not table.current.table.handlers
 
 
 @pytest.mark.parametrize("reason", [SHUTDOWN, KILLED, "any reason"])
@@ -290,7 +293,7 @@ async def test_two_supervisors_of_one_name_do_not_fight(runtime, caplog):
     module, _ = make_exporter()
     await start_wrapped(module)
     pid = process.whereis(NAME)
-    other = await supervision.ExporterSupervisor.start_link((module, QUICK), "other_sup")
+    other = await specs_module.ExporterSupervisor.start_link((module, QUICK), "other_sup")
     await asyncio.sleep(0.05)
     assert process.whereis(NAME) == pid
     assert estates.find(NAME).lives == 1
@@ -315,7 +318,7 @@ async def test_the_suite_starts_what_is_set_and_nothing_else(runtime, monkeypatc
 
 
 async def test_the_suite_starts_what_configuration_enables_later(runtime, monkeypatch, config_manager):
-    monkeypatch.setattr(supervision, "_LOOK_INTERVAL", 0.05)
+    monkeypatch.setattr(suite, "_LOOK_INTERVAL", 0.05)
     modules, _ = several(2)
     install(monkeypatch, x0=modules[0], x1=modules[1])
     await otpylib_telemetry.start_link()
@@ -398,7 +401,7 @@ async def test_bare_a_killed_child_is_not_restarted_and_exports_what_it_had(runt
 
 async def test_bare_two_children_the_second_crash_restarts_the_wrong_one(runtime, monkeypatch, capsys):
     """otpylib's supervisor mixes up monitor references; what is lost is the process, not its events."""
-    monkeypatch.setattr("otpylib_telemetry.ending.SUCCESSION", 0.05)
+    monkeypatch.setattr("otpylib_telemetry.exporter.shutdown.SUCCESSION", 0.05)
     modules, backends = several(3)
     await in_process(tree(*map(bare, modules)).start_link, None, "application")
     names = [module.registered_name for module in modules]

@@ -13,7 +13,8 @@ from otpylib.runtime import set_runtime
 from otpylib.runtime.backends.asyncio_backend import AsyncIOBackend
 
 from otpylib_telemetry import emit_counter, span
-from otpylib_telemetry_prometheus import endpoint, start_prometheus_exporter
+from otpylib_telemetry_prometheus import start_prometheus_exporter
+from otpylib_telemetry_prometheus.endpoint import server
 
 
 async def job(done, url, seconds):
@@ -39,7 +40,7 @@ async def main():
 
 
 if "never" in sys.argv:
-    endpoint._aiohttp_web = lambda: asyncio.sleep(30)
+    server._aiohttp_web = lambda: asyncio.sleep(30)
 
 shut_down = asyncio.run(main())
 print(f"ended after {time.monotonic() - shut_down:.2f} s")  # noqa: T201  # read by the test

@@ -6,16 +6,9 @@ from collections import deque
 from otpylib import gen_server, process
 from pydantic import Field
 
-from otpylib_telemetry import (
-    Exporter,
-    ExporterSettings,
-    execute,
-    exporter_module,
-    handlers,
-    otp,
-    start_exporter,
-)
-from otpylib_telemetry import estate as estates
+from otpylib_telemetry import Exporter, ExporterSettings, execute, exporter_module, otp, start_exporter
+from otpylib_telemetry.bus import table
+from otpylib_telemetry.exporter import registry as estates
 from tests.support.waiting import eventually
 
 NAME = "x_exporter"
@@ -201,5 +194,5 @@ async def mailbox_empty(name=NAME):
 def collect_events(pattern):
     """Record events of the telemetry's own: a list of (name, measurements, metadata)."""
     seen = []
-    handlers.add(f"collected {pattern}", [pattern], lambda *event: seen.append(event))
+    table.add(f"collected {pattern}", [pattern], lambda *event: seen.append(event))
     return seen

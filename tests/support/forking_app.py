@@ -20,7 +20,6 @@ from otpylib_telemetry import (
     Collected,
     Exporter,
     ExporterSettings,
-    estate,
     execute,
     exporter_module,
     list_handlers,
@@ -28,6 +27,7 @@ from otpylib_telemetry import (
     run_in_thread,
     start_exporter,
 )
+from otpylib_telemetry.exporter import registry
 
 NAME = "lines_exporter"
 SETTINGS = {"batch_size": 10, "flush_interval": 60, "shutdown_timeout": 2, "event_patterns": ["shop.*"]}
@@ -77,7 +77,7 @@ async def with_exporter(directory, go, work):
     await start_exporter(make(directory, go), SETTINGS)
     result = await work()
     left = (await otp.safe_call(NAME, ("drain", 5.0)))["left"]
-    books = estate.find(NAME).books()
+    books = registry.find(NAME).books()
     await runtime.shutdown()
     return result, left, books
 
@@ -89,7 +89,7 @@ def emit(first, count):
 
 def in_child(directory, how):
     """Be the child: look at what was inherited, emit to nobody, and then run an exporter of its own."""
-    inherited = {"estates": estate.names(), "handlers": [handler.handler_id for handler in list_handlers()]}
+    inherited = {"estates": registry.names(), "handlers": [handler.handler_id for handler in list_handlers()]}
     emit(1000, 50)
     if how in {"term", "pool"}:
         write(directory / "child", json.dumps({"pid": os.getpid(), "inherited": inherited}))
@@ -101,7 +101,7 @@ def in_child(directory, how):
     async def work():
         emit(2000, 30)
         # One that found the parent's events would have them by now.
-        return estate.find(NAME).books()["accepted"]
+        return registry.find(NAME).books()["accepted"]
 
     accepted, left, books = asyncio.run(with_exporter(directory, directory, work))
     report = {"pid": os.getpid(), "inherited": inherited, "accepted": accepted, "left": left, "books": books}
@@ -114,7 +114,7 @@ async def parent(directory, how):
     async def work():
         emit(0, 25)
         await otp.safe_call(NAME, ("get_stats",))
-        while estate.find(NAME).books()["in_flight"] == 0:
+        while registry.find(NAME).books()["in_flight"] == 0:
             await asyncio.sleep(0.01)
         # Some wait as items, some are held, some are queued: those below.
         emit(25, 15)

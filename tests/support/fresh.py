@@ -1,17 +1,20 @@
 """Module-level state of the packages, set back so that no test sees what another left."""
 
-from otpylib_telemetry import bus, deferred, estate, handlers, otp, sections
-from otpylib_telemetry.handlers import Table
+from otpylib_telemetry import otp
+from otpylib_telemetry.bus import backlog, dispatch, table
+from otpylib_telemetry.bus.table import Table
+from otpylib_telemetry.config import sections
+from otpylib_telemetry.exporter import registry
 
 
 def forget_everything():
     """Detach every handler, and drop what belongs to exporters' names."""
-    handlers.current.table = Table({})
-    deferred.reset()
-    bus.refused.reset()
+    table.current.table = Table({})
+    backlog.reset()
+    dispatch.refused.reset()
     sections.forget()
-    for name in estate.names():
-        estate.forget(name)
+    for name in registry.names():
+        registry.forget(name)
     _drop_tasks_of_ended_loops()
 
 

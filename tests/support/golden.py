@@ -8,11 +8,11 @@ they are automatic. What is expected stands in the files beside it.
 import json
 from pathlib import Path
 
-from otpylib_telemetry.aggregation import SeriesStore
-from otpylib_telemetry.automatic import Making
-from otpylib_telemetry.definitions import definitions_from_tables
-from otpylib_telemetry.metric_labels import LabelRules
-from otpylib_telemetry.metrics_of_events import MetricsOfEvents
+from otpylib_telemetry.aggregation.store import SeriesStore
+from otpylib_telemetry.metrics.automatic import Making
+from otpylib_telemetry.metrics.definitions import definitions_from_tables
+from otpylib_telemetry.metrics.labels import LabelRules
+from otpylib_telemetry.metrics.recorder import MetricsOfEvents
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 CASES = sorted(path.name.removesuffix(".events.jsonl") for path in GOLDEN.glob("*.events.jsonl"))

@@ -8,8 +8,8 @@ import sys
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from otpylib_telemetry.aggregation import SeriesStore
-from otpylib_telemetry_prometheus.multiprocess import Multiprocess
+from otpylib_telemetry.aggregation.store import SeriesStore
+from otpylib_telemetry_prometheus.multiprocess.workers import Multiprocess
 
 BOUNDS = (0.25, 1.0, 2.5)
 

@@ -7,8 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from otpylib_telemetry import execute, span
-from otpylib_telemetry_otel.assembly import FinishedSpan, SpanEvent
-from otpylib_telemetry_otel.spans import SpanLink
+from otpylib_telemetry_otel.semantics import SpanLink
+from otpylib_telemetry_otel.traces.spans import FinishedSpan, SpanEvent
 from tests.support.said import KINDS, told
 
 LETTERS = string.ascii_letters + string.digits + " .-_/äöüß€漢字😀\n\"'\\"

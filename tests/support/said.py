@@ -5,7 +5,7 @@ Compared are these and not messages of OTLP, so that an error in encoding cannot
 
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from otpylib_telemetry_otel.backends import own_version
+from otpylib_telemetry_otel.version import own_version
 from tests.support.mockotlp import attributes_of, identity, number
 
 OURS = ("otpylib_telemetry", own_version())

@@ -9,8 +9,8 @@ from prometheus_client import metrics as their_metrics
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
 
-from otpylib_telemetry.aggregation import SeriesStore
-from otpylib_telemetry_prometheus.multiprocess import Multiprocess, MultiProcessRegistry
+from otpylib_telemetry.aggregation.store import SeriesStore
+from otpylib_telemetry_prometheus.multiprocess.workers import Multiprocess, MultiProcessRegistry
 
 BOUNDS = (0.25, 1.0, 2.5)
 

@@ -7,7 +7,8 @@ import urllib.request
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from otpylib_telemetry import attach, bus, execute, start_exporter
+from otpylib_telemetry import attach, execute, start_exporter
+from otpylib_telemetry.bus import dispatch
 from otpylib_telemetry_otel import OtelExporter
 from otpylib_telemetry_prometheus import PrometheusExporter
 from tests.support import absurd
@@ -139,7 +140,7 @@ async def test_an_absurd_name_is_refused_with_a_message_and_counted(which, liste
     execute(absurd.NAMES[which])
     execute(absurd.NAMES[which])
     assert warnings(caplog) == [NOT_EMITTED.format(SAID_OF_NAMES[which])]
-    assert bus.refused.count == 2
+    assert dispatch.refused.count == 2
     assert seen == []
 
 
@@ -154,14 +155,14 @@ async def test_absurd_details_are_refused_with_a_message_and_counted(which, plac
     execute("shop.sale", **{place: absurd.DETAILS[which]})
     why = f"measurements or metadata of 'shop.sale' cannot be used ({SAID_OF_DETAILS[which]})"
     assert warnings(caplog) == [NOT_EMITTED.format(why)]
-    assert bus.refused.count == 2
+    assert dispatch.refused.count == 2
     assert seen == []
 
 
 @pytest.mark.parametrize("which", range(len(absurd.DETAILS)))
 def test_details_that_nobody_listens_to_are_not_even_looked_at(which, caplog):
     execute("shop.sale", absurd.DETAILS[which], absurd.DETAILS[which])
-    assert (warnings(caplog), bus.refused.count) == ([], 0)
+    assert (warnings(caplog), dispatch.refused.count) == ([], 0)
 
 
 @pytest.mark.parametrize("what", ACCEPTED_NAMES)
@@ -169,7 +170,7 @@ async def test_an_odd_name_is_still_a_name(what, caplog):
     seen = []
     await attach("h", "*", lambda name, *_: seen.append(name))
     execute(ACCEPTED_NAMES[what])
-    assert (warnings(caplog), bus.refused.count) == ([], 0)
+    assert (warnings(caplog), dispatch.refused.count) == ([], 0)
     assert [str.__eq__(name, str.__str__(ACCEPTED_NAMES[what])) for name in seen] == [True]
 
 
@@ -179,7 +180,7 @@ async def test_what_a_mapping_holds_is_accepted_untouched(what, place, caplog):
     seen = []
     await attach("h", "*", lambda _, measurements, metadata: seen.append((measurements, metadata)))
     execute("shop.sale", **{place: ACCEPTED_DETAILS[what]})
-    assert (warnings(caplog), bus.refused.count) == ([], 0)
+    assert (warnings(caplog), dispatch.refused.count) == ([], 0)
     [arrived] = seen
     assert arrived[place == "metadata"] is ACCEPTED_DETAILS[what]
 
@@ -204,7 +205,7 @@ async def test_opentelemetry_gets_a_span_whatever_it_holds(what, place, runtime,
     operation(ACCEPTED_DETAILS[what], place)
     await eventually(lambda: books(name)["exported"] == 2)
     assert [span.name for span in http_receiver.spans] == ["shop.sale"]
-    assert (warnings(caplog), bus.refused.count, books(name)["rejected"]) == ([], 0, 0)
+    assert (warnings(caplog), dispatch.refused.count, books(name)["rejected"]) == ([], 0, 0)
 
 
 @pytest.mark.parametrize("place", ["measurements", "metadata"])
@@ -222,7 +223,7 @@ async def test_prometheus_rejects_what_is_no_number_and_can_still_be_scraped(wha
     expected = {"unusable": 1} if place == "measurements" and what in NOT_TO_BE_COUNTED else {}
     assert stats(name)["rejected_for"] == expected
     # Told by the statistics and not by the log: one careless place in a program may emit millions of them.
-    assert (warnings(caplog), bus.refused.count) == ([], 0)
+    assert (warnings(caplog), dispatch.refused.count) == ([], 0)
 
 
 def fetch(port):

@@ -26,17 +26,18 @@ from otpylib import gen_server, process
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from otpylib_telemetry import estate as estates
 from otpylib_telemetry import execute
-from otpylib_telemetry.clock import wall_clock
-from otpylib_telemetry.instrument.meters import Feed, MeterProvider
-from otpylib_telemetry.metric_names import OPENTELEMETRY, PROMETHEUS
-from otpylib_telemetry.stores import store_of
+from otpylib_telemetry.aggregation.cursors import Cursors, Preference, Reading
+from otpylib_telemetry.aggregation.exporter_stores import store_of
+from otpylib_telemetry.exporter import registry as estates
+from otpylib_telemetry.meters.provider import MeterProvider
+from otpylib_telemetry.meters.streams import Feed
+from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS
+from otpylib_telemetry.primitives.clock import wall_clock
 from otpylib_telemetry_otel import start_otel_exporter
-from otpylib_telemetry_otel.metric_data import MetricEncoder
-from otpylib_telemetry_otel.temporality import Cursors, Preference, Reading
+from otpylib_telemetry_otel.sdk.metrics import MetricEncoder
 from otpylib_telemetry_prometheus import start_prometheus_exporter
-from otpylib_telemetry_prometheus.exposition import Exposition
+from otpylib_telemetry_prometheus.exposition.writer import Exposition
 from tests.support.crash import crash
 from tests.support.ledger import stats_of
 from tests.support.otlp_receiver import HttpReceiver

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from otpylib_telemetry import ExportError, ExportOutcome, TooLargeError, otp
-from otpylib_telemetry import estate as estates
+from otpylib_telemetry.exporter import registry as estates
 from tests.exporter.test_sender import Rig
 from tests.support.chassis import (
     NAME,

@@ -2,7 +2,9 @@
 
 import pytest
 
-from otpylib_telemetry import SpanContext, context_bridge, current_span, handlers, span, trace_context
+from otpylib_telemetry import SpanContext, current_span, span, trace_context
+from otpylib_telemetry.bus import table
+from otpylib_telemetry.tracing import bridge as bridge_module
 
 
 class Recording:
@@ -26,10 +28,10 @@ class Recording:
 @pytest.fixture
 def bridge():
     made = Recording()
-    handlers.add("listener", ["*"], lambda *_: None)
-    context_bridge.install(made)
+    table.add("listener", ["*"], lambda *_: None)
+    bridge_module.install(made)
     yield made
-    context_bridge.uninstall(made)
+    bridge_module.uninstall(made)
 
 
 def test_it_is_told_of_every_span_in_order(bridge):
@@ -66,34 +68,34 @@ def test_a_header_goes_before_what_is_open(bridge):
 
 
 def test_a_span_it_was_not_told_of_counts_as_the_innermost():
-    handlers.add("listener", ["*"], lambda *_: None)
+    table.add("listener", ["*"], lambda *_: None)
     made = Recording()
     made.foreign = SpanContext("1" * 32, "2" * 16, "order 7")
     with span("a") as a:
-        context_bridge.install(made)
+        bridge_module.install(made)
         assert current_span() == a.context
-    context_bridge.uninstall(made)
+    bridge_module.uninstall(made)
     assert made.calls == []
 
 
 def test_a_span_leaves_through_the_bridge_it_was_entered_by(bridge):
     with span("a") as a:
         told = a.context.span_id
-        context_bridge.uninstall(bridge)
+        bridge_module.uninstall(bridge)
         with span("b"):
             pass
     assert bridge.calls == [("enter", told), ("leave", told)]
 
 
 def test_taking_out_another_bridge_changes_nothing(bridge):
-    context_bridge.uninstall(Recording())
-    assert context_bridge.installed is bridge
+    bridge_module.uninstall(Recording())
+    assert bridge_module.installed is bridge
 
 
 def test_where_nobody_listens_it_hears_nothing():
     made = Recording()
-    context_bridge.install(made)
+    bridge_module.install(made)
     with span("a"):
         pass
-    context_bridge.uninstall(made)
+    bridge_module.uninstall(made)
     assert made.calls == []

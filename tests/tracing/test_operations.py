@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otpylib_telemetry import operations as operations_module
-from otpylib_telemetry.operations import OpenOperations, Phase, classify, identifier
+from otpylib_telemetry.tracing import operations as operations_module
+from otpylib_telemetry.tracing.operations import OpenOperations, Phase, classify, identifier
 
 SECOND = 1_000_000_000
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otpylib_telemetry.propagation import (
+from otpylib_telemetry.tracing.propagation import (
     IdSource,
     TraceParent,
     derive_trace_id,

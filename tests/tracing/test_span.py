@@ -9,8 +9,11 @@ import time
 
 import pytest
 
-from otpylib_telemetry import attach, current_span, execute, handlers, propagation, span
-from otpylib_telemetry.span import SpanContext, trace_context
+from otpylib_telemetry import attach, current_span, execute, span
+from otpylib_telemetry.bus import table
+from otpylib_telemetry.tracing import propagation
+from otpylib_telemetry.tracing.propagation import SpanContext
+from otpylib_telemetry.tracing.span import trace_context
 from tests.support import absurd
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -33,7 +36,7 @@ class Events(list):
 @pytest.fixture
 def events():
     recorder = Events()
-    handlers.add("recorder", ["*"], recorder)
+    table.add("recorder", ["*"], recorder)
     return recorder
 
 
@@ -140,7 +143,7 @@ async def test_a_cancelled_span_awaits_nothing_more(events):
     await asyncio.wait([task], timeout=5)
     assert task.cancelled()
     assert calls == ["a.start"]
-    assert [call[0] for call in handlers.current.table.handlers["slow"].backlog] == ["a.error"]
+    assert [call[0] for call in table.current.table.handlers["slow"].backlog] == ["a.error"]
 
 
 async def test_being_cancelled_in_a_handler_of_the_start_ends_the_span(events):
@@ -167,7 +170,7 @@ def test_being_interrupted_in_a_handler_of_the_start_ends_the_span(events):
     def interrupted(*_event):
         raise KeyboardInterrupt
 
-    handlers.add("interrupted", ["a.start"], interrupted)
+    table.add("interrupted", ["a.start"], interrupted)
     with pytest.raises(KeyboardInterrupt):
         span("a").__enter__()
     assert events.names == ["a.start", "a.error"]
@@ -206,7 +209,7 @@ async def test_an_error_without_a_text_is_known_by_its_type(events):
 async def test_the_duration_is_that_of_the_block_and_not_of_the_handlers(events, monkeypatch):
     now = [0]
     monkeypatch.setattr(time, "monotonic_ns", lambda: now[0])
-    handlers.add("slow", ["a.*"], lambda *_: now.__setitem__(0, now[0] + 10**9))
+    table.add("slow", ["a.*"], lambda *_: now.__setitem__(0, now[0] + 10**9))
     with span("a"):
         now[0] += 5_000_000
     assert events[1][1] == {"duration_ms": 5.0}
@@ -224,7 +227,7 @@ async def test_what_is_added_while_it_is_open_goes_into_the_ending_only(run, eve
 
 async def test_what_is_added_does_not_change_what_a_handler_kept_of_the_start():
     kept = []
-    handlers.add("keeping", ["*"], lambda *event: kept.append(event))
+    table.add("keeping", ["*"], lambda *event: kept.append(event))
     with span("a") as entered:
         entered.metadata["late"] = 1
     assert "late" not in kept[0][2]

@@ -1,0 +1,1 @@
+"""Series of numbers by labels, read as totals or as differences."""

@@ -1,0 +1,405 @@
+"""Base-2 exponential buckets: a distribution with a bounded relative error, which merges without loss.
+
+The buckets are those of OpenTelemetry's data model ("ExponentialHistogram"): at scale s the base is
+``2 ** (2 ** -s)``, and the bucket of index i takes what is greater than ``base ** i`` and at most
+``base ** (i + 1)``; negative numbers have buckets of their own, by their absolute values. Two buckets of one
+scale make up one of the scale below, so what grows too wide is coarsened in place, and distributions of
+different scales add up.
+
+A quantile read off such buckets has a relative error of at most ``(base - 1) / (base + 1)``: see
+:func:`error_at`.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from array import array
+from bisect import bisect_right
+from itertools import accumulate
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from otpylib_telemetry.aggregation.summation import FLOAT_MAX, WHOLE, corrected, halves
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+__all__ = [
+    "MAX_SCALE",
+    "MIN_SCALE",
+    "ExponentialBuckets",
+    "PackedBuckets",
+    "bucket_index",
+    "error_at",
+    "lower_bound",
+    "scale_for",
+    "sum_of",
+]
+
+#: The scales OpenTelemetry's SDK specification ("Base2 Exponential Bucket Histogram Aggregation") starts from
+#: and ends at: at the least, all positive floats share two buckets.
+MAX_SCALE: Final = 20
+MIN_SCALE: Final = -10
+
+#: Counts up to this have four bytes where they are packed.
+_FOUR_BYTES: Final = 2**32 - 1
+
+#: The least and the greatest index of buckets; None if there are none.
+_Ends: TypeAlias = "tuple[int, int] | None"
+
+#: The mantissa :func:`math.frexp` gives for a power of two.
+_POWER_OF_TWO: Final = 0.5
+
+
+def error_at(scale: int) -> float:
+    """Return the greatest relative error of a quantile at a scale.
+
+    Args:
+        scale: The scale.
+    """
+    # With b the base, (b - 1) / (b + 1) is tanh(ln(b) / 2), which neither overflows nor cancels.
+    return math.tanh(math.log(2) * 2.0**-scale / 2)
+
+
+def scale_for(error: float) -> int:
+    """Return the coarsest scale at which quantiles keep within a relative error.
+
+    Args:
+        error: The error, above 0 and below 1.
+
+    Returns:
+        The scale, :data:`MAX_SCALE` at most.
+    """
+    scale = MIN_SCALE
+    while scale < MAX_SCALE and error_at(scale) > error:
+        scale += 1
+    return scale
+
+
+def bucket_index(value: float, scale: int) -> int:
+    """Return the index of the bucket a number falls into.
+
+    Powers of two fall where they belong at every scale. Any other number that differs from a bound by no more
+    than a float can tell may be found in the neighbouring bucket, as OpenTelemetry's data model permits.
+
+    Args:
+        value: A finite float above 0.
+        scale: The scale.
+    """
+    mantissa, exponent = math.frexp(value)
+    if mantissa == _POWER_OF_TWO:
+        # Exactly the upper bound of a bucket at every scale: no logarithm may push it out.
+        index = exponent - 1
+        return (index << scale) - 1 if scale > 0 else (index - 1) >> -scale
+    if scale <= 0:
+        return (exponent - 1) >> -scale
+    # Of the mantissa alone, which lies between a half and 1, the logarithm is as exact as it can be; and it
+    # must not leave the octave.
+    within = math.ceil(math.log2(mantissa) * (1 << scale))
+    return (exponent << scale) - 1 + min(0, max(1 - (1 << scale), within))
+
+
+def lower_bound(index: int, scale: int) -> float:
+    """Return the lower bound of a bucket, exclusive; the upper one is that of the next.
+
+    Args:
+        index: The bucket's index.
+        scale: The scale.
+
+    Returns:
+        The bound; 0 or infinity where floats end.
+    """
+    if scale <= 0:
+        power = index << -scale
+        return math.ldexp(1.0, power) if power <= sys.float_info.max_exp - 1 else math.inf
+    whole, part = index >> scale, index & ((1 << scale) - 1)
+    if whole >= sys.float_info.max_exp:
+        return math.inf
+    return math.ldexp(2.0 ** (part / (1 << scale)), whole)
+
+
+class ExponentialBuckets:
+    """A distribution.
+
+    Args:
+        scale: The resolution to begin with.
+        max_size: How many neighbouring buckets there may be for either sign; where more would be needed, the
+            resolution is halved.
+
+    Attributes:
+        scale: The resolution now.
+        zeros: How many numbers were 0.
+        positive: Counts by index.
+        negative: Counts by the index of the absolute value.
+        count: How many numbers there are.
+        least: The least of them; infinity if there is none.
+        greatest: The greatest of them; minus infinity if there is none.
+    """
+
+    __slots__ = (
+        "_lost",
+        "_negative_ends",
+        "_positive_ends",
+        "_total",
+        "count",
+        "greatest",
+        "least",
+        "max_size",
+        "negative",
+        "positive",
+        "scale",
+        "zeros",
+    )
+
+    def __init__(self, scale: int, max_size: int) -> None:
+        self.scale = scale
+        self.max_size = max_size
+        self.zeros = 0
+        self.positive: dict[int, int] = {}
+        self.negative: dict[int, int] = {}
+        self.count = 0
+        self.least = math.inf
+        self.greatest = -math.inf
+        self._total = 0.0
+        self._lost = 0.0
+        # Known without looking at every bucket, of which there may be ten thousands.
+        self._positive_ends: _Ends = None
+        self._negative_ends: _Ends = None
+
+    @property
+    def sum(self) -> float:
+        """The sum of the numbers, as exact as that of a histogram."""
+        return corrected(self._total, self._lost)
+
+    @property
+    def parts_of_sum(self) -> tuple[float, float]:
+        """The sum as it was rounded, and what was lost thereby."""
+        return self._total, self._lost
+
+    def empty(self) -> ExponentialBuckets:
+        """Return an empty distribution of the same resolution."""
+        return ExponentialBuckets(self.scale, self.max_size)
+
+    def add(self, value: float) -> bool:
+        """Add a number.
+
+        Args:
+            value: The number, as a plain int or float.
+
+        Returns:
+            False if it was refused: it is not finite, or the sum would not be.
+        """
+        if not self._sum_up(value):
+            return False
+        self.count += 1
+        if value < self.least:  # noqa: PLR1730 - calling min and max for each number is what takes longest
+            self.least = value
+        if value > self.greatest:  # noqa: PLR1730
+            self.greatest = value
+        if value:
+            counts = self.positive if value > 0 else self.negative
+            index = bucket_index(abs(float(value)), self.scale)
+            present = counts.get(index)
+            if present is not None:
+                counts[index] = present + 1
+            else:
+                counts[index] = 1
+                if value > 0:
+                    self._positive_ends = _stretched(self._positive_ends, index)
+                else:
+                    self._negative_ends = _stretched(self._negative_ends, index)
+                self._fit()
+        else:
+            self.zeros += 1
+        return True
+
+    def merge(self, other: ExponentialBuckets | PackedBuckets) -> None:
+        """Add all the numbers of another distribution; the coarser resolution of the two is kept.
+
+        Args:
+            other: The other; it stays as it is.
+        """
+        if other.scale < self.scale:
+            self._coarsen(self.scale - other.scale)
+        steps = other.scale - self.scale
+        for counts, more in ((self.positive, other.positive), (self.negative, other.negative)):
+            for index, count in more.items():
+                counts[index >> steps] = counts.get(index >> steps, 0) + count
+        self._positive_ends, self._negative_ends = _ends(self.positive), _ends(self.negative)
+        self.zeros += other.zeros
+        self.count += other.count
+        self.least = min(self.least, other.least)
+        self.greatest = max(self.greatest, other.greatest)
+        self.merge_sum(other)
+        self._fit()
+
+    def merge_sum(self, other: ExponentialBuckets | PackedBuckets) -> None:
+        """Add the sum of another distribution, and nothing else of it.
+
+        Args:
+            other: The other; it stays as it is.
+        """
+        total, lost = other.parts_of_sum
+        if self._sum_up(total):
+            self._lost += lost
+        else:
+            # Both sums are finite and the sum of all is not: as near to it as a float gets.
+            self._total, self._lost = math.copysign(FLOAT_MAX, total), 0.0
+
+    def quantile(self, wanted: float) -> float:
+        """Return a quantile.
+
+        Args:
+            wanted: Which, from 0 to 1.
+
+        Returns:
+            A number that differs from the one of rank ``wanted * (count - 1)`` by at most :func:`error_at` of
+            it; NaN if there are no numbers.
+        """
+        return self.quantiles([wanted])[0]
+
+    def quantiles(self, wanted: Sequence[float]) -> list[float]:
+        """Return quantiles, see :meth:`quantile`; buckets are put in order once for all of them.
+
+        Args:
+            wanted: Which, each from 0 to 1.
+        """
+        if not self.count:
+            return [math.nan] * len(wanted)
+        # From the least number to the greatest, as (sign, index of the bucket).
+        order = [(-1, index) for index in sorted(self.negative, reverse=True)]
+        counts = [self.negative[index] for _, index in order]
+        if self.zeros:
+            order.append((0, 0))
+            counts.append(self.zeros)
+        above = sorted(self.positive)
+        order += [(1, index) for index in above]
+        counts += [self.positive[index] for index in above]
+        passed = list(accumulate(counts))
+        return [self._at(order, passed, quantile * (self.count - 1)) for quantile in wanted]
+
+    def _at(self, order: Sequence[tuple[int, int]], passed: Sequence[int], rank: float) -> float:
+        if rank <= 0:
+            return float(self.least)
+        if rank >= self.count - 1:
+            return float(self.greatest)
+        sign, index = order[bisect_right(passed, math.floor(rank))]
+        found = sign * self._middle(index) if sign else 0.0
+        return min(max(found, float(self.least)), float(self.greatest))
+
+    def _middle(self, index: int) -> float:
+        """Return the number within a bucket that is relatively as far from one bound as from the other."""
+        low, high = lower_bound(index, self.scale), lower_bound(index + 1, self.scale)
+        if high == math.inf:
+            high = FLOAT_MAX
+        return 2 * low * (high / (low + high)) if low + high < math.inf else low
+
+    def _sum_up(self, value: float) -> bool:
+        old = self._total
+        try:
+            total = old + value
+        except OverflowError:  # an integer beyond every float
+            return False
+        if not -FLOAT_MAX <= total <= FLOAT_MAX:
+            return False
+        if type(value) is int and not -WHOLE <= value <= WHOLE:
+            value, rest = halves(value)
+            self._lost += rest
+        part = total - old
+        self._lost += (old - (total - part)) + (value - part)
+        self._total = total
+        return True
+
+    def _fit(self) -> None:
+        """Coarsen the buckets until there are not too many."""
+        while self.scale > MIN_SCALE and (
+            _width(self._positive_ends) > self.max_size or _width(self._negative_ends) > self.max_size
+        ):
+            self._coarsen(1)
+
+    def _coarsen(self, steps: int) -> None:
+        self.scale -= steps
+        self.positive = _coarser(self.positive, steps)
+        self.negative = _coarser(self.negative, steps)
+        self._positive_ends, self._negative_ends = _ends(self.positive), _ends(self.negative)
+
+
+class PackedBuckets:
+    """A distribution that is over: to be read and merged, in eight bytes a bucket instead of some sixty.
+
+    Args:
+        buckets: The distribution; what becomes of it later does not matter here.
+
+    Attributes:
+        scale: As of :class:`ExponentialBuckets`.
+        zeros: Likewise.
+        count: Likewise.
+        least: Likewise.
+        greatest: Likewise.
+        positive: Likewise, as pairs in arrays.
+        negative: Likewise.
+        parts_of_sum: Likewise.
+    """
+
+    __slots__ = ("count", "greatest", "least", "negative", "parts_of_sum", "positive", "scale", "zeros")
+
+    def __init__(self, buckets: ExponentialBuckets) -> None:
+        self.scale = buckets.scale
+        self.zeros = buckets.zeros
+        self.count = buckets.count
+        self.least = buckets.least
+        self.greatest = buckets.greatest
+        self.positive = _PackedCounts(buckets.positive)
+        self.negative = _PackedCounts(buckets.negative)
+        self.parts_of_sum = buckets.parts_of_sum
+
+
+class _PackedCounts:
+    """Counts by index, in two arrays."""
+
+    __slots__ = ("counts", "indices")
+
+    def __init__(self, counts: Mapping[int, int]) -> None:
+        self.indices = array("i", counts)
+        small = max(counts.values(), default=0) <= _FOUR_BYTES
+        self.counts = array("I" if small else "Q", counts.values())
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def items(self) -> Iterable[tuple[int, int]]:
+        """Return the pairs of index and count."""
+        return zip(self.indices, self.counts, strict=True)
+
+
+def sum_of(parts: Iterable[ExponentialBuckets | PackedBuckets]) -> float:
+    """Return the sum of the numbers of several distributions; no bucket is looked at.
+
+    Args:
+        parts: The distributions.
+    """
+    whole = ExponentialBuckets(0, 1)
+    for part in parts:
+        whole.merge_sum(part)
+    return whole.sum
+
+
+def _ends(counts: Mapping[int, int]) -> _Ends:
+    return (min(counts), max(counts)) if counts else None
+
+
+def _stretched(ends: _Ends, index: int) -> _Ends:
+    return (index, index) if ends is None else (min(ends[0], index), max(ends[1], index))
+
+
+def _width(ends: _Ends) -> int:
+    return 0 if ends is None else ends[1] - ends[0] + 1
+
+
+def _coarser(counts: Mapping[int, int], steps: int) -> dict[int, int]:
+    coarse: dict[int, int] = {}
+    for index, count in counts.items():
+        coarse[index >> steps] = coarse.get(index >> steps, 0) + count
+    return coarse

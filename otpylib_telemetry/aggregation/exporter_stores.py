@@ -1,0 +1,56 @@
+"""Where the series of an exporter are: one store per exporter's name, which outlives the process.
+
+Events, definitions and the instruments of the OpenTelemetry API that feed an exporter all write into this one
+store, so that names clash where somebody can say so and every number leaves through the same exit.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from otpylib_telemetry.aggregation.store import SeriesStore
+from otpylib_telemetry.exporter.registry import estate_of
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+__all__ = ["DEFAULT_MAX_SERIES", "store_in", "store_of"]
+
+_log = logging.getLogger("otpylib_telemetry")
+
+#: Series per metric until the exporter's configuration has said how many: the default of that key, and of
+#: OpenTelemetry's SDK specification ("Cardinality limits").
+DEFAULT_MAX_SERIES: Final = 2_000
+
+_KEY: Final = "series_store"
+
+
+def store_of(name: str) -> SeriesStore:
+    """Return the store of an exporter; made when first asked for, be it before the exporter starts.
+
+    Args:
+        name: The exporter's registered name, for instance ``prometheus_exporter``.
+    """
+    return store_in(estate_of(name).memory, name)
+
+
+def store_in(memory: MutableMapping[str, Any], name: str) -> SeriesStore:
+    """Return the store in what an exporter's server lends it; made when first asked for.
+
+    Args:
+        memory: :attr:`otpylib_telemetry.exporter.base.ExportContext.memory`.
+        name: The exporter's registered name, for what is reported.
+    """
+    store: SeriesStore | None = memory.get(_KEY)
+    if store is None:
+
+        def report(message: str) -> None:
+            _log.warning("%s: %s.", name, message)
+
+        # Two threads may come here first at once: what each of them writes belongs into one store.
+        store = memory.setdefault(
+            _KEY, SeriesStore(DEFAULT_MAX_SERIES, report=report, now_ns=time.monotonic_ns)
+        )
+    return store

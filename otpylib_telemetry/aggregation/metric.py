@@ -1,0 +1,345 @@
+"""A metric: a name, a kind, and its series by their labels, of which there may be only so many.
+
+Part of the series store (``store.py``); who calls anything here holds its lock.
+"""
+
+from __future__ import annotations
+
+import enum
+from abc import ABC, abstractmethod
+from collections import Counter as Tally
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Protocol, TypeAlias, TypeVar
+
+from otpylib_telemetry.aggregation.series import (
+    CounterSeries,
+    ExponentialSeries,
+    GaugeSeries,
+    HistogramSeries,
+    Labels,
+    SliceClock,
+    SummarySeries,
+    UpDownSeries,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = [
+    "MAX_SUMMARY_SERIES",
+    "NO_SCOPE",
+    "OVERFLOW_LABELS",
+    "TOP_LABELS",
+    "AnyMetric",
+    "Counter",
+    "Exponential",
+    "Gauge",
+    "Histogram",
+    "Kind",
+    "Metric",
+    "Scope",
+    "Summary",
+    "SummaryShape",
+    "UpDown",
+]
+
+#: The labels of the series that takes what has no series of its own any more, as OpenTelemetry's SDK
+#: specification ("Cardinality limits") names it.
+OVERFLOW_LABELS: Final[Labels] = (("otel_metric_overflow", "true"),)
+
+#: How many series a summary may have if nobody says otherwise: each has the buckets of several distributions.
+MAX_SUMMARY_SERIES: Final = 200
+
+#: Labels named where it is told what fills a metric up.
+TOP_LABELS: Final = 3
+
+#: Series looked at for that.
+_LOOKED_AT: Final = 10_000
+
+
+class SeriesBudget(Protocol):
+    """What a metric needs of the store it is in."""
+
+    max_series: int
+    report: Callable[[str], None]
+    now_ns: Callable[[], int]
+
+
+class Kind(enum.Enum):
+    """What the numbers of a metric mean."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    UP_DOWN = "up-down counter"
+    HISTOGRAM = "histogram"
+    EXPONENTIAL = "exponential histogram"
+    SUMMARY = "summary"
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What made a metric: OpenTelemetry's instrumentation scope.
+
+    Attributes:
+        name: Its name; empty for our own.
+        version: Its version; empty if it has none.
+        schema_url: The schema its names follow; empty if none is given.
+        attributes: Further attributes.
+    """
+
+    name: str = ""
+    version: str = ""
+    schema_url: str = ""
+    attributes: tuple[tuple[str, Any], ...] = ()
+
+
+#: Of metrics made of events.
+NO_SCOPE: Final = Scope()
+
+S = TypeVar("S", CounterSeries, GaugeSeries, UpDownSeries, HistogramSeries, ExponentialSeries, SummarySeries)
+
+
+class Metric(ABC, Generic[S]):
+    """Every series of one name.
+
+    Args:
+        store: The store it belongs to, whose ``max_series`` it obeys.
+        name: Its name.
+        description: What it says, for a person to read.
+        unit: Unit of its values; empty if they have none.
+
+    Attributes:
+        scope: What made it.
+        owner: Who declared it; nobody else gets it under its name.
+        observed: Whether its values are read off when somebody asks, as those of observable instruments are.
+        max_series: How many series it may have; None for as many as the store says.
+        series: The series by their labels, without the overflow series.
+        overflow: The series that takes what comes beyond the limit; None as long as nothing has.
+    """
+
+    kind: ClassVar[Kind]
+
+    def __init__(self, store: SeriesBudget, name: str, description: str, unit: str) -> None:
+        self.name = name
+        self.description = description
+        self.unit = unit
+        self.scope = NO_SCOPE
+        self.owner = ""
+        self.observed = False
+        self.max_series: int | None = None
+        self.series: dict[Labels, S] = {}
+        self.overflow: S | None = None
+        self._store = store
+
+    @abstractmethod
+    def _new(self, labels: Labels, born_ns: int) -> S:
+        """Return an empty series."""
+
+    @property
+    def limit(self) -> int:
+        """How many series it may have now."""
+        return self._store.max_series if self.max_series is None else self.max_series
+
+    def at(self, labels: Labels) -> S:
+        """Return the series with these labels, a new one if need be.
+
+        Args:
+            labels: The labels, in the order of their names.
+
+        Returns:
+            The series; the overflow series if there is none yet and no room for one more.
+        """
+        found = self.series.get(labels)
+        if found is not None:
+            return found
+        store = self._store
+        if len(self.series) < self.limit:
+            found = self.series[labels] = self._new(labels, store.now_ns())
+            return found
+        if self.overflow is None:
+            self.overflow = self._new(OVERFLOW_LABELS, store.now_ns())
+            most = ", ".join(f"{name} ({count} values)" for name, count in self.most_values())
+            store.report(
+                f"metric {self.name} has reached its limit of {len(self.series)} series (max_series): what "
+                f'has other labels is added to one series labelled otel_metric_overflow="true" from now on. '
+                f"A label with ever new values does this (most have: {most or 'none'}); drop_labels leaves "
+                f"it out"
+            )
+        return self.overflow
+
+    def most_values(self, top: int = TOP_LABELS) -> list[tuple[str, int]]:
+        """Return the labels with the most different values, and how many these are.
+
+        The first ten thousand series tell that; there may be a hundred times as many.
+
+        Args:
+            top: How many labels at most.
+        """
+        pairs = {pair for labels in islice(self.series, _LOOKED_AT) for pair in labels}
+        return sorted(Tally(name for name, _ in pairs).items(), key=lambda found: (-found[1], found[0]))[:top]
+
+    def all_series(self) -> list[S]:
+        """Return every series there is at this moment, the overflow series last."""
+        present = list(self.series.values())
+        if self.overflow is not None:
+            present.append(self.overflow)
+        return present
+
+    def restart(self) -> None:
+        """Forget every series."""
+        self.series = {}
+        self.overflow = None
+
+
+class Counter(Metric[CounterSeries]):
+    """A metric whose series only ever rise."""
+
+    kind = Kind.COUNTER
+
+    def _new(self, labels: Labels, born_ns: int) -> CounterSeries:
+        return CounterSeries(labels, born_ns)
+
+
+class Gauge(Metric[GaugeSeries]):
+    """A metric whose series are set.
+
+    Attributes:
+        multiprocess_mode: How the values of several processes become one, in the words of prometheus_client.
+    """
+
+    kind = Kind.GAUGE
+    multiprocess_mode: str = "mostrecent"
+
+    def _new(self, labels: Labels, born_ns: int) -> GaugeSeries:
+        return GaugeSeries(labels, born_ns)
+
+
+class UpDown(Metric[UpDownSeries]):
+    """A metric whose series rise and fall."""
+
+    kind = Kind.UP_DOWN
+
+    def _new(self, labels: Labels, born_ns: int) -> UpDownSeries:
+        return UpDownSeries(labels, born_ns)
+
+
+class Histogram(Metric[HistogramSeries]):
+    """A metric whose series are distributions over explicit buckets.
+
+    Args:
+        store: As for :class:`Metric`.
+        name: As for :class:`Metric`.
+        description: As for :class:`Metric`.
+        unit: As for :class:`Metric`.
+        bounds: Upper bounds of the buckets, inclusive, ascending.
+    """
+
+    kind = Kind.HISTOGRAM
+
+    def __init__(
+        self, store: SeriesBudget, name: str, description: str, unit: str, bounds: tuple[float, ...]
+    ) -> None:
+        super().__init__(store, name, description, unit)
+        self.bounds = bounds
+
+    def _new(self, labels: Labels, born_ns: int) -> HistogramSeries:
+        return HistogramSeries(labels, self.bounds, born_ns)
+
+
+class Exponential(Metric[ExponentialSeries]):
+    """A metric whose series are distributions over exponential buckets.
+
+    Args:
+        store: As for :class:`Metric`.
+        name: As for :class:`Metric`.
+        description: As for :class:`Metric`.
+        unit: As for :class:`Metric`.
+        scale: The resolution each series begins with.
+        max_size: How many buckets a series may have for either sign.
+    """
+
+    kind = Kind.EXPONENTIAL
+
+    def __init__(  # noqa: PLR0913, PLR0917 - what every metric has, and two numbers
+        self, store: SeriesBudget, name: str, description: str, unit: str, scale: int, max_size: int
+    ) -> None:
+        super().__init__(store, name, description, unit)
+        self.scale = scale
+        self.max_size = max_size
+
+    def _new(self, labels: Labels, born_ns: int) -> ExponentialSeries:
+        return ExponentialSeries(labels, self.scale, self.max_size, born_ns)
+
+
+class Summary(Metric[SummarySeries]):
+    """A metric whose series tell quantiles.
+
+    Args:
+        store: As for :class:`Metric`.
+        name: As for :class:`Metric`.
+        description: As for :class:`Metric`.
+        unit: As for :class:`Metric`.
+        shape: Which quantiles, how exact, over which time.
+
+    Attributes:
+        shape: As above.
+    """
+
+    kind = Kind.SUMMARY
+
+    def __init__(
+        self, store: SeriesBudget, name: str, description: str, unit: str, shape: SummaryShape
+    ) -> None:
+        super().__init__(store, name, description, unit)
+        self.shape = shape
+        self._clock = SliceClock()
+        self._clock.slice = store.now_ns() // shape.slice_ns
+
+    @property
+    def slice(self) -> int:
+        """Which slice of time has begun. Quantiles change with it and with observations, else never."""
+        return self._clock.slice
+
+    @property
+    def limit(self) -> int:
+        """How many series it may have now: by default no more than :data:`MAX_SUMMARY_SERIES`."""
+        if self.max_series is not None:
+            return self.max_series
+        return min(self._store.max_series, MAX_SUMMARY_SERIES)
+
+    def _new(self, labels: Labels, born_ns: int) -> SummarySeries:
+        shape = self.shape
+        return SummarySeries(labels, shape.scale, shape.max_size, shape.slices, born_ns, self._clock)
+
+    def advance(self, now_ns: int) -> None:
+        """Let time go on: what is too old no longer counts for the quantiles.
+
+        No series is touched: each looks at the time when it is next observed or read.
+
+        Args:
+            now_ns: The present, on the monotonic clock, in nanoseconds.
+        """
+        self._clock.slice = max(self._clock.slice, now_ns // self.shape.slice_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryShape:
+    """What the quantiles of a summary are.
+
+    Attributes:
+        quantiles: Which, each from 0 to 1, ascending.
+        scale: The resolution of the buckets behind them; see :func:`~.exponential.scale_for`.
+        max_size: How many buckets there may be for either sign before the resolution is halved.
+        slice_ns: Nanoseconds in a slice of time.
+        slices: Over how many slices quantiles are taken; the one that has begun is the last.
+    """
+
+    quantiles: tuple[float, ...]
+    scale: int
+    max_size: int
+    slice_ns: int
+    slices: int
+
+
+AnyMetric: TypeAlias = Counter | Gauge | UpDown | Histogram | Exponential | Summary

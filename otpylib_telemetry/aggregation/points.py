@@ -1,0 +1,108 @@
+"""Data points and temporality, as data."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from otpylib_telemetry.aggregation.metric import Scope
+    from otpylib_telemetry.aggregation.series import (
+        Exemplar,
+        Labels,
+    )
+
+
+class Temporality(enum.Enum):
+    """What a point counts from; the values are OTLP's."""
+
+    DELTA = 1
+    CUMULATIVE = 2
+
+
+class Form(enum.Enum):
+    """The forms of points there are."""
+
+    SUM = "sum"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+    EXPONENTIAL = "exponential histogram"
+
+
+class Stream(NamedTuple):
+    """What the points of one metric have in common.
+
+    Attributes:
+        scope: What made it.
+        name: Its name.
+        description: What it says.
+        unit: Unit of its values.
+        form: The form of its points.
+        temporality: What they count from; of no meaning for a gauge.
+        monotonic: Whether a sum only rises.
+    """
+
+    scope: Scope
+    name: str
+    description: str
+    unit: str
+    form: Form
+    temporality: Temporality
+    monotonic: bool
+
+
+class NumberPoint(NamedTuple):
+    """A number: of a sum or a gauge. Times are in nanoseconds since the epoch."""
+
+    start_ns: int
+    at_ns: int
+    value: float
+    exemplars: tuple[Exemplar, ...] = ()
+
+
+class HistogramPoint(NamedTuple):
+    """Counts of explicit buckets, each bucket by itself."""
+
+    start_ns: int
+    at_ns: int
+    bounds: tuple[float, ...]
+    counts: tuple[int, ...]
+    sum: float
+    exemplars: tuple[Exemplar, ...] = ()
+
+
+class ExponentialPoint(NamedTuple):
+    """Counts of exponential buckets by index; the extremes are None where only a part is told of."""
+
+    start_ns: int
+    at_ns: int
+    scale: int
+    zeros: int
+    positive: Mapping[int, int]
+    negative: Mapping[int, int]
+    size: int
+    sum: float
+    least: float | None
+    greatest: float | None
+    exemplars: tuple[Exemplar, ...] = ()
+
+
+class MetricPoint:
+    """One data point, ready to be sent.
+
+    Args:
+        stream: What it has in common with others; of a producer's point the metric it stands in.
+        labels: Its labels; None for the series that takes what is beyond the limit.
+        point: The numbers; of a producer's point OpenTelemetry's own object.
+        wall_offset_ns: What to add to the monotonic times of exemplars.
+    """
+
+    __slots__ = ("labels", "point", "stream", "wall_offset_ns")
+
+    def __init__(self, stream: Any, labels: Labels | None, point: Any, wall_offset_ns: int = 0) -> None:
+        self.stream = stream
+        self.labels = labels
+        self.point = point
+        self.wall_offset_ns = wall_offset_ns

@@ -1,0 +1,549 @@
+"""The series of a metric: one running result for one set of labels.
+
+Measurements are added up as they come and forgotten; only the results are kept. What a series cannot take
+(NaN, an infinity, a counter's fall) it refuses, and stays as it was.
+
+Sums of floats are compensated: what each addition rounds away is added up beside the sum (Neumaier's variant
+of Kahan's method, with Knuth's error-free 2Sum). With ``u = 2**-53`` the sum of n numbers ``x`` differs from
+the exact one by at most ``u * |exact| + (n*u / (1 - n*u))**2 * sum(|x|)`` (Ogita, Rump, Oishi, "Accurate
+sum and dot product", SIAM J. Sci. Comput. 26, 2005, proposition 4.5): as if it had been rounded once, not n
+times. Sums of integers are exact; in a sum with floats, an integer that no float holds counts as two numbers.
+
+Pure: no clock, no thread, no I/O.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+
+from otpylib_telemetry.aggregation.exponential import ExponentialBuckets, PackedBuckets, sum_of
+from otpylib_telemetry.aggregation.summation import FLOAT_MAX, WHOLE, corrected, halves
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "FLOAT_MAX",
+    "CounterSeries",
+    "Exemplar",
+    "ExponentialSeries",
+    "GaugeSeries",
+    "HistogramSeries",
+    "Labels",
+    "Series",
+    "SliceClock",
+    "SummarySeries",
+    "Traced",
+    "UpDownSeries",
+]
+
+#: Pairs of label name and label value, in the order of the names.
+Labels: TypeAlias = tuple[tuple[str, str], ...]
+
+#: Nanoseconds an exemplar stands before another of its bucket takes its place: what is scraped is recent all
+#: the same, and a busy series does not make one per measurement.
+_EXEMPLAR_STANDS_NS: Final = 1_000_000_000
+
+
+class Traced(NamedTuple):
+    """The operation during which something was measured.
+
+    Attributes:
+        at_ns: When, on the monotonic clock, in nanoseconds.
+        trace_id: 32 hexadecimal digits, as far as the source kept to it.
+        span_id: 16 hexadecimal digits, likewise; empty if there is none.
+    """
+
+    at_ns: int
+    trace_id: str
+    span_id: str
+
+
+class Exemplar(NamedTuple):
+    """One measurement that shows by its trace what the others of its kind are about.
+
+    Attributes:
+        value: What was measured.
+        traced: During which operation.
+    """
+
+    value: float
+    traced: Traced
+
+
+def _due(present: Exemplar | None, traced: Traced) -> bool:
+    return present is None or traced.at_ns - present.traced.at_ns >= _EXEMPLAR_STANDS_NS
+
+
+class _Sum:
+    """A sum, and what rounding has taken away from it."""
+
+    __slots__ = ("_lost", "_total")
+
+    def __init__(self) -> None:
+        self._total: float = 0
+        self._lost = 0.0
+
+    @property
+    def value(self) -> float:
+        """The sum; an int as long as only integers were added."""
+        return corrected(self._total, self._lost)
+
+    def _as_floats(self, old: float, amount: float) -> tuple[float, float]:
+        """Return the floats Python takes two numbers for, and note what it rounds away thereby."""
+        old, below = halves(old)
+        amount, rest = halves(amount)
+        self._lost += below + rest
+        return old, amount
+
+
+class CounterSeries(_Sum):
+    """A sum that never falls.
+
+    Args:
+        labels: Its labels.
+        born_ns: When it began, on the monotonic clock, in nanoseconds.
+
+    Attributes:
+        exemplar: A recent addition with the trace it was part of.
+    """
+
+    __slots__ = ("_seen", "born_ns", "exemplar", "labels")
+
+    def __init__(self, labels: Labels, born_ns: int = 0) -> None:
+        super().__init__()
+        self.labels = labels
+        self.born_ns = born_ns
+        self.exemplar: Exemplar | None = None
+        self._seen: float = -1
+
+    def add(self, amount: float, traced: Traced | None = None) -> bool:
+        """Add to the sum; integers are added exactly.
+
+        Args:
+            amount: How much, as a plain int or float.
+            traced: The operation it was measured in.
+
+        Returns:
+            False if the amount was refused: it is negative or not finite, or the sum would not be finite.
+        """
+        if amount >= 0:
+            old = self._total
+            try:
+                total = old + amount
+            except OverflowError:  # an integer beyond every float, on a sum that is a float
+                return False
+            if total <= FLOAT_MAX:
+                if type(total) is float:
+                    if type(old) is int or type(amount) is int:
+                        old, amount = self._as_floats(old, amount)
+                    part = total - old
+                    self._lost += (old - (total - part)) + (amount - part)
+                self._total = total
+                if traced is not None and _due(self.exemplar, traced):
+                    self.exemplar = Exemplar(amount, traced)
+                return True
+        return False
+
+    def advance_to(self, value: float) -> bool:
+        """Take over a sum that somebody else keeps; it is taken as it is, also when it has fallen.
+
+        Args:
+            value: The sum.
+
+        Returns:
+            False if it was refused: it is negative or not finite.
+        """
+        if 0 <= value <= FLOAT_MAX:
+            self._total, self._lost = value, 0.0
+            self._seen = -1  # that it has been observed, be it unchanged, is news as well
+            return True
+        return False
+
+    def stirred(self) -> bool:
+        """Tell whether it has changed since this was asked last, or was told again by who keeps it."""
+        before, self._seen = self._seen, self.value
+        return self._seen != before
+
+
+class GaugeSeries:
+    """A number that is what it was last set to.
+
+    Args:
+        labels: Its labels.
+        born_ns: When it began, on the monotonic clock, in nanoseconds.
+
+    Attributes:
+        value: The number.
+        fresh: Whether it has been set, be it to the same number, since somebody made this False.
+    """
+
+    __slots__ = ("_set", "born_ns", "fresh", "labels", "value")
+
+    def __init__(self, labels: Labels, born_ns: int = 0) -> None:
+        self.labels = labels
+        self.born_ns = born_ns
+        self.value: float = 0
+        self.fresh = True
+        self._set = True
+
+    def set(self, value: float) -> bool:
+        """Set it.
+
+        Args:
+            value: What it is now, as a plain int or float.
+
+        Returns:
+            False if the value was refused because it is not finite.
+        """
+        if -FLOAT_MAX <= value <= FLOAT_MAX:
+            self.value = value
+            self.fresh = self._set = True
+            return True
+        return False
+
+    def stirred(self) -> bool:
+        """Tell whether it has been set since this was asked last, be it to the same number."""
+        was, self._set = self._set, False
+        return was
+
+
+class UpDownSeries(_Sum):
+    """A sum that rises and falls.
+
+    Args:
+        labels: Its labels.
+        born_ns: When it began, on the monotonic clock, in nanoseconds.
+    """
+
+    __slots__ = ("_seen", "born_ns", "labels")
+
+    def __init__(self, labels: Labels, born_ns: int = 0) -> None:
+        super().__init__()
+        self.labels = labels
+        self.born_ns = born_ns
+        self._seen: float | None = None
+
+    def add(self, amount: float) -> bool:
+        """Move it.
+
+        Args:
+            amount: By how much, negative to lower it, as a plain int or float.
+
+        Returns:
+            False if the amount was refused: it is not finite, or the sum would not be.
+        """
+        old = self._total
+        try:
+            total = old + amount
+        except OverflowError:  # an integer beyond every float
+            return False
+        if -FLOAT_MAX <= total <= FLOAT_MAX:
+            if type(total) is float:
+                if type(old) is int or type(amount) is int:
+                    old, amount = self._as_floats(old, amount)
+                part = total - old
+                self._lost += (old - (total - part)) + (amount - part)
+            self._total = total
+            return True
+        return False
+
+    def advance_to(self, value: float) -> bool:
+        """Take over a sum that somebody else keeps.
+
+        Args:
+            value: The sum.
+
+        Returns:
+            False if it was refused because it is not finite.
+        """
+        if -FLOAT_MAX <= value <= FLOAT_MAX:
+            self._total, self._lost = value, 0.0
+            self._seen = None
+            return True
+        return False
+
+    def stirred(self) -> bool:
+        """Tell whether it has changed or been told again since this was asked last, or counts something."""
+        before, self._seen = self._seen, self.value
+        return self._seen != before or self._seen != 0
+
+
+class HistogramSeries:
+    """How many observations fell into each bucket, and their sum.
+
+    Args:
+        labels: Its labels.
+        bounds: Upper bounds of the buckets, inclusive, ascending; above the last there is one bucket more.
+        born_ns: When it began, on the monotonic clock, in nanoseconds.
+
+    Attributes:
+        counts: Observations per bucket, each bucket by itself (not cumulated).
+        exemplars: A recent observation per bucket with the trace it was part of; None if there are none.
+    """
+
+    __slots__ = ("_lost", "_seen", "_total", "born_ns", "bounds", "counts", "exemplars", "labels")
+
+    def __init__(self, labels: Labels, bounds: tuple[float, ...], born_ns: int = 0) -> None:
+        self.labels = labels
+        self.born_ns = born_ns
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.exemplars: list[Exemplar | None] | None = None
+        self._total = 0.0
+        self._lost = 0.0
+        self._seen = -1
+
+    @property
+    def count(self) -> int:
+        """How many observations there were."""
+        return sum(self.counts)
+
+    @property
+    def sum(self) -> float:
+        """The sum of the observations."""
+        return corrected(self._total, self._lost)
+
+    def observe(self, value: float, traced: Traced | None = None) -> bool:
+        """Add an observation.
+
+        Args:
+            value: What was observed, as a plain int or float.
+            traced: The operation it was observed in.
+
+        Returns:
+            False if it was refused: it is not finite, or the sum would not be.
+        """
+        old = self._total
+        try:
+            total = old + value
+        except OverflowError:  # an integer beyond every float
+            return False
+        # NaN and the infinities make a sum that lies outside as well: one comparison sees to all of them.
+        if -FLOAT_MAX <= total <= FLOAT_MAX:
+            bucket = bisect_left(self.bounds, value)
+            self.counts[bucket] += 1
+            number = value
+            if type(value) is int and not -WHOLE <= value <= WHOLE:
+                number, rest = halves(value)
+                self._lost += rest
+            part = total - old
+            self._lost += (old - (total - part)) + (number - part)
+            self._total = total
+            if traced is not None:
+                self._exemplify(bucket, value, traced)
+            return True
+        return False
+
+    def stirred(self) -> bool:
+        """Tell whether something was observed since this was asked last."""
+        before, self._seen = self._seen, self.count
+        return self._seen != before
+
+    def _exemplify(self, bucket: int, value: float, traced: Traced) -> None:
+        exemplars = self.exemplars
+        if exemplars is None:
+            exemplars = self.exemplars = [None] * len(self.counts)
+        if _due(exemplars[bucket], traced):
+            exemplars[bucket] = Exemplar(value, traced)
+
+
+class ExponentialSeries:
+    """A distribution over buckets that widen by a constant factor, as fine as their number allows.
+
+    Args:
+        labels: Its labels.
+        scale: The finest resolution, see :class:`~.exponential.ExponentialBuckets`.
+        max_size: How many buckets there may be for either sign.
+        born_ns: When it began, on the monotonic clock, in nanoseconds.
+
+    Attributes:
+        buckets: The buckets, with count, sum, least and greatest.
+        exemplar: A recent observation with the trace it was part of.
+    """
+
+    __slots__ = ("_seen", "born_ns", "buckets", "exemplar", "labels")
+
+    def __init__(self, labels: Labels, scale: int, max_size: int, born_ns: int = 0) -> None:
+        self.labels = labels
+        self.born_ns = born_ns
+        self.buckets = ExponentialBuckets(scale, max_size)
+        self.exemplar: Exemplar | None = None
+        self._seen = -1
+
+    @property
+    def count(self) -> int:
+        """How many observations there were."""
+        return self.buckets.count
+
+    @property
+    def sum(self) -> float:
+        """The sum of the observations."""
+        return self.buckets.sum
+
+    def observe(self, value: float, traced: Traced | None = None) -> bool:
+        """Add an observation; see :meth:`HistogramSeries.observe`."""
+        if not self.buckets.add(value):
+            return False
+        if traced is not None and _due(self.exemplar, traced):
+            self.exemplar = Exemplar(value, traced)
+        return True
+
+    def stirred(self) -> bool:
+        """Tell whether something was observed since this was asked last."""
+        before, self._seen = self._seen, self.count
+        return self._seen != before
+
+
+class SliceClock:
+    """Which slice of time has begun, for all the summaries that go by it.
+
+    Attributes:
+        slice: Its number; it only grows.
+    """
+
+    __slots__ = ("slice",)
+
+    def __init__(self) -> None:
+        self.slice = 0
+
+
+class SummarySeries:
+    """Quantiles of the recent observations, and count and sum of all of them.
+
+    Time goes in slices. What is older than the last ``slices`` of them counts towards count and sum alone, so
+    that quantiles tell how things are and not how they were last week. A slice is closed when the series is
+    next observed or read, so that nothing has to be done for each series when time goes on; what is closed
+    is packed, and there is nothing of a slice in which nothing was observed.
+
+    Args:
+        labels: Its labels.
+        scale: The resolution, which decides the error of a quantile.
+        max_size: How many buckets there may be for either sign, in each slice.
+        slices: How many slices of time quantiles are taken over.
+        born_ns: When it began, on the monotonic clock, in nanoseconds.
+        clock: Tells the slice; one of its own if None.
+    """
+
+    __slots__ = (
+        "_before",
+        "_clock",
+        "_closed",
+        "_max_size",
+        "_open",
+        "_quantiles",
+        "_scale",
+        "_seen",
+        "_slice",
+        "_slices",
+        "born_ns",
+        "labels",
+    )
+
+    def __init__(  # noqa: PLR0913, PLR0917 - what every series has, and its shape
+        self,
+        labels: Labels,
+        scale: int,
+        max_size: int,
+        slices: int,
+        born_ns: int = 0,
+        clock: SliceClock | None = None,
+    ) -> None:
+        self.labels = labels
+        self.born_ns = born_ns
+        self._slices = slices
+        self._scale = scale
+        self._max_size = max_size
+        self._clock = SliceClock() if clock is None else clock
+        self._slice = self._clock.slice
+        self._open = ExponentialBuckets(scale, max_size)
+        #: Slices that are over, each with its number, the oldest first.
+        self._closed: list[tuple[int, PackedBuckets]] = []
+        #: What is older than these.
+        self._before: PackedBuckets | None = None
+        #: What quantiles were told last, and of what.
+        self._quantiles: tuple[tuple[int, int, tuple[float, ...]], list[float]] | None = None
+        self._seen = -1
+
+    @property
+    def count(self) -> int:
+        """How many observations there were."""
+        return sum(part.count for part in self._parts())
+
+    @property
+    def sum(self) -> float:
+        """The sum of the observations."""
+        return sum_of(self._parts())
+
+    @property
+    def size(self) -> int:
+        """How many buckets are kept."""
+        return sum(len(part.positive) + len(part.negative) for part in self._parts())
+
+    def observe(self, value: float, traced: Traced | None = None) -> bool:
+        """Add an observation; see :meth:`HistogramSeries.observe`."""
+        del traced  # neither text format has a place for the exemplar of a summary
+        if self._slice != self._clock.slice:
+            self._turn()
+        return self._open.add(value)
+
+    def recent(self) -> ExponentialBuckets:
+        """Return what was observed during the last slices, as one; a copy."""
+        self._turn()
+        return self._merged([*(part for _, part in self._closed), self._open])
+
+    def total(self) -> ExponentialBuckets:
+        """Return all that was observed, as one; a copy."""
+        return self._merged(self._parts())
+
+    def quantiles(self, wanted: Sequence[float]) -> list[float]:
+        """Return quantiles of what was observed recently; NaN each if there was nothing.
+
+        They are worked out anew only where something was observed, or something observed became too old.
+
+        Args:
+            wanted: Which, each from 0 to 1.
+        """
+        self._turn()
+        older = 0 if self._before is None else self._before.count
+        about = (self.count, older, tuple(wanted))
+        if self._quantiles is None or self._quantiles[0] != about:
+            self._quantiles = (about, self.recent().quantiles(wanted))
+        return list(self._quantiles[1])
+
+    def stirred(self) -> bool:
+        """Tell whether something was observed since this was asked last."""
+        before, self._seen = self._seen, self.count
+        return self._seen != before
+
+    def _parts(self) -> list[ExponentialBuckets | PackedBuckets]:
+        older = [] if self._before is None else [self._before]
+        return [*older, *(part for _, part in self._closed), self._open]
+
+    def _merged(self, parts: Sequence[ExponentialBuckets | PackedBuckets]) -> ExponentialBuckets:
+        whole = ExponentialBuckets(self._scale, self._max_size)
+        for part in parts:
+            whole.merge(part)
+        return whole
+
+    def _turn(self) -> None:
+        """Close the slice that was open if another one has begun, and let go of those that are too old."""
+        now = self._clock.slice
+        if now == self._slice:
+            return
+        if self._open.count:
+            self._closed.append((self._slice, PackedBuckets(self._open)))
+            # As fine as the first, however coarse the others had to become.
+            self._open = ExponentialBuckets(self._scale, self._max_size)
+        self._slice = now
+        oldest = now - self._slices + 1
+        old = [part for number, part in self._closed if number < oldest]
+        if old:
+            self._closed = self._closed[len(old) :]
+            self._before = PackedBuckets(self._merged(old if self._before is None else [self._before, *old]))
+
+
+Series: TypeAlias = (
+    CounterSeries | GaugeSeries | UpDownSeries | HistogramSeries | ExponentialSeries | SummarySeries
+)

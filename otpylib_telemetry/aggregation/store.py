@@ -1,0 +1,504 @@
+"""The series store: every metric of one exporter, and every series of each metric.
+
+Nothing here knows where the numbers come from or in which format they leave: a metric has a name, a kind and
+series; a series has labels. Names and labels arrive in their final form. Memory depends on how many series
+there are, never on how many measurements were made or on how long nobody has read them.
+
+Whoever writes, or reads more than one number, holds :attr:`SeriesStore.lock`: for a batch of events, for one
+call of an instrument, for as many series as are read in one go. So a reader in any thread sees every series
+as it was between two measurements.
+
+Pure but for the lock: the clock comes in as an argument.
+"""
+
+from __future__ import annotations
+
+import threading
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from otpylib_telemetry.aggregation.metric import (
+    TOP_LABELS,
+    AnyMetric,
+    Counter,
+    Exponential,
+    Gauge,
+    Histogram,
+    Metric,
+    Summary,
+    SummaryShape,
+    UpDown,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from otpylib_telemetry.aggregation.series import (
+        Labels,
+        Series,
+    )
+
+
+#: Applications have hundreds of metrics; one that makes names from data is stopped here.
+_MAX_METRICS: Final = 10_000
+
+
+#: How many refused names are remembered, so that each is reported once.
+_MAX_REFUSALS: Final = 1_000
+
+
+#: Metrics whose several sources are remembered, and how many of each.
+_MAX_SHARED: Final = 1_000
+
+_MAX_SOURCES: Final = 10
+
+
+#: Series that are looked at in one go for whether they are idle.
+_LOOKED_AT_ONCE: Final = 4_000
+
+
+class MetricRefusedError(Exception):
+    """A metric cannot be added to the store; the message says why, for a person to read."""
+
+
+M = TypeVar("M", Counter, Gauge, UpDown, Histogram, Exponential, Summary)
+
+
+def _long_ago() -> int:
+    return 0
+
+
+class SeriesStore:
+    """All metrics of one exporter.
+
+    Args:
+        max_series: How many series a metric may have; the overflow series comes on top.
+        max_metrics: How many metrics there may be.
+        report: Called with a sentence for a person, once for each name that is refused and each metric that
+            overflows.
+        now_ns: The monotonic clock: when a series began.
+
+    Attributes:
+        lock: To be held while writing, or while reading what must be of one moment. May be taken again by who
+            has it.
+        max_series: As above; may be changed at any time. Series that exist stay.
+        generation: Grows whenever series have gone or have been replaced: references to series that were kept
+            outside the store are stale then.
+        refused: Samples that were not taken, by reason.
+        refusals: Names of metrics that were refused, with the reason.
+        expired: Series that went because nothing was measured for them any more.
+        shared: Metrics that are made of more than one thing, with what these are; the first ten of each.
+    """
+
+    def __init__(
+        self,
+        max_series: int,
+        max_metrics: int = _MAX_METRICS,
+        report: Callable[[str], None] = lambda _message: None,
+        now_ns: Callable[[], int] = _long_ago,
+    ) -> None:
+        self.lock = threading.RLock()
+        self.max_series = max_series
+        self.max_metrics = max_metrics
+        self.report = report
+        self.now_ns = now_ns
+        self.generation = 0
+        self.refused: dict[str, int] = {}
+        self.refusals: dict[str, str] = {}
+        self.expired = 0
+        self._metrics: dict[str, AnyMetric] = {}
+        self._claims: dict[str, str] = {}
+        self.shared: dict[str, list[str]] = {}
+        self._sources: dict[str, str] = {}
+        self._summaries: dict[str, Summary] = {}
+        self._fullness: dict[str, tuple[tuple[int, int, int], dict[str, int]]] = {}
+        # Since when a series is idle, as the last look through all of them found it; and the look under way.
+        self._idle_since: dict[Series, int] = {}
+        self._idle: dict[Series, int] = {}
+        self._to_look_at: Iterator[tuple[AnyMetric, Labels]] | None = None
+
+    @property
+    def metrics(self) -> list[AnyMetric]:
+        """The metrics, in the order of their names."""
+        with self.lock:
+            return [self._metrics[name] for name in sorted(self._metrics)]
+
+    def __len__(self) -> int:
+        return len(self._metrics)
+
+    def find(self, name: str) -> AnyMetric | None:
+        """Return the metric of this name, if there is one."""
+        return self._metrics.get(name)
+
+    def keys_of(self, name: str) -> list[str]:
+        """Return by which names metrics are found that leave under a name.
+
+        Args:
+            name: What the metric is called; several may be, told apart by what made them.
+        """
+        with self.lock:
+            return [key for key, metric in self._metrics.items() if name in {key, metric.name}]
+
+    def holder(self, name: str) -> AnyMetric | None:
+        """Return the metric that has this name or claims it, if there is one."""
+        return self._metrics.get(self._claims.get(name, name))
+
+    def series_count(self) -> int:
+        """How many series there are altogether."""
+        with self.lock:
+            return sum(len(metric.series) + (metric.overflow is not None) for metric in self.metrics)
+
+    def overflowing(self) -> list[str]:
+        """Names of the metrics that have reached their limit."""
+        return [metric.name for metric in self.metrics if metric.overflow is not None]
+
+    def cardinality(self, top: int = TOP_LABELS) -> dict[str, dict[str, int]]:
+        """Return what fills up the metrics that have reached their limit.
+
+        Args:
+            top: How many labels of each metric.
+
+        Returns:
+            By metric the labels with the most different values, and how many these are.
+        """
+        with self.lock:
+            full = {name: one for name, one in self._metrics.items() if one.overflow is not None}
+            # Ten thousand series a metric are looked at: only if there may be others than the last time.
+            known = self._fullness
+            self._fullness = {}
+            for name, metric in full.items():
+                about = (self.generation, len(metric.series), top)
+                kept = known.get(name)
+                self._fullness[name] = (
+                    kept if kept is not None and kept[0] == about else (about, dict(metric.most_values(top)))
+                )
+            return {full[name].name: dict(self._fullness[name][1]) for name in sorted(full)}
+
+    def made_of(self, name: str, source: str) -> None:
+        """Take notice of what a metric is made of; of several things that share it somebody is told, once.
+
+        Args:
+            name: The name of the metric.
+            source: What it is made of, for instance an event's name.
+        """
+        with self.lock:
+            first = self._sources.setdefault(name, source)
+            if source == first:
+                return
+            told = self.shared.get(name)
+            if told is None:
+                if len(self.shared) >= _MAX_SHARED:
+                    return
+                told = self.shared[name] = [first]
+                self.report(
+                    f"metric {name} is made of {first!r} and of {source!r}, whose names are the same "
+                    f"here: what they measure goes into the same series. Another name for one of them, or a "
+                    f"definition, tells them apart; this is said once"
+                )
+            if source not in told and len(told) < _MAX_SOURCES:
+                told.append(source)
+
+    def counter(
+        self, name: str, description: str, unit: str = "", claims: Iterable[str] = (), owner: str = ""
+    ) -> Counter:
+        """Return the counter of this name, a new one if need be.
+
+        Args:
+            name: Its name.
+            description: What it says; that of the first call stays.
+            unit: Unit of its values.
+            claims: Further names nothing else may use, because the format it leaves in needs them.
+            owner: Who declares it: somebody else's metric of this name is not returned but refused.
+
+        Raises:
+            MetricRefusedError: Something else has the name, or claims it, or there are too many metrics.
+        """
+        return self._declare(Counter, name, claims, owner, lambda: Counter(self, name, description, unit))
+
+    def gauge(
+        self, name: str, description: str, unit: str = "", claims: Iterable[str] = (), owner: str = ""
+    ) -> Gauge:
+        """Return the gauge of this name, a new one if need be; see :meth:`counter`."""
+        return self._declare(Gauge, name, claims, owner, lambda: Gauge(self, name, description, unit))
+
+    def up_down(
+        self, name: str, description: str, unit: str = "", claims: Iterable[str] = (), owner: str = ""
+    ) -> UpDown:
+        """Return the up-down counter of this name, a new one if need be; see :meth:`counter`."""
+        return self._declare(UpDown, name, claims, owner, lambda: UpDown(self, name, description, unit))
+
+    def histogram(  # noqa: PLR0913, PLR0917 - what such a metric consists of
+        self,
+        name: str,
+        description: str,
+        bounds: Sequence[float],
+        unit: str = "",
+        claims: Iterable[str] = (),
+        owner: str = "",
+    ) -> Histogram:
+        """Return the histogram of this name, a new one if need be.
+
+        Args:
+            name: Its name.
+            description: What it says; that of the first call stays.
+            bounds: Upper bounds of its buckets, inclusive, ascending; those of the first call stay, until
+                :meth:`rebucket`.
+            unit: Unit of its values.
+            claims: Further names nothing else may use.
+            owner: Who declares it.
+
+        Raises:
+            MetricRefusedError: As for :meth:`counter`.
+        """
+        return self._declare(
+            Histogram, name, claims, owner, lambda: Histogram(self, name, description, unit, tuple(bounds))
+        )
+
+    def exponential(  # noqa: PLR0913 - the last four by name
+        self,
+        name: str,
+        description: str,
+        *,
+        scale: int,
+        max_size: int,
+        unit: str = "",
+        claims: Iterable[str] = (),
+        owner: str = "",
+    ) -> Exponential:
+        """Return the exponential histogram of this name, a new one if need be.
+
+        Args:
+            name: Its name.
+            description: What it says; that of the first call stays.
+            scale: The resolution its series begin with.
+            max_size: How many buckets a series may have for either sign.
+            unit: Unit of its values.
+            claims: Further names nothing else may use.
+            owner: Who declares it.
+
+        Raises:
+            MetricRefusedError: As for :meth:`counter`.
+        """
+        return self._declare(
+            Exponential,
+            name,
+            claims,
+            owner,
+            lambda: Exponential(self, name, description, unit, scale, max_size),
+        )
+
+    def summary(  # noqa: PLR0913, PLR0917 - as above
+        self,
+        name: str,
+        description: str,
+        shape: SummaryShape,
+        unit: str = "",
+        claims: Iterable[str] = (),
+        owner: str = "",
+    ) -> Summary:
+        """Return the summary of this name, a new one if need be.
+
+        Args:
+            name: Its name.
+            description: What it says; that of the first call stays.
+            shape: Which quantiles, how exact, over which time; that of the first call stays.
+            unit: Unit of its values.
+            claims: Further names nothing else may use.
+            owner: Who declares it.
+
+        Raises:
+            MetricRefusedError: As for :meth:`counter`.
+        """
+        return self._declare(
+            Summary, name, claims, owner, lambda: Summary(self, name, description, unit, shape)
+        )
+
+    def rebucket(self, bounds: Sequence[float], metrics: Iterable[Histogram] | None = None) -> int:
+        """Give histograms other buckets. They start again: counts cannot be moved between buckets.
+
+        Args:
+            bounds: Upper bounds, inclusive, ascending.
+            metrics: Which histograms; all of them if None. Those that have these bounds already go on.
+
+        Returns:
+            How many histograms were restarted.
+        """
+        wanted = tuple(bounds)
+        with self.lock:
+            every = [metric for metric in self._metrics.values() if isinstance(metric, Histogram)]
+            affected = [
+                metric for metric in (every if metrics is None else metrics) if metric.bounds != wanted
+            ]
+            for metric in affected:
+                metric.bounds = wanted
+                metric.restart()
+            self.generation += bool(affected)
+            return len(affected)
+
+    def remove(self, name: str, labels: Labels | None = None) -> bool:
+        """Forget a metric, or one of its series.
+
+        Args:
+            name: The name of the metric.
+            labels: The labels of the series; None for the metric, all its series and the names
+                it claims.
+
+        Returns:
+            Whether there was such a thing.
+        """
+        with self.lock:
+            metric = self._metrics.get(name)
+            if metric is None or (labels is not None and labels not in metric.series):
+                return False
+            if labels is not None:
+                series: Any = metric.series.pop(labels)
+                self._idle_since.pop(series, None)
+                self._idle.pop(series, None)
+            else:
+                metric.restart()
+                del self._metrics[name]
+                self._sources.pop(name, None)
+                self.shared.pop(name, None)
+                self._summaries.pop(name, None)
+                self._claims = {claim: owner for claim, owner in self._claims.items() if owner != name}
+            self.generation += 1
+            return True
+
+    def advance(self, now_ns: int) -> None:
+        """Let time go on for the summaries; takes as long as there are summaries, not series.
+
+        Args:
+            now_ns: The present, on the monotonic clock, in nanoseconds.
+        """
+        with self.lock:
+            for metric in self._summaries.values():
+                metric.advance(now_ns)
+
+    @property
+    def expiring(self) -> bool:
+        """Whether :meth:`expire` has not yet looked at every series."""
+        return self._to_look_at is not None
+
+    def expire(self, now_ns: int, ttl_ns: int) -> int:
+        """Forget series for which nothing was measured any more.
+
+        Some thousand series are looked at in one go; as long as :attr:`expiring` says so, the next call goes
+        on where this one stopped. How exactly the time is kept depends on how often this is called. An
+        up-down counter that is not at 0 still counts something and stays, and so does a gauge that is set
+        again and again to the same number.
+
+        Args:
+            now_ns: The present, on the monotonic clock, in nanoseconds.
+            ttl_ns: How long a series stays without a measurement.
+
+        Returns:
+            How many went.
+        """
+        with self.lock:
+            if self._to_look_at is None:
+                self._to_look_at = self._all_labels()
+                self._idle = {}
+            gone = looked_at = 0
+            for metric, labels in islice(self._to_look_at, _LOOKED_AT_ONCE):
+                looked_at += 1
+                series = metric.series.get(labels)
+                if series is None or series.stirred():
+                    continue
+                since = self._idle_since.get(series, now_ns)
+                if now_ns - since >= ttl_ns:
+                    present: dict[Labels, Any] = metric.series
+                    del present[labels]
+                    gone += 1
+                else:
+                    self._idle[series] = since
+            if looked_at < _LOOKED_AT_ONCE:
+                self._to_look_at = None
+                self._idle_since, self._idle = self._idle, {}
+                emptied = [one for one in self._metrics.values() if one.overflow and not one.series]
+                for metric in emptied:
+                    metric.overflow = None
+                self.generation += bool(emptied and not gone)
+            self.expired += gone
+            self.generation += bool(gone)
+            return gone
+
+    def _all_labels(self) -> Iterator[tuple[AnyMetric, Labels]]:
+        """Yield every series' metric and labels, and nothing of what comes or goes in the meantime twice."""
+        for metric in list(self._metrics.values()):
+            for labels in list(metric.series):
+                yield metric, labels
+
+    def refuse(self, reason: str, samples: int = 1) -> None:
+        """Count samples that were not taken.
+
+        Args:
+            reason: Why, in a few fixed words: reasons are kept for ever.
+            samples: How many.
+        """
+        self.refused[reason] = self.refused.get(reason, 0) + samples
+
+    def _declare(
+        self, kind: type[M], name: str, claims: Iterable[str], owner: str, new: Callable[[], M]
+    ) -> M:
+        with self.lock:
+            present = self._metrics.get(name)
+            if isinstance(present, kind) and present.owner == owner:
+                return present
+            names = (name, *claims)
+            self._check(kind, names, self._metrics)
+            metric = new()
+            metric.owner = owner
+            self._metrics[name] = metric
+            if isinstance(metric, Summary):
+                self._summaries[name] = metric
+            self._claims.update(dict.fromkeys(names, name))
+            return metric
+
+    def _check(
+        self, kind: type[Metric[Any]], names: tuple[str, ...], metrics: Mapping[str, AnyMetric]
+    ) -> None:
+        for wanted in names:
+            owner = self._claims.get(wanted)
+            if owner is not None:
+                taken = metrics[owner]
+                raise self._refusal(
+                    names[0],
+                    f"metric {names[0]} ({kind.kind.value}) is left out: the name {wanted} belongs to the "
+                    f"{taken.kind.value} {taken.name}, which came first. Give one of the events another name",
+                )
+        if len(metrics) >= self.max_metrics:
+            raise self._refusal(
+                names[0],
+                f"metric {names[0]} ({kind.kind.value}) is left out: there are {self.max_metrics} metrics "
+                f"already. Event names that are made from data do this; such data belongs in the metadata",
+            )
+
+    def _refusal(self, name: str, message: str) -> MetricRefusedError:
+        if name not in self.refusals and len(self.refusals) < _MAX_REFUSALS:
+            self.refusals[name] = message
+            self.report(message)
+        return MetricRefusedError(message)
+
+
+#: Something else has the metric's name, or there are too many metrics.
+NAME_TAKEN: Final = "metric refused"
+
+
+#: It is no number.
+NOT_A_NUMBER: Final = "not a number"
+
+
+#: It is a number that cannot be added up.
+OUT_OF_RANGE: Final = "not finite, or negative where that cannot be"
+
+
+#: The event could not be looked at.
+UNREADABLE: Final = "not readable"
+
+
+#: Taking it raised.
+FAILED: Final = "failed"
+
+
+#: A view took the metric away just then.
+VIEW_CHANGED: Final = "view changed"

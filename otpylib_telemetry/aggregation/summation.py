@@ -1,0 +1,49 @@
+"""What sums of floats need to come out as if they had been rounded once: see ``series.py``.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+__all__ = ["FLOAT_MAX", "WHOLE", "corrected", "halves"]
+
+#: The largest finite float. Comparing with it refuses NaN, the infinities and the integers no float can hold
+#: in one step.
+FLOAT_MAX: Final = sys.float_info.max
+
+#: Every integer up to here is a float, too.
+WHOLE: Final = 2**sys.float_info.mant_dig
+
+
+def halves(value: float) -> tuple[float, float]:
+    """Return a number as a float and what that float leaves out.
+
+    Python rounds an integer that it adds to a float, and says nothing.
+
+    Args:
+        value: A float, or an integer that some float can hold.
+    """
+    if type(value) is float:
+        return value, 0.0
+    most = float(value)
+    return most, float(value - int(most))
+
+
+def corrected(total: float, lost: float) -> float:
+    """Return a sum with what was rounded away while it was made.
+
+    Args:
+        total: The sum.
+        lost: What was rounded away.
+
+    Returns:
+        The sum; an int if nothing was rounded. Always finite: next to the largest float, where the correction
+        itself has no meaning any more, the sum as it is.
+    """
+    if not lost:
+        return total
+    whole = total + lost
+    return whole if -FLOAT_MAX <= whole <= FLOAT_MAX else total

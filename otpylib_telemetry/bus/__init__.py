@@ -1,0 +1,1 @@
+"""The event bus: from an emitter to whoever listens."""

@@ -1,0 +1,220 @@
+"""One subscription: calls its callback, and keeps a failing one from doing harm."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from otpylib_telemetry.bus import log
+from otpylib_telemetry.primitives.circuit import ORDINARY, Circuit
+from otpylib_telemetry.primitives.errors import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+
+#: Name, measurements and metadata.
+Details: TypeAlias = "tuple[str, dict[str, Any], dict[str, Any]]"
+
+
+#: The same, and the coroutine the callback has given for it already, if it has.
+Call: TypeAlias = "tuple[str, dict[str, Any], dict[str, Any], Coroutine[Any, Any, Any] | None]"
+
+
+#: Failures in a row after which a handler is left alone for a while.
+FAILURES_BEFORE_REST = 5
+
+
+#: Seconds of the first rest; every failed trial doubles it, up to the longest.
+FIRST_REST = 1.0
+
+LONGEST_REST = 60.0
+
+
+#: Seconds between two reports of one handler: failing every other time is one trouble.
+REPORT_INTERVAL = 1.0
+
+
+#: Calls that may wait for an async handler whose events come from plain functions.
+BACKLOG_LIMIT = 1000
+
+
+FAILURE_EVENT = "telemetry.handler.failure"
+
+RECOVERY_EVENT = "telemetry.handler.recovered"
+
+
+class Handler:
+    """A callback with its patterns, its circuit and, where it is async, its backlog.
+
+    Args:
+        handler_id: Identifies the subscription.
+        patterns: Its event patterns, already checked.
+        callback: ``callback(event_name, measurements, metadata)``.
+        matches: Tells whether one of the patterns matches an event name.
+        is_async: Whether calling it gives an awaitable.
+        clock: Monotonic seconds.
+    """
+
+    __slots__ = (
+        "_circuit",
+        "_clock",
+        "_lock",
+        "_reported",
+        "_reported_at",
+        "backlog",
+        "callback",
+        "failures",
+        "handler_id",
+        "is_async",
+        "matches",
+        "missed",
+        "patterns",
+        "troubled",
+    )
+
+    def __init__(  # noqa: PLR0913  # made in one place, from what attach was given
+        self,
+        handler_id: str,
+        patterns: tuple[str, ...],
+        callback: Callable[..., Any],
+        *,
+        matches: Callable[[str], Any],
+        is_async: bool,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.handler_id = handler_id
+        self.patterns = patterns
+        self.callback = callback
+        self.matches = matches
+        self.is_async = is_async
+        #: Whether the last call failed; while False, calling costs nothing beyond the call.
+        self.troubled = False
+        self.failures = 0
+        self.missed = 0
+        self.backlog: deque[Call] = deque()
+        # Taken only where there is trouble. Re-entrant, because a signal handler may emit at any point.
+        self._lock = threading.RLock()
+        self._clock = clock
+        self._circuit = Circuit(
+            FAILURES_BEFORE_REST, FIRST_REST, back_off=2.0, longest_rest=LONGEST_REST, clock=clock
+        )
+        self._reported = False
+        self._reported_at = float("-inf")
+
+    @property
+    def suspended(self) -> bool:
+        """Whether it rests because it kept failing."""
+        return self._circuit.state == "open"
+
+    def admit(self) -> int:
+        """Ask whether to call it now, where it is :attr:`troubled`; an event it does not see is counted.
+
+        Returns:
+            A permit for :meth:`failed` or :meth:`released`, or 0.
+        """
+        with self._lock:
+            permit = self._circuit.admit()
+            if not permit:
+                self.missed += 1
+            return permit
+
+    def succeeded(self) -> Details | None:
+        """End its trouble.
+
+        Returns:
+            The event that says so, where the trouble was reported.
+        """
+        with self._lock:
+            self.troubled = False
+            self._circuit.succeeded()
+            reported, self._reported = self._reported, False
+        if not reported:
+            return None
+        log.info("Telemetry handler %r works again.", self.handler_id)
+        return RECOVERY_EVENT, {"failures": self.failures}, {"handler_id": self.handler_id}
+
+    def failed(self, error: BaseException, event_name: str, permit: int = ORDINARY) -> Details | None:
+        """Count a failure.
+
+        Args:
+            error: What the callback raised.
+            event_name: The event it was called with.
+            permit: What :meth:`admit` gave, where it was asked.
+
+        Returns:
+            The event that reports it, once per outage; None where this one was reported already.
+        """
+        with self._lock:
+            self.troubled = True
+            self.failures += 1
+            self._circuit.failed(permit)
+            now = self._clock()
+            if self._reported or now - self._reported_at < REPORT_INTERVAL:
+                return None
+            self._reported = True
+            self._reported_at = now
+        reason = describe(error)
+        log.warning(
+            "Telemetry handler %r failed on event %r: %s. Other handlers are not affected. It is called "
+            "again with the next event, and rests for growing intervals after %d failures in a row.",
+            self.handler_id,
+            event_name,
+            reason,
+            FAILURES_BEFORE_REST,
+        )
+        metadata = {
+            "handler_id": self.handler_id,
+            "event_name": event_name,
+            "error": reason,
+            "error_type": type(error).__name__,
+        }
+        return FAILURE_EVENT, {"failures": self.failures}, metadata
+
+    def released(self, permit: int = ORDINARY) -> None:
+        """Take back an admission: the call was cancelled, which says nothing about the handler.
+
+        Args:
+            permit: What :meth:`admit` gave, where it was asked.
+        """
+        with self._lock:
+            self._circuit.released(permit)
+
+    def remember(self, call: Call) -> bool:
+        """Keep a call for later, when the process that makes the calls of async handlers gets to it.
+
+        Returns:
+            Whether there was room; the event is counted as missed where there was none.
+        """
+        with self._lock:
+            if len(self.backlog) >= BACKLOG_LIMIT:
+                self.missed += 1
+                return False
+            self.backlog.append(call)
+            return True
+
+
+def is_callers(error: BaseException) -> bool:
+    """Tell what ends the awaiting task from what a handler that was awaited raised by itself.
+
+    Args:
+        error: Caught right where the handler was awaited.
+
+    Returns:
+        True for the cancellation of the running task, and for the closing of its coroutine; False for
+        everything else, a CancelledError or GeneratorExit of the handler's own making included.
+    """
+    if isinstance(error, asyncio.CancelledError):
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:
+            return False
+        return task is not None and task.cancelling() > 0
+    if isinstance(error, GeneratorExit):
+        # A coroutine that is closed closes the one it awaits first, and only then sees the exception itself:
+        # it has passed through no other frame.
+        return error.__traceback__ is None or error.__traceback__.tb_next is None
+    return False

@@ -1,0 +1,204 @@
+"""Who listens to what: an immutable table, replaced whole.
+
+Writers take a lock, build a new table and put it in place of the old one. Readers take none: they read one
+reference and then see one consistent table, however long they look at it. The table remembers the handlers of
+every event name it was asked for, so that a name is matched against the patterns once.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import inspect
+import os
+import re
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from otpylib_telemetry.bus import backlog
+from otpylib_telemetry.bus.handler import Handler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+#: Event names remembered; an application that puts identifiers into its names must not fill the memory.
+MAX_NAMES = 10_000
+
+#: Longest event name taken; beyond it something else was passed by mistake.
+MAX_NAME_LENGTH = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerInfo:
+    """One subscription, as :func:`list_handlers` shows it.
+
+    Attributes:
+        handler_id: The identifier given to ``attach``.
+        pattern: The event pattern.
+        callback: What is called.
+        suspended: Whether it rests because it kept failing.
+        failures: How often it failed so far.
+        missed: Events it did not see: while it rested, or because its backlog was full.
+    """
+
+    handler_id: str
+    pattern: str
+    callback: Callable[..., Any]
+    suspended: bool
+    failures: int
+    missed: int
+
+
+class Table:
+    """One state of the subscriptions. Never changed, except that it remembers what it has looked up."""
+
+    __slots__ = ("handlers", "resolved")
+
+    def __init__(self, handlers: dict[str, Handler]) -> None:
+        self.handlers = handlers
+        self.resolved: dict[str, tuple[Handler, ...]] = {}
+
+    def resolve(self, name: str) -> tuple[Handler, ...]:
+        """Return the handlers of an event name, each once, in the order of attachment."""
+        found = tuple(handler for handler in self.handlers.values() if handler.matches(name))
+        if len(self.resolved) >= MAX_NAMES:
+            # Names without end: forgetting them all keeps a place for those that come back.
+            self.resolved = {}
+        self.resolved[name] = found
+        return found
+
+
+class _Current:
+    """Holds the table in force; one attribute, so that replacing it is one atomic step."""
+
+    __slots__ = ("table",)
+
+    def __init__(self) -> None:
+        self.table = Table({})
+
+
+current = _Current()
+_lock = threading.Lock()
+
+
+def _matcher(patterns: tuple[str, ...]) -> Callable[[str], Any]:
+    if "*" in patterns:
+        return lambda _name: True
+    return re.compile("|".join(fnmatch.translate(pattern) for pattern in patterns)).match
+
+
+def add(
+    handler_id: str,
+    patterns: Iterable[str],
+    callback: Callable[..., Any],
+    *,
+    clock: Callable[[], float] = time.monotonic,
+) -> Handler:
+    """Subscribe; a handler already known under the same identifier is replaced.
+
+    Args:
+        handler_id: Identifies the subscription.
+        patterns: Shell globs over whole event names; case counts, and ``*`` crosses dots.
+        callback: ``callback(event_name, measurements, metadata)``, ``async def`` or ``def``.
+        clock: Monotonic seconds, by which a failing handler rests.
+
+    Returns:
+        The handler.
+
+    Raises:
+        TypeError: An identifier or pattern that is no string, or a callback that cannot be called.
+        ValueError: An empty identifier, no pattern, or an empty one.
+    """
+    if not isinstance(handler_id, str):
+        raise TypeError(f"a handler id is a string, not {type(handler_id).__name__}")
+    # Exactly a string from here on: a subclass could have ideas of its own about equality.
+    handler_id = str.__str__(handler_id)
+    if not handler_id:
+        raise ValueError("a handler id is not empty")
+    if isinstance(patterns, str):
+        raise TypeError(f"patterns is a list of strings, not the string {patterns!r}")
+    checked = tuple(dict.fromkeys(_checked_pattern(pattern, handler_id) for pattern in patterns))
+    if not checked:
+        raise ValueError(f"handler {handler_id!r} needs at least one event pattern; '*' matches every event")
+    if not callable(callback):
+        raise TypeError(f"the callback of handler {handler_id!r} cannot be called: {type(callback).__name__}")
+    if _unwrapped(callback, inspect.isgeneratorfunction) or _unwrapped(callback, inspect.isasyncgenfunction):
+        raise TypeError(f"the callback of handler {handler_id!r} is a generator: calling it does nothing")
+    is_async = is_async_callable(callback)
+    handler = Handler(
+        handler_id, checked, callback, matches=_matcher(checked), is_async=is_async, clock=clock
+    )
+    with _lock:
+        replaced = current.table.handlers.get(handler_id)
+        current.table = Table({**current.table.handlers, handler_id: handler})
+    if replaced is not None:
+        backlog.forget(replaced)
+    return handler
+
+
+def remove(handler_id: str) -> int:
+    """Unsubscribe.
+
+    Args:
+        handler_id: The identifier given to :func:`add`.
+
+    Returns:
+        How many subscriptions went: one per pattern, 0 for an identifier nobody knows.
+    """
+    if not isinstance(handler_id, str):
+        return 0
+    with _lock:
+        handlers = dict(current.table.handlers)
+        gone = handlers.pop(str.__str__(handler_id), None)
+        if gone is None:
+            return 0
+        current.table = Table(handlers)
+    backlog.forget(gone)
+    return len(gone.patterns)
+
+
+def listing(pattern: str = "*") -> list[HandlerInfo]:
+    """Return the subscriptions, in the order of attachment.
+
+    Args:
+        pattern: Keeps those whose own pattern is matched by this glob, and those that would receive an event
+            of this name.
+    """
+    return [
+        HandlerInfo(
+            handler.handler_id, own, handler.callback, handler.suspended, handler.failures, handler.missed
+        )
+        for handler in current.table.handlers.values()
+        for own in handler.patterns
+        if fnmatch.fnmatchcase(own, pattern) or fnmatch.fnmatchcase(pattern, own)
+    ]
+
+
+def _checked_pattern(pattern: object, handler_id: str) -> str:
+    if not isinstance(pattern, str):
+        raise TypeError(f"handler {handler_id!r}: an event pattern is a string, not {type(pattern).__name__}")
+    exact = str.__str__(pattern)
+    if not exact:
+        raise ValueError(f"handler {handler_id!r}: an event pattern is not empty; '*' matches every event")
+    return exact
+
+
+def is_async_callable(function: Callable[..., Any]) -> bool:
+    """Tell whether calling it is known to give a coroutine: a coroutine function, or an object around one."""
+    return _unwrapped(function, inspect.iscoroutinefunction)
+
+
+def _unwrapped(function: Callable[..., Any], test: Callable[[object], bool]) -> bool:
+    """Ask about a function or, where it is an object that can be called, about what runs when it is."""
+    return test(function) or test(getattr(function, "__call__", None))  # noqa: B004  # asked, not tested
+
+
+def _after_fork() -> None:
+    """Let go of a lock that a thread of the parent may have held; the table itself is inherited."""
+    global _lock  # noqa: PLW0603  # there is one table
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,187 @@
+"""What the environment says about an exporter's settings.
+
+Three layers, the weakest first: the variables of a standard (``OTEL_*``), ``TELEMETRY_<KEY>`` for all
+exporters, ``TELEMETRY_<SECTION>_<KEY>`` for one. A variable that is empty or blank counts as not set, as
+OpenTelemetry's "Environment Variable Specification" has it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import types
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Union, get_args, get_origin
+from urllib.parse import unquote
+
+from otpylib_telemetry.config.settings import ExporterSettings, Unusable, field_extra
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+_PREFIX = "TELEMETRY_"
+
+#: The key by which a section says that it belongs to a further instance of an exporter, and of which.
+KIND = "kind"
+
+
+class FromEnvironment(NamedTuple):
+    """One value the environment has for one key.
+
+    Attributes:
+        variable: The variable it came from.
+        value: What to offer the field, or :class:`~otpylib_telemetry.config.settings.Unusable`.
+    """
+
+    variable: str
+    value: Any
+
+
+class Stray(NamedTuple):
+    """A variable that looks meant for an exporter but names no key of it.
+
+    Attributes:
+        variable: The variable.
+        key: The key it would be.
+        value: What it holds.
+    """
+
+    variable: str
+    key: str
+    value: str
+
+
+def section_prefix(section: str) -> str:
+    """Return what the variables of one section begin with: ``TELEMETRY_OTEL_`` for ``telemetry.otel``."""
+    name = section.removeprefix("telemetry.")
+    return f"{_PREFIX}{re.sub(r'[^A-Za-z0-9]', '_', name).upper()}_"
+
+
+def from_environment(
+    settings_type: type[ExporterSettings], section: str, environ: Mapping[str, str]
+) -> dict[str, list[FromEnvironment]]:
+    """Collect what the environment has for the keys of a section.
+
+    Args:
+        settings_type: The settings class of the section.
+        section: The section, for instance ``telemetry.otel``.
+        environ: The environment variables.
+
+    Returns:
+        By key, the values there are, the strongest first.
+    """
+    present = {name: value.strip() for name, value in environ.items() if value.strip()}
+    standard = settings_type.standard_environment(present)
+    prefix = section_prefix(section)
+    # What a standard says about an exporter is about one of them: a second one must not send to the same
+    # place, nor show the credentials of one backend to another.
+    is_further = bool(settings_type.kind) and section.removeprefix("telemetry.") != settings_type.kind
+    shared = settings_type.shared_environment if is_further else settings_type.model_fields.keys()
+    found: dict[str, list[FromEnvironment]] = {}
+    for key, field in settings_type.model_fields.items():
+        names = [f"{prefix}{key.upper()}", f"{_PREFIX}{key.upper()}"]
+        if key in shared:
+            names += field_extra(field, "env") or ()
+        values = [FromEnvironment(name, parse(field, present[name])) for name in names if name in present]
+        if key in standard and key in shared:
+            variable, value = standard[key]
+            values.append(FromEnvironment(variable, parse(field, value) if isinstance(value, str) else value))
+        if values:
+            found[key] = values
+    return found
+
+
+def strays(settings_type: type[ExporterSettings], section: str, environ: Mapping[str, str]) -> list[Stray]:
+    """Find variables with the section's prefix that name none of its keys.
+
+    A variable whose name ends like a key (``TELEMETRY_OTEL_EU_ENDPOINT``) is left alone: it may well belong
+    to another section whose name begins like this one's.
+    """
+    prefix = section_prefix(section)
+    keys = {key.upper() for key in (*settings_type.model_fields, KIND)}
+    endings = tuple(f"_{key}" for key in keys)
+    found = []
+    for name, value in sorted(environ.items()):
+        rest = name.removeprefix(prefix)
+        if name.startswith(prefix) and value.strip() and rest and rest not in keys:
+            if rest.endswith(endings):
+                continue
+            found.append(Stray(name, rest.lower(), value.strip()))
+    return found
+
+
+def parse(field: FieldInfo, text: str) -> Any:
+    """Read a string from the environment as the kind of value a field takes.
+
+    Lists are JSON or separated by commas; tables are JSON or ``name=value`` pairs separated by commas with
+    percent-encoding, the syntax of ``OTEL_EXPORTER_OTLP_HEADERS``. Anything else stays a string: pydantic
+    reads numbers and booleans from strings itself.
+
+    Args:
+        field: The field.
+        text: What the variable holds.
+
+    Returns:
+        What to offer the field, or :class:`~otpylib_telemetry.config.settings.Unusable`.
+    """
+    shape = container(field.annotation)
+    if shape is Mapping:
+        return parse_table(text)
+    if shape is Sequence:
+        return _parse_list(text)
+    return text
+
+
+def container(annotation: Any) -> type | None:
+    """Return ``Mapping`` or ``Sequence`` if a field of this type holds a table or a list, else None."""
+    origin = get_origin(annotation)
+    if origin in {Union, types.UnionType}:
+        kinds = [container(argument) for argument in get_args(annotation)]
+        return next((kind for kind in kinds if kind is not None), None)
+    if origin is Annotated:
+        return container(get_args(annotation)[0])
+    candidate = origin or annotation
+    if not isinstance(candidate, type) or issubclass(candidate, (str, bytes)):
+        return None
+    if issubclass(candidate, Mapping):
+        return Mapping
+    return Sequence if issubclass(candidate, (Sequence, AbstractSet)) else None
+
+
+def _parse_list(text: str) -> Any:
+    # "[a-z]*.stop" is a pattern that begins like JSON: what is not JSON is taken for what it says.
+    if text.startswith("["):
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            pass
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def parse_table(text: str) -> Any:
+    """Read a table from the environment: JSON, or ``name=value`` pairs.
+
+    Args:
+        text: What the variable holds.
+
+    Returns:
+        The table, or :class:`~otpylib_telemetry.config.settings.Unusable`; one wrong pair makes all of it
+        unusable, as the specification demands of ``OTEL_RESOURCE_ATTRIBUTES``.
+    """
+    if text.startswith("{"):
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            return Unusable(text, "expected name=value pairs separated by commas, or a JSON object")
+    table: dict[str, str] = {}
+    for number, pair in enumerate(text.split(","), start=1):
+        if not pair.strip():
+            continue
+        name, equals, value = pair.partition("=")
+        if not equals or not name.strip():
+            return Unusable(
+                text, f"expected name=value pairs separated by commas, but pair {number} is not one"
+            )
+        table[unquote(name.strip())] = unquote(value.strip())
+    return table

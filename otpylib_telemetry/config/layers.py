@@ -1,0 +1,155 @@
+"""The values that compete for a key, layer by layer, each checked by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from otpylib_telemetry.config.environment import KIND, from_environment, parse, strays
+from otpylib_telemetry.config.interpolation import Expanded, expand
+from otpylib_telemetry.config.messages import reason_words
+from otpylib_telemetry.config.settings import FIELDS_ONLY, ExporterSettings, Unusable, field_extra
+
+
+class Candidate(NamedTuple):
+    """One value one layer has for one key.
+
+    Attributes:
+        value: The value, placeholders expanded, not validated.
+        origin: Where it came from: ``config``, ``environment OTEL_SERVICE_NAME`` and so on.
+        secret: Whether it must not be shown.
+        problem: Why it cannot even be tried; None if it can.
+        key: The key as it was written; only of interest where no setting has this key.
+    """
+
+    value: Any
+    origin: str
+    secret: bool = False
+    problem: str | None = None
+    key: Any = ""
+
+    @classmethod
+    def default(cls) -> Candidate:
+        """Return the candidate that stands for the default of any key."""
+        return cls(None, "default")
+
+    def token(self) -> int:
+        """Return a number that is equal for equal values, without keeping the value."""
+        try:
+            return hash((type(self.value).__name__, repr(self.value), self.problem))
+        except Exception:  # noqa: BLE001  # some objects cannot even be printed
+            return hash((type(self.value).__name__, self.problem))
+
+
+class Refused(NamedTuple):
+    """Values refused for one reason.
+
+    Attributes:
+        parts: The keys and the values refused, one of each as a rule.
+        reason: What was expected, as the middle of a sentence.
+    """
+
+    parts: tuple[tuple[str, Candidate], ...]
+    reason: str
+
+
+class Gathered(NamedTuple):
+    """All that was found.
+
+    Attributes:
+        candidates: By key, the strongest first.
+        strays: What was set under keys that do not exist.
+    """
+
+    candidates: dict[str, list[Candidate]]
+    strays: list[Candidate]
+
+
+def gather(
+    settings_type: type[ExporterSettings],
+    section: str,
+    environ: Mapping[str, str],
+    layers: Mapping[str, Mapping[str, Any]],
+) -> Gathered:
+    """Collect the values there are for the keys of a section.
+
+    Args:
+        settings_type: The settings class.
+        section: The section, in full.
+        environ: The environment variables.
+        layers: The other layers, by origin, the strongest first.
+    """
+    fields = settings_type.model_fields
+    candidates: dict[str, list[Candidate]] = {key: [] for key in fields}
+    unknown: list[Candidate] = []
+    for origin, layer in layers.items():
+        for key, value in layer.items():
+            if value is None:
+                continue
+            if type(key) is str and key == KIND and KIND not in fields:
+                # Says which settings class this is; see otpylib_telemetry.sections.
+                continue
+            if not isinstance(key, str) or key not in fields:
+                unknown.append(Candidate(value, origin, key=key))
+                continue
+            expansion = expand(value, environ)
+            offered = expansion.value
+            if isinstance(offered, Expanded) and offered.from_environment:
+                if not offered.strip():
+                    # A placeholder that turns out empty is no more a value than an empty variable is.
+                    continue
+                offered = parse(fields[key], offered.strip())
+            candidates[key].append(
+                _candidate(offered, origin, secret=expansion.secret, problem=expansion.problem)
+            )
+    for key, values in from_environment(settings_type, section, environ).items():
+        found = [_candidate(item.value, f"environment {item.variable}") for item in values]
+        if field_extra(fields[key], "merge_environment"):
+            candidates[key] = [_merged(settings_type, key, own, found) for own in candidates[key]]
+        candidates[key].extend(found)
+    unknown.extend(
+        Candidate(stray.value, f"environment {stray.variable}", key=stray.key)
+        for stray in strays(settings_type, section, environ)
+    )
+    return Gathered(candidates, unknown)
+
+
+def _candidate(value: Any, origin: str, *, secret: bool = False, problem: str | None = None) -> Candidate:
+    if isinstance(value, Unusable):
+        return Candidate(value.value, origin, secret=secret, problem=value.reason)
+    return Candidate(value, origin, secret=secret, problem=problem)
+
+
+def _merged(
+    settings_type: type[ExporterSettings], key: str, own: Candidate, below: list[Candidate]
+) -> Candidate:
+    """Lay a table over the valid ones the environment has, entry by entry."""
+    if not isinstance(own.value, Mapping):
+        return own
+    table: dict[Any, Any] = {}
+    for candidate in reversed(below):
+        if candidate.problem is None and check(settings_type, key, candidate) is None:
+            table.update(candidate.value)
+    return own._replace(value={**table, **own.value})
+
+
+def check(settings_type: type[ExporterSettings], key: str, candidate: Candidate) -> str | None:
+    """Return why a field refuses a value, as the middle of a sentence, or None if it takes it.
+
+    Args:
+        settings_type: The settings class.
+        key: One of its keys.
+        candidate: The value.
+    """
+    field = settings_type.model_fields[key]
+    secret = candidate.secret or key in settings_type.secret_keys()
+    try:
+        settings_type.model_validate({key: candidate.value}, context=FIELDS_ONLY)
+    except ValidationError as error:
+        own = [details for details in error.errors(include_url=False) if details["loc"][:1] == (key,)]
+        return reason_words(field, own[0], secret=secret, hidden=candidate.secret) if own else None
+    except Exception as error:  # noqa: BLE001  # a validator of an exporter of the user's own
+        return f"checking it failed with {type(error).__name__}"
+    return None

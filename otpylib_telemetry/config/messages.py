@@ -1,0 +1,226 @@
+"""How configuration problems are put into words: for whoever reads the log at three in the morning."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import SecretStr
+
+from otpylib_telemetry.config.environment import container
+from otpylib_telemetry.config.redaction import hide_in_url, shown
+from otpylib_telemetry.config.settings import RefusedError, field_extra
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+    from pydantic_core import ErrorDetails
+
+_MAX_SHOWN = 60
+_MAX_BITS_SHOWN = 200
+
+_ORIGINS = {
+    "default": "the default",
+    "config": "from the configuration",
+    "argument": "from the start argument",
+    "runtime": "set at runtime",
+}
+
+
+def origin_words(origin: str) -> str:
+    """Return where a value came from, in words: "from the configuration", for instance."""
+    if origin.startswith("environment "):
+        return f"from the environment variable {origin.removeprefix('environment ')}"
+    return _ORIGINS.get(origin, origin)
+
+
+#: What every private key in PEM form says of itself (RFC 7468, section 10 and 11).
+_PRIVATE = "PRIVATE KEY"
+
+
+def value_words(value: Any, *, secret: bool = False) -> str:
+    """Describe a value nobody has checked yet: what it is, and its type.
+
+    Never calls anything the value brings along, so that a hostile ``__repr__`` does no harm.
+
+    Args:
+        value: Anything.
+        secret: Whether only the type may be told.
+
+    Returns:
+        For instance "'abc', a string", "a table of 2" or "a string, not shown".
+    """
+    try:
+        kind, text = _kind_and_text(value)
+    except Exception:  # noqa: BLE001  # a container whose len() raises still has a type
+        kind, text = f"an object of type {type(value).__name__}", None
+    if text is None:
+        return kind
+    if _PRIVATE in text:
+        # Pasted where the name of its file was expected.
+        return f"{kind} that holds a private key, not shown"
+    return f"{kind}, not shown" if secret else f"{text}, {kind}"
+
+
+def _kind_and_text(value: Any) -> tuple[str, str | None]:  # noqa: PLR0911  # one line for each kind
+    match value:
+        case None:
+            return "nothing (None)", None
+        case bool():
+            return "a boolean", "true" if value else "false"
+        case int() if int.bit_length(value) > _MAX_BITS_SHOWN:
+            # Beyond some 4300 digits Python refuses to print an integer at all.
+            return "a huge integer", None
+        case int():
+            return "an integer", int.__repr__(value)
+        case float():
+            return "a float", float.__repr__(value)
+        case str():
+            # Formatting as str, not as the value's own class, keeps a subclass's methods out of it.
+            return "a string", str.__repr__(_short(hide_in_url(str.__str__(value))))
+        case _:
+            return _kind(value), None
+
+
+def _kind(value: Any) -> str:
+    match value:
+        case SecretStr():
+            return "a string, not shown"
+        case bytes() | bytearray():
+            return "bytes"
+        case Mapping():
+            return _counted("table", "entry", "entries", len(value))
+        case list() | tuple() | set() | frozenset():
+            return _counted("list", "item", "items", len(value))
+        case dt.datetime() | dt.date() | dt.time():
+            return "a date or time"
+        case _:
+            return f"an object of type {type(value).__name__}"
+
+
+def _counted(kind: str, one: str, more: str, count: int) -> str:
+    return f"a {kind} of {count} {one if count == 1 else more}" if count else f"an empty {kind}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
+
+
+def in_force_words(value: Any, origin: str, *, secret: bool) -> str:
+    """Say what stays in force, as a sentence.
+
+    Args:
+        value: The validated value in force.
+        origin: Where it came from.
+        secret: Whether the value must not be told.
+    """
+    if value is None:
+        return "It stays unset."
+    if secret and origin != "default":
+        return f"The value {origin_words(origin)} stays in force."
+    return f"{_short(_plain(shown(value)))} stays in force ({origin_words(origin)})."
+
+
+def _plain(value: Any) -> str:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case list():
+            return f"[{', '.join(_plain(item) for item in value)}]"
+        case dict():
+            return "{" + ", ".join(f"{key} = {_plain(item)}" for key, item in value.items()) + "}"
+        case float() if value.is_integer():
+            return f"{value:g}" if abs(value) < 1e6 else repr(value)  # noqa: PLR2004  # what %g keeps exact
+        case _:
+            return repr(value)
+
+
+def reason_words(field: FieldInfo, error: ErrorDetails, *, secret: bool, hidden: bool) -> str:
+    """Say what was expected instead, as the middle of a sentence.
+
+    Args:
+        field: The field that refused a value.
+        error: Pydantic's account of it.
+        secret: Whether the value is a secret, or has secrets in it.
+        hidden: Whether not even what the key's own validator says of the value may be told: it came from a
+            ``${...}``, so that nobody knows what it is.
+
+    Returns:
+        For instance "expected a whole number from 1 to 100000".
+    """
+    raised = error.get("ctx", {}).get("error")
+    if isinstance(raised, RefusedError):
+        return raised.public if hidden else raised.reason
+    if raised is not None:
+        return "expected another value" if secret else f"it does not do: {_short(str(raised))}"
+    location = error["loc"][1:]
+    if location:
+        return f"{_whole(field)}, but {_part(location[0])} is {value_words(error['input'], secret=secret)}"
+    return f"expected {_expectation(field, error, secret=secret)}"
+
+
+def _expectation(field: FieldInfo, error: ErrorDetails, *, secret: bool) -> str:
+    if error["type"] == "literal_error":
+        return f"one of {str(error['ctx']['expected']).replace(' or ', ', ')}"
+    if (numeric := _number(field)) is not None:
+        return numeric
+    if (simple := _simple_type(field)) is not None:
+        return _TYPE_WORDS[simple]
+    if container(field.annotation) is None and not secret:
+        return error["msg"].removeprefix("Input should be ")
+    return _whole(field).removeprefix("expected ")
+
+
+_TYPE_WORDS = {bool: "true or false", str: "a string"}
+
+
+def _members(annotation: Any) -> list[Any]:
+    if get_origin(annotation) is Annotated:
+        return _members(get_args(annotation)[0])
+    arguments = get_args(annotation)
+    if arguments and container(annotation) is None:
+        return [member for argument in arguments for member in _members(argument)]
+    return [annotation]
+
+
+def _simple_type(field: FieldInfo) -> type | None:
+    members = _members(field.annotation)
+    if SecretStr in members:
+        return str
+    return next((kind for kind in (bool, str) if kind in members), None)
+
+
+def _whole(field: FieldInfo) -> str:
+    shape = container(field.annotation)
+    if shape is Mapping:
+        return "expected a table of names and values"
+    if shape is not None:
+        inside = [member for argument in get_args(field.annotation) for member in _members(argument)]
+        return "expected a list of finite numbers" if float in inside else "expected a list of strings"
+    return f"expected a value of type {getattr(field.annotation, '__name__', field.annotation)}"
+
+
+def _part(location: int | str) -> str:
+    return f"item {location + 1}" if isinstance(location, int) else f"{_short(location)!r}"
+
+
+def _number(field: FieldInfo) -> str | None:
+    members = _members(field.annotation)
+    if int not in members and float not in members:
+        return None
+    kind = "a number" if float in members else "a whole number"
+    unit = field_extra(field, "unit")
+    noun = f"{kind} of {unit}" if unit else kind
+    low = high = None
+    for item in field.metadata:
+        match item:
+            case Ge(ge=bound):
+                low = f"from {bound}"
+            case Gt(gt=bound):
+                low = f"above {bound}"
+            case Le(le=bound):
+                high = f"to {bound}"
+            case Lt(lt=bound):
+                high = f"below {bound}"
+    return " ".join(part for part in (noun, low, high) if part)

@@ -1,0 +1,135 @@
+"""What is wrong with a configuration, said so that whoever wrote it can put it right."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from otpylib_telemetry.config.messages import in_force_words, origin_words, value_words
+from otpylib_telemetry.config.resolution import Problem
+
+if TYPE_CHECKING:
+    from otpylib_telemetry.config.layers import Candidate, Refused
+    from otpylib_telemetry.config.settings import ExporterSettings
+
+
+def full_section(section: str) -> str:
+    """Return a section's full name: ``telemetry.otel`` for ``otel``."""
+    return section if "." in section else f"telemetry.{section}"
+
+
+def refusal(
+    section: str,
+    settings: ExporterSettings,
+    origins: Mapping[str, str],
+    secrets: frozenset[str],
+    refused: Refused,
+) -> Problem:
+    """Describe values that were refused.
+
+    Args:
+        section: The section, in full.
+        settings: The settings in force in spite of them.
+        origins: By key, where those came from.
+        secrets: Which of those must not be shown.
+        refused: What was refused, and why.
+    """
+    origin = refused.parts[0][1].origin
+    keys = tuple(key for key, _ in refused.parts)
+    names = [f"{section}.{key}" for key in keys]
+    if len(keys) == 1:
+        key, candidate = refused.parts[0]
+        secret = candidate.secret or key in settings.secret_keys()
+        value = value_words(candidate.value, secret=secret)
+        subject = f"{names[0]} ({value}) {origin_words(origin)}"
+        if origin == "default":
+            subject = f"Unsetting {names[0]}"
+        summary = f"{subject} is refused: {refused.reason}."
+        kept = in_force_words(getattr(settings, key), origins[key], secret=key in secrets)
+    else:
+        summary = f"{' and '.join(names)} are refused together: {refused.reason}."
+        kept = "What was in force for them before stays in force."
+    token = hash(tuple((key, item.origin, item.token()) for key, item in refused.parts))
+    return Problem(", ".join(names), f"{summary} {kept}", "rejected", origin, summary, keys, token)
+
+
+def stray_problem(settings_type: type[ExporterSettings], section: str, stray: Candidate) -> Problem:
+    """Describe a value under a key the settings do not have.
+
+    Args:
+        settings_type: The settings class.
+        section: The section, in full.
+        stray: The value; its ``key`` is the key as it was written.
+    """
+    key = stray.key
+    if not isinstance(key, str):
+        name, nearest = f"{section}.({value_words(key)})", "."
+    else:
+        name, nearest = f"{section}.{key}", _nearest(key, settings_type.model_fields, section)
+    token = hash((name, stray.origin, stray.token()))
+    keys = (key,) if isinstance(key, str) else ()
+    summary = f"{name} {origin_words(stray.origin)} is not a known key{nearest}"
+    return Problem(name, f"{summary} It is ignored.", "unknown", stray.origin, summary, keys, token)
+
+
+def _nearest(name: str, known: Iterable[str], section: str) -> str:
+    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6)
+    return f"; did you mean {section}.{near[0]}?" if near else "."
+
+
+def check_sections(tables: Mapping[str, Any], known: Iterable[str]) -> tuple[Problem, ...]:
+    """Find sections below ``telemetry`` that nothing reads.
+
+    Args:
+        tables: The contents of the ``telemetry`` table, by section.
+        known: Sections that have an exporter, in full (``telemetry.otel``) or short (``otel``). Their names
+            are the kinds other sections may be instances of.
+
+    Returns:
+        One problem for each section that belongs to no exporter, or says it belongs to another than it does.
+    """
+    names = {name.removeprefix("telemetry.") for name in known}
+    found = [_section_problem(name, table, names) for name, table in tables.items()]
+    return tuple(problem for problem in found if problem is not None)
+
+
+def misplaced_problem(value: Any) -> Problem:
+    """Describe what stands under ``telemetry`` where the table of the exporters' sections was expected."""
+    summary = f"telemetry ({value_words(value)}) is not the table of the exporters' sections."
+    return Problem("telemetry", f"{summary} It is ignored.", "unknown", "config", summary)
+
+
+def _section_problem(name: str, table: Any, known: set[str]) -> Problem | None:
+    full = f"telemetry.{name}"
+    settings: Mapping[str, Any] = table if isinstance(table, Mapping) else {}
+    kind = settings.get("kind")
+    if name in known and not isinstance(table, Mapping):
+        summary = f"{full} ({value_words(table)}) is not a section: a table [{full}] was expected."
+        return Problem(full, f"{summary} It is ignored.", "unknown", "config", summary)
+    if name in known:
+        # Without a kind it is what its name says; one that was declared in the application may be of any.
+        if kind is None or kind == name or kind in _texts(known):
+            return None
+        return _kind_problem(full, kind, known, f"It remains the section of the exporter {name!r}.")
+    if kind is not None:
+        if kind in _texts(known):
+            return None
+        return _kind_problem(full, kind, known, "The section is ignored.")
+    what = f"The section [{full}]" if isinstance(table, Mapping) else f"The key {full}"
+    summary = f"{what} belongs to no exporter{_nearest(name, known, 'telemetry')}"
+    return Problem(full, f"{summary} It is ignored.", "unknown", "config", summary)
+
+
+def _texts(known: set[str]) -> list[object]:
+    # A list, because what the file has under kind need not be hashable.
+    return list(known)
+
+
+def _kind_problem(full: str, kind: object, known: set[str], instead: str) -> Problem:
+    there_is = ", ".join(repr(name) for name in sorted(known)) or "none"
+    summary = (
+        f"{full}.kind ({value_words(kind)}) {origin_words('config')} is no kind of exporter there is: "
+        f"expected one of {there_is}."
+    )
+    return Problem(f"{full}.kind", f"{summary} {instead}", "rejected", "config", summary, ("kind",))

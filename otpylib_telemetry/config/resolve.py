@@ -1,0 +1,238 @@
+"""From everything that was ever said about an exporter's settings to the settings in force.
+
+Layers, the weakest first: defaults; the environment; otpylib-config; the argument given at start; changes
+made while running. Every key is decided by itself: the strongest layer that has a valid value for it wins, so
+one bad value never holds back another. This is a pure room: it reads no file and no clock, and logs nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple
+
+from pydantic import ValidationError
+
+from otpylib_telemetry.config.layers import Candidate, Refused, check, gather
+from otpylib_telemetry.config.messages import value_words
+from otpylib_telemetry.config.problems import full_section, refusal, stray_problem
+from otpylib_telemetry.config.resolution import Resolution, S
+from otpylib_telemetry.config.settings import FIELDS_ONLY, Conflict, ExporterSettings
+
+if TYPE_CHECKING:
+    from otpylib_telemetry.config.resolution import Problem
+
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+def resolve(  # noqa: PLR0913  # one argument per layer
+    settings_type: type[S],
+    section: str,
+    *,
+    environ: Mapping[str, str],
+    config: Mapping[str, Any] = _NOTHING,
+    argument: Mapping[str, Any] = _NOTHING,
+    runtime: Mapping[str, Any] = _NOTHING,
+    previous: Resolution[S] | None = None,
+) -> Resolution[S]:
+    """Decide which settings are in force.
+
+    A bad value is refused by itself: its key keeps the value of ``previous`` or, without one, takes that of
+    the next weaker layer that has a valid one. Of settings that are valid but do not go together, as few are
+    refused as will do. None stands for "not set here" in every layer. ``${NAME}`` is expanded in ``config``,
+    ``argument`` and ``runtime``.
+
+    Args:
+        settings_type: The settings class.
+        section: The section, ``telemetry.otel`` or ``otel``.
+        environ: The environment variables.
+        config: What otpylib-config has, by bare key (``batch_size``).
+        argument: What was given at start, by bare key.
+        runtime: What was changed while running, by bare key.
+        previous: What is in force until now.
+
+    Returns:
+        The settings, with an entry in ``problems`` for everything that was not taken.
+    """
+    section = full_section(section)
+    layers = {"runtime": runtime, "argument": argument, "config": config}
+    gathered = gather(settings_type, section, environ, layers)
+    decision = Decision(settings_type, gathered.candidates, previous)
+    settings = decision.settle()
+    secrets = decision.secrets()
+    origins = MappingProxyType({key: item.origin for key, item in decision.chosen.items()})
+    problems = [refusal(section, settings, origins, secrets, refused) for refused in decision.refused]
+    problems += [stray_problem(settings_type, section, stray) for stray in gathered.strays]
+    return Resolution(
+        settings=settings.hiding(secrets - settings_type.secret_keys()),
+        origins=origins,
+        secrets=secrets,
+        problems=tuple(problems),
+        section=section,
+    )
+
+
+def validate_argument(
+    settings_type: type[ExporterSettings],
+    section: str,
+    argument: Any,
+    *,
+    environ: Mapping[str, str] | None = None,
+) -> None:
+    """Refuse a start argument that is wrong, where it is given.
+
+    Args:
+        settings_type: The settings class.
+        section: The section, ``telemetry.otel`` or ``otel``.
+        argument: What was given; None is the same as an empty dict.
+        environ: The environment variables; by default the process's own.
+
+    Raises:
+        ValueError: Something in it is wrong; the message names everything that is.
+    """
+    section = full_section(section)
+    if argument is None:
+        return
+    if not isinstance(argument, Mapping):
+        raise ValueError(  # noqa: TRY004  # callers are promised one kind of exception
+            f"The start argument of {section} must be a dict of settings, got {value_words(argument)}."
+        )
+    environ = os.environ if environ is None else environ
+    resolution = resolve(settings_type, section, environ=environ, argument=argument)
+    wrong = [problem.summary for problem in resolution.problems if problem.origin == "argument"]
+    if wrong:
+        raise ValueError(
+            "\n".join([f"The start argument of {section} is refused:", *(f"  {s}" for s in wrong)])
+        )
+
+
+def fresh_problems(resolution: Resolution[S], previous: Resolution[S] | None) -> tuple[Problem, ...]:
+    """Return the problems that were not there before: what to tell, so that nothing is told twice."""
+    if previous is None:
+        return resolution.problems
+    told = {(problem.key, problem.kind, problem.token) for problem in previous.problems}
+    return tuple(p for p in resolution.problems if (p.key, p.kind, p.token) not in told)
+
+
+_TOGETHER = "the settings do not go together"
+
+
+class _Built(NamedTuple, Generic[S]):
+    settings: S | None
+    conflict: Conflict | None
+
+
+class Decision(Generic[S]):
+    """One decision: made by the constructor key by key, completed by :meth:`settle`.
+
+    Args:
+        settings_type: The settings class.
+        candidates: By key, the values there are, the strongest first.
+        previous: What is in force until now, if anything is.
+    """
+
+    def __init__(
+        self,
+        settings_type: type[S],
+        candidates: Mapping[str, list[Candidate]],
+        previous: Resolution[S] | None,
+    ) -> None:
+        self.settings_type = settings_type
+        self.previous = previous
+        self.chosen: dict[str, Candidate] = {}
+        self.refused: list[Refused] = []
+        self._left = {key: list(candidates.get(key, ())) for key in settings_type.model_fields}
+        self._kept: set[str] = set()
+        for key in settings_type.model_fields:
+            self._choose(key)
+
+    def secrets(self) -> frozenset[str]:
+        """Return the keys whose chosen values must not be shown."""
+        hidden = {key for key, candidate in self.chosen.items() if candidate.secret}
+        if self.previous is not None:
+            # A table that is changed entry by entry still has the entries that were secret before.
+            tables = {key for key, candidate in self.chosen.items() if isinstance(candidate.value, Mapping)}
+            hidden |= tables & self.previous.secrets
+        return self.settings_type.secret_keys() | hidden
+
+    def settle(self) -> S:
+        """Return the settings the chosen values make, giving up as few of them as will do.
+
+        Raises:
+            ValueError: The class does not accept its own defaults.
+        """
+        while True:
+            built = self._build()
+            if built.conflict is not None:
+                self._give_up(built)
+            elif built.settings is not None:
+                return built.settings
+
+    def _choose(self, key: str) -> None:
+        """Take the strongest candidate that is valid; without one, what was in force, or the default."""
+        left = self._left[key]
+        while left:
+            candidate = left.pop(0)
+            reason = candidate.problem or check(self.settings_type, key, candidate)
+            if reason is None:
+                self.chosen[key] = candidate
+                return
+            self.refused.append(Refused(((key, candidate),), reason))
+            if self.previous is not None:
+                self._keep(key, self.previous)
+                return
+        self.chosen[key] = Candidate.default()
+
+    def _keep(self, key: str, previous: Resolution[S]) -> None:
+        self._kept.add(key)
+        origin = previous.origins.get(key, "default")
+        if origin == "default":
+            self.chosen[key] = Candidate.default()
+        else:
+            value = getattr(previous.settings, key)
+            self.chosen[key] = Candidate(value, origin, secret=key in previous.secrets)
+
+    def _build(self) -> _Built[S]:
+        values = {key: item.value for key, item in self.chosen.items() if item.origin != "default"}
+        try:
+            settings = self.settings_type.model_validate(values, context=FIELDS_ONLY)
+        except ValidationError as error:
+            details = error.errors(include_url=False)[0]
+            blamed = tuple(str(part) for part in details["loc"][:1])
+            reason = str(details.get("ctx", {}).get("error") or details["msg"])
+            return _Built(None, Conflict(blamed, reason, _TOGETHER))
+        except Exception as error:  # noqa: BLE001  # a validator of an exporter of the user's own
+            reason = f"checking the settings failed with {type(error).__name__}"
+            return _Built(None, Conflict((), reason))
+        return _Built(settings, next(iter(settings.conflicts()), None))
+
+    def _give_up(self, built: _Built[S]) -> None:
+        """Refuse what brought a conflict about: the first blamed key that changed, else all that changed."""
+        conflict = built.conflict or Conflict((), _TOGETHER)
+        changed = [key for key in self.chosen if self._is_changed(built.settings, key)]
+        refused = [key for key in conflict.keys if key in changed][:1] or changed
+        if not refused:
+            raise ValueError(f"{self.settings_type.__name__} refuses its own defaults: {conflict.reason}")
+        secret = not self.secrets().isdisjoint([*conflict.keys, *refused])
+        reason = (conflict.public or conflict.reason) if secret else conflict.reason
+        self.refused.append(Refused(tuple((key, self.chosen[key]) for key in refused), reason))
+        for key in refused:
+            if self.previous is not None:
+                self._keep(key, self.previous)
+            else:
+                self._choose(key)
+
+    def _is_changed(self, settings: S | None, key: str) -> bool:
+        candidate = self.chosen[key]
+        if self.previous is None:
+            return candidate.origin != "default"
+        if key in self._kept:
+            return False
+        before = getattr(self.previous.settings, key)
+        if settings is not None:
+            return bool(getattr(settings, key) != before)
+        if candidate.origin == "default":
+            return self.previous.origins.get(key) != "default"
+        return bool(candidate.value != before)

@@ -1,0 +1,98 @@
+"""The sections below ``telemetry``: which exporter reads each, and which are read by none."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from importlib.metadata import entry_points
+from typing import Any
+
+from otpylib_telemetry.config import toml_source
+from otpylib_telemetry.config.environment import KIND
+from otpylib_telemetry.config.problems import check_sections, misplaced_problem
+
+_log = logging.getLogger("otpylib_telemetry")
+
+#: The entry point group under which exporters register: section name -> GenServer class.
+EXPORTERS = "otpylib_telemetry_exporters"
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+_KIND_VARIABLE = re.compile(r"TELEMETRY_([A-Za-z][A-Za-z0-9_]*)_KIND")
+
+#: Sections of exporters that exist in this process, registered or not.
+declared: set[str] = set()
+
+# What was said about sections, and is still so.
+_told: set[tuple[str, str]] = set()
+
+
+def registered_exporters() -> dict[str, Any]:
+    """Return the exporters installed here: section name, which is its kind as well, to entry point."""
+    return {entry.name: entry for entry in entry_points(group=EXPORTERS)}
+
+
+@functools.cache
+def _installed() -> frozenset[str]:
+    return frozenset(registered_exporters())
+
+
+def is_name(name: object) -> bool:
+    """Tell whether an instance may be called so: its section and its process are named after it."""
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None
+
+
+def written() -> dict[str, Any]:
+    """Return what the TOML files in use have below ``telemetry``, by section."""
+    tables: dict[str, Any] = {}
+    for source in toml_source.known_sources():
+        for name, table in source.telemetry_tables().items():
+            known = tables.get(name)
+            if isinstance(known, dict) and isinstance(table, dict):
+                table = {**known, **table}  # noqa: PLW2901  # what both files say of it
+            tables[name] = table
+    return tables
+
+
+def kinds_in_tables(tables: Mapping[str, Any]) -> dict[str, str]:
+    """Return the sections that say whose instance they are, with the kind each names."""
+    return {
+        name: table[KIND]
+        for name, table in tables.items()
+        if is_name(name) and isinstance(table, Mapping) and isinstance(table.get(KIND), str)
+    }
+
+
+def kinds_in_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the instances that ``TELEMETRY_<NAME>_KIND`` variables ask for, with the kind of each."""
+    found = {}
+    for variable, value in environ.items():
+        if (match := _KIND_VARIABLE.fullmatch(variable)) and value.strip():
+            found[match[1].lower()] = value.strip()
+    return found
+
+
+def report(known: Iterable[str] = ()) -> None:
+    """Say which sections of the TOML files nobody reads: once, and again only if they went away meanwhile.
+
+    Args:
+        known: Names of sections that have an exporter, beside those installed or declared here.
+    """
+    misplaced = [value for source in toml_source.known_sources() if (value := source.misplaced()) is not None]
+    problems = [
+        *check_sections(written(), {*known, *_installed(), *declared}),
+        *(misplaced_problem(value) for value in misplaced),
+    ]
+    now = {(problem.key, problem.message): problem for problem in problems}
+    for identity, problem in now.items():
+        if identity not in _told:
+            _log.warning("%s", problem.message)
+    _told.clear()
+    _told.update(now)
+
+
+def forget() -> None:
+    """Forget what was said, and the files; for tests, which start from nothing."""
+    _told.clear()
+    toml_source.forget()

@@ -1,0 +1,1 @@
+"""What runs an exporter: queue, books, sending, reconfiguration, shutdown."""

@@ -1,0 +1,330 @@
+"""The behaviour an exporter author writes; everything else is :mod:`otpylib_telemetry.exporter.server`'s.
+
+The smallest useful exporter overrides :meth:`Exporter.export` alone::
+
+    class Lines(Exporter[ExporterSettings]):
+        async def export(self, batch):
+            await run_in_thread(append_lines, batch)
+
+    LinesExporter = exporter_module("LinesExporter", Lines, name="lines_exporter", section="telemetry.lines")
+
+An exporter lives on the event loop's thread. It owns no queue, no timer, no retry and no subscription: the
+server that runs it has those, and the same for every exporter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from otpylib_telemetry.bus.events import Event, RawEvent
+from otpylib_telemetry.config.settings import ExporterSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+SettingsT = TypeVar("SettingsT", bound=ExporterSettings)
+
+#: The lane of items of which there is one kind only.
+DEFAULT_LANE = ""
+
+
+class ExportError(Exception):
+    """A batch did not arrive.
+
+    Args:
+        message: What the backend said, for a person to read.
+        retryable: False when sending the same batch again cannot help: it is then counted as rejected.
+        retry_after: Seconds the backend asked to be left alone for; None when it did not say.
+    """
+
+    def __init__(self, message: str, *, retryable: bool = True, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+        self.retry_after = retry_after
+
+
+class TooLargeError(ExportError):
+    """A batch is too large to be taken in one piece.
+
+    It is sent again in smaller ones. An item that is too large by itself counts as rejected.
+
+    Args:
+        message: What the backend said, for a person to read.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retryable=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOutcome:
+    """A batch that arrived, though not all of it was taken (OTLP's partial success).
+
+    Attributes:
+        rejected: How many items of the batch the backend refused.
+        message: The backend's reason.
+    """
+
+    rejected: int = 0
+    message: str = ""
+
+
+@dataclass(slots=True)
+class Collected:
+    """What became of a number of events, each counted exactly once.
+
+    Attributes:
+        items: Finished items that wait to be exported, each with the number of events it is made of.
+        exported: Events that are done with: aggregated, or of no use to this exporter.
+        sampled_out: Events that sampling left out.
+        rejected: Events that cannot be used.
+        dropped: Events given up, by reason.
+        made: Items that are made of no event, such as what is read off a series, each with its weight in the
+            books. They count as accepted here and now, and must have lanes of their own.
+    """
+
+    items: list[tuple[Any, int]] = field(default_factory=list)
+    exported: int = 0
+    sampled_out: int = 0
+    rejected: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    made: list[tuple[Any, int]] = field(default_factory=list)
+
+    def events(self) -> int:
+        """Return how many events this accounts for."""
+        waiting = sum(weight for _, weight in self.items)
+        return waiting + self.exported + self.sampled_out + self.rejected + sum(self.dropped.values())
+
+
+@dataclass(slots=True)
+class ExportContext:
+    """What the server lends to the exporter it runs.
+
+    Attributes:
+        name: Registered name of the process, for instance ``otel_exporter``.
+        section: Configuration section, for instance ``telemetry.otel``.
+        memory: Kept under the exporter's name for as long as the interpreter runs: what is put here survives
+            crash, restart and replacement of the exporter.
+        catch_up: Awaitable call that collects every event emitted so far.
+        stats: Returns the ledger, breaker state and queue depth, as ``get_stats`` answers them.
+    """
+
+    name: str
+    section: str
+    memory: dict[str, Any]
+    catch_up: Callable[[], Awaitable[None]]
+    stats: Callable[[], dict[str, Any]]
+
+
+class Exporter(Generic[SettingsT]):
+    """Turns events into what a backend takes, and hands it over.
+
+    Args:
+        settings: The configuration in force, already validated.
+        context: What the server lends.
+    """
+
+    #: The pydantic model of the exporter's configuration section.
+    settings_type: ClassVar[type[ExporterSettings]] = ExporterSettings
+
+    def __init__(self, settings: SettingsT, context: ExportContext) -> None:
+        self.settings = settings
+        self.context = context
+
+    def idle_reason(self) -> str | None:
+        """Return why there is nothing to do under the present settings, or None if there is.
+
+        An idle exporter is not subscribed to anything and costs nothing.
+        """
+        return None
+
+    async def open(self) -> None:
+        """Acquire what exporting needs.
+
+        Raises:
+            Exception: Anything: the exporter is then degraded, says why, and is opened again later.
+        """
+
+    def collect(self, events: Sequence[RawEvent], wall_offset_ns: int) -> Collected:
+        """Take events over, in the order in which they were emitted.
+
+        The default makes every event an item of its own. An override must not raise for an event it
+        cannot use: it counts that event as rejected.
+
+        Args:
+            events: The events.
+            wall_offset_ns: What to add to an event's ``monotonic_ns`` to get nanoseconds since the epoch.
+
+        Returns:
+            What became of the events. Those still held back are reported by :attr:`held` instead.
+        """
+        del wall_offset_ns
+        return Collected(items=[(Event._make(event), 1) for event in events])
+
+    @property
+    def held(self) -> int:
+        """How many collected events are held back, neither items nor done with (open spans, for instance)."""
+        return 0
+
+    def tick(self, now_ns: int, wall_offset_ns: int, alive: Callable[[object], bool]) -> Collected:
+        """Do what is due by the clock; called about once a second.
+
+        Args:
+            now_ns: The present, on the clock of :func:`time.monotonic_ns`.
+            wall_offset_ns: What to add to it to get nanoseconds since the epoch.
+            alive: Tells whether an event's ``emitter`` still runs.
+
+        Returns:
+            What became of events held until now.
+        """
+        del now_ns, wall_offset_ns, alive
+        return Collected()
+
+    def settle(self, wall_offset_ns: int) -> Collected:
+        """Give up what is held: the exporter is being drained and nothing more will come.
+
+        Args:
+            wall_offset_ns: What to add to a monotonic time to get nanoseconds since the epoch.
+
+        Returns:
+            What became of the events held until now.
+        """
+        del wall_offset_ns
+        return Collected()
+
+    def gathering_due(self, now_ns: int) -> bool:
+        """Tell whether it is time for :meth:`gather`; asked at each tick.
+
+        Args:
+            now_ns: The present, on the clock of :func:`time.monotonic_ns`.
+        """
+        del now_ns
+        return False
+
+    async def gather(
+        self, book: Callable[[Callable[[], Collected]], bool], held: int, seconds: float, *, insist: bool
+    ) -> None:
+        """Make items of what was added up so far, for instance of series: see :attr:`Collected.made`.
+
+        Called when :meth:`gathering_due` says so, at every flush, and for the last time when the exporter is
+        being drained. Never called again before an earlier call has ended.
+
+        Args:
+            book: Runs a function and enters what it returns, in one step. What is remembered of what was read
+                belongs into that function, so that nothing is read that is not entered. False if it was not
+                run: somebody else bears the name by now.
+            held: The weight of the items made earlier that still wait or are under way.
+            seconds: How long it may take.
+            insist: Whether this may be the last time.
+        """
+        del book, held, seconds, insist
+
+    def lane(self, item: Any) -> str:
+        """Return the lane an item goes out on; items of different lanes are never in one batch.
+
+        Override it where items are of several kinds that the backend takes separately, such as spans and log
+        records. Each lane is filled, sent and retried by itself; only the circuit breaker is common to all.
+
+        Args:
+            item: One of those in :attr:`Collected.items`.
+
+        Returns:
+            A name, one of a few: ``spans``.
+        """
+        del item
+        return DEFAULT_LANE
+
+    def urgent(self, item: Any) -> bool:
+        """Tell whether an item goes first when the exporter is being drained and time may run out.
+
+        Otherwise items are exported in the order in which they were made.
+
+        Args:
+            item: One that waits to be exported.
+        """
+        del item
+        return False
+
+    async def export(self, batch: Sequence[Any]) -> ExportOutcome | None:
+        """Hand a batch of items to the backend.
+
+        Blocking work belongs on a thread: see :func:`~otpylib_telemetry.run_in_thread`. With a
+        ``concurrency`` above 1, or with several lanes, it is called again before an earlier call has ended.
+
+        Args:
+            batch: Items of one lane, oldest first, at most ``batch_size`` of them.
+
+        Returns:
+            None if all of it arrived, or what was refused.
+
+        Raises:
+            ExportError: It did not arrive, or will not be taken.
+            Exception: Anything else counts as a failure that is worth another try.
+        """
+        raise NotImplementedError(f"{type(self).__name__} makes items but does not say how to export them")
+
+    async def apply(self, settings: SettingsT, changed: frozenset[str]) -> bool:
+        """Take new settings into use.
+
+        Args:
+            settings: The settings to come.
+            changed: The keys of its own that differ from those in force. Those every exporter has
+                (``batch_size``, ``queue_limit``, ...) are not its business.
+
+        Returns:
+            True if they are in force now. False to be replaced: a new instance is opened with them, and
+            this one is closed as soon as the batch it may be exporting is done.
+
+        Raises:
+            Exception: They cannot be applied for an outside reason; the old ones stay in force, the exporter
+                is degraded, and it is tried again later.
+        """
+        del settings, changed
+        return False
+
+    async def close(self) -> None:
+        """Release everything :meth:`open` acquired. Also called when ``open`` failed half-way."""
+
+    def noticed(self, path: str, old_value: Any, new_value: Any) -> None:
+        """Hear of a configuration change in the exporter's section, before it is applied.
+
+        Args:
+            path: For instance ``telemetry.otel.sampling_rate``.
+            old_value: What it was.
+            new_value: What it is to be.
+        """
+
+    def answer(self, request: tuple[Any, ...]) -> Any:
+        """Answer a call that the server itself does not know.
+
+        Args:
+            request: The message; everything emitted before it was sent has been collected.
+
+        Returns:
+            The reply.
+
+        Raises:
+            LookupError: The exporter does not know it either.
+        """
+        raise LookupError(request)
+
+    def stats(self) -> Mapping[str, Any]:
+        """Return what is worth knowing about this exporter in particular."""
+        return {}
+
+
+def overridden(exporter: object, name: str) -> Callable[[Any], Any] | None:
+    """Return a method that an exporter has of its own; None for one it has from :class:`Exporter`.
+
+    What most exporters leave as it is must cost them nothing per item.
+
+    Args:
+        exporter: The exporter.
+        name: The method's name, ``lane`` or ``urgent``.
+    """
+    method = getattr(type(exporter), name, None)
+    if method is None or method is getattr(Exporter, name):
+        return None
+    bound: Callable[[Any], Any] = getattr(exporter, name)
+    return bound

@@ -1,0 +1,389 @@
+"""An exporter's life: opened, reconfigured, replaced, switched off and on, as its configuration wants."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, Literal
+
+from otpylib_telemetry import otp
+from otpylib_telemetry.bus.dispatch import execute
+from otpylib_telemetry.config.settings import ExporterSettings
+from otpylib_telemetry.exporter.consumer import GATHERING_SHARE
+from otpylib_telemetry.primitives.backoff import full_jitter
+from otpylib_telemetry.primitives.errors import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from otpylib_telemetry.config.live import Configuration
+    from otpylib_telemetry.exporter.base import ExportContext, Exporter
+    from otpylib_telemetry.exporter.consumer import Intake
+    from otpylib_telemetry.exporter.sender import Delivery
+    from otpylib_telemetry.exporter.state import Estate
+
+_log = logging.getLogger("otpylib_telemetry")
+
+State = Literal["starting", "running", "degraded", "idle", "disabled", "drained", "stopped"]
+
+#: Seconds that closing an exporter may take while the process goes on.
+CLOSE_LIMIT = 5.0
+
+#: Seconds that something cancelled may take to end.
+GRACE = 0.1
+
+#: Seconds that applying settings may take.
+APPLY_LIMIT = 30.0
+
+
+class _GivesWayError(Exception):
+    """Opening was given up because the configuration changed meanwhile."""
+
+
+class LifeCycle:
+    """Brings one exporter in line with its configuration, again and again.
+
+    Args:
+        exporter_type: What to run.
+        context: What it is lent.
+        estate: What belongs to its name.
+        configuration: What is wanted.
+        intake: Where its events come in.
+        delivery: Where its items go out.
+        wake: Called when there may be something to do.
+        refusal: Why it must not work at all, for instance a bad start argument.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917  # the parts of one runner
+        self,
+        exporter_type: type[Exporter[Any]],
+        context: ExportContext,
+        estate: Estate,
+        configuration: Configuration[Any],
+        intake: Intake,
+        delivery: Delivery,
+        *,
+        wake: Callable[[], None],
+        refusal: str | None,
+    ) -> None:
+        self.state: State = "starting"
+        self.reason = None if refusal is None else configuration.scrub(refusal)
+        self.opened = False
+        #: Awaited before the first exporter is opened: the end of an earlier life, whose port may be needed.
+        self.after: Callable[[], Awaitable[None]] | None = None
+        self._type = exporter_type
+        self._context = context
+        self._estate = estate
+        self._configuration = configuration
+        self._intake = intake
+        self._delivery = delivery
+        self._wake = wake
+        self._refusal = refusal
+        self._loop = asyncio.get_running_loop()
+        self._applied: ExporterSettings | None = None
+        self._announced = configuration.generation
+        self._reconciling: asyncio.Task[None] | None = None
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._again = asyncio.Event()
+        self._suspended = False
+        # Set once it is known whether an exporter is at work, and if not, why.
+        self._decided = asyncio.Event()
+
+    def begin(self, *, provisional: bool) -> None:
+        """Subscribe at once, so that no event is missed while the configuration is read.
+
+        Args:
+            provisional: Whether a configuration is still to be read. Where none was ever in force, every
+                event is taken until then, and those that turn out not to be wanted are forgotten.
+        """
+        settings = self._configuration.settings
+        if self._refusal is not None:
+            return
+        if provisional and not self._estate.settled:
+            self._intake.subscribe(settings, to_everything=True)
+        elif settings.enabled:
+            self._intake.subscribe(settings)
+
+    def configured(self) -> None:
+        """Bring exporter and subscription in line with the configuration; returns at once."""
+        if self._suspended:
+            return
+        for problem in self._configuration.new_problems():
+            _log.warning("%s", problem.message)
+            if problem.kind == "rejected":
+                metadata = {"exporter": self._estate.name, "key": problem.key, "reason": problem.message}
+                execute("telemetry.config.rejected", {"generation": self._configuration.generation}, metadata)
+        self._again.set()
+        self._delivery.nudge()
+        if self._reconciling is None or self._reconciling.done():
+            self._reconciling = self._start(self._reconcile(), "reconfiguration")
+
+    async def get_up(self, seconds: float) -> None:
+        """Wait for a start that is under way: an application may end as soon as it has begun.
+
+        Args:
+            seconds: How long to wait at most.
+        """
+        if self.state == "starting" and self._reconciling is not None:
+            await asyncio.wait({self._reconciling}, timeout=max(0.0, seconds))
+
+    async def decided(self, seconds: float) -> None:
+        """Wait until an exporter is at work or it is known why none is.
+
+        Args:
+            seconds: How long to wait at most.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                await self._decided.wait()
+        except TimeoutError:
+            return
+
+    async def suspend(self) -> None:
+        """Apply no more changes; returns when none is being applied."""
+        self._suspended = True
+        if self._reconciling is not None:
+            self._reconciling.cancel()
+            await asyncio.wait({self._reconciling}, timeout=GRACE)
+
+    async def release(self, seconds: float = CLOSE_LIMIT) -> None:
+        """Close the exporter, and those that were replaced before.
+
+        Args:
+            seconds: How long that may take.
+        """
+        self.let_go(seconds)
+        if self._retiring:
+            await asyncio.wait(set(self._retiring), timeout=seconds)
+
+    def let_go(self, seconds: float = CLOSE_LIMIT) -> None:
+        """Use the exporter no more, and have it closed when the batch it may be sending has ended."""
+        exporter, opened = self._intake.exporter, self.opened
+        self._intake.exporter, self.opened = None, False
+        self._delivery.use(None)
+        if exporter is not None and opened:
+            self._retire(exporter, seconds)
+
+    def set_state(self, state: State, reason: str | None) -> None:
+        """Enter another state, for the reason given."""
+        if state in {"running", "disabled"}:
+            said, self._estate.said = self._estate.said, None
+            if state == "running" and said is not None and said[0] == "degraded":
+                _log.info("%s works again.", self._estate.name)
+        self.state, self.reason = state, reason
+        self._decided.set()
+
+    def _is_news(self, state: State, reason: str) -> bool:
+        """Tell whether nobody was told yet, in this life or an earlier one, and take it as told."""
+        said, self._estate.said = self._estate.said, (state, reason)
+        return said != (state, reason)
+
+    def _start(self, work: Any, what: str) -> asyncio.Task[None]:
+        return otp.run_in_background(self._loop, work, name=f"{self._estate.name} {what}", outlasting=True)
+
+    async def _reconcile(self) -> None:
+        """Go on until what is in force is what is wanted; trouble from outside is retried with back-off."""
+        if self.after is not None:
+            await self.after()
+            self.after = None
+        attempt = 0
+        while self._again.is_set() and not self._intake.superseded:
+            self._again.clear()
+            wanted = self._configuration.settings
+            try:
+                await self._bring_into_force(wanted)
+            except _GivesWayError:
+                continue
+            except Exception as error:  # noqa: BLE001  # ports, names, files, packages: an outside reason
+                attempt += 1
+                wait = full_jitter(attempt, lambda: 1.0)
+                self._degrade(error, wait)
+                await self._pause(wait)
+                continue
+            attempt = 0
+            if wanted is not self._configuration.settings:
+                self._again.set()
+            else:
+                self._announce()
+        self._wake()
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait before the next attempt; a change of configuration ends the wait."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._again.wait()
+        except TimeoutError:
+            self._again.set()
+
+    async def _bring_into_force(self, wanted: ExporterSettings) -> None:
+        if self._refusal is not None:
+            self._rest(self._configuration.scrub(self._refusal))
+            return
+        if not wanted.enabled:
+            await self._disable(wanted)
+            return
+        candidate = self._intake.exporter if self._applied == wanted else None
+        if candidate is None:
+            candidate = self._type(wanted, self._context)
+        if (reason := candidate.idle_reason()) is not None:
+            await self._idle(wanted, reason)
+            return
+        self._use_common(wanted)
+        if not self.opened:
+            await self._open(candidate, wanted)
+        elif self._applied != wanted:
+            await self._change(candidate, wanted)
+        self.set_state("running", None)
+
+    def _use_common(self, wanted: ExporterSettings) -> None:
+        """Take the settings into use that are the chassis' own."""
+        self._delivery.settings = wanted
+        self._estate.breaker.adjust(wanted.failure_threshold, wanted.reset_timeout)
+        self._intake.subscribe(wanted)
+        self._sort_out(wanted)
+
+    def _sort_out(self, wanted: ExporterSettings | None) -> None:
+        if not self._estate.settled:
+            self._estate.settled = True
+            self._intake.sort_out(wanted)
+            # What was read at the start is no change.
+            self._configuration.take_changed()
+            self._announced = self._configuration.generation
+
+    async def _open(self, candidate: Exporter[Any], wanted: ExporterSettings) -> None:
+        # It collects before it is open: what it makes of the events waits as well as the events do.
+        self._intake.exporter, self._applied = candidate, wanted
+        self._decided.set()
+        self._wake()
+        await self._open_or_give_way(candidate)
+        same_backend = self._estate.opened_with is not None and not _own_changes(
+            self._estate.opened_with, wanted
+        )
+        self._use(candidate, wanted, same_backend=same_backend)
+
+    async def _change(self, candidate: Exporter[Any], wanted: ExporterSettings) -> None:
+        running = self._intake.exporter
+        assert running is not None  # noqa: S101  # one is open
+        assert self._applied is not None  # noqa: S101  # set whenever one is
+        # The keys every exporter has are the chassis' own: they are in force by now.
+        own = _own_changes(self._applied, wanted)
+        if not own or await otp.within(APPLY_LIMIT, running.apply(wanted, own)):
+            running.settings = wanted
+            self._applied = self._estate.opened_with = wanted
+            return
+        await self._open_or_give_way(candidate)
+        self._use(candidate, wanted, same_backend=False)
+        # New batches do not wait for the one the old exporter may be sending.
+        self._retire(running, CLOSE_LIMIT)
+
+    def _use(self, exporter: Exporter[Any], settings: ExporterSettings, *, same_backend: bool) -> None:
+        self._intake.exporter, self._applied, self.opened = exporter, settings, True
+        self._estate.opened_with = settings
+        self._delivery.use(exporter, same_backend=same_backend)
+        self._wake()
+
+    async def _open_or_give_way(self, exporter: Exporter[Any]) -> None:
+        """Open an exporter; a change of configuration meanwhile ends an attempt that hangs."""
+        # Whoever ends the application while its exporter is still being opened waits for that.
+        opening = otp.outlast(self._loop.create_task(exporter.open()))
+        change = otp.outlast(self._loop.create_task(self._again.wait()))
+        try:
+            await asyncio.wait({opening, change}, return_when=asyncio.FIRST_COMPLETED)
+            if opening.done() and not opening.cancelled() and opening.exception() is None:
+                return
+        except asyncio.CancelledError:
+            opening.cancel()
+            self._retire(exporter, CLOSE_LIMIT)
+            raise
+        finally:
+            change.cancel()
+        if gives_way := not opening.done():
+            opening.cancel()
+            await asyncio.wait({opening}, timeout=GRACE)
+        await self._close(exporter, CLOSE_LIMIT)
+        if gives_way:
+            raise _GivesWayError
+        if opening.cancelled():
+            raise RuntimeError("opening it ended with a CancelledError that nobody had sent")
+        opening.result()
+
+    def _retire(self, exporter: Exporter[Any], seconds: float) -> asyncio.Task[None]:
+        """Close an exporter when the batch it may be sending has ended, whose answer would be lost."""
+
+        async def close() -> None:
+            await self._delivery.wait_for(exporter)
+            await self._close(exporter, seconds)
+            self._wake()
+
+        task = self._start(close(), "retirement")
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+        return task
+
+    async def _close(self, exporter: Exporter[Any], seconds: float) -> None:
+        try:
+            await otp.within(seconds, exporter.close())
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is closed as far as we are concerned
+            reason = self._configuration.scrub(describe(error))
+            _log.warning("%s did not close cleanly: %s", self._estate.name, reason)
+
+    async def _disable(self, wanted: ExporterSettings) -> None:
+        self._sort_out(None)
+        self._intake.unsubscribe()
+        if self._intake.exporter is not None:
+            await self._delivery_of_the_rest(wanted.shutdown_timeout)
+            await self.release()
+        self._applied = wanted
+        self.set_state("disabled", "enabled is false")
+
+    async def _delivery_of_the_rest(self, seconds: float) -> None:
+        """Export what is held before resting; what cannot be delivered stays with the name."""
+        await self._intake.catch_up()
+        self._intake.settle()
+        end = self._loop.time() + seconds
+        await self._intake.gather(seconds * GATHERING_SHARE, insist=True)
+        seconds = end - self._loop.time()
+        await self._delivery.empty(seconds, insist=True, give_way=self._again.is_set, urgent_first=True)
+        await self._delivery.abandon(GRACE)
+
+    async def _idle(self, wanted: ExporterSettings, reason: str) -> None:
+        self._sort_out(None)
+        self._intake.unsubscribe()
+        self.let_go()
+        self._applied = wanted
+        self._rest(self._configuration.scrub(reason))
+
+    def _rest(self, reason: str) -> None:
+        if self._is_news("idle", reason):
+            _log.warning("%s is idle: %s", self._estate.name, reason)
+        self.set_state("idle", reason)
+
+    def _degrade(self, error: Exception, wait: float) -> None:
+        reason = self._configuration.scrub(describe(error))
+        if self._is_news("degraded", reason):
+            still = "It goes on as it was" if self.opened else "Events are taken all the same"
+            _log.warning(
+                "%s is degraded: %s. %s; tried again in %.1f s.", self._estate.name, reason, still, wait
+            )
+        self.set_state("degraded", reason)
+
+    def _announce(self) -> None:
+        """Emit that a changed configuration is in force."""
+        if self._configuration.generation == self._announced:
+            return
+        self._announced = self._configuration.generation
+        keys = sorted(self._configuration.take_changed())
+        metadata = {"exporter": self._estate.name, "section": self._configuration.section, "keys": keys}
+        _log.info(
+            "%s works with changed settings (%s); they are generation %d.",
+            self._estate.name,
+            ", ".join(keys),
+            self._announced,
+        )
+        execute("telemetry.config.applied", {"generation": self._configuration.generation}, metadata)
+
+
+def _own_changes(before: ExporterSettings, wanted: ExporterSettings) -> frozenset[str]:
+    """Return the keys that differ and are not common to all exporters."""
+    own = type(wanted).model_fields.keys() - ExporterSettings.model_fields.keys()
+    return frozenset(key for key in own if getattr(before, key, None) != getattr(wanted, key))

@@ -1,0 +1,336 @@
+"""What an exporter's process knows and does: its runner, its timer, its configuration; see :mod:`.server`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from otpylib import gen_server, process
+
+from otpylib_telemetry import otp
+from otpylib_telemetry.config import otpylib_config, resolve, sections
+from otpylib_telemetry.config.live import Configuration, differ
+from otpylib_telemetry.exporter import sigterm
+from otpylib_telemetry.exporter.queue import as_plain_dict
+from otpylib_telemetry.exporter.registry import estate_of
+from otpylib_telemetry.exporter.runner import TICK, Runner
+from otpylib_telemetry.primitives.errors import describe
+
+if TYPE_CHECKING:
+    from otpylib_telemetry.exporter.base import Exporter
+
+_log = logging.getLogger("otpylib_telemetry")
+
+WAKE = "telemetry_wake"
+APPLY = "telemetry_apply"
+SNAPSHOT = "telemetry_config_snapshot"
+
+#: The reply to a call nobody knows.
+UNKNOWN = ("error", "unknown request")
+
+#: Seconds between two looks at the queue at least: an idle exporter must cost next to nothing.
+SHORTEST_TICK = 0.01
+
+#: Seconds to wait for further changes of one reload before reading the section.
+SETTLE = 0.01
+
+#: Seconds to wait for otpylib-config before starting without what it says.
+FIRST_READ = 2.0
+
+#: Seconds a call to an exporter that is still starting waits for it to be up.
+ANSWER_PATIENCE = FIRST_READ + 1.0
+
+
+class ExporterServer:
+    """The state of an exporter's process.
+
+    Args:
+        exporter_type: What it runs.
+        name: Its registered name.
+        section: Its configuration section.
+        argument: What it was started with.
+    """
+
+    def __init__(self, exporter_type: type[Exporter[Any]], name: str, section: str, argument: object) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.pid = process.self()
+        self.estate = estate_of(_as_text(name))
+        self.estate.lives += 1
+        self.settings_type = exporter_type.settings_type
+        self.section = section
+        refusal, accepted = _check_argument(exporter_type, section, argument)
+        self.configuration = self._configuration(accepted)
+        self.runner = Runner(
+            exporter_type,
+            self.estate,
+            self.configuration,
+            self._wake,
+            superseded=self._give_up,
+            refusal=refusal,
+        )
+        self._timer: asyncio.TimerHandle | None = None
+        self._next_tick = 0.0
+        self._changes: dict[str, Any] = {}
+        self._manager: Any = None
+        self._reading: asyncio.Task[None] | None = None
+        self._dirty = False
+        self._settled = False
+        self._config_trouble = False
+        sigterm.drain_on_sigterm(self.loop)
+        self._watch_config()
+        self.runner.life.begin(provisional=self._reading is not None)
+        if self._reading is None:
+            self._settle()
+        self._arm()
+
+    def _configuration(self, argument: Mapping[str, Any]) -> Configuration[Any]:
+        known = self.estate.configuration
+        if known is None or known.settings_type is not self.settings_type or known.section != self.section:
+            known = Configuration(self.settings_type, self.section, argument, os.environ)
+            self.estate.configuration = known
+        else:
+            known.restart(argument, os.environ)
+        return known
+
+    # --- timers and wake-ups --------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        otp.post(self.loop, self.pid, (WAKE,))
+
+    def _give_up(self) -> None:
+        """End this process: another one bears its name now."""
+        otp.run_in_background(self.loop, otp.end_quietly(self.pid), name=f"{self.estate.name} predecessor")
+
+    def work(self) -> None:
+        """Do one slice of what there is to do, and see to it that the rest follows."""
+        if time.monotonic() >= self._next_tick:
+            interval = min(TICK, self.configuration.settings.flush_interval)
+            self._next_tick = time.monotonic() + max(SHORTEST_TICK, interval)
+            self.runner.tick()
+            self._watch_config()
+        if self.runner.work():
+            self._wake()
+        self._arm()
+
+    def _arm(self) -> None:
+        """Set the one timer to whatever is due next."""
+        if self._timer is not None:
+            self._timer.cancel()
+        at = self._next_tick
+        if (due := self.runner.delivery.next_at()) is not None:
+            at = min(at, due)
+        self._timer = self.loop.call_later(max(0.001, at - time.monotonic()), self._wake)
+
+    # --- configuration --------------------------------------------------------------------------------------
+
+    def _watch_config(self) -> None:
+        """Read the section where a config manager has appeared, at the start or in place of another."""
+        manager = otpylib_config.manager()
+        if manager != self._manager:
+            self._manager = manager
+            if manager is not None:
+                self._read(subscribe=True)
+
+    def _read(self, *, subscribe: bool) -> None:
+        if self._reading is not None and not self._reading.done():
+            self._dirty = True
+            return
+        work = self._read_config(self._manager, subscribe=subscribe)
+        self._reading = otp.run_in_background(self.loop, work, name=f"{self.estate.name} configuration")
+
+    async def _read_config(self, manager: Any, *, subscribe: bool) -> None:
+        try:
+            async with asyncio.timeout(FIRST_READ if not self._settled else None):
+                if subscribe:
+                    await otpylib_config.subscribe(self.estate.name, self.section)
+                else:
+                    await asyncio.sleep(SETTLE)
+                self._dirty = True
+                while self._dirty:
+                    self._dirty = False
+                    keys = [*self.settings_type.model_fields, *self.configuration.entries]
+                    snapshot = await otpylib_config.read_section(self.section, keys)
+            self._config_trouble = False
+            sections.report()
+            otp.post(self.loop, self.pid, (SNAPSHOT, snapshot, manager))
+        except Exception as error:  # noqa: BLE001  # no manager, no answer: the next tick looks again
+            if not self._config_trouble:
+                self._config_trouble = True
+                _log.warning(
+                    "%s could not read section %s from otpylib-config (%s); it goes on with what it has and "
+                    "tries again.",
+                    self.estate.name,
+                    self.section,
+                    describe(error),
+                )
+            if self._manager == manager:
+                self._manager = None
+            otp.post(self.loop, self.pid, (SNAPSHOT, None, manager))
+
+    def noticed(self, path: str) -> None:
+        """Hear from otpylib-config that a path of the section changed."""
+        self.configuration.note_entry(path)
+        self._read(subscribe=False)
+
+    def snapshot(self, values: Mapping[str, Any] | None, manager: object) -> None:
+        """Take what was read from otpylib-config.
+
+        Args:
+            values: Key to value; None if it could not be read.
+            manager: The config manager it was read from.
+        """
+        if values is not None:
+            before = self.configuration.file
+            was_doubted = self.configuration.doubted
+            self.configuration.observe(values, manager)
+            if self.configuration.doubted and not was_doubted:
+                _log.warning(
+                    "Section %s has vanished from otpylib-config as a whole, as if a source were unreadable; "
+                    "%s goes on with what it said last. TomlSource can tell a section that was deleted.",
+                    self.section,
+                    self.estate.name,
+                )
+            after = self.configuration.file
+            if self._settled:
+                for key in {**before, **after}:
+                    if differ(before.get(key), after.get(key)):
+                        self._tell(f"{self.section}.{key}", before.get(key), after.get(key))
+        self._settle()
+
+    def changed(self, path: object, old: Any, new: Any) -> None:
+        """Take a change from a cast; those that wait in the mailbox with it are applied together."""
+        changes = self._changes_in(path, new)
+        if changes is None:
+            self.estate.unknown_messages += 1
+            return
+        if not self._changes:
+            otp.post(self.loop, self.pid, (APPLY,))
+        self._changes.update(changes)
+        self._tell(str.__str__(path), old, new)
+
+    def _changes_in(self, path: object, new: Any) -> dict[str, Any] | None:
+        """Return the changes somebody asks for, by key; None if it is no change of this section."""
+        try:
+            if not isinstance(path, str):
+                return None
+            # Exactly a string from here on: a subclass could have ideas of its own about its methods.
+            path = str.__str__(path)
+            key = self.configuration.key_of(path)
+            if key is not None:
+                return {key: new}
+            if path != self.section or not isinstance(new, Mapping):
+                return None
+            return {str.__str__(name): value for name, value in new.items() if isinstance(name, str)}
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001  # what somebody put into a message may do anything, exit included
+            return None
+
+    def apply(self) -> None:
+        """Apply the changes that arrived by cast."""
+        if self._changes:
+            changes, self._changes = self._changes, {}
+            try:
+                self.configuration.change(changes)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001  # values that cannot even be looked at
+                self.estate.unknown_messages += 1
+                _log.warning(
+                    "%s ignores a change of %s: looking at it failed (%s).",
+                    self.estate.name,
+                    ", ".join(sorted(changes)),
+                    self.configuration.scrub(describe(error)),
+                )
+            self._settle()
+
+    def _tell(self, path: str, old: Any, new: Any) -> None:
+        if self.runner.exporter is not None:
+            try:
+                self.runner.exporter.noticed(path, old, new)
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # noqa: BLE001  # an exporter's defect, or a value's, must not cost the process
+                _log.exception("%s failed while noticing a change of %s", self.estate.name, path)
+
+    def _settle(self) -> None:
+        self._settled = True
+        self.runner.life.configured()
+
+    # --- calls ----------------------------------------------------------------------------------------------
+
+    def reply_later(self, from_: Any, work: Any) -> None:
+        """Answer a call when its work is done; the mailbox goes on meanwhile."""
+
+        async def answer() -> None:
+            try:
+                reply = await work
+            except Exception as error:  # noqa: BLE001  # the caller is told, whatever it is
+                reply = ("error", self.configuration.scrub(describe(error)))
+            await gen_server.reply(from_, reply)
+
+        otp.run_in_background(self.loop, answer(), name=f"{self.estate.name} call")
+
+    async def ask_exporter(self, request: tuple[Any, ...]) -> Any:
+        """Return the exporter's own answer to a call, once everything emitted before it is collected."""
+        await self.runner.life.decided(ANSWER_PATIENCE)
+        await self.runner.intake.catch_up()
+        if (exporter := self.runner.exporter) is None:
+            state, reason = self.runner.life.state, self.runner.life.reason
+            return ("error", f"{self.estate.name} is {state}: {reason or 'it does not work yet'}")
+        with contextlib.suppress(LookupError):
+            return exporter.answer(request)
+        self.estate.unknown_messages += 1
+        return UNKNOWN
+
+    def telemetry(self, name: str, measurements: Any, metadata: Any) -> None:
+        """Take an event from a cast as if it had been emitted."""
+        if self.runner.intake.wants(name):
+            self.estate.queue.offer(name, _as_dict(measurements), _as_dict(metadata))
+
+    async def close(self, reason: Any) -> None:
+        """End this life of the exporter."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._reading is not None:
+            self._reading.cancel()
+        if not self._settled:
+            self._settle()
+        await self.runner.stop(crashed=isinstance(reason, Exception) and not _is_orderly(reason))
+
+
+def _as_text(name: Any) -> str:
+    return name if isinstance(name, str) else str(getattr(name, "name", name))
+
+
+def _as_dict(details: Any) -> dict[str, Any]:
+    try:
+        return as_plain_dict(details)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001  # what somebody put into a message may do anything, exit included
+        return {}
+
+
+def _is_orderly(reason: Exception) -> bool:
+    return isinstance(reason, gen_server.GenServerExited)
+
+
+def _check_argument(
+    exporter_type: type[Exporter[Any]], section: str, argument: object
+) -> tuple[str | None, Mapping[str, Any]]:
+    """Return why a start argument is refused, if it is, and what is left of it."""
+    if argument is None:
+        return None, {}
+    if not isinstance(argument, Mapping):
+        return f"the start argument is a table of settings, not {type(argument).__name__}", {}
+    try:
+        resolve.validate_argument(exporter_type.settings_type, section, argument)
+        return None, dict(argument)
+    except Exception as error:  # noqa: BLE001  # a mapping may do anything, and init never fails
+        return describe(error).removeprefix("ValueError: "), {}

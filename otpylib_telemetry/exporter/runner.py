@@ -1,0 +1,207 @@
+"""Runs one exporter for one life of its process.
+
+The runner lives on the event loop and knows nothing of mailboxes; ``server.py`` is the process around it.
+What
+must outlive both is in ``state.py``. Its parts are ``consumer.py`` (events in), ``sender.py`` (batches out),
+``lifecycle.py`` (configuration) and ``shutdown.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from otpylib_telemetry.bus.dispatch import execute
+from otpylib_telemetry.config.redaction import scrubbed
+from otpylib_telemetry.exporter.base import ExportContext, Exporter
+from otpylib_telemetry.exporter.consumer import Intake
+from otpylib_telemetry.exporter.lifecycle import LifeCycle
+from otpylib_telemetry.exporter.sender import Delivery
+from otpylib_telemetry.exporter.shutdown import Ending
+from otpylib_telemetry.primitives.errors import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from otpylib_telemetry.config.live import Configuration
+    from otpylib_telemetry.exporter.state import Estate
+
+_log = logging.getLogger("otpylib_telemetry")
+
+#: Seconds between two looks at the clock-driven work of an exporter.
+TICK = 1.0
+
+#: Seconds between two reports of dropped events.
+REPORT_INTERVAL = 60.0
+
+
+class Runner:
+    """One life of an exporter.
+
+    Args:
+        exporter_type: What to run.
+        estate: What belongs to the exporter's name.
+        configuration: Its configuration.
+        wake: Called from any thread when :meth:`work` has something to do.
+        superseded: Called when another life of the name has begun while this one was not over.
+        refusal: Why the exporter must not work at all, for instance a bad start argument.
+    """
+
+    def __init__(  # noqa: PLR0913  # what a life is made of
+        self,
+        exporter_type: type[Exporter[Any]],
+        estate: Estate,
+        configuration: Configuration[Any],
+        wake: Callable[[], None],
+        *,
+        superseded: Callable[[], None] = lambda: None,
+        refusal: str | None = None,
+    ) -> None:
+        self.estate = estate
+        self.configuration = configuration
+        self.intake = Intake(estate, wake, scrub=configuration.scrub)
+        self.delivery = Delivery(
+            estate, configuration.settings, wake, clock=time.monotonic, scrub=configuration.scrub
+        )
+        context = ExportContext(
+            estate.name, configuration.section, estate.memory, self.intake.catch_up, self.chassis_stats
+        )
+        self.life = LifeCycle(
+            exporter_type,
+            context,
+            estate,
+            configuration,
+            self.intake,
+            self.delivery,
+            wake=wake,
+            refusal=refusal,
+        )
+        self.ending = Ending(estate, configuration, self.intake, self.delivery, self.life)
+        self._started = time.monotonic()
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._superseded = superseded
+        self._reported_drops = sum(estate.books()["dropped"].values())
+        self._reported_at = float("-inf")
+        predecessor, estate.runner = estate.runner, self
+        if predecessor is not None:
+            predecessor.supersede()
+            self.life.after = predecessor.ending.released
+
+    @property
+    def exporter(self) -> Exporter[Any] | None:
+        """The exporter that collects now."""
+        return self.intake.exporter
+
+    def supersede(self) -> None:
+        """Step back: another life has begun."""
+        self.ending.supersede()
+        self._superseded()
+
+    def work(self) -> bool:
+        """Collect what waits, for one slice of time, and send what is due.
+
+        Returns:
+            Whether there is more to collect.
+        """
+        more = self.intake.work(self.delivery.settings.batch_size)
+        if not self.intake.superseded:
+            self.delivery.pump()
+        return more
+
+    def collect_now(self, seconds: float) -> None:
+        """Collect every event emitted before this call, whichever thread calls.
+
+        Args:
+            seconds: How long another thread than the event loop's waits for that at most.
+        """
+        if threading.get_ident() == self._thread:
+            self.intake.collect_now()
+            return
+        collected = threading.Event()
+
+        def collect() -> None:
+            try:
+                self.intake.collect_now()
+            finally:
+                collected.set()
+
+        with contextlib.suppress(RuntimeError):  # the loop is closed: what is in the series is all there is
+            self._loop.call_soon_threadsafe(collect)
+            collected.wait(seconds)
+
+    def tick(self) -> None:
+        """Do what is due by the clock."""
+        self.intake.tick()
+        if not self.intake.superseded:
+            self._report_drops()
+
+    def disown(self) -> None:
+        """Be of no use any more: this is a forked child, and the exporter is its parent's."""
+        self.intake.superseded = True
+        self.delivery.disown()
+
+    async def stop(self, *, crashed: bool) -> None:
+        """End this life; see :meth:`Ending.stop`."""
+        await self.ending.stop(crashed=crashed)
+
+    def stats(self) -> dict[str, Any]:
+        """Return the ledger, the breaker, the queue and what the exporter adds."""
+        own: dict[str, Any] = {}
+        if self.exporter is not None:
+            try:
+                own = scrubbed(dict(self.exporter.stats()), self.configuration.scrub)
+            except Exception as error:  # noqa: BLE001  # the books must be readable all the same
+                own = {"stats_error": self.configuration.scrub(describe(error))}
+        return {**own, **self.chassis_stats()}
+
+    def chassis_stats(self) -> dict[str, Any]:
+        """Return what is the same for every exporter."""
+        estate, breaker = self.estate, self.estate.breaker
+        return {
+            **estate.books(),
+            "rejected_for": dict(estate.ledger.rejected_for),
+            "name": estate.name,
+            "section": self.configuration.section,
+            "state": self.life.state,
+            "reason": self.life.reason or self.delivery.trouble,
+            "breaker": breaker.state,
+            "breaker_failures": breaker.failure_count,
+            "breaker_transitions": dict(breaker.transitions),
+            "queue_depth": len(estate.queue),
+            "queue_limit": estate.queue_limit,
+            "held": estate.held_events,
+            "lanes": {name: len(lane) for name, lane in estate.lanes.items() if name},
+            "batches": self.delivery.batches,
+            "export_failures": self.delivery.failures,
+            "wakeups": estate.queue.wakeups,
+            "uptime": time.monotonic() - self._started,
+            "lives": estate.lives,
+            "unknown_messages": estate.unknown_messages,
+            "config_generation": self.configuration.generation,
+            "config_problems": dict(Counter(each.kind for each in self.configuration.resolution.problems)),
+        }
+
+    def _report_drops(self) -> None:
+        """Say how many events were dropped, at most once per interval."""
+        dropped = self.estate.books()["dropped"]
+        total, now = sum(dropped.values()), time.monotonic()
+        if total <= self._reported_drops or now - self._reported_at < REPORT_INTERVAL:
+            return
+        _log.warning(
+            "%s dropped %d events (in all: %s).",
+            self.estate.name,
+            total - self._reported_drops,
+            ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items())),
+        )
+        execute(
+            "telemetry.exporter.dropped",
+            {"count": total - self._reported_drops},
+            {"exporter": self.estate.name, "reasons": dict(dropped)},
+        )
+        self._reported_drops, self._reported_at = total, now

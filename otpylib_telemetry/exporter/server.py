@@ -1,0 +1,177 @@
+"""The GenServer that runs any exporter: messages in, to an :class:`~.exporter_process.ExporterServer`."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from typing import TYPE_CHECKING, Any
+
+from otpylib.gen_server.data import NoReply, Reply
+
+from otpylib_telemetry import otp
+from otpylib_telemetry.config import otpylib_config, sections
+from otpylib_telemetry.exporter.process import APPLY, SNAPSHOT, UNKNOWN, WAKE, ExporterServer
+
+if TYPE_CHECKING:
+    from otpylib_telemetry.exporter.base import Exporter
+
+#: Seconds a call may ask to be worked on; anything else is taken for a mistake.
+LONGEST_CALL = 3600.0
+
+
+async def _handle_call(_self: Any, message: Any, from_: Any, state: ExporterServer) -> Any:
+    state.apply()
+    if otp.is_request(message, "get_stats"):
+        return (Reply(payload=state.runner.stats()), state)
+    if otp.is_request(message, "get_config"):
+        return (Reply(payload=state.configuration.as_dict()), state)
+    for tag, work in (("flush", state.runner.ending.flush), ("drain", state.runner.ending.drain)):
+        if otp.is_request(message, tag, 2):
+            try:
+                seconds = _seconds(message[1])
+            except ValueError as error:
+                return (Reply(payload=("error", str(error))), state)
+            state.reply_later(from_, work(seconds))
+            return (NoReply(), state)
+    if type(message) is tuple:
+        state.reply_later(from_, state.ask_exporter(message))
+        return (NoReply(), state)
+    state.estate.unknown_messages += 1
+    return (Reply(payload=UNKNOWN), state)
+
+
+async def _handle_cast(_self: Any, message: Any, state: ExporterServer) -> Any:
+    if otp.is_request(message, "telemetry", 4) and isinstance(message[1], str):
+        state.telemetry(*message[1:])
+    elif otp.is_request(message, "config_changed", 4):
+        state.changed(*message[1:])
+    elif otp.is_request(message, "flush_batch"):
+        otp.run_in_background(state.loop, state.runner.ending.flush_pending(), name="flush_batch")
+    else:
+        state.estate.unknown_messages += 1
+    return (NoReply(), state)
+
+
+async def _handle_info(_self: Any, message: Any, state: ExporterServer) -> Any:
+    if otp.is_request(message, WAKE):
+        state.work()
+    elif otp.is_request(message, APPLY):
+        state.apply()
+    elif otp.is_request(message, SNAPSHOT, 3):
+        state.snapshot(message[1], message[2])
+    elif otp.is_request(message, otpylib_config.NOTICE, 2):
+        state.noticed(message[1])
+    else:
+        state.estate.unknown_messages += 1
+    return (NoReply(), state)
+
+
+async def _terminate(self: Any, reason: Any, _state: Any) -> None:
+    process: ExporterServer | None = getattr(self, "_process", None)
+    if process is not None:
+        await process.close(reason)
+
+
+def _seconds(value: object) -> float:
+    """Return the seconds a call asks for, whatever was sent in their place."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        # An integer too large for a float is no number that anybody meant.
+        with contextlib.suppress(OverflowError):
+            seconds = float(value)
+            if math.isfinite(seconds):
+                return min(max(0.0, seconds), LONGEST_CALL)
+    raise ValueError("the timeout of flush and drain is a number of seconds")
+
+
+def exporter_module(  # noqa: PLR0913  # all of them by name
+    class_name: str,
+    exporter_type: type[Exporter[Any]],
+    *,
+    name: str,
+    section: str,
+    module: str,
+    doc: str | None = None,
+) -> Any:
+    """Make the GenServer class that runs an exporter, ready for a child spec.
+
+    Args:
+        class_name: The class's own name, for instance ``StatsdExporter``.
+        exporter_type: The exporter to run.
+        name: The registered name where a child spec gives none, for instance ``statsd_exporter``.
+        section: The configuration section, for instance ``telemetry.statsd``.
+        module: ``__name__`` of the module the class is assigned in.
+        doc: The class's docstring.
+
+    Returns:
+        An OTPModule class with the behaviour GEN_SERVER, and the attributes ``exporter_type``, ``section``
+        and ``registered_name``.
+    """
+
+    async def init(self: Any, arg: Any) -> ExporterServer:
+        registered, argument = arg
+        process = self._process = ExporterServer(exporter_type, registered, section, argument)
+        return process
+
+    cls = otp.server_module(
+        class_name,
+        {
+            "init": init,
+            "handle_call": _handle_call,
+            "handle_cast": _handle_cast,
+            "handle_info": _handle_info,
+            "terminate": _terminate,
+        },
+        default_name=name,
+        module=module,
+        doc=doc or f"GenServer that runs {exporter_type.__name__}, registered as ``{name}``.",
+    )
+    cls.exporter_type = exporter_type
+    cls.section = section
+    cls.registered_name = name
+    sections.declared.add(section.removeprefix("telemetry."))
+    return cls
+
+
+def instance_of(module: Any, name: str) -> Any:
+    """Return the GenServer class of a further instance of an exporter.
+
+    It is registered as ``<name>_exporter``, reads the section ``telemetry.<name>``, and has a queue, books
+    and a breaker of its own.
+
+    Args:
+        module: The exporter's GenServer class.
+        name: What the instance is called.
+
+    Returns:
+        The class, the same one every time; ``module`` itself for the name it goes by anyway.
+
+    Raises:
+        ValueError: Nothing can be called so, or another exporter is.
+    """
+    if not sections.is_name(name):
+        raise ValueError(
+            f"an exporter's name is made of letters, digits, - and _, and begins with a letter; got {name!r}"
+        )
+    section = f"telemetry.{name}"
+    if section == module.section:
+        return module
+    known = _instances.get((module, name))
+    if known is None:
+        if name in sections.registered_exporters():
+            raise ValueError(
+                f"{name!r} is an exporter of its own; an instance of {module.__name__} needs another name"
+            )
+        class_name = "".join(part.capitalize() for part in name.replace("-", "_").split("_")) + "Exporter"
+        known = exporter_module(
+            class_name,
+            module.exporter_type,
+            name=f"{name}_exporter",
+            section=section,
+            module=module.__module__,
+            doc=f"{module.__name__} again, registered as ``{name}_exporter``, configured by ``{section}``.",
+        )
+        _instances[module, name] = known
+    return known
+
+
+_instances: dict[tuple[Any, str], Any] = {}

@@ -1,0 +1,237 @@
+"""The ends of an exporter: flushed, drained, stopped, crashed, superseded; each within its time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from otpylib_telemetry import otp
+from otpylib_telemetry.exporter.consumer import GATHERING, GATHERING_SHARE
+from otpylib_telemetry.exporter.registry import guard_of, is_guarded
+
+if TYPE_CHECKING:
+    from otpylib_telemetry.config.live import Configuration
+    from otpylib_telemetry.exporter.consumer import Intake
+    from otpylib_telemetry.exporter.lifecycle import LifeCycle
+    from otpylib_telemetry.exporter.sender import Delivery
+    from otpylib_telemetry.exporter.state import Estate
+
+
+_log = logging.getLogger("otpylib_telemetry")
+
+
+#: Seconds a crashed process without a guard waits for a successor before it exports what it has: any
+#: supervisor restarts faster.
+SUCCESSION = 1.0
+
+
+#: The same for one that was cancelled, which few supervisors restart.
+KILL_SUCCESSION = 0.02
+
+
+#: The part of the time for shutting down that is kept for closing the exporter, and the most of it, in
+#: seconds.
+CLOSING_SHARE = 0.2
+
+CLOSING = 0.5
+
+
+#: Seconds that everything around the shutting down may take.
+GRACE = 0.1
+
+
+class Ending:
+    """Brings one life of an exporter to its end.
+
+    Args:
+        estate: What belongs to the exporter's name.
+        configuration: Says how long shutting down may take.
+        intake: Where its events come in.
+        delivery: Where its items go out.
+        life: Opens and closes the exporter.
+    """
+
+    def __init__(
+        self,
+        estate: Estate,
+        configuration: Configuration[Any],
+        intake: Intake,
+        delivery: Delivery,
+        life: LifeCycle,
+    ) -> None:
+        self._estate = estate
+        self._configuration = configuration
+        self._intake = intake
+        self._delivery = delivery
+        self._life = life
+        self._loop = asyncio.get_running_loop()
+        self._succeeded = asyncio.Event()
+        self._draining: asyncio.Task[dict[str, Any]] | None = None
+        self._stopping: asyncio.Task[None] | None = None
+        self._releasing: asyncio.Task[None] | None = None
+
+    async def flush(self, seconds: float) -> dict[str, Any]:
+        """Export everything accepted so far.
+
+        Args:
+            seconds: How long that may take.
+
+        Returns:
+            ``exported``: events handled to the end since the call, whatever became of them; ``left``: events
+            that still wait; ``reason``: why, None if none do.
+        """
+        before, end = self._estate.ledger.done(), self._loop.time() + seconds
+        await self._life.get_up(seconds)
+        await self._intake.catch_up()
+        await self._intake.gather(self._share(end), insist=True)
+        await self._delivery.empty(end - self._loop.time(), insist=False)
+        left = self._estate.left - self._estate.held_events
+        return self._report(before, left, self._why(left))
+
+    async def flush_pending(self) -> None:
+        """Export what is pending now, without waiting for it to arrive."""
+        await self._intake.catch_up()
+        await self._intake.gather(GATHERING, insist=True)
+        self._delivery.pump(force=True)
+
+    async def drain(self, seconds: float) -> dict[str, Any]:
+        """Stop taking events, export what is held, release every resource.
+
+        Args:
+            seconds: How long that may take.
+
+        Returns:
+            As :meth:`flush`. What is left stays with the exporter's name.
+        """
+        if self._draining is None:
+            self._draining = self._start(self._drain(seconds), "drain")
+        return await asyncio.shield(self._draining)
+
+    async def _drain(self, seconds: float) -> dict[str, Any]:
+        estate, before = self._estate, self._estate.ledger.done()
+        end = self._loop.time() + seconds
+        closing = min(CLOSING, seconds * CLOSING_SHARE)
+        self._intake.unsubscribe()
+        await self._life.get_up((end - closing - self._loop.time()) / 2)
+        await self._life.suspend()
+        await self._intake.catch_up()
+        self._intake.settle()
+        await self._intake.gather(self._share(end - closing), insist=True)
+        await self._delivery.empty(end - closing - self._loop.time(), insist=True, urgent_first=True)
+        # Asked before it is drained: that would be a circular reason.
+        reason = self._why(estate.left)
+        if not self._intake.superseded:
+            await self._delivery.abandon(closing / 2)
+            estate.queue.connect(None, 1)
+            self._life.set_state("drained", "it was drained")
+        await self._life.release(max(0.01, end - self._loop.time()))
+        report = self._report(before, estate.left, reason)
+        if report["left"] and not self._intake.superseded:
+            estate.left_reported = report["left"]
+            _log.warning(
+                "%s was drained with %d events left: %s.", estate.name, report["left"], report["reason"]
+            )
+        return report
+
+    def _share(self, end: float) -> float:
+        """Return how long gathering may take of the time there is until then: the rest is for sending."""
+        return max(0.0, end - self._loop.time()) * GATHERING_SHARE
+
+    def _why(self, left: int) -> str | None:
+        """Return why events are left, if any are."""
+        if not left:
+            return None
+        starting = "it is still starting" if self._life.state == "starting" else None
+        return self._delivery.trouble or self._life.reason or starting or "time is up"
+
+    def _report(self, before: int, left: int, reason: str | None) -> dict[str, Any]:
+        return {
+            "exported": self._estate.ledger.done() - before,
+            "left": left,
+            "reason": (reason or "time is up") if left else None,
+        }
+
+    async def stop(self, *, crashed: bool) -> None:
+        """End this life.
+
+        Whoever restarts the process finds everything as it was; where nobody does, what is held is exported.
+
+        Args:
+            crashed: The process died unexpectedly: it may come back.
+        """
+        if self._stopping is None and (crashed or is_guarded(self._estate.name)):
+            self._start(self._await_successor(), "succession", outlasting=False)
+        else:
+            await self.stop_for_good()
+
+    async def stop_for_good(self) -> None:
+        """End this life and export what is held, whoever might come after it."""
+        if self._stopping is None:
+            self._stopping = self._start(self._stop(), "end")
+        limit = KILL_SUCCESSION + self._configuration.settings.shutdown_timeout + GRACE
+        if not await otp.persist(self._stopping, limit) and self._draining is not None:
+            self._draining.cancel()
+            await self._delivery.abandon(0)
+        self._finish()
+
+    def supersede(self) -> None:
+        """Step back at once: a successor bears the name now."""
+        self._intake.superseded = True
+        self._life.let_go()
+        self._finish()
+        self._succeeded.set()
+        self._releasing = self._start(self._life.suspend(), "hand-over")
+
+    async def released(self) -> None:
+        """Return when what a successor may need has been let go, or is not going to be."""
+        if self._releasing is not None:
+            await self._releasing
+        if not self._delivery.busy():
+            await self._life.release()
+
+    def _start(self, work: Any, what: str, *, outlasting: bool = True) -> asyncio.Task[Any]:
+        return otp.run_in_background(
+            self._loop, work, name=f"{self._estate.name} {what}", outlasting=outlasting
+        )
+
+    async def _await_successor(self) -> None:
+        try:
+            await self._succession()
+        finally:
+            # Also when the application ends, and cancels this, before anybody took over.
+            if not self._succeeded.is_set():
+                await self.stop_for_good()
+
+    async def _succession(self) -> None:
+        """Return when somebody has taken over, or is not expected to any more."""
+        guard = guard_of(self._estate.name)
+        if guard is None or not guard.holds:
+            await self._succeeded_within(SUCCESSION)
+            return
+        events = [asyncio.ensure_future(event.wait()) for event in (self._succeeded, guard.released)]
+        try:
+            await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for event in events:
+                event.cancel()
+
+    async def _succeeded_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._succeeded.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _stop(self) -> None:
+        if self._life.state == "drained" or await self._succeeded_within(KILL_SUCCESSION):
+            return
+        await self.drain(self._configuration.settings.shutdown_timeout)
+
+    def _finish(self) -> None:
+        self._intake.unsubscribe()
+        self._life.set_state("stopped", self._life.reason)
+        if not self._intake.superseded and self._estate.runner is not None:
+            self._estate.queue.connect(None, 1)
+            self._estate.runner = None

@@ -1,0 +1,297 @@
+"""What belongs to an exporter's name, and not to one life of its process.
+
+A process crashes, is killed, is replaced under the same name. Its queue, its books, the items it had ready,
+its breaker, what it remembers and the changes made to its configuration stay here for the next one.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Protocol
+
+from otpylib_telemetry.exporter.base import DEFAULT_LANE
+from otpylib_telemetry.exporter.breaker import ExporterCircuitBreaker
+from otpylib_telemetry.exporter.lanes import Batch, Item, Lane
+from otpylib_telemetry.exporter.ledger import Ledger
+from otpylib_telemetry.exporter.queue import EventQueue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from otpylib_telemetry.config.live import Configuration
+    from otpylib_telemetry.config.settings import ExporterSettings
+    from otpylib_telemetry.exporter.base import Collected, Exporter
+
+
+_log = logging.getLogger("otpylib_telemetry")
+
+#: Events a queue takes before the exporter's configuration has said how many.
+FIRST_CAPACITY = 100_000
+
+
+class RunningLifecycle(Protocol):
+    """What others may ask of the lifecycle of a running exporter."""
+
+    @property
+    def state(self) -> str:
+        """What the exporter is doing: ``running``, ``degraded``, ``idle`` ..."""
+
+    @property
+    def reason(self) -> str | None:
+        """Why, where it is not running."""
+
+
+class RunningShutdown(Protocol):
+    """What others may ask of the shutdown of a running exporter."""
+
+    async def stop_for_good(self) -> None:
+        """Export what is held and stop; nobody comes after it."""
+
+    async def released(self) -> None:
+        """Wait until everything is let go of."""
+
+    async def flush(self, timeout: float) -> dict[str, Any]:  # noqa: ASYNC109  # as the message has it
+        """Export everything accepted so far, or say what was left."""
+
+    async def flush_pending(self) -> None:
+        """Export what is pending now."""
+
+
+class RunningExporter(Protocol):
+    """The runner at work for a name, as those who do not run it see it."""
+
+    @property
+    def configuration(self) -> Configuration[Any]:
+        """Its configuration."""
+
+    @property
+    def exporter(self) -> Exporter[Any] | None:
+        """The exporter that collects now."""
+
+    @property
+    def life(self) -> RunningLifecycle:
+        """Its lifecycle."""
+
+    @property
+    def ending(self) -> RunningShutdown:
+        """Its shutdown."""
+
+    def supersede(self) -> None:
+        """Step back: another life has begun."""
+
+    def collect_now(self, seconds: float) -> None:
+        """Collect every event emitted before this call."""
+
+    def stats(self) -> dict[str, Any]:
+        """Return what the exporter answers to ``get_stats``."""
+
+    def disown(self) -> None:
+        """Let go of everything: this process is a forked child."""
+
+
+class Estate:
+    """Everything an exporter's process borrows while it lives.
+
+    Args:
+        name: The exporter's registered name.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.queue = EventQueue(FIRST_CAPACITY)
+        self.queue_limit = FIRST_CAPACITY
+        self.ledger = Ledger()
+        self.breaker = ExporterCircuitBreaker(name=name)
+        self.memory: dict[str, Any] = {}
+        self.configuration: Configuration[Any] | None = None
+        #: The one that works for this name now; an earlier one that finds another here steps back.
+        self.runner: RunningExporter | None = None
+        #: Whether a configuration was ever brought into force; until then, what is accepted is provisional.
+        self.settled = False
+        #: The settings of the exporter that was opened last: the breaker's record is about its backend.
+        self.opened_with: ExporterSettings | None = None
+        #: How many processes have borne the name.
+        self.lives = 0
+        self.unknown_messages = 0
+        self.lanes: dict[str, Lane] = {}
+        self.waiting_events = 0
+        self.held_events = 0
+        self.in_flight_events = 0
+        #: The weight of all items an exporter ever made of no event; of those that wait or are under way; and
+        #: the lanes they have to themselves.
+        self.made = 0
+        self.made_held = 0
+        self._made_lanes: set[str] = set()
+        #: Events an exporter accounted for without having been given them: a defect, but the books stay true.
+        self.invented = 0
+        self.left_reported = 0
+        #: The trouble that was said last and is not over: state and reason.
+        self.said: tuple[str, str] | None = None
+        self._miscount_reported = False
+
+    @property
+    def waiting(self) -> list[Item]:
+        """What waits to be exported, lane after lane."""
+        return [item for lane in self.lanes.values() for item in lane]
+
+    def book(
+        self,
+        collected: Collected,
+        events: int,
+        held: int,
+        lane_of: Callable[[Any], str] | None = None,
+    ) -> None:
+        """Enter what became of events taken from the queue or held until now.
+
+        Args:
+            collected: What the exporter said.
+            events: How many events it was given.
+            held: How many it holds now.
+            lane_of: Gives the lane of an item; without it all are of one.
+        """
+        held = max(0, held)
+        unaccounted = events + self.held_events - held - collected.events()
+        self.held_events = held
+        self.ledger.book(collected)
+        self._sort_in(collected.items, lane_of)
+        if collected.made:
+            self._made_lanes.update(self._sort_in(collected.made, lane_of))
+            weight = weight_of(collected.made)
+            self.made += weight
+            self.made_held += weight
+        if unaccounted:
+            self._settle_miscount(unaccounted)
+        self.make_room()
+
+    def _settle_miscount(self, unaccounted: int) -> None:
+        if unaccounted > 0:
+            self.ledger.drop(unaccounted, "unaccounted")
+        else:
+            self.invented -= unaccounted
+        if not self._miscount_reported:
+            self._miscount_reported = True
+            _log.warning(
+                "%s loses count: of the events it was given it accounted for %d %s. The difference is booked "
+                "as %s.",
+                self.name,
+                abs(unaccounted),
+                "too few" if unaccounted > 0 else "too many",
+                "dropped (unaccounted)" if unaccounted > 0 else "accepted",
+            )
+
+    def _sort_in(self, items: list[Item], lane_of: Callable[[Any], str] | None) -> Iterable[str]:
+        by_lane = {DEFAULT_LANE: items} if lane_of is None else _by_lane(items, lane_of)
+        for name, some in by_lane.items():
+            self._put(name, some)
+        self.waiting_events += weight_of(items)
+        return by_lane
+
+    def _put(self, name: str, items: list[Item]) -> None:
+        if items:
+            lane = self.lanes.get(name)
+            if lane is None:
+                lane = self.lanes[name] = Lane(name)
+            lane.extend(items)
+
+    def load(self, limit: int, lane: str = DEFAULT_LANE) -> Batch:
+        """Take the oldest items of a lane for one export."""
+        found = self.lanes.get(lane)
+        batch = Batch((), lane) if found is None else found.take(limit)
+        weight = weight_of(batch)
+        self.waiting_events -= weight
+        self.in_flight_events += weight
+        return batch
+
+    def put_back(self, batch: Batch) -> None:
+        """Take back a batch that was not delivered: it goes to its place, before all that came after it."""
+        weight = weight_of(batch)
+        self.lanes.setdefault(batch.lane, Lane(batch.lane)).give_back(batch)
+        self.waiting_events += weight
+        self.in_flight_events -= weight
+
+    def put_first(self, chosen: Callable[[Any], bool]) -> None:
+        """Move the chosen payloads to the front of their lanes: time is short."""
+        for lane in self.lanes.values():
+            lane.put_first(lambda payload: _is(chosen, payload))
+
+    def delivered(self, batch: Batch, refused: int = 0, reason: str = "partial_success") -> None:
+        """Enter a batch the backend took.
+
+        Args:
+            batch: The batch.
+            refused: How many of its items the backend refused; it does not say which.
+            reason: Why, in a word.
+        """
+        rejected = weight_of(batch[: max(0, refused)])
+        weight = weight_of(batch)
+        self.in_flight_events -= weight
+        if batch.lane in self._made_lanes:
+            self.made_held -= weight
+        self.ledger.reject(rejected, reason)
+        self.ledger.exported += weight - rejected
+        self.make_room()
+
+    def make_room(self) -> None:
+        """Let the queue take what the limit leaves after all that is held behind it.
+
+        Items made of no event are no part of that: whoever makes them sees to it that they do not pile up.
+        """
+        held = self.held_events + self.waiting_events + self.in_flight_events - self.made_held
+        self.queue.capacity = max(0, self.queue_limit - held)
+
+    def limit(self, queue_limit: int) -> None:
+        """Take another limit into use; what is held beyond a lower one is kept."""
+        self.queue_limit = queue_limit
+        self.make_room()
+
+    @property
+    def left(self) -> int:
+        """Accepted events that are neither exported nor accounted for otherwise."""
+        return len(self.queue) + self.held_events + self.waiting_events + self.in_flight_events
+
+    def books(self) -> dict[str, Any]:
+        """Return the ledger, true at this moment, whatever other threads offer meanwhile."""
+        books = self.ledger.as_dict()
+        queued, overflowed = len(self.queue), self.queue.overflowed
+        if overflowed:
+            books["dropped"]["queue_full"] = overflowed
+        return {
+            "accepted": self.queue.taken + queued + overflowed + self.made + self.invented,
+            **books,
+            "queued": queued + self.held_events + self.waiting_events,
+            "in_flight": self.in_flight_events,
+        }
+
+    def disown(self) -> None:
+        """Be of no use to anybody any more: this is a forked child, and all of it is its parent's."""
+        self.lanes.clear()
+        self.waiting_events = self.held_events = self.in_flight_events = self.invented = 0
+        self.made = self.made_held = 0
+        self.queue = EventQueue(0)
+        self.ledger = Ledger()
+        runner, self.runner = self.runner, None
+        if runner is not None:
+            runner.disown()
+
+
+def weight_of(batch: Iterable[Item]) -> int:
+    """Return how many events the items are made of."""
+    return sum(weight for _, weight in batch)
+
+
+def _by_lane(items: list[Item], lane_of: Callable[[Any], str]) -> dict[str, list[Item]]:
+    lanes: dict[str, list[Item]] = {}
+    for item in items:
+        try:
+            name = lane_of(item[0])
+        except Exception:  # noqa: BLE001  # an exporter's defect must not cost its items
+            name = DEFAULT_LANE
+        lanes.setdefault(name if type(name) is str else DEFAULT_LANE, []).append(item)
+    return lanes
+
+
+def _is(chosen: Callable[[Any], bool], payload: Any) -> bool:
+    try:
+        return bool(chosen(payload))
+    except Exception:  # noqa: BLE001  # an exporter's defect must not cost its items
+        return False

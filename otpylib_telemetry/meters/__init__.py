@@ -1,0 +1,1 @@
+"""Instruments of the OpenTelemetry API, recorded into our series."""

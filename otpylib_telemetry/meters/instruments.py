@@ -1,0 +1,267 @@
+"""The instruments of the OpenTelemetry API, as they are once a provider of ours has made them.
+
+No call of an instrument raises, and none waits: a measurement is in its series when the call returns.
+
+Imports OpenTelemetry's API: to be imported only where it is wanted.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from opentelemetry import metrics as api
+
+from otpylib_telemetry.aggregation.metric import Kind, Scope
+from otpylib_telemetry.meters.attributes import labels_of
+from otpylib_telemetry.meters.streams import Plan, Stream
+from otpylib_telemetry.meters.views import (
+    DEFAULT_BOUNDARIES,
+    DefaultAggregation,
+    ExplicitBucketHistogramAggregation,
+    ExponentialBucketHistogramAggregation,
+    LastValueAggregation,
+    View,
+)
+from otpylib_telemetry.metrics.event_values import number_of
+from otpylib_telemetry.metrics.names import OPENTELEMETRY
+from otpylib_telemetry.primitives.errors import describe
+from otpylib_telemetry.primitives.polling import LATE, Outcome, Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from opentelemetry.context import Context
+
+    from otpylib_telemetry.aggregation.series import Labels, Traced
+
+__all__ = [
+    "Counter",
+    "Gauge",
+    "Histogram",
+    "Instrument",
+    "Observable",
+    "ObservableCounter",
+    "ObservableGauge",
+    "ObservableUpDownCounter",
+    "UpDownCounter",
+    "plan_of",
+]
+
+_log = logging.getLogger("otpylib_telemetry")
+
+#: What the numbers of an instrument mean, by its class in the API.
+_KINDS: Final[Mapping[type[Any], Kind]] = {
+    api.Counter: Kind.COUNTER,
+    api.UpDownCounter: Kind.UP_DOWN,
+    api.Histogram: Kind.HISTOGRAM,
+    api._Gauge: Kind.GAUGE,  # noqa: SLF001 - listed in __all__ under this name
+    api.ObservableCounter: Kind.COUNTER,
+    api.ObservableUpDownCounter: Kind.UP_DOWN,
+    api.ObservableGauge: Kind.GAUGE,
+}
+
+#: Those that refuse a negative measurement.
+_NEVER_NEGATIVE: Final = frozenset({api.Counter, api.Histogram})
+
+
+class Instrument:
+    """What all instruments have.
+
+    Args:
+        traced: Tells by which trace a measurement comes about.
+        scope: What made it.
+        name: Its name.
+        unit: Its unit.
+        description: What it says.
+        boundaries: The buckets it suggests; None if it suggests none.
+    """
+
+    api_class: ClassVar[type[Any]]
+    streams: tuple[Stream, ...]
+    #: Those of them, and of earlier ones, whose series are there: an exporter that is fed no more keeps them.
+    known: tuple[Stream, ...]
+
+    def __init__(  # noqa: PLR0913, PLR0917 - made in one place
+        self,
+        traced: Callable[[Context | None], Traced | None],
+        scope: Scope,
+        name: str,
+        unit: str,
+        description: str,
+        boundaries: tuple[float, ...] | None,
+    ) -> None:
+        self.scope = scope
+        self.name = name
+        self.unit = unit
+        self.description = description
+        self.boundaries = boundaries
+        self.streams = self.known = ()
+        self.traced = traced
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} of {self.scope.name}>"
+
+
+class Counter(Instrument, api.Counter):
+    """See :class:`opentelemetry.metrics.Counter`."""
+
+    api_class = api.Counter
+
+    def add(self, amount: float, attributes: Any = None, context: Context | None = None) -> None:
+        """Add to the sum; a negative amount is refused."""
+        seen = self.traced(context)
+        for stream in self.streams:
+            stream.write(amount, attributes, seen)
+
+
+class UpDownCounter(Instrument, api.UpDownCounter):
+    """See :class:`opentelemetry.metrics.UpDownCounter`."""
+
+    api_class = api.UpDownCounter
+
+    def add(self, amount: float, attributes: Any = None, context: Context | None = None) -> None:
+        """Move the sum."""
+        del context
+        for stream in self.streams:
+            stream.write(amount, attributes, None)
+
+
+class Histogram(Instrument, api.Histogram):
+    """See :class:`opentelemetry.metrics.Histogram`."""
+
+    api_class = api.Histogram
+
+    def record(self, amount: float, attributes: Any = None, context: Context | None = None) -> None:
+        """Add an observation; a negative one is refused."""
+        seen = self.traced(context)
+        for stream in self.streams:
+            stream.write(amount, attributes, seen)
+
+
+class Gauge(Instrument, api._Gauge):  # noqa: SLF001 - as above
+    """See the Gauge of OpenTelemetry's metrics API specification."""
+
+    api_class = api._Gauge  # noqa: SLF001 - as above
+
+    def set(self, amount: float, attributes: Any = None, context: Context | None = None) -> None:
+        """Set the value."""
+        del context
+        for stream in self.streams:
+            stream.write(amount, attributes, None)
+
+
+class Observable(Instrument):
+    """What observable instruments have."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.watches: tuple[Watch, ...] = ()
+        #: Callbacks whose trouble was reported and is not over.
+        self._troubled: set[Watch] = set()
+
+    def add_callbacks(self, callbacks: Iterable[Any] | None) -> None:
+        """Have these asked as well; one that is asked already is asked once."""
+        for callback in callbacks or ():
+            if not any(watch.callback == callback for watch in self.watches):
+                self.watches = (*self.watches, Watch(callback))
+
+    def take(self, outcomes: Mapping[Watch, Outcome | None]) -> None:
+        """Take what the callbacks returned."""
+        readings: dict[Labels, tuple[Any, float]] = {}
+        for watch in self.watches:
+            if watch not in outcomes:
+                continue
+            trouble = self._read(outcomes[watch], readings)
+            if trouble is None:
+                self._troubled.discard(watch)
+            elif watch not in self._troubled:
+                self._troubled.add(watch)
+                _log.warning(
+                    "The callback of %s (%s) cannot be used: %s. Its series are left out until it can; it is "
+                    "tried again at every reading, and this is not reported again before it has worked.",
+                    self.name,
+                    self.scope.name,
+                    trouble,
+                )
+        for stream in self.streams:
+            stream.observe(readings)
+
+    @staticmethod
+    def _read(outcome: Outcome | None, readings: dict[Labels, tuple[Any, float]]) -> str | None:
+        """Add the observations of one callback, or none of them; returns what is wrong with it."""
+        if outcome is None:
+            return LATE
+        if outcome.error is not None:
+            return describe(outcome.error)
+        found: dict[Labels, tuple[Any, float]] = {}
+        try:
+            for each in outcome.observations:
+                number = number_of(each.value)
+                if number is None:
+                    return f"it observed a {type(each.value).__name__}, which is no number"
+                attributes = dict(each.attributes or {})
+                # What is observed is a whole, so of two for the same attributes the later one counts.
+                found[labels_of(attributes.items(), OPENTELEMETRY)] = attributes, number
+        except Exception as error:  # noqa: BLE001 - whatever it returned, it is not observations
+            return f"it is to return observations ({describe(error)})"
+        readings.update(found)
+        return None
+
+
+class ObservableCounter(Observable, api.ObservableCounter):
+    """See :class:`opentelemetry.metrics.ObservableCounter`."""
+
+    api_class = api.ObservableCounter
+
+
+class ObservableUpDownCounter(Observable, api.ObservableUpDownCounter):
+    """See :class:`opentelemetry.metrics.ObservableUpDownCounter`."""
+
+    api_class = api.ObservableUpDownCounter
+
+
+class ObservableGauge(Observable, api.ObservableGauge):
+    """See :class:`opentelemetry.metrics.ObservableGauge`."""
+
+    api_class = api.ObservableGauge
+
+
+def plan_of(instrument: Instrument, view: View) -> Plan:
+    """Return what a view makes of an instrument.
+
+    "Default Aggregation" and the aggregations after it in OpenTelemetry's metrics SDK specification.
+
+    Args:
+        instrument: The instrument.
+        view: The view; one that gives no aggregation leaves that to the kind of the instrument.
+    """
+    natural = _KINDS[instrument.api_class]
+    aggregation = view.aggregation or DefaultAggregation()
+    kind, bounds, scale, max_size = natural, (), 0, 0
+    if isinstance(aggregation, LastValueAggregation):
+        kind = Kind.GAUGE
+    elif isinstance(aggregation, ExplicitBucketHistogramAggregation):
+        kind = Kind.HISTOGRAM
+    elif isinstance(aggregation, ExponentialBucketHistogramAggregation):
+        kind, scale, max_size = Kind.EXPONENTIAL, aggregation.max_scale, aggregation.max_size
+    elif not isinstance(aggregation, DefaultAggregation):
+        kind = Kind.COUNTER if natural in {Kind.COUNTER, Kind.HISTOGRAM} else Kind.UP_DOWN
+    if kind is Kind.HISTOGRAM:
+        given = getattr(aggregation, "boundaries", None)
+        suggested = given if given is not None else instrument.boundaries
+        bounds = DEFAULT_BOUNDARIES if suggested is None else tuple(suggested)
+    keys = view.attribute_keys
+    return Plan(
+        name=view.name or instrument.name,
+        unit=instrument.unit,
+        description=instrument.description if view.description is None else view.description,
+        kind=kind,
+        scope=instrument.scope,
+        keys=None if keys is None else frozenset(keys),
+        bounds=bounds,
+        scale=scale,
+        max_size=max_size,
+        max_series=view.aggregation_cardinality_limit,
+        refuses_negative=instrument.api_class in _NEVER_NEGATIVE,
+    )

@@ -1,0 +1,606 @@
+"""A MeterProvider for the OpenTelemetry API whose instruments write into the series of exporters.
+
+Nothing is gathered on the way: a measurement is in its series when the call returns, whichever thread makes
+it, so there is no reader, no interval and nothing to lose when the process ends. What a measurement costs,
+and what becomes of it, does not depend on whether an exporter of that name runs yet.
+
+Instruments of the same name in the same scope are one. No call of an instrument raises.
+
+Imports OpenTelemetry's API, and not its SDK: to be imported only where it is wanted.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import threading
+import time
+import weakref
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from opentelemetry import metrics as api
+
+from otpylib_telemetry.aggregation import observers
+from otpylib_telemetry.aggregation.metric import Scope
+from otpylib_telemetry.meters import instruments
+from otpylib_telemetry.meters.attributes import frozen
+from otpylib_telemetry.meters.exemplars import traced
+from otpylib_telemetry.meters.instruments import plan_of
+from otpylib_telemetry.meters.streams import Feed, Plan, Stream
+from otpylib_telemetry.meters.views import (
+    DropAggregation,
+    ExplicitBucketHistogramAggregation,
+    ExponentialBucketHistogramAggregation,
+    View,
+    checked_boundaries,
+    checked_views,
+)
+from otpylib_telemetry.primitives.errors import describe
+from otpylib_telemetry.primitives.polling import run_round
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterable, Sequence
+
+    from opentelemetry.context import Context
+
+    from otpylib_telemetry.aggregation.series import Traced
+
+__all__ = ["CALLBACK_TIMEOUT", "Feed", "MeterProvider"]
+
+_log = logging.getLogger("otpylib_telemetry")
+
+#: Seconds the callback of an observable instrument may take.
+CALLBACK_TIMEOUT: Final = 1.0
+
+_MS_PER_S: Final = 1_000
+
+#: The syntax of names: OpenTelemetry's metrics API specification ("Instrument name syntax").
+_NAME: Final = re.compile(r"[a-zA-Z][-_./a-zA-Z0-9]{0,254}")
+
+#: Characters of a unit (the same specification, "Instrument unit").
+_MAX_UNIT: Final = 63
+
+Made = TypeVar("Made", bound=instruments.Instrument)
+Observed = TypeVar("Observed", bound=instruments.Observable)
+Nothing = TypeVar("Nothing")
+
+_providers: weakref.WeakSet[MeterProvider] = weakref.WeakSet()
+
+
+class _Meter(api.Meter):
+    """Makes the instruments of one scope.
+
+    Args:
+        provider: Whose it is.
+        scope: The scope.
+    """
+
+    def __init__(self, provider: MeterProvider, scope: Scope) -> None:
+        super().__init__(scope.name, scope.version or None, scope.schema_url or None)
+        self.provider = provider
+        self.scope = scope
+
+    def create_counter(self, name: str, unit: str = "", description: str = "") -> api.Counter:
+        """Return the counter of this name, a new one if need be."""
+        return self._instrument(instruments.Counter, api.NoOpCounter, name, unit, description)
+
+    def create_up_down_counter(self, name: str, unit: str = "", description: str = "") -> api.UpDownCounter:
+        """Return the up-down counter of this name, a new one if need be."""
+        return self._instrument(instruments.UpDownCounter, api.NoOpUpDownCounter, name, unit, description)
+
+    def create_histogram(
+        self,
+        name: str,
+        unit: str = "",
+        description: str = "",
+        *,
+        explicit_bucket_boundaries_advisory: Sequence[float] | None = None,
+    ) -> api.Histogram:
+        """Return the histogram of this name, a new one if need be."""
+        bounds = explicit_bucket_boundaries_advisory
+        return self._instrument(instruments.Histogram, api.NoOpHistogram, name, unit, description, bounds)
+
+    def create_gauge(self, name: str, unit: str = "", description: str = "") -> api._Gauge:
+        """Return the gauge of this name, a new one if need be."""
+        return self._instrument(instruments.Gauge, api._NoOpGauge, name, unit, description)  # noqa: SLF001 - as above
+
+    def create_observable_counter(
+        self, name: str, callbacks: Sequence[Any] | None = None, unit: str = "", description: str = ""
+    ) -> api.ObservableCounter:
+        """Return the observable counter of this name, which asks these callbacks, too, from now on."""
+        return self._observable(
+            instruments.ObservableCounter, api.NoOpObservableCounter, name, callbacks, unit, description
+        )
+
+    def create_observable_up_down_counter(
+        self, name: str, callbacks: Sequence[Any] | None = None, unit: str = "", description: str = ""
+    ) -> api.ObservableUpDownCounter:
+        """Return the observable up-down counter of this name, which asks these callbacks, too."""
+        return self._observable(
+            instruments.ObservableUpDownCounter,
+            api.NoOpObservableUpDownCounter,
+            name,
+            callbacks,
+            unit,
+            description,
+        )
+
+    def create_observable_gauge(
+        self, name: str, callbacks: Sequence[Any] | None = None, unit: str = "", description: str = ""
+    ) -> api.ObservableGauge:
+        """Return the observable gauge of this name, which asks these callbacks, too, from now on."""
+        return self._observable(
+            instruments.ObservableGauge, api.NoOpObservableGauge, name, callbacks, unit, description
+        )
+
+    def _instrument(  # noqa: PLR0913, PLR0917 - called from the methods above alone
+        self,
+        kind: type[Made],
+        nothing: Callable[[str], Nothing],
+        name: Any,
+        unit: Any,
+        description: Any,
+        bounds: Sequence[float] | None = None,
+    ) -> Made | Nothing:
+        made = self.provider.instrument(kind, self.scope, name, unit, description, bounds)
+        return nothing(str(name)) if made is None else made
+
+    def _observable(  # noqa: PLR0913, PLR0917 - as above
+        self,
+        kind: type[Observed],
+        nothing: Callable[[str], Nothing],
+        name: Any,
+        callbacks: Iterable[Any] | None,
+        unit: Any,
+        description: Any,
+    ) -> Observed | Nothing:
+        made = self.provider.instrument(kind, self.scope, name, unit, description)
+        if made is None:
+            return nothing(str(name))
+        made.add_callbacks(callbacks)
+        return made
+
+
+class MeterProvider(api.MeterProvider):
+    """Makes instruments that write into the series of exporters.
+
+    Args:
+        feeds: The exporters, and how each spells names. Each name may be one whose exporter is still to come,
+            or comes and goes.
+        views: What becomes of the measurements of chosen instruments; all views are of
+            :mod:`otpylib_telemetry.meters.views`.
+        callback_timeout: Seconds the callback of an observable instrument may take.
+        flush: Has everything exported that the exporters hold, within so many seconds, and tells whether it
+            was. None where who wants the numbers fetches them.
+
+    Raises:
+        TypeError: A view is not one of ours.
+        ValueError: The time limit is not positive.
+    """
+
+    def __init__(
+        self,
+        feeds: Iterable[Feed] = (),
+        views: Iterable[View] = (),
+        *,
+        callback_timeout: float = CALLBACK_TIMEOUT,
+        flush: Callable[[float], bool] | None = None,
+    ) -> None:
+        if not callback_timeout > 0:
+            raise ValueError(f"callback_timeout: expected seconds above 0, got {callback_timeout!r}")
+        self._views = checked_views(views)
+        self._feeds: tuple[Feed, ...] = ()
+        self._callback_timeout = callback_timeout
+        self.flush = flush
+        self._lock = threading.RLock()
+        self._meters: dict[Scope, _Meter] = {}
+        self._instruments: dict[tuple[Any, ...], instruments.Instrument] = {}
+        self._names: dict[tuple[Scope, str], instruments.Instrument] = {}
+        self._said: set[str] = set()
+        self._reading: Future[None] | None = None
+        self._shut = False
+        self._disabled = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+        wanted = os.environ.get("OTEL_METRICS_EXEMPLAR_FILTER", "").strip().lower()
+        self.traced: Callable[[Context | None], Traced | None] = _never if wanted == "always_off" else traced
+        #: Instruments that could not be made, with what was wrong.
+        self.refused: dict[str, str] = {}
+        _providers.add(self)
+        for feed in feeds:
+            self.add_feed(feed)
+
+    @property
+    def feeds(self) -> tuple[Feed, ...]:
+        """The exporters that are written for."""
+        return self._feeds
+
+    def get_meter(
+        self,
+        name: str,
+        version: str | None = None,
+        schema_url: str | None = None,
+        attributes: Any = None,
+    ) -> api.Meter:
+        """Return the meter of a scope; see :meth:`opentelemetry.metrics.MeterProvider.get_meter`.
+
+        Args:
+            name: What makes the measurements; a library's name.
+            version: Its version.
+            schema_url: The schema its names follow.
+            attributes: Further attributes of the scope.
+
+        Returns:
+            The meter; one without effect where metrics are disabled or the provider is shut down.
+        """
+        if self._disabled or self._shut:
+            if self._shut:
+                self._say(
+                    "A MeterProvider that is shut down makes no more instruments; those of the meter %s are "
+                    "without effect.",
+                    name,
+                )
+            return api.NoOpMeter(name, version, schema_url)
+        if not name:
+            self._say("A meter has no name; its metrics are told apart by their own names alone.")
+        scope = Scope(str(name or ""), str(version or ""), str(schema_url or ""), frozen(attributes))
+        with self._lock:
+            try:
+                meter = self._meters.get(scope)
+            except TypeError:  # an attribute that cannot be part of an identity
+                scope = Scope(scope.name, scope.version, scope.schema_url)
+                meter = self._meters.get(scope)
+            if meter is None:
+                meter = self._meters[scope] = _Meter(self, scope)
+            return meter
+
+    def add_feed(self, feed: Feed) -> None:
+        """Write for one more exporter from now on.
+
+        Args:
+            feed: The exporter; one that is written for already is let be.
+        """
+        with self._lock:
+            if feed in self._feeds or self._shut:
+                return
+            self._feeds = (*self._feeds, feed)
+            self._plumb()
+            observers.register(feed.exporter, self)
+
+    def remove_feed(self, feed: Feed, *, keep: bool = True) -> None:
+        """Write for an exporter no more.
+
+        Args:
+            feed: The exporter; one that is not written for is let be.
+            keep: Whether what was written stays.
+        """
+        with self._lock:
+            self._feeds = tuple(each for each in self._feeds if each != feed)
+            self._plumb()
+            if not keep:
+                for instrument in self._instruments.values():
+                    for stream in instrument.known:
+                        if stream.feed == feed:
+                            _give_up(stream, (), ())
+                    instrument.known = tuple(each for each in instrument.known if each.feed != feed)
+            if not any(each.exporter == feed.exporter for each in self._feeds):
+                observers.unregister(feed.exporter, self)
+
+    @property
+    def instrument_count(self) -> int:
+        """How many instruments have been made."""
+        return len(self._instruments)
+
+    def use_views(self, views: Iterable[View]) -> None:
+        """Take other views into use. Metrics that come about in the same way as before go on.
+
+        Those that nothing comes about any more in these exporters go; those that come about in another way,
+        with other buckets or other attributes for instance, start again with nothing. Of an exporter that is
+        not written for at the moment that holds from when it is again.
+
+        Args:
+            views: The views.
+
+        Raises:
+            TypeError: One is not of ours; then nothing has changed.
+        """
+        checked = checked_views(views)
+        with self._lock:
+            if checked != self._views:
+                self._views = checked
+                self._plumb()
+
+    def take_reading(self) -> Future[None] | None:
+        """Begin to ask the callbacks of the observable instruments; see :mod:`.observations`.
+
+        What they return goes to all exporters, whichever is about to be read: so all of them have the same
+        numbers, and no callback is called twice at once.
+        """
+        with self._lock:
+            if not any(isinstance(each, instruments.Observable) for each in self._instruments.values()):
+                return None
+            if self._reading is not None and not self._reading.done():
+                return self._reading
+            reading: Future[None] = Future()
+            reading.set_running_or_notify_cancel()
+            try:
+                threading.Thread(
+                    target=self._read, args=(reading,), name="otpylib-telemetry-readings", daemon=True
+                ).start()
+            except RuntimeError:  # the interpreter is exiting: what was observed last is all there will be
+                return None
+            self._reading = reading
+            return reading
+
+    def force_flush(self, timeout_millis: float = 10_000) -> bool:
+        """Have everything observed, and exported by exporters that send.
+
+        Args:
+            timeout_millis: Milliseconds it may take.
+
+        Returns:
+            Whether it was, in that time.
+        """
+        until = time.monotonic() + timeout_millis / _MS_PER_S
+        reading = self.take_reading()
+        observed = True
+        if reading is not None:
+            try:
+                reading.result(timeout_millis / _MS_PER_S)
+            except Exception:  # noqa: BLE001 - late, or given up
+                observed = False
+        flush = self.flush
+        return (flush is None or flush(max(0.0, until - time.monotonic()))) and observed
+
+    def shutdown(self, timeout_millis: float = 30_000) -> None:
+        """Let the instruments be without effect from now on. What was written stays, and is exported.
+
+        Args:
+            timeout_millis: Milliseconds it may take; of these it takes what callbacks need.
+        """
+        with self._lock:
+            if self._shut:
+                self._say("A MeterProvider has been shut down more than once; once is enough.")
+                return
+        self.force_flush(timeout_millis)
+        with self._lock:
+            self._shut = True
+            for feed in self._feeds:
+                observers.unregister(feed.exporter, self)
+            self._feeds = ()
+            self._plumb()
+
+    def renew(self) -> None:
+        """Look up anew where the series of every exporter are."""
+        with self._lock:
+            for instrument in self._instruments.values():
+                for stream in instrument.streams:
+                    stream.detach()
+
+    def instrument(  # noqa: PLR0913, PLR0917 - what an instrument has
+        self,
+        kind: type[Made],
+        scope: Scope,
+        name: Any,
+        unit: Any,
+        description: Any,
+        boundaries: Sequence[float] | None = None,
+    ) -> Made | None:
+        """Return an instrument, a new one if need be; None if it cannot be made.
+
+        What cannot be used of what it is made with is reported once and left out.
+
+        Args:
+            kind: Its class, one of this module's.
+            scope: What makes it.
+            name: Its name.
+            unit: Its unit.
+            description: What it says.
+            boundaries: The buckets it suggests.
+        """
+        if type(name) is not str or not _NAME.fullmatch(name):
+            shown = repr(name)[:300]
+            self.refused.setdefault(shown, "name")
+            self._say(
+                "The instrument %s (%s) is without effect: a name begins with a letter, and has at most 255 "
+                "letters, digits and characters of _.-/ in all.",
+                shown,
+                scope.name,
+            )
+            return None
+        unit = unit if isinstance(unit, str) else ""
+        if len(unit) > _MAX_UNIT:
+            self._say(
+                "The unit of %s (%s) has more than %d characters; it is cut.", name, scope.name, _MAX_UNIT
+            )
+            unit = unit[:_MAX_UNIT]
+        description = description if isinstance(description, str) else ""
+        bounds = self._bounds(name, scope, boundaries)
+        same = (scope, name.lower(), kind, unit, description)
+        with self._lock:
+            found = self._instruments.get(same)
+            if isinstance(found, kind):
+                if bounds != found.boundaries:
+                    self._say(
+                        "%s (%s) suggests other buckets than when it was made first; those of then stay.",
+                        name,
+                        scope.name,
+                    )
+                return found
+            first = self._names.setdefault(
+                (scope, name.lower()), made := kind(self.traced, scope, name, unit, description, bounds)
+            )
+            if first is not made:
+                self._report_twin(first, made)
+                # OpenTelemetry's metrics SDK specification, "Name conflict": the case seen first.
+                made.name = first.name
+            self._instruments[same] = made
+            made.streams = made.known = self._streams(made)
+            return made
+
+    def _bounds(
+        self, name: str, scope: Scope, boundaries: Sequence[float] | None
+    ) -> tuple[float, ...] | None:
+        if boundaries is None:
+            return None
+        try:
+            return checked_boundaries(boundaries)
+        except Exception as error:  # noqa: BLE001 - a suggestion that cannot be used costs itself alone
+            self._say(
+                "The buckets that %s (%s) suggests are not used: %s.", name, scope.name, describe(error)
+            )
+            return None
+
+    def _report_twin(self, first: instruments.Instrument, other: instruments.Instrument) -> None:
+        """Report two instruments of one name, unless a view sees to it.
+
+        "Duplicate instrument registration" in OpenTelemetry's metrics SDK specification.
+        """
+        if any(view.name is not None and view.matches(other, other.api_class) for view in self._views):
+            return
+        differences = [
+            f"{what} {mine!r} and {theirs!r}"
+            for what, mine, theirs in (
+                ("the name", first.name, other.name),
+                ("the kind", first.api_class.__name__.lstrip("_"), other.api_class.__name__.lstrip("_")),
+                ("the unit", first.unit, other.unit),
+                ("the description", first.description, other.description),
+            )
+            if mine != theirs
+        ]
+        self._say(
+            "There are two instruments %s of %s, which differ: %s. Both work, as far as an exporter can tell "
+            "them apart; a view with another name for one of them keeps them so.",
+            first.name,
+            first.scope.name,
+            ", ".join(differences),
+        )
+
+    def _plumb(self) -> None:
+        """Give every instrument streams to the exporters there are now; those it has go on."""
+        before = {stream: None for each in self._instruments.values() for stream in each.known}
+        for instrument in self._instruments.values():
+            instrument.streams = self._streams(instrument)
+            parted = [each for each in instrument.known if each.feed not in self._feeds]
+            instrument.known = (*instrument.streams, *parted)
+        present: dict[tuple[Feed, str], list[Stream]] = {}
+        for instrument in self._instruments.values():
+            for stream in instrument.streams:
+                present.setdefault((stream.feed, stream.key), []).append(stream)
+        known = {stream for each in self._instruments.values() for stream in each.known}
+        for stream in before:
+            if stream not in known:
+                _give_up(stream, present.get((stream.feed, stream.key), []), before)
+
+    def _streams(self, instrument: instruments.Instrument) -> tuple[Stream, ...]:
+        whole = isinstance(instrument, instruments.Observable)
+        present = {(stream.feed, stream.plan): stream for stream in instrument.known}
+        plans = self._plans(instrument)
+        return tuple(
+            present.get((feed, plan)) or Stream(feed, plan, whole=whole)
+            for feed in self._feeds
+            for plan in plans
+        )
+
+    def _plans(self, instrument: instruments.Instrument) -> list[Plan]:
+        """Return what the views make of an instrument; without any, what suits its kind."""
+        views = [view for view in self._views if view.matches(instrument, instrument.api_class)]
+        usable = [view for view in views if self._suits(view, instrument)]
+        if not usable:
+            return [plan_of(instrument, View(instrument_name="*"))]
+        plans = [
+            plan_of(instrument, view) for view in usable if not isinstance(view.aggregation, DropAggregation)
+        ]
+        different = list(dict.fromkeys(plans))
+        names = [(plan.name.lower(), plan.kind) for plan in different]
+        for name, kind in dict.fromkeys(names):
+            if names.count((name, kind)) > 1:
+                self._say(
+                    "Two views make one metric %s of the instrument %s (%s), which has every measurement "
+                    "twice therefore. Give one of the views another name.",
+                    name,
+                    instrument.name,
+                    instrument.scope.name,
+                )
+        return different
+
+    def _suits(self, view: View, instrument: instruments.Instrument) -> bool:
+        distributes = isinstance(
+            view.aggregation, ExplicitBucketHistogramAggregation | ExponentialBucketHistogramAggregation
+        )
+        if distributes and isinstance(instrument, instruments.Observable):
+            self._say(
+                "A view wants a histogram of %s (%s), whose values are whole sums or levels when they are "
+                "observed; the view is not applied to it.",
+                instrument.name,
+                instrument.scope.name,
+            )
+            return False
+        return True
+
+    def _read(self, reading: Future[None]) -> None:
+        try:
+            with self._lock:
+                observed = [
+                    each for each in self._instruments.values() if isinstance(each, instruments.Observable)
+                ]
+            options = api.CallbackOptions(timeout_millis=self._callback_timeout * _MS_PER_S)
+            watches = [watch for instrument in observed for watch in instrument.watches]
+            outcomes = run_round(watches, options, self._callback_timeout)
+            for instrument in observed:
+                instrument.take(outcomes)
+        except BaseException as error:  # noqa: BLE001 - the exit is read all the same
+            self._say("The observable instruments could not be read: %s.", describe(error))
+        finally:
+            reading.set_result(None)
+
+    def _say(self, message: str, *args: object) -> None:
+        """Tell a person, once."""
+        text = message % args
+        if text not in self._said:
+            self._said.add(text)
+            _log.warning("%s", text)
+
+    def begin_anew(self) -> None:
+        """Be the provider of a forked child: its series are its own, and begin with nothing."""
+        self._lock = threading.RLock()
+        self._reading = None
+        for instrument in self._instruments.values():
+            for stream in instrument.streams:
+                stream.detach()
+            if isinstance(instrument, instruments.Observable):
+                for watch in instrument.watches:
+                    watch.busy = False
+
+
+def _give_up(stream: Stream, present: Sequence[Stream], before: Container[Stream]) -> None:
+    """End a stream that a provider has no more.
+
+    Args:
+        stream: The stream.
+        present: Those that write into the metric of that name now.
+        before: Those that were there before.
+    """
+    successors = [one for one in present if one not in before and one.plan.shape == stream.plan.shape]
+    shared = frozenset[Any]().union(*(one.written for one in present if one in before))
+    try:
+        if successors:
+            # The limit or the description is another: the series go on.
+            successors[0].succeed(stream)
+        else:
+            stream.retire(shared)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it must not reach the application
+        _log.warning("The series of %s could not be removed: %s.", stream.name, describe(error))
+
+
+def _never(_context: Context | None) -> Traced | None:
+    return None
+
+
+def _after_fork() -> None:
+    for provider in list(_providers):
+        provider.begin_anew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

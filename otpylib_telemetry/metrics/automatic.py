@@ -1,0 +1,622 @@
+"""The metrics that need no definition: from an event to the series it changes.
+
+For an event ``shop.checkout.stop`` with the measurements, as Prometheus spells the names
+
+* ``count``: the counter ``shop_checkout_stop_total`` rises by it;
+* ``duration_ms``: the histogram ``shop_checkout_stop_duration_seconds`` observes it;
+* ``value``: the gauge ``shop_checkout_stop`` is set to it.
+
+An event that begins or ends an operation ``X`` also moves the gauge ``X_in_flight``, and an ending is
+observed by the histogram ``X_duration_seconds``, labelled with its outcome.
+
+This is the exporter's hot path: what can be known from an event's name is worked out once per name, and what
+can be known from its labels once per set of labels. After that an event costs a few dictionary look-ups.
+Pure: the clock and the knowledge of who is alive come in as arguments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from otpylib_telemetry.aggregation.exponential import MAX_SCALE
+from otpylib_telemetry.aggregation.metric import (
+    OVERFLOW_LABELS,
+    Counter,
+    Exponential,
+    Gauge,
+    Histogram,
+    Kind,
+    UpDown,
+)
+from otpylib_telemetry.aggregation.series import (
+    CounterSeries,
+    ExponentialSeries,
+    GaugeSeries,
+    HistogramSeries,
+    Labels,
+    Traced,
+    UpDownSeries,
+)
+from otpylib_telemetry.aggregation.store import (
+    NAME_TAKEN,
+    NOT_A_NUMBER,
+    OUT_OF_RANGE,
+    UNREADABLE,
+    MetricRefusedError,
+    SeriesStore,
+)
+from otpylib_telemetry.aggregation.summation import FLOAT_MAX
+from otpylib_telemetry.metrics.event_values import (
+    is_of_an_operation,
+    number_of,
+    operation_of,
+    readable_mapping,
+)
+from otpylib_telemetry.metrics.labels import LabelCache, LabelRules, Place
+from otpylib_telemetry.metrics.names import MAX_NAME, PROMETHEUS, Naming, readable
+from otpylib_telemetry.tracing.operations import OpenOperations, Phase, classify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from otpylib_telemetry.bus.events import RawEvent
+
+__all__ = ["MAX_OPEN", "OPEN_TTL_NS", "OWNER", "AutomaticMetrics", "Bound", "Making"]
+
+#: How many operations may be open at once, and for how long: the limits the spans have, too.
+MAX_OPEN: Final = 10_000
+OPEN_TTL_NS: Final = 300 * 1_000_000_000
+
+_MS_PER_S: Final = 1_000
+_NS_PER_S: Final = 1_000_000_000
+
+#: Buckets of an exponential histogram, the default of OpenTelemetry's SDK specification.
+_EXPONENTIAL_SIZE: Final = 160
+
+#: Event names whose plans are kept. Applications have hundreds.
+_MAX_PLANS: Final = 10_000
+
+#: Label sets kept over all event names, about half a kilobyte each. Beyond this they are collected anew.
+_MAX_BINDINGS: Final = 200_000
+
+#: Who declares these metrics: definitions of the same name must not be counted into them.
+OWNER: Final = "automatic"
+
+_OUTCOME: Final = "outcome"
+_OUTCOMES: Final[Mapping[Phase, str]] = {Phase.OK: "success", Phase.ERROR: "error"}
+
+
+class _Nowhere:
+    """Stands in for the series of a metric that was refused: takes nothing."""
+
+    __slots__ = ()
+
+    labels: Final[Labels] = ()
+
+    def add(self, _amount: float, _traced: Traced | None = None) -> bool:
+        return False
+
+    set = observe = add
+
+
+_NOWHERE: Final = _Nowhere()
+
+#: Stands in for a series whose first measurement is unusable: a series that shows 0 would be a lie.
+_UNBORN: Final = _Nowhere()
+
+
+class _NoMetric:
+    """Stands in for a metric that was refused."""
+
+    __slots__ = ()
+
+    def at(self, _labels: Labels) -> _Nowhere:
+        return _NOWHERE
+
+
+_NO_METRIC: Final = _NoMetric()
+
+_Counter: TypeAlias = CounterSeries | _Nowhere
+_Gauge: TypeAlias = GaugeSeries | _Nowhere
+_Level: TypeAlias = UpDownSeries | _Nowhere
+_Histogram: TypeAlias = HistogramSeries | ExponentialSeries | _Nowhere
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """How events become series.
+
+    Attributes:
+        rules: Which metadata keys become labels.
+        buckets: Upper bounds of the duration histograms, in seconds, ascending.
+        span_metrics: Whether operations are counted and timed.
+        exemplars: Whether a series remembers the trace of a recent measurement.
+        exponential: Whether durations have exponential buckets instead of those above.
+    """
+
+    rules: LabelRules
+    buckets: tuple[float, ...]
+    span_metrics: bool = True
+    exemplars: bool = True
+    exponential: bool = False
+
+
+class Bound:
+    """Series that the events of one name and one set of labels change; each is looked up when first needed.
+
+    One of these is also what is kept with an open operation, so that the gauge lowered at its end is the very
+    one that was raised at its beginning.
+    """
+
+    __slots__ = (
+        "count",
+        "duration",
+        "in_flight",
+        "kept",
+        "labels",
+        "overflown",
+        "timings",
+        "traced",
+        "value",
+    )
+
+    def __init__(self, labels: Labels, *, traced: bool) -> None:
+        self.labels = labels
+        #: Whether the metadata says which operation it is part of: the keys are the same each time.
+        self.traced = traced
+        self.count: _Counter | None = None
+        self.duration: _Histogram | None = None
+        self.value: _Gauge | None = None
+        self.in_flight: _Level | None = None
+        #: By what the operation began with (None: it is not known to have begun).
+        self.timings: dict[Bound | None, _Histogram] = {}
+        #: Whether later events find this one again; if not, nothing may be remembered for it either.
+        self.kept = False
+        #: Whether one of its series is shared with other labels, for want of room.
+        self.overflown = False
+
+
+class _Plan:
+    """What follows from an event's name alone."""
+
+    __slots__ = (
+        "begins",
+        "bindings",
+        "by_size",
+        "count",
+        "duration",
+        "ends",
+        "event",
+        "in_flight",
+        "operation",
+        "outcome",
+        "plain",
+        "timing",
+        "value",
+    )
+
+    def __init__(self, event: str, rules: LabelRules, naming: Naming) -> None:
+        self.event = event
+        self.operation, phase = classify(event)
+        self.begins = phase is Phase.START
+        self.outcome = _OUTCOMES.get(phase, "")
+        self.ends = bool(self.outcome)
+        self.bindings: LabelCache[Bound] = LabelCache(rules, naming.label)
+        self.plain, self.by_size = self.bindings.plain, self.bindings.by_size
+        # The metrics of the event, each declared when first needed.
+        self.count: Counter | _NoMetric | None = None
+        self.duration: Histogram | Exponential | _NoMetric | None = None
+        self.value: Gauge | _NoMetric | None = None
+        self.in_flight: UpDown | _NoMetric | None = None
+        self.timing: Histogram | Exponential | _NoMetric | None = None
+
+
+class AutomaticMetrics:
+    """Turns events into changes of series.
+
+    Args:
+        store: Where the series are. It outlives this object.
+        operations: The operations that are open. They outlive this object, too.
+        making: How events become series.
+        naming: How names are spelt.
+
+    Attributes:
+        unused: Events no metric was made of.
+        given_up: Operations whose end was not seen, by reason.
+    """
+
+    def __init__(
+        self,
+        store: SeriesStore,
+        operations: OpenOperations[Bound],
+        making: Making,
+        naming: Naming = PROMETHEUS,
+    ) -> None:
+        self.unused = 0
+        self.given_up: dict[str, int] = {}
+        self._store = store
+        self._operations = operations
+        self._naming = naming
+        self._rules = making.rules
+        self._buckets = making.buckets
+        self._span_metrics = making.span_metrics
+        self._exemplars = making.exemplars
+        self._exponential = making.exponential
+        self._plans: dict[str, _Plan] = {}
+        self._names: set[str] = set()
+        self._bindings = 0
+        self._generation = store.generation
+
+    @property
+    def open(self) -> int:
+        """How many operations have begun and not ended."""
+        return len(self._operations)
+
+    def configure(self, making: Making) -> None:
+        """Go on with other settings. Series stay, but for those of histograms whose buckets change.
+
+        Args:
+            making: How events become series from now on; operations that are open are still counted down.
+        """
+        with self._store.lock:
+            self._rules = making.rules
+            self._buckets = making.buckets
+            self._span_metrics = making.span_metrics
+            self._exemplars = making.exemplars
+            if making.exponential is not self._exponential:
+                self._exponential = making.exponential
+                for name in list(self._names):
+                    if isinstance(self._store.find(name), (Histogram, Exponential)):
+                        self._store.remove(name)
+                        self._names.discard(name)
+            present = [self._store.find(name) for name in self._names]
+            self._store.rebucket(self._buckets, [one for one in present if isinstance(one, Histogram)])
+            self._forget()
+
+    def retire(self) -> None:
+        """Forget every metric made here, and the operations that are open."""
+        with self._store.lock:
+            self._operations.drain()
+            for name in self._names:
+                self._store.remove(name)
+            self._names.clear()
+            self._forget()
+
+    def record(self, events: Sequence[RawEvent]) -> tuple[int, int]:
+        """Add events to the series.
+
+        An event is rejected if something in it was refused and nothing taken.
+
+        Args:
+            events: The events, with anything in them.
+
+        Returns:
+            How many events were taken, and how many were rejected.
+        """
+        with self._store.lock:
+            if self._generation != self._store.generation or self._bindings > _MAX_BINDINGS:
+                self._forget()
+            taken = 0
+            one = self._one
+            for event in events:
+                try:
+                    if one(event):
+                        taken += 1
+                except Exception:  # noqa: BLE001 - an event can hold anything; it must not cost the others
+                    taken += self._rescue(event)
+            return taken, len(events) - taken
+
+    def expire(self, now_ns: int, alive: Callable[[object], bool]) -> int:
+        """Give up operations that are open for too long, or whose emitter is gone.
+
+        Args:
+            now_ns: The present, on the monotonic clock, in nanoseconds.
+            alive: Tells whether an emitter still runs.
+
+        Returns:
+            How many were given up.
+        """
+        overdue = self._operations.overdue(now_ns)
+        orphaned = self._operations.orphaned(alive)
+        with self._store.lock:
+            for opened in overdue:
+                self._give_up("expired", opened.value)
+            for opened in orphaned:
+                self._give_up("emitter gone", opened.value)
+        return len(overdue) + len(orphaned)
+
+    def settle(self) -> int:
+        """Give up every open operation: their ends will not be seen.
+
+        Returns:
+            How many were given up.
+        """
+        everything = self._operations.drain()
+        with self._store.lock:
+            for opened in everything:
+                self._give_up("stopped", opened.value)
+        return len(everything)
+
+    def _one(self, event: RawEvent) -> bool:  # noqa: C901, PLR0912, PLR0915 - in one piece, because calls are what it saves
+        name, measurements, metadata, at_ns, emitter = event
+        try:
+            plan = self._plans[name]
+        except KeyError:
+            plan = self._plan(name)
+        counted = "count" in measurements
+        timed = "duration_ms" in measurements
+        valued = "value" in measurements
+        if not (counted or timed or valued or plan.begins or plan.ends):
+            self.unused += 1
+            return True
+        try:
+            if type(metadata) is not dict or (known := plan.by_size.get(len(metadata))) is None:
+                known = plan.plain[tuple(metadata)]
+            pick, plain = known
+            binding = plain[pick(metadata)]
+            place = None
+        except Exception:  # noqa: BLE001 - values that are not all texts, or peculiar: worked out with more care
+            binding, place = self._bind(plan, metadata)
+        taken = refused = False
+        seconds: float | None = None
+        traced = operation_of(metadata, at_ns) if binding.traced else None
+
+        if counted:
+            amount = measurements["count"]
+            counter = binding.count or self._counter(plan, binding, amount)
+            kind = type(amount)
+            if (kind is int or kind is float) and counter.add(amount, traced):
+                taken = True
+            else:
+                verdict = self._retry(counter.add, amount, counter)
+                taken, refused = verdict is True, verdict is False
+        if timed:
+            amount = measurements["duration_ms"]
+            kind = type(amount)
+            if (kind is float or kind is int) and 0.0 <= amount <= FLOAT_MAX:
+                seconds = amount / _MS_PER_S
+            else:
+                seconds = self._milliseconds(amount)
+                refused = refused or (seconds is None and amount is not None)
+            if seconds is not None:
+                histogram = binding.duration or self._histogram(plan, binding)
+                if histogram.observe(seconds, traced):
+                    taken = True
+                else:
+                    refused = True
+                    self._refuse(histogram)
+        if valued:
+            amount = measurements["value"]
+            gauge = binding.value or self._gauge(plan, binding, amount)
+            kind = type(amount)
+            if (kind is float or kind is int) and gauge.set(amount):
+                taken = True
+            else:
+                verdict = self._retry(gauge.set, amount, gauge)
+                taken, refused = taken or verdict is True, refused or verdict is False
+        if plan.ends:
+            opened = self._operations.close(plan.operation, metadata, emitter)
+            begun: Bound | None = None
+            if opened is not None:
+                begun = opened.value
+                taken = True
+                if begun.in_flight is not None:
+                    begun.in_flight.add(-1)
+                if seconds is None:
+                    seconds = max(0, at_ns - opened.at_ns) / _NS_PER_S
+            if seconds is not None and self._span_metrics:
+                timing = binding.timings.get(begun) or self._timing(plan, binding, begun)
+                if timing.observe(seconds, traced):
+                    taken = True
+                else:
+                    refused = True
+                    self._refuse(timing)
+        elif plan.begins and self._span_metrics:
+            level = binding.in_flight or self._level(plan, binding)
+            evicted = self._operations.open(plan.operation, metadata, emitter, at_ns, binding)
+            if level.add(1):
+                taken = True
+            else:
+                refused = True
+                self._refuse(level)
+            for older in evicted:
+                self._give_up("too many open", older.value)
+
+        if place is not None and taken and not binding.overflown:
+            binding.kept = True
+            self._bindings += 1
+            plan.bindings.keep(place, binding)
+        if not taken and not refused:
+            self.unused += 1
+            return True
+        return taken
+
+    def _bind(self, plan: _Plan, metadata: Any) -> tuple[Bound, Place[Bound] | None]:
+        """Find what the labels of metadata lead to, or begin with it."""
+        try:
+            found = plan.bindings.find(metadata)
+        except Exception:  # noqa: BLE001 - metadata of any kind whatever
+            found = None
+        if found is not None:
+            return found, None
+        labels, place = plan.bindings.resolve(metadata)
+        return Bound(labels, traced=self._exemplars and is_of_an_operation(metadata)), place
+
+    def _plan(self, name: str) -> _Plan:
+        plan = _Plan(name, self._rules, self._naming)
+        if len(name) <= MAX_NAME:
+            if len(self._plans) >= _MAX_PLANS:
+                self._forget()
+            self._plans[name] = plan
+        return plan
+
+    def _forget(self) -> None:
+        self._plans.clear()
+        self._bindings = 0
+        self._generation = self._store.generation
+
+    def _rescue(self, event: Any) -> bool:
+        """Take an event whose measurements or metadata raise when they are looked at."""
+        try:
+            name, measurements, metadata, at_ns, emitter = event
+            plain = (str(name), readable_mapping(measurements), readable_mapping(metadata), at_ns, emitter)
+            if type(name) is str and (plain[1] is not measurements or plain[2] is not metadata):
+                return self._one(plain)
+        except Exception:  # noqa: BLE001 - that is what it is
+            self._store.refuse(UNREADABLE)
+            return False
+        self._store.refuse(UNREADABLE)
+        return False
+
+    def _give_up(self, reason: str, begun: Bound) -> None:
+        self.given_up[reason] = self.given_up.get(reason, 0) + 1
+        if begun.in_flight is not None:
+            begun.in_flight.add(-1)
+
+    # What follows runs once per series, and for what has no series of its own.
+
+    def _counter(self, plan: _Plan, binding: Bound, amount: Any) -> _Counter:
+        if not _is_within(amount, 0):
+            return _UNBORN
+        metric = plan.count
+        if metric is None:
+            name = self._naming.counter(plan.event)
+            text = f'Sum of "count" of the events {readable(plan.event)}.'
+            try:
+                metric = self._store.counter(
+                    name, text, claims=self._naming.claims(Kind.COUNTER, name), owner=OWNER
+                )
+            except MetricRefusedError:
+                metric = _NO_METRIC
+            else:
+                self._names.add(name)
+                self._store.made_of(name, readable(plan.event))
+            plan.count = metric
+        binding.count = series = metric.at(binding.labels)
+        binding.overflown |= series.labels is OVERFLOW_LABELS
+        return series
+
+    def _gauge(self, plan: _Plan, binding: Bound, amount: Any) -> _Gauge:
+        if not _is_within(amount, -FLOAT_MAX):
+            return _UNBORN
+        if plan.value is None:
+            text = f'Last "value" of the events {readable(plan.event)}.'
+            name = self._naming.gauge(plan.event)
+            try:
+                plan.value = self._store.gauge(
+                    name, text, claims=self._naming.claims(Kind.GAUGE, name), owner=OWNER
+                )
+            except MetricRefusedError:
+                plan.value = _NO_METRIC
+            else:
+                self._names.add(name)
+                self._store.made_of(name, readable(plan.event))
+        binding.value = series = plan.value.at(binding.labels)
+        binding.overflown |= series.labels is OVERFLOW_LABELS
+        return series
+
+    def _level(self, plan: _Plan, binding: Bound) -> _Level:
+        if plan.in_flight is None:
+            text = f"Operations {readable(plan.operation)} that have begun and not ended."
+            name = self._naming.in_flight(plan.operation)
+            try:
+                claims = self._naming.claims(Kind.UP_DOWN, name)
+                plan.in_flight = self._store.up_down(name, text, claims=claims, owner=OWNER)
+            except MetricRefusedError:
+                plan.in_flight = _NO_METRIC
+            else:
+                self._names.add(name)
+                self._store.made_of(name, readable(plan.operation))
+        binding.in_flight = series = plan.in_flight.at(binding.labels)
+        binding.overflown |= series.labels is OVERFLOW_LABELS
+        return series
+
+    def _histogram(self, plan: _Plan, binding: Bound) -> _Histogram:
+        if plan.duration is None:
+            text = f'Distribution of "duration_ms" of the events {readable(plan.event)}, in seconds.'
+            plan.duration = self._histogram_named(plan.event, text)
+        binding.duration = series = plan.duration.at(binding.labels)
+        binding.overflown |= series.labels is OVERFLOW_LABELS
+        return series
+
+    def _timing(self, plan: _Plan, binding: Bound, begun: Bound | None) -> _Histogram:
+        if plan.timing is None:
+            text = f"How long the operations {readable(plan.operation)} took, in seconds, by outcome."
+            plan.timing = self._histogram_named(plan.operation, text)
+        series = plan.timing.at(_with_outcome(begun.labels if begun else (), binding.labels, plan.outcome))
+        binding.overflown |= series.labels is OVERFLOW_LABELS
+        if not binding.overflown and (begun is None or begun.kept):
+            binding.timings[begun] = series
+            self._bindings += 1
+        return series
+
+    def _histogram_named(self, event: str, text: str) -> Histogram | Exponential | _NoMetric:
+        naming = self._naming
+        name = naming.duration(event)
+        metric: Histogram | Exponential
+        try:
+            if self._exponential:
+                metric = self._store.exponential(
+                    name,
+                    text,
+                    scale=MAX_SCALE,
+                    max_size=_EXPONENTIAL_SIZE,
+                    unit=naming.seconds,
+                    claims=naming.claims(Kind.EXPONENTIAL, name),
+                    owner=OWNER,
+                )
+            else:
+                metric = self._store.histogram(
+                    name, text, self._buckets, naming.seconds, naming.claims(Kind.HISTOGRAM, name), OWNER
+                )
+        except MetricRefusedError:
+            return _NO_METRIC
+        self._names.add(name)
+        self._store.made_of(name, readable(event))
+        return metric
+
+    def _retry(self, put: Callable[[float], bool], amount: Any, series: object) -> bool | None:
+        """Offer a measurement that is not a plain number, or was refused.
+
+        Returns:
+            Whether it was taken; None if there is nothing to take.
+        """
+        if amount is None:
+            return None
+        number = number_of(amount)
+        if number is None:
+            self._store.refuse(NOT_A_NUMBER)
+            return False
+        if type(amount) is not type(number) and put(number):
+            return True
+        self._refuse(series)
+        return False
+
+    def _milliseconds(self, amount: Any) -> float | None:
+        """Return an unusual ``duration_ms`` in seconds, None if it is no duration."""
+        number = number_of(amount)
+        if number is not None and 0 <= number <= FLOAT_MAX:
+            return number / _MS_PER_S
+        if amount is not None:
+            self._store.refuse(NOT_A_NUMBER if number is None else OUT_OF_RANGE)
+        return None
+
+    def _refuse(self, series: object) -> None:
+        self._store.refuse(NAME_TAKEN if series is _NOWHERE else OUT_OF_RANGE)
+
+
+def _with_outcome(begun: Labels, ended: Labels, outcome: str) -> Labels:
+    """Return the labels of a timing: those of the ending over those of the beginning, and the outcome."""
+    merged = {**dict(begun), **dict(ended)}
+    own = merged.pop(_OUTCOME, None)
+    if own is not None:
+        exported = f"exported_{_OUTCOME}"
+        merged[exported] = f"{merged[exported]};{own}" if exported in merged else own
+    merged[_OUTCOME] = outcome
+    return tuple(sorted(merged.items()))
+
+
+def _is_within(value: Any, least: float) -> bool:
+    number = number_of(value)
+    return number is not None and least <= number <= FLOAT_MAX

@@ -1,0 +1,81 @@
+"""What a registry of prometheus_client is made of: collectors, each of which can be asked by itself.
+
+A collector is other people's code and may raise. Asked through their registry, one that does takes all others
+along; therefore nobody here asks a registry if its collectors can be had.
+
+Needs nothing of prometheus_client.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from otpylib_telemetry.metrics.names import readable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["Labelled", "TargetSample", "collectors_of"]
+
+
+class Labelled(NamedTuple):
+    """One collector.
+
+    Attributes:
+        collector: Anything with a method ``collect()``.
+        label: What a person knows it by.
+    """
+
+    collector: Any
+    label: str
+
+
+class TargetSample(NamedTuple):
+    """The one sample of ``target_info``; the same fields as prometheus_client's ``Sample`` has."""
+
+    name: str
+    labels: dict[str, str]
+    value: float
+    timestamp: float | None = None
+    exemplar: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """The family ``target_info``; the same fields as prometheus_client's ``Metric`` has."""
+
+    samples: tuple[TargetSample, ...]
+    name: str = "target"
+    documentation: str = "Target metadata"
+    type: str = "info"
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _TargetInfo:
+    labels: dict[str, str]
+
+    def collect(self) -> Iterable[_Target]:
+        return [_Target((TargetSample("target_info", self.labels, 1.0),))]
+
+
+def collectors_of(registry: Any) -> list[Labelled]:
+    """Return the collectors of a registry, that of its target information first if it has any.
+
+    Args:
+        registry: A ``CollectorRegistry``, or anything with a method ``collect()``: what does not tell its
+            collectors is one itself.
+    """
+    try:
+        known = dict(registry._collector_to_names)  # noqa: SLF001 - there is no other way to have them apart
+        info = registry.get_target_info()
+    except Exception:  # noqa: BLE001 - another kind of registry
+        return [Labelled(registry, type(registry).__name__)]
+    found = [Labelled(one, _label(one, names)) for one, names in known.items()]
+    return [Labelled(_TargetInfo(info), "target_info"), *found] if info else found
+
+
+def _label(collector: Any, names: Sequence[str]) -> str:
+    kind = type(collector).__name__
+    return f"{kind} ({readable(str(names[0]))})" if names else kind

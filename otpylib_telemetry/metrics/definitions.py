@@ -1,0 +1,509 @@
+"""Definitions of metrics: which events a metric is made of, what is measured, and how it is broken down.
+
+The vocabulary is that of Elixir's ``telemetry_metrics``::
+
+    from otpylib_telemetry import metrics
+
+    metrics.counter("shop.checkout.stop.count", tags=["shop"])
+    metrics.distribution("shop.checkout.stop.duration_ms", unit=("ms", "s"), buckets=[0.1, 0.5, 1])
+
+The name of a metric says what it is made of: its last part is the measurement, what stands before it is the
+event, unless ``event`` and ``measurement`` say otherwise. The same definitions can be written as tables, see
+:func:`definitions_from_tables`; both are checked when they are made, not when the first event comes. Pure.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, Unpack, cast
+
+from pydantic_core import core_schema
+
+from otpylib_telemetry.aggregation.metric import Kind
+from otpylib_telemetry.config.messages import value_words
+from otpylib_telemetry.metrics import options as check
+from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS
+from otpylib_telemetry.metrics.options import (
+    Base2,
+    Constants,
+    DefinitionError,
+    ExpectedError,
+    Match,
+    TagSource,
+    base2,
+    exponential,
+)
+from otpylib_telemetry.metrics.units import Conversion
+
+if TYPE_CHECKING:
+    from otpylib_telemetry.metrics.names import Naming
+
+__all__ = [
+    "Base2",
+    "Definition",
+    "DefinitionError",
+    "Type",
+    "base2",
+    "counter",
+    "definitions_from_tables",
+    "distribution",
+    "exponential",
+    "last_value",
+    "refuse_clashes",
+    "sum",
+    "summary",
+]
+
+Type: TypeAlias = Literal["counter", "sum", "last_value", "summary", "distribution"]
+
+#: Quantiles a summary has if it is not told which.
+_QUANTILES: Final = (0.5, 0.9, 0.95, 0.99)
+
+#: Relative error of a summary's quantiles, and the seconds they are taken over.
+_ERROR: Final = 0.01
+_WINDOW: Final = 600.0
+
+_CHECKS: Final[Mapping[str, Callable[[object], object]]] = {
+    "event": check.check_events,
+    "measurement": check.check_measurement,
+    "tags": check.check_tags,
+    "tag_values": check.check_tag_values,
+    "keep": check.check_predicate,
+    "drop": check.check_predicate,
+    "unit": check.check_unit,
+    "description": check.check_description,
+    "max_series": check.check_max_series,
+    "monotonic": check.check_monotonic,
+    "multiprocess_mode": check.check_multiprocess_mode,
+    "quantiles": check.check_quantiles,
+    "error": check.check_error,
+    "window": check.check_window,
+    "buckets": check.check_buckets,
+}
+
+_COMMON: Final = (
+    "event",
+    "measurement",
+    "tags",
+    "tag_values",
+    "keep",
+    "drop",
+    "unit",
+    "description",
+    "max_series",
+)
+
+_OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
+    "counter": _COMMON,
+    "sum": (*_COMMON, "monotonic"),
+    "last_value": (*_COMMON, "multiprocess_mode"),
+    "summary": (*_COMMON, "quantiles", "error", "window"),
+    "distribution": (*_COMMON, "buckets"),
+}
+
+Function: TypeAlias = "Callable[..., object]"
+
+
+class Common(TypedDict, total=False):
+    """The options of every metric.
+
+    Attributes:
+        event: The event, a shell pattern over event names as the bus has them, or a list of these; by default
+            the name without its last part.
+        measurement: The name of what is measured, or a function of measurements and metadata (or of
+            measurements alone); by default the last part of the name. What it gives as None, or where there
+            is no such measurement, is not measured.
+        tags: Metadata keys whose values become labels; those whose values are neither text, number nor
+            boolean, and missing ones, become none.
+        tag_values: A function of metadata whose result, a mapping, goes over the metadata before tags are
+            looked up; or a mapping of tags to constants and to ``{"from": another_key}``.
+        keep: Which events count: a function of metadata (or of measurements and metadata), or a mapping of
+            metadata keys to a value, a shell pattern or a list of these, all of which must match.
+        drop: Which events do not count, in the same ways.
+        unit: The unit of the measurement, ``"ms"``; two, ``("ms", "s")``, convert from the first to the
+            second.
+        description: What the metric says, for a person to read.
+        max_series: How many series it may have; by default what the exporter's setting of this name says, but
+            no more than 200 for a summary, whose series are larger.
+    """
+
+    event: str | Sequence[str] | None
+    measurement: str | Function | None
+    tags: str | Sequence[str]
+    tag_values: Function | Mapping[str, object] | None
+    keep: Function | Mapping[str, object] | None
+    drop: Function | Mapping[str, object] | None
+    unit: str | tuple[str, str] | None
+    description: str
+    max_series: int | None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Definition:
+    """One metric. Made by :func:`counter` and its like, or of a table.
+
+    Equal definitions are the same metric: a set of definitions that is replaced keeps the series of those
+    that were in it before. Functions are equal if they are the same object.
+
+    Attributes:
+        type: Which kind of metric.
+        name: Its name, as it was given.
+        events: Patterns of the events it is made of.
+        measurement: What is measured; None to count the event whatever it measures.
+        tags: Metadata keys that become labels.
+        tag_values: What gives tags other values than the metadata have.
+        keep: What an event must match.
+        drop: What an event must not match.
+        unit: The unit measured in and the one exported.
+        description: What it says.
+        max_series: How many series it may have; None for the exporter's setting, and no more than 200 for a
+            summary.
+        monotonic: Whether a sum only rises.
+        multiprocess_mode: How the last values of several processes become one, in the words of
+            prometheus_client.
+        quantiles: Those of a summary, ascending.
+        error: Their greatest relative error.
+        window: Seconds they are taken over.
+        buckets: Those of a distribution.
+    """
+
+    type: Type
+    name: str
+    events: tuple[str, ...]
+    measurement: str | Function | None
+    tags: tuple[str, ...] = ()
+    tag_values: Function | Constants | None = None
+    keep: Function | Match | None = None
+    drop: Function | Match | None = None
+    unit: Conversion = Conversion()  # noqa: RUF009 - frozen
+    description: str = ""
+    max_series: int | None = None
+    monotonic: bool = True
+    multiprocess_mode: str = "mostrecent"
+    quantiles: tuple[float, ...] = _QUANTILES
+    error: float = _ERROR
+    window: float = _WINDOW
+    buckets: tuple[float, ...] | Base2 | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of metric it makes in a store."""
+        match self.type:
+            case "counter":
+                return Kind.COUNTER
+            case "sum":
+                return Kind.COUNTER if self.monotonic else Kind.UP_DOWN
+            case "last_value":
+                return Kind.GAUGE
+            case "summary":
+                return Kind.SUMMARY
+            case "distribution":
+                return Kind.EXPONENTIAL if isinstance(self.buckets, Base2) else Kind.HISTOGRAM
+
+    def exported(self, naming: Naming) -> tuple[str, str]:
+        """Return its name and its unit at one exit: those of an instrument of that name and that unit.
+
+        The unit of the measurement goes from the end of the name, for ``duration_ms`` may well be exported in
+        seconds, unless it is written out there and still true.
+
+        Args:
+            naming: How that exit spells names.
+        """
+        source, target = self.unit.source, self.unit.target
+        is_true = source == target and self.name.endswith((f".{target.word}", f"_{target.word}"))
+        name = self.name if is_true else source.without(self.name)
+        return naming.instrument(name, target.ucum, self.kind)
+
+    def as_table(self) -> dict[str, Any]:
+        """Return it as plain data, as it could stand in a file; functions by their names."""
+        shown: dict[str, Any] = {"type": self.type, "name": self.name}
+        shown["event"] = self.events[0] if len(self.events) == 1 else list(self.events)
+        for option in _OPTIONS[self.type]:
+            if option != "event" and (text := _plain(getattr(self, option))) not in (None, "", []):
+                shown[option] = text
+        return shown
+
+    def __repr__(self) -> str:
+        table = self.as_table()
+        options = [f"{key}={value!r}" for key, value in table.items() if key not in {"type", "name"}]
+        return f"{self.type}({', '.join([repr(self.name), *options])})"
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> core_schema.CoreSchema:
+        return core_schema.is_instance_schema(
+            cls, serialization=core_schema.plain_serializer_function_ser_schema(cls.as_table)
+        )
+
+
+def counter(name: str, **options: Unpack[Common]) -> Definition:
+    """Count events.
+
+    Args:
+        name: The metric's name, ``shop.checkout.stop.count``. The last part is the measurement only in name:
+            an event counts as one whatever it measures. With ``measurement``, those that have it count.
+        options: See :class:`Common`.
+
+    Raises:
+        DefinitionError: The definition does not do; the message names everything that is wrong.
+    """
+    return _define("counter", name, options)
+
+
+class _SumOptions(Common, total=False):
+    monotonic: bool
+
+
+def sum(name: str, **options: Unpack[_SumOptions]) -> Definition:  # noqa: A001 - what it is called
+    """Add up a measurement.
+
+    Args:
+        name: The metric's name, ``shop.checkout.stop.items``.
+        options: See :class:`Common`; and ``monotonic``: whether the sum only rises (the default), so that
+            what is negative is refused, or rises and falls.
+
+    Raises:
+        DefinitionError: The definition does not do; the message names everything that is wrong.
+    """
+    return _define("sum", name, options)
+
+
+class _LastValueOptions(Common, total=False):
+    multiprocess_mode: str
+
+
+def last_value(name: str, **options: Unpack[_LastValueOptions]) -> Definition:
+    """Show the latest measurement.
+
+    Args:
+        name: The metric's name, ``shop.queue.depth``.
+        options: See :class:`Common`; and ``multiprocess_mode``: how the values of several processes become
+            one, one of prometheus_client's words for it (``mostrecent`` by default: what was set last).
+
+    Raises:
+        DefinitionError: The definition does not do; the message names everything that is wrong.
+    """
+    return _define("last_value", name, options)
+
+
+class _SummaryOptions(Common, total=False):
+    quantiles: float | Sequence[float]
+    error: float
+    window: float
+
+
+def summary(name: str, **options: Unpack[_SummaryOptions]) -> Definition:
+    """Tell quantiles of what was measured recently, and how much there was altogether.
+
+    Args:
+        name: The metric's name, ``shop.checkout.stop.duration_ms``.
+        options: See :class:`Common`; and ``quantiles`` (0.5, 0.9, 0.95 and 0.99 by default), ``error``: their
+            relative error at most (0.01), and ``window``: the seconds they are taken over (600).
+
+    Raises:
+        DefinitionError: The definition does not do; the message names everything that is wrong.
+    """
+    return _define("summary", name, options)
+
+
+class _DistributionOptions(Common, total=False):
+    buckets: Sequence[float] | Base2 | str | Mapping[str, float] | None
+
+
+def distribution(name: str, **options: Unpack[_DistributionOptions]) -> Definition:
+    """Tell how many measurements fell into which range.
+
+    Args:
+        name: The metric's name, ``shop.checkout.stop.duration_ms``.
+        options: See :class:`Common`; and ``buckets``: upper bounds, inclusive, in the unit exported;
+            :func:`exponential` for bounds that are computed, :func:`base2` or ``"exponential"`` for buckets
+            that need none. Durations have bounds from 5 ms to 10 s by default.
+
+    Raises:
+        DefinitionError: The definition does not do; the message names everything that is wrong.
+    """
+    return _define("distribution", name, options)
+
+
+def definitions_from_tables(tables: object, where: str = "") -> tuple[Definition, ...]:
+    """Return what a list of tables defines; there may be ready definitions among them.
+
+    A table has ``type`` (``counter``, ``sum``, ``last_value``, ``summary``, ``distribution``), ``name`` and
+    the options of that type.
+
+    Args:
+        tables: The list, as it came out of a file or a start argument.
+        where: What it is called, to begin messages with; nothing if whoever shows them says so.
+
+    Raises:
+        DefinitionError: Something does not do; the message names everything that is wrong in any of them.
+    """
+    prefix = f"{where}: " if where else ""
+    if isinstance(tables, (Mapping, Definition)):
+        tables = [tables]
+    if not isinstance(tables, (list, tuple)):
+        raise DefinitionError(f"{prefix}expected a list of tables, got {value_words(tables)}")
+    problems: list[str] = []
+    found: list[Definition] = []
+    for number, table in enumerate(tables, start=1):
+        if isinstance(table, Definition):
+            found.append(table)
+            continue
+        try:
+            found.append(_from_table(table))
+        except DefinitionError as error:
+            about = _about(table)
+            problems += [f"{prefix}item {number}{about}: {problem}" for problem in error.problems]
+    if not problems:
+        try:
+            refuse_clashes(found)
+        except DefinitionError as error:
+            problems += [f"{prefix}{problem}" for problem in error.problems]
+    if problems:
+        raise DefinitionError(*problems)
+    return tuple(found)
+
+
+def refuse_clashes(definitions: Iterable[Definition]) -> None:
+    """Refuse definitions that would want one name, at either exit.
+
+    Args:
+        definitions: The definitions that are to be in force together.
+
+    Raises:
+        DefinitionError: Two of them want one name; the message names every such pair.
+    """
+    present = tuple(definitions)
+    problems: dict[tuple[int, int], str] = {}
+    for naming in (PROMETHEUS, OPENTELEMETRY):
+        owners: dict[str, int] = {}
+        for index, definition in enumerate(present):
+            name, _ = definition.exported(naming)
+            for wanted in (name, *naming.claims(definition.kind, name)):
+                owner = owners.setdefault(wanted, index)
+                if owner != index and (owner, index) not in problems:
+                    other = present[owner]
+                    problems[owner, index] = (
+                        f"{other.type} {other.name!r} and {definition.type} {definition.name!r} would both "
+                        f"be {wanted}; give one of them another name (event and measurement say what it is "
+                        f"made of)"
+                    )
+    if problems:
+        raise DefinitionError(*problems.values())
+
+
+def _about(table: object) -> str:
+    """Return what tells a table from the others, for a message."""
+    if not isinstance(table, Mapping):
+        return ""
+    kind, name = table.get("type"), table.get("name")
+    kind = kind if isinstance(kind, str) and kind in _OPTIONS else ""
+    name = repr(name[:60]) if isinstance(name, str) else ""
+    return f" ({' '.join(part for part in (kind, name) if part)})" if kind or name else ""
+
+
+def _from_table(table: object) -> Definition:
+    if not isinstance(table, Mapping):
+        raise DefinitionError(f"expected a table with type and name, got {value_words(table)}")
+    types = ", ".join(_OPTIONS)
+    options = {key: value for key, value in table.items() if key not in ("type", "name")}
+    kind = table.get("type")
+    if not isinstance(kind, str) or kind not in _OPTIONS:
+        got = "is missing" if "type" not in table else f"is {value_words(kind)}"
+        near = difflib.get_close_matches(kind, _OPTIONS, n=1) if isinstance(kind, str) else []
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise DefinitionError(f"type {got}, expected one of {types}{hint}")
+    return _build(cast("Type", kind), table.get("name"), options)
+
+
+def _define(kind: Type, name: object, options: Mapping[str, Any]) -> Definition:
+    try:
+        definition = _build(kind, name, options)
+    except DefinitionError as error:
+        about = _about({"type": kind, "name": name}).strip(" ()")
+        raise DefinitionError(*(f"{about}: {problem}" for problem in error.problems)) from None
+    return definition
+
+
+def _build(kind: Type, name: object, options: Mapping[Any, Any]) -> Definition:
+    problems: list[str] = []
+
+    def checked(option: str, value: object, checker: Callable[[object], object]) -> Any:
+        try:
+            return checker(value)
+        except ExpectedError as error:
+            got = "is missing" if value is None else f"is {value_words(value)}"
+            problems.append(f"{option} {got}, expected {error}")
+            return None
+
+    full = checked("name", name, check.check_name)
+    found: dict[str, Any] = {}
+    for option, value in options.items():
+        if option not in _OPTIONS[kind]:
+            problems.append(_unknown(kind, option))
+        elif value is not None:
+            found[option] = checked(option, value, _CHECKS[option])
+    if not problems:
+        problems += _disagreements(kind, full, found)
+    if problems:
+        raise DefinitionError(*problems)
+    event, _, last = full.rpartition(".")
+    events = found.pop("event", None) or (event,)
+    measurement = found.pop("measurement", None) or (None if kind == "counter" else last)
+    if kind == "distribution" and "buckets" not in found:
+        found["buckets"] = check.duration_bounds(found["unit"].target)
+    return Definition(kind, full, events, measurement, **found)
+
+
+def _unknown(kind: str, option: object) -> str:
+    if not isinstance(option, str):
+        return f"{value_words(option)} is no name of an option"
+    near = difflib.get_close_matches(option, [*_OPTIONS[kind], "type", "name"], n=1)
+    if near:
+        hint = f"; did you mean {near[0]}?"
+    elif owners := [other for other, options in _OPTIONS.items() if option in options]:
+        hint = f"; it is one of {' and '.join(owners)}"
+    else:
+        hint = ""
+    return f"{option[:60]!r} is no option of a {kind}{hint}"
+
+
+def _disagreements(kind: Type, name: str, found: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with options that are each right by themselves."""
+    problems = []
+    if "event" not in found and "." not in name:
+        problems.append(f"event is missing, and the name {name!r} has no part that says it")
+    unit: Conversion = found.get("unit", Conversion())
+    if kind == "counter" and unit.source != unit.target:
+        problems.append("unit names two units, but a counter has nothing to convert")
+    if kind == "distribution" and "buckets" not in found and check.duration_bounds(unit.target) is None:
+        problems.append("buckets is missing; only what is exported in a unit of time has some by default")
+    values = found.get("tag_values")
+    if isinstance(values, Constants):
+        strangers = [tag for tag, _ in values.values if tag not in found.get("tags", ())]
+        if strangers:
+            problems.append(f"tag_values has {', '.join(strangers)}, which tags does not")
+    return problems
+
+
+def _plain(value: Any) -> Any:  # noqa: PLR0911 - one line for each kind of option
+    match value:
+        case Conversion():
+            source, target = value.source.symbol, value.target.symbol
+            return source if source == target else [source, target]
+        case Base2():
+            return {"max_size": value.max_size, "max_scale": value.max_scale}
+        case Match():
+            return {key: texts[0] if len(texts) == 1 else list(texts) for key, texts in value.conditions}
+        case Constants():
+            return {
+                tag: {"from": item.key} if isinstance(item, TagSource) else item for tag, item in value.values
+            }
+        case tuple():
+            return list(value)
+        case None | bool() | str() | int() | float():
+            return value
+        case _:
+            name = getattr(value, "__qualname__", None)
+            return f"function {name}" if isinstance(name, str) else f"function of type {type(value).__name__}"

@@ -1,0 +1,234 @@
+"""Events into series, for whichever exit: the automatic metrics, the defined ones, or both.
+
+Both exporters of metrics run one of these over a store; they differ in how names are spelt, in nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from otpylib_telemetry.metrics.automatic import MAX_OPEN, OPEN_TTL_NS, OWNER, AutomaticMetrics, Bound, Making
+from otpylib_telemetry.metrics.defined import DefinedMetrics
+from otpylib_telemetry.metrics.labels import LabelRules, label_text
+from otpylib_telemetry.tracing.operations import OpenOperations
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from otpylib_telemetry.aggregation.store import SeriesStore
+    from otpylib_telemetry.bus.events import RawEvent
+    from otpylib_telemetry.metrics.definitions import Definition
+    from otpylib_telemetry.metrics.names import Naming
+
+
+#: How often series are looked through for idle ones, as a part of the time they may be idle; and the longest
+#: and the shortest time between two looks, in nanoseconds.
+_LOOKS: Final = 10
+
+_SELDOM: Final = 60 * 1_000_000_000
+
+_OFTEN: Final = 1_000_000_000
+
+
+class MetricsOfEvents:
+    """Turns events into changes of a store's series.
+
+    Args:
+        store: Where the series are.
+        naming: How names are spelt.
+    """
+
+    def __init__(self, store: SeriesStore, naming: Naming) -> None:
+        self._store = store
+        # Nothing is made before it is known how.
+        self._automatic_on = False
+        self._operations: OpenOperations[Bound] = OpenOperations(MAX_OPEN, OPEN_TTL_NS)
+        self._automatic = AutomaticMetrics(store, self._operations, Making(LabelRules(), ()), naming)
+        self._defined = DefinedMetrics(store, (), naming)
+        self._ttl_ns: int | None = None
+        self._look_at_ns = 0
+
+    @property
+    def unused(self) -> int:
+        """Events no metric was made of."""
+        if not self._defined.definitions:
+            return self._automatic.unused
+        return (
+            min(self._defined.unused, self._automatic.unused) if self._automatic_on else self._defined.unused
+        )
+
+    @property
+    def open(self) -> int:
+        """How many operations have begun and not ended."""
+        return self._automatic.open
+
+    @property
+    def given_up(self) -> dict[str, int]:
+        """Operations whose end was not seen, by reason."""
+        return self._automatic.given_up
+
+    def configure(
+        self,
+        making: Making,
+        definitions: Sequence[Definition] = (),
+        *,
+        automatic: bool | None = None,
+        series_ttl: float | None = None,
+    ) -> None:
+        """Go on with other settings: all of them, or none.
+
+        Args:
+            making: How automatic metrics are made.
+            definitions: What is measured beyond them, or instead.
+            automatic: Whether there are automatic metrics; None for: if there are no definitions.
+            series_ttl: Seconds after which a series nothing is measured for goes; None for never.
+
+        Raises:
+            DefinitionError: The definitions cannot be had.
+        """
+        wanted = _is_automatic(definitions, automatic)
+        with self._store.lock:
+            self._defined.reconfigure(definitions, replaces="" if wanted else OWNER)
+            self._defined.exemplars = making.exemplars
+            if self._automatic_on and not wanted:
+                self._automatic.retire()
+            self._automatic_on = wanted
+            self._automatic.configure(making)
+        self._ttl_ns = None if series_ttl is None else int(series_ttl * 1_000_000_000)
+        self._look_at_ns = 0
+
+    def check(self, definitions: Sequence[Definition] = (), *, automatic: bool | None = None) -> None:
+        """Do nothing, but raise what :meth:`configure` would raise.
+
+        Args:
+            definitions: As there.
+            automatic: As there.
+
+        Raises:
+            DefinitionError: As there.
+        """
+        self._defined.check(definitions, "" if _is_automatic(definitions, automatic) else OWNER)
+
+    def record(self, events: Sequence[RawEvent]) -> tuple[int, int]:
+        """Add events to the series.
+
+        Args:
+            events: The events, with anything in them.
+
+        Returns:
+            How many events were taken or of no use, and how many were rejected: something in them was refused
+            and nothing was taken.
+        """
+        if not self._defined.definitions:
+            taken, rejected = self._automatic.record(events) if self._automatic_on else (len(events), 0)
+        else:
+            taken, rejected = self._defined.record(events)
+            if self._automatic_on:
+                also = self._automatic.record(events)
+                taken, rejected = max(taken, also[0]), min(rejected, also[1])
+        return taken, rejected
+
+    def expire(self, now_ns: int, alive: Callable[[object], bool]) -> None:
+        """Give up what will not come to an end any more, and series nobody measures.
+
+        Args:
+            now_ns: The present, on the monotonic clock, in nanoseconds.
+            alive: Tells whether an emitter still runs.
+        """
+        self._automatic.expire(now_ns, alive)
+        self._store.advance(now_ns)
+        if self._ttl_ns is None:
+            return
+        if now_ns >= self._look_at_ns and not self._store.expiring:
+            self._look_at_ns = now_ns + min(_SELDOM, max(_OFTEN, self._ttl_ns // _LOOKS))
+            self._store.expire(now_ns, self._ttl_ns)
+        elif self._store.expiring:
+            self._store.expire(now_ns, self._ttl_ns)
+
+    def settle(self) -> None:
+        """Give up every open operation: their ends will not be seen."""
+        self._automatic.settle()
+
+    def stats(self) -> dict[str, Any]:
+        """Return what is in the store, and what was left out of it."""
+        store = self._store
+        with store.lock:
+            shared = dict(store.shared)
+        return {
+            "metrics": len(store),
+            "series": store.series_count(),
+            "series_expired": store.expired,
+            "overflowing": store.overflowing(),
+            "cardinality": store.cardinality(),
+            "samples_refused": dict(store.refused),
+            "metrics_refused": dict(store.refusals),
+            "open_operations": self.open,
+            "operations_given_up": dict(self.given_up),
+            **({"metrics_shared": {name: list(one) for name, one in shared.items()}} if shared else {}),
+            **({"measurements_missing": missing} if (missing := self._defined.missing) else {}),
+        }
+
+
+def _is_automatic(definitions: Sequence[Definition], automatic: bool | None) -> bool:  # noqa: FBT001 - a setting
+    return not definitions if automatic is None else automatic
+
+
+def making_of(  # noqa: PLR0913 - the settings of both exits, by name
+    labels: Iterable[str] | None,
+    drop_labels: Iterable[str],
+    buckets: Iterable[float],
+    *,
+    span_metrics: bool,
+    exemplars: bool,
+    exponential: bool = False,
+) -> Making:
+    """Return how automatic metrics are made under these settings.
+
+    Args:
+        labels: The setting of this name.
+        drop_labels: The setting of this name.
+        buckets: The setting of this name.
+        span_metrics: The setting of this name.
+        exemplars: The setting of this name.
+        exponential: Whether histograms of durations have exponential buckets.
+    """
+    rules = LabelRules.of(labels, drop_labels)
+    return Making(rules, tuple(buckets), span_metrics, exemplars, exponential)
+
+
+def answer_removal(store: SeriesStore, request: tuple[Any, ...]) -> bool:
+    """Answer ``("remove", metric)`` and ``("remove", metric, labels)``: forget a metric, or one series.
+
+    Args:
+        store: The series.
+        request: The message. ``metric`` is the name under which it leaves, ``labels`` a mapping of every
+            label the series has; a value that is no text stands for its text.
+
+    Returns:
+        Whether there was such a thing.
+
+    Raises:
+        LookupError: It is another message.
+    """
+    match request:
+        case ("remove", str(name)):
+            removed = [store.remove(key) for key in store.keys_of(name)]
+        case ("remove", str(name), dict(labels)):
+            wanted = sorted((str(key), _text(value)) for key, value in labels.items())
+            with store.lock:
+                found = [
+                    (key, series)
+                    for key in store.keys_of(name)
+                    if (metric := store.find(key)) is not None
+                    for series in metric.series
+                    if sorted((label, _text(text)) for label, text in series) == wanted
+                ]
+                removed = [store.remove(key, series) for key, series in found]
+        case _:
+            raise LookupError(request)
+    return any(removed)
+
+
+def _text(value: Any) -> str:
+    """Return a label as it reads, whatever it stands for."""
+    return label_text(getattr(value, "value", value)) or str.__str__(str(value))

@@ -1,0 +1,1 @@
+"""Exporters under supervision: one each, or the whole suite."""

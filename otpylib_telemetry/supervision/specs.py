@@ -1,0 +1,95 @@
+"""Child spec and supervisor of one exporter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from otpylib import supervisor
+
+from otpylib_telemetry import otp
+from otpylib_telemetry.config import resolve
+from otpylib_telemetry.exporter.server import instance_of
+from otpylib_telemetry.supervision.supervisor import Child, supervisor_module
+
+
+def exporter_child_spec(
+    module: Any, argument: Mapping[str, Any] | None = None, *, name: str | None = None
+) -> Any:
+    """Return a child spec that runs an exporter under a supervisor of its own.
+
+    Under that supervisor the exporter is restarted whatever killed it, and is shut down in order with the
+    tree.
+
+    Args:
+        module: The exporter's GenServer class.
+        argument: Settings that go before configuration.
+        name: Makes it a further instance, ``audit`` for instance: registered as ``audit_exporter``,
+            configured by ``telemetry.audit``.
+
+    Returns:
+        A ``supervisor.child_spec``.
+
+    Raises:
+        ValueError: The argument is wrong; the message lists every mistake. Or the name is.
+    """
+    module = module if name is None else instance_of(module, name)
+    checked = checked_argument(module, argument)
+    return supervisor.child_spec(
+        id=f"{module.registered_name}_sup",
+        module=ExporterSupervisor,
+        args=(module, checked),
+        name=f"{module.registered_name}_sup",
+    )
+
+
+def checked_argument(module: Any, argument: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return a start argument that is known to be right.
+
+    Raises:
+        ValueError: It is not; the message lists every mistake.
+    """
+    if argument is None:
+        return {}
+    if not isinstance(argument, Mapping):
+        raise ValueError(  # noqa: TRY004  # callers are promised one kind of exception
+            f"{module.section}: a table of settings was expected, not {type(argument).__name__}"
+        )
+    resolve.validate_argument(module.exporter_type.settings_type, module.section, argument)
+    return dict(argument)
+
+
+async def start_exporter(
+    module: Any, argument: Mapping[str, Any] | None = None, *, name: str | None = None
+) -> Any:
+    """Start an exporter by itself, unsupervised; from anywhere a runtime is set.
+
+    Args:
+        module: The exporter's GenServer class.
+        argument: Settings that go before configuration.
+        name: Makes it a further instance; as for :func:`exporter_child_spec`.
+
+    Returns:
+        Its pid.
+
+    Raises:
+        ValueError: The argument is wrong, or the name.
+        RuntimeError: No otpylib runtime is set.
+    """
+    module = module if name is None else instance_of(module, name)
+    checked = checked_argument(module, argument)
+    registered = module.registered_name
+    return await otp.start_server(module, (registered, checked), registered, link=False)
+
+
+def _plan_exporter(arg: tuple[Any, dict[str, Any]]) -> tuple[list[Child], None]:
+    module, argument = arg
+    return [Child(module.registered_name, module, argument)], None
+
+
+ExporterSupervisor = supervisor_module(
+    __name__,
+    "ExporterSupervisor",
+    "Supervisor of a single exporter; see :func:`exporter_child_spec`.",
+    _plan_exporter,
+)

@@ -1,0 +1,250 @@
+"""A supervisor process for our own servers: restarts what dies, in any order and number, and stops in order.
+
+otpylib's supervisor is not used for them, for these defects: it confuses two
+children whose monitor references collide, never restarts a child that was killed, ignores the shutdown a
+supervisor above it sends, awaits no child's clean-up, and gives up silently when restarts come too fast.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from otpylib import process
+from otpylib.runtime.atoms import SHUTDOWN
+
+from otpylib_telemetry import otp
+from otpylib_telemetry.exporter import registry
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+_log = logging.getLogger("otpylib_telemetry")
+
+#: Restarts of one child within :data:`WINDOW` seconds that happen at once; beyond that, restarts are spaced.
+FREE_RESTARTS = 5
+WINDOW = 5.0
+FIRST_PAUSE = 0.05
+LONGEST_PAUSE = 1.0
+
+#: Seconds a child may take to end beyond its own limit for shutting down.
+STOP_MARGIN = 1.0
+
+RESTART = "telemetry_restart"
+
+
+@dataclass(slots=True)
+class Child:
+    """One supervised server.
+
+    Attributes:
+        name: Registered name, and the child's identifier.
+        module: The OTPModule class.
+        argument: Its start argument.
+        pid: Of its present process; None while it waits to be started.
+        task: Of its latest process.
+        restarts: When it was restarted lately, in monotonic seconds.
+        trouble: Why it did not start the last time.
+    """
+
+    name: str
+    module: Any
+    argument: Any = None
+    pid: Any = None
+    task: asyncio.Task[Any] | None = None
+    restarts: deque[float] = field(default_factory=deque)
+    trouble: str | None = None
+
+
+class Supervision:
+    """The state of a supervisor process.
+
+    Args:
+        children: What to start, in this order.
+        on_message: Sees every message that is not about a child.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        children: list[Child],
+        on_message: Callable[[Supervision, Any], Awaitable[None]] | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  # a process is a task
+        self.children = {child.name: child for child in children}
+        self.loop = asyncio.get_running_loop()
+        self.pid = process.self()
+        self._guard = registry.Guard(task)
+        self._on_message = on_message
+        self._clock = clock
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+
+    async def run(
+        self, ready: asyncio.Future[Any], prepare: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        """Start the children, answer for them until told to stop, then stop them.
+
+        Args:
+            ready: Gets the supervisor's pid when the children are up.
+            prepare: Awaited before that, for children that are still to be found.
+        """
+        try:
+            for child in list(self.children.values()):
+                await self.start(child)
+            if prepare is not None:
+                await prepare()
+            if not ready.done():
+                ready.set_result(self.pid)
+            while await self._handle(await process.receive()):
+                pass
+        finally:
+            self._guard.released.set()
+            for timer in self._timers.values():
+                timer.cancel()
+            stopping = otp.run_in_background(
+                self.loop, self._stop_all(), name="telemetry shutdown", outlasting=True
+            )
+            await otp.persist(stopping, max(map(_patience, self.children), default=0.0))
+
+    async def start(self, child: Child) -> None:
+        """Start a child; one that does not start is tried again."""
+        registry.give_guard(child.name, self._guard)
+        try:
+            # Not linked: a crash is heard of through the monitor, and the end of the supervisor is seen to
+            # below.
+            child.pid = await otp.start_server(
+                child.module, (child.name, child.argument), child.name, link=False
+            )
+            child.task = otp.task_of(child.pid)
+            await process.monitor(child.pid)
+        except Exception as error:  # noqa: BLE001  # a supervisor outlives its children's troubles
+            child.pid = None
+            if child.trouble != str(error):
+                _log.warning("%s did not start (%s); it is tried again until it does.", child.name, error)
+            child.trouble = str(error)
+            self._restart_later(child, LONGEST_PAUSE)
+        else:
+            child.trouble = None
+
+    async def add(self, child: Child) -> None:
+        """Supervise one more child, unless one of that name is there."""
+        if child.name not in self.children:
+            self.children[child.name] = child
+            await self.start(child)
+
+    async def _handle(self, message: Any) -> bool:
+        """Act on one message; False ends the supervisor."""
+        try:
+            if message is SHUTDOWN or otp.exit_sender(message) is not None:
+                return False
+            pid = otp.down_pid(message)
+            if pid is not None:
+                await self._down(pid)
+            elif otp.is_request(message, RESTART, 2):
+                await self._restart(message[1])
+            elif self._on_message is not None:
+                await self._on_message(self, message)
+        except Exception:  # noqa: BLE001  # a supervisor outlives whatever it is sent
+            _log.exception("a message to the telemetry supervisor was ignored")
+        return True
+
+    async def _down(self, pid: Any) -> None:
+        for child in self.children.values():
+            if child.pid == pid:
+                child.pid = None
+                pause = _pause(child.restarts, self._clock())
+                if pause:
+                    self._restart_later(child, pause)
+                else:
+                    await self.start(child)
+
+    async def _restart(self, name: Any) -> None:
+        child = self.children.get(name)
+        if child is not None and child.pid is None:
+            await self.start(child)
+
+    def _restart_later(self, child: Child, pause: float) -> None:
+        message = (RESTART, child.name)
+        self._timers[child.name] = otp.post_later(self.loop, pause, self.pid, message)
+
+    async def _stop_all(self) -> None:
+        """Stop the children, all at once, and return when they have ended."""
+        for child in reversed(self.children.values()):
+            if child.pid is not None:
+                await otp.end_quietly(child.pid)
+        if tasks := [child.task for child in self.children.values() if child.task is not None]:
+            await asyncio.wait(tasks)
+        # One that died and was not restarted any more has left its work to be finished.
+        for name in self.children:
+            found = registry.find(name)
+            if found is not None and found.runner is not None:
+                await found.runner.ending.stop_for_good()
+
+
+class Watcher(Protocol):
+    """What looks after a supervisor while it runs: gives it children, hears its messages.
+
+    Attributes:
+        registered: The name its supervisor is registered under, whatever it is started as.
+    """
+
+    registered: str
+
+    async def prepare(self, supervision: Supervision) -> None:
+        """Do what must be done before the supervisor is up."""
+
+    async def on_message(self, supervision: Supervision, message: Any) -> None:
+        """Act on a message the supervisor does not know."""
+
+
+async def _supervise(
+    ready: asyncio.Future[Any], _parent: Any, children: list[Child], watcher: Watcher | None
+) -> None:
+    if watcher is None:
+        await Supervision(children).run(ready)
+        return
+    supervision = Supervision(children, watcher.on_message)
+    await supervision.run(ready, lambda: watcher.prepare(supervision))
+
+
+def supervisor_module(module: str, name: str, doc: str, plan: Any) -> Any:
+    """Make an OTPModule supervisor class that runs our own supervision loop.
+
+    Args:
+        module: The module it belongs to.
+        name: The class name.
+        doc: Its docstring.
+        plan: Start argument -> (children, watcher or None).
+    """
+
+    async def start_link(_cls: Any, init_arg: Any = None, name: str | None = None) -> Any:
+        children, watcher = plan(init_arg)
+        registered = name if watcher is None else watcher.registered
+        return await otp.start_supervisor(_supervise, [children, watcher], registered)
+
+    return otp.supervisor_module(name, start_link, module=module, doc=doc)
+
+
+def _patience(name: str) -> float:
+    """Return the seconds a child may take to end."""
+    found = registry.find(name)
+    limit = (
+        0.0 if found is None or found.configuration is None else found.configuration.settings.shutdown_timeout
+    )
+    return float(limit) + STOP_MARGIN
+
+
+def _pause(restarts: deque[float], now: float) -> float:
+    """Note a restart, and return the seconds to wait before it: 0 unless they come thick and fast."""
+    while restarts and restarts[0] < now - WINDOW:
+        restarts.popleft()
+    restarts.append(now)
+    excess = len(restarts) - FREE_RESTARTS
+    return 0.0 if excess <= 0 else min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(excess, 10))

@@ -1,0 +1,1 @@
+"""Spans, their ids, and which ending belongs to which beginning."""

@@ -1,0 +1,57 @@
+"""Where the context of :func:`~otpylib_telemetry.tracing.span.span` meets that of another tracing API.
+
+Nothing is there until somebody installs it, and a span then costs one look at a name.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from otpylib_telemetry.tracing.propagation import SpanContext
+
+__all__ = ["ContextBridge", "install", "uninstall"]
+
+
+class ContextBridge(Protocol):
+    """Keeps two notions of "the span that is open here" in step. No method raises."""
+
+    def enter(self, context: SpanContext) -> Any:
+        """Make a span of ours the other API's current one.
+
+        Args:
+            context: The span's identity.
+
+        Returns:
+            What :meth:`leave` needs.
+        """
+        ...
+
+    def leave(self, token: Any) -> None:
+        """Undo :meth:`enter`; called in the context in which that was called."""
+        ...
+
+    def around(self, own: SpanContext | None) -> SpanContext | None:
+        """Return the innermost span that is open here, whoever opened it.
+
+        Args:
+            own: The innermost one of ours, which :meth:`enter` was told of.
+        """
+        ...
+
+
+#: The bridge in force, if any.
+installed: ContextBridge | None = None
+
+
+def install(bridge: ContextBridge) -> None:
+    """Put a bridge into force for spans that begin from now on."""
+    global installed  # noqa: PLW0603  # there is one
+    installed = bridge
+
+
+def uninstall(bridge: ContextBridge) -> None:
+    """Take a bridge out of force, unless it is another by now; its spans still leave through it."""
+    global installed  # noqa: PLW0603  # there is one
+    if installed is bridge:
+        installed = None

@@ -1,0 +1,276 @@
+"""W3C trace context: what a trace id, a span id and a ``traceparent`` are, and new ones of them.
+
+The rules are those of the W3C recommendation "Trace Context" (https://www.w3.org/TR/trace-context/, sections
+3.2 and 4.3). Ids travel as lower-case hexadecimal text and are computed with as integers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import re
+from binascii import unhexlify
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+_TRACE_ID_BYTES: Final = 16
+
+_SPAN_ID_BYTES: Final = 8
+
+
+#: Four fields of fixed length. A later version may append fields after another dash; version 00 may not.
+_TRACEPARENT: Final = re.compile(
+    r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL
+)
+
+_INVALID_VERSION: Final = "ff"
+
+_SAMPLED: Final = 0x01
+
+
+class TraceParent(NamedTuple):
+    """What a ``traceparent`` says about the caller's span.
+
+    Attributes:
+        trace_id: The trace, never zero.
+        span_id: The caller's span, never zero.
+        sampled: Whether the caller records its trace.
+    """
+
+    trace_id: int
+    span_id: int
+    sampled: bool
+
+
+def parse_traceparent(text: object) -> TraceParent | None:
+    """Read a ``traceparent``.
+
+    Args:
+        text: The header's value; anything at all.
+
+    Returns:
+        What it says, or None if it is not a valid one: the standard has a receiver start a new trace then.
+    """
+    if not isinstance(text, str):
+        return None
+    match = _TRACEPARENT.fullmatch(text)
+    if match is None:
+        return None
+    version, trace, span, flags, more = match.groups()
+    if version == _INVALID_VERSION or (version == "00" and more is not None):
+        return None
+    trace_id, span_id = int(trace, 16), int(span, 16)
+    if not trace_id or not span_id:
+        return None
+    return TraceParent(trace_id, span_id, bool(int(flags, 16) & _SAMPLED))
+
+
+def format_traceparent(trace_id: int, span_id: int, *, sampled: bool = True) -> str:
+    """Write a ``traceparent`` of version 00.
+
+    Args:
+        trace_id: The trace.
+        span_id: The span that will be the parent.
+        sampled: Whether it is recorded here.
+    """
+    return f"00-{trace_id:032x}-{span_id:016x}-{'01' if sampled else '00'}"
+
+
+def format_trace_id(trace_id: int) -> str:
+    """Write a trace id as 32 lower-case hexadecimal digits."""
+    return f"{trace_id:032x}"
+
+
+def format_span_id(span_id: int) -> str:
+    """Write a span id as 16 lower-case hexadecimal digits."""
+    return f"{span_id:016x}"
+
+
+def parse_trace_id(value: object) -> int | None:
+    """Read a trace id.
+
+    Args:
+        value: 32 hexadecimal digits, or the integer as OpenTelemetry's API keeps it; anything at all.
+
+    Returns:
+        The id, or None if it is not a valid one. Zero is not.
+    """
+    return _parse_id(value, 2 * _TRACE_ID_BYTES, 1 << 128)
+
+
+def parse_span_id(value: object) -> int | None:
+    """Read a span id: as :func:`parse_trace_id`, with 16 digits."""
+    return _parse_id(value, 2 * _SPAN_ID_BYTES, 1 << 64)
+
+
+def _parse_id(value: Any, digits: int, bound: int) -> int | None:
+    kind = type(value)
+    if kind is str:
+        if len(value) != digits:
+            return None
+        try:
+            # Unlike int(), it takes nothing but digits; and it takes half the time.
+            return int.from_bytes(unhexlify(value), "big") or None
+        except ValueError:
+            return None
+    if kind is int:
+        number: int = value
+        return number if 0 < number < bound else None
+    return None
+
+
+#: A generator of its own: an application that seeds the shared one, for reproducible runs say, would
+#: otherwise hand out the same ids in every run. Not a cryptographic one: ids must differ, not be secret.
+_random = random.Random()  # noqa: S311
+
+
+def _reseed() -> None:
+    _random.seed(os.urandom(32))
+
+
+_reseed()
+
+if hasattr(os, "register_at_fork"):
+    # Otherwise a parent and its forked workers go on to draw the same ids.
+    os.register_at_fork(after_in_child=_reseed)
+
+
+def _draw_trace_id() -> int:
+    return _random.getrandbits(128) or _draw_trace_id()
+
+
+def _draw_span_id() -> int:
+    return _random.getrandbits(64) or _draw_span_id()
+
+
+class IdSource(NamedTuple):
+    """Where new ids come from.
+
+    Attributes:
+        trace_id: Returns a new trace id, 128 bits, never zero.
+        span_id: Returns a new span id, 64 bits, never zero.
+    """
+
+    trace_id: Callable[[], int]
+    span_id: Callable[[], int]
+
+
+_DRAWN: Final = IdSource(_draw_trace_id, _draw_span_id)
+
+_source = _DRAWN
+
+
+def new_trace_id() -> int:
+    """Return a new trace id, never zero."""
+    return _source.trace_id()
+
+
+def new_span_id() -> int:
+    """Return a new span id, never zero."""
+    return _source.span_id()
+
+
+def id_source() -> IdSource:
+    """Return where new ids come from at present: for whoever draws many, and asks anew now and then."""
+    return _source
+
+
+def use_ids_of(source: IdSource) -> IdSource:
+    """Take new ids from somewhere else, for every operation of this process.
+
+    Args:
+        source: Where from. Where it fails, or makes what is no id, one is drawn instead.
+
+    Returns:
+        What :func:`use_own_ids` takes to end it.
+    """
+    global _source  # noqa: PLW0603  # the ids of a process have one source
+    _source = IdSource(
+        _or_drawn(source.trace_id, _draw_trace_id, _TRACE_ID_BYTES),
+        _or_drawn(source.span_id, _draw_span_id, _SPAN_ID_BYTES),
+    )
+    return _source
+
+
+def use_own_ids(instead_of: IdSource) -> None:
+    """Draw ids again, unless somebody else has chosen another source since.
+
+    Args:
+        instead_of: What :func:`use_ids_of` returned.
+    """
+    global _source  # noqa: PLW0603  # as in use_ids_of
+    if _source is instead_of:
+        _source = _DRAWN
+
+
+def _or_drawn(make: Callable[[], int], draw: Callable[[], int], size: int) -> Callable[[], int]:
+    limit = 1 << 8 * size
+
+    def new_id() -> int:
+        try:
+            made = make()
+        except Exception:  # noqa: BLE001  # somebody else's generator must not break the operation it names
+            return draw()
+        return made if type(made) is int and 0 < made < limit else draw()
+
+    return new_id
+
+
+#: Says what the hash is for, so that nobody else's hash of the same text is the same. Never to be changed:
+#: processes of different releases must come to the same result.
+_PERSON: Final = b"otpylib trace id"
+
+
+#: From here on Python may refuse to write an integer in decimal (sys.set_int_max_str_digits).
+_MAX_DECIMAL_BITS: Final = 2048
+
+
+def derive_trace_id(correlation_id: str | int) -> int:
+    """Make a trace id of a correlation id, the same in every process.
+
+    Args:
+        correlation_id: 32 hexadecimal digits are taken as they stand: they are a trace id. Anything else is
+            hashed (BLAKE2b, 128 bits of its text), the text of a UUID too: samplers take a trace id for
+            random in all its bits, and a UUID is not. An integer counts as its decimal digits, since it often
+            travels as text.
+
+    Returns:
+        The trace id, never zero.
+    """
+    if type(correlation_id) is int and correlation_id.bit_length() > _MAX_DECIMAL_BITS:
+        # Python refuses to write it in decimal; nobody passes such a number on as decimal text either.
+        written = hex(correlation_id)
+    else:
+        written = str(correlation_id)
+    known = parse_trace_id(written)
+    if known is not None:
+        return known
+    hashed = hashlib.blake2b(
+        written.encode("utf-8", "surrogatepass"), digest_size=_TRACE_ID_BYTES, person=_PERSON
+    )
+    return int.from_bytes(hashed.digest(), "big") or 1
+
+
+class SpanContext(NamedTuple):
+    """The identity of the operation that is running.
+
+    Attributes:
+        trace_id: 32 hexadecimal digits (W3C Trace Context).
+        span_id: 16 hexadecimal digits.
+        correlation_id: What ties together the events of one request.
+        sampled: Whether the service that began the trace records it.
+    """
+
+    trace_id: str
+    span_id: str
+    correlation_id: Any
+    sampled: bool = True
+
+    @property
+    def traceparent(self) -> str:
+        """The header that hands this context to another service (W3C Trace Context, section 3.2)."""
+        return f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}"

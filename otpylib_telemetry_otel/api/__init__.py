@@ -1,0 +1,1 @@
+"""What the OpenTelemetry API records, on its way to the exporters."""

@@ -1,0 +1,190 @@
+"""From the OpenTelemetry API into the queues of exporters. Knows nothing of OpenTelemetry itself."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter, deque
+from typing import TYPE_CHECKING, Any, Final
+
+from otpylib_telemetry import otp
+from otpylib_telemetry.bus import table
+from otpylib_telemetry.exporter import registry as estates
+from otpylib_telemetry_otel.traces import api_spans
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from otpylib_telemetry.exporter.state import RunningExporter
+
+__all__ = ["MAX_WAITING", "Handover", "Target"]
+
+#: How many spans wait for an exporter that has not come up yet. As many as an SDK's queue holds by default
+#: (OpenTelemetry, "Environment Variable Specification": OTEL_BSP_MAX_QUEUE_SIZE).
+MAX_WAITING: Final = 2048
+
+
+class Target:
+    """One exporter that spans are handed to.
+
+    Args:
+        name: Its registered name.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        #: Spans that were put into its queue; what becomes of them is in its ledger.
+        self.handed_over = 0
+        #: Spans that were not, by reason.
+        self.dropped: Counter[str] = Counter()
+        self._waiting: deque[Any] = deque()
+        self._heir: Target | None = None
+        # Re-entrant, because a signal handler may end a span while its thread is in here.
+        self._lock = threading.RLock()
+
+    @property
+    def waiting(self) -> int:
+        """How many spans wait for the exporter to come up."""
+        return len(self._waiting)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the exporter has come up, and it is known whether it takes anything."""
+        found = estates.find(self.name)
+        return found is not None and found.settled
+
+    def give(self, span: Any) -> None:
+        """Hand a finished span over; safe in any thread."""
+        with self._lock:
+            if self._heir is not None:
+                # Whoever gives it has looked up the former life just before it ended.
+                self._heir.give(span)
+                return
+            if not self.ready:
+                if len(self._waiting) < MAX_WAITING:
+                    self._waiting.append(span)
+                else:
+                    self.dropped["no_exporter"] += 1
+                return
+            self.catch_up()
+            self._pass_on(span)
+
+    def catch_up(self) -> None:
+        """Hand over what waits, if the exporter has come up meanwhile."""
+        with self._lock:
+            while self._waiting and self.ready:
+                self._pass_on(self._waiting.popleft())
+
+    def adopt(self, former: Target) -> None:
+        """Take over the books of an earlier life, and what waits in it."""
+        with former._lock, self._lock:
+            former._heir = self
+            self._waiting.extendleft(reversed(former._waiting))
+            former._waiting.clear()
+            self.handed_over += former.handed_over
+            self.dropped += former.dropped
+
+    def give_up(self) -> None:
+        """Hand over what waits, or count it: nobody looks after it any more."""
+        with self._lock:
+            self.catch_up()
+            self.dropped["no_exporter"] += len(self._waiting)
+            self._waiting.clear()
+
+    def runner(self) -> RunningExporter | None:
+        """Return what runs the exporter, if it runs."""
+        found = estates.find(self.name)
+        return None if found is None else found.runner
+
+    def stats(self) -> dict[str, Any]:
+        """Return the counts."""
+        return {
+            "handed_over": self.handed_over,
+            "waiting": self.waiting,
+            "dropped": {reason: count for reason, count in self.dropped.items() if count},
+        }
+
+    def _pass_on(self, span: Any) -> None:
+        found = estates.find(self.name)
+        # Subscribed to events means: neither disabled nor idle nor drained. It stays so through a crash.
+        if found is None or self.name not in table.current.table.handlers:
+            self.dropped["exporter_off"] += 1
+            return
+        api_spans.offer(found.queue, span)
+        self.handed_over += 1
+
+
+class Handover:
+    """Hands spans to all exporters that are to have them.
+
+    Args:
+        names: The exporters' registered names.
+        loop: The loop they run on.
+    """
+
+    def __init__(self, names: Iterable[str], loop: asyncio.AbstractEventLoop) -> None:
+        self.targets = [Target(name) for name in names]
+        self._loop = loop
+        self._thread = threading.get_ident()
+
+    def give(self, span: Any) -> None:
+        """Hand a finished span to every exporter; safe in any thread."""
+        for target in self.targets:
+            target.give(span)
+
+    def catch_up(self) -> bool:
+        """Hand over what waits for exporters that have come up; returns whether all have."""
+        for target in self.targets:
+            target.catch_up()
+        return all(target.ready for target in self.targets)
+
+    def adopt(self, former: Handover) -> None:
+        """Take over from an earlier life, which is given no spans any more."""
+        by_name = {target.name: target for target in self.targets}
+        for target in former.targets:
+            if target.name in by_name:
+                by_name[target.name].adopt(target)
+        former.give_up()
+
+    def give_up(self) -> None:
+        """Hand over what can be, and count the rest."""
+        for target in self.targets:
+            target.give_up()
+
+    def runners(self) -> list[RunningExporter]:
+        """Return what runs the exporters that run."""
+        return [runner for target in self.targets if (runner := target.runner()) is not None]
+
+    def flush(self, seconds: float) -> bool:
+        """Have everything exported that was handed over.
+
+        Args:
+            seconds: How long that may take. Called on the thread of the event loop, it can only be begun.
+
+        Returns:
+            Whether all of it is known to be exported.
+        """
+        runners = self.runners()
+        if threading.get_ident() == self._thread:
+            for runner in runners:
+                otp.run_in_background(
+                    self._loop, runner.ending.flush_pending(), name="flush of the API's spans"
+                )
+            return False
+
+        async def flush() -> bool:
+            reports = await asyncio.gather(*(runner.ending.flush(seconds) for runner in runners))
+            return not any(report["left"] for report in reports)
+
+        work = flush()
+        try:
+            flushing = asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RuntimeError:
+            # The loop is closed.
+            work.close()
+            return False
+        try:
+            return flushing.result(seconds)
+        except Exception:  # noqa: BLE001 - whatever it is, it is not exported, which is all that is said
+            flushing.cancel()
+            return False

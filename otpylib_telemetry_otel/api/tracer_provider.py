@@ -1,0 +1,262 @@
+"""The side of :mod:`~otpylib_telemetry_otel.service` that OpenTelemetry sees.
+
+OpenTelemetry keeps its global ``TracerProvider`` for as long as the interpreter runs: it can be set once, and
+a processor can be added to it but not removed. So both are made once, and what they do depends on whether
+somebody is there to take what they get.
+
+Imports OpenTelemetry's SDK: to be imported only where it is wanted.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any, Final
+
+from opentelemetry import context as api_context
+from opentelemetry import trace
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
+from opentelemetry.trace import NonRecordingSpan, ProxyTracerProvider, TraceFlags
+
+from otpylib_telemetry.tracing import bridge, propagation
+from otpylib_telemetry.tracing.propagation import SpanContext
+from otpylib_telemetry_otel.traces import api_spans
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from opentelemetry.context import Context
+    from opentelemetry.sdk.trace import ReadableSpan, Span
+    from opentelemetry.trace import Link, SpanKind
+    from opentelemetry.trace.span import TraceState
+    from opentelemetry.util.types import Attributes
+
+    from otpylib_telemetry_otel.api.forwarding import Handover
+
+__all__ = ["OURS", "THEIRS", "UnusableProviderError", "missed", "put_up", "take_down"]
+
+#: Whose provider the spans come from.
+OURS: Final = "otpylib-telemetry"
+THEIRS: Final = "the application"
+
+_MS_PER_SECOND: Final = 1000
+
+
+class UnusableProviderError(Exception):
+    """The global provider is one that takes no processor."""
+
+
+class _Switch:
+    """Where the spans go; None while nobody is there."""
+
+    handover: Handover | None = None
+    #: Spans that ended while nobody was there.
+    missed = 0
+
+
+class _Processor(SpanProcessor):
+    """Hands finished spans to whoever is there.
+
+    Args:
+        every: Whether spans count that are recorded but not sampled. With our own sampler that flag is the
+            caller's, and the exporter decides; with another, the decision was taken.
+    """
+
+    def __init__(self, *, every: bool) -> None:
+        self._every = every
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Note that a span is open."""
+        del parent_context
+        if _Switch.handover is not None and (context := span.get_span_context()) is not None:
+            api_spans.began(context.span_id, context.trace_id)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Hand a span over."""
+        context = span.get_span_context()
+        if context is None:
+            return
+        handover = _Switch.handover
+        wanted = handover is not None and (self._every or context.trace_flags.sampled)
+        api_spans.ended(context.span_id, queued=wanted)
+        if handover is None:
+            _Switch.missed += 1
+        elif wanted:
+            handover.give(span)
+
+    def shutdown(self) -> None:
+        """Do nothing: there is nothing here to release, and the exporter is the supervisor's."""
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Have everything exported; see :meth:`.handover.Handover.flush`."""
+        handover = _Switch.handover
+        return handover is None or handover.flush(timeout_millis / _MS_PER_SECOND)
+
+
+class _Sampler(Sampler):
+    """Records everything, because the exporter samples: by whole traces, when it is known how they went.
+
+    Whether a trace is recorded according to its ``traceparent`` is passed on as it came.
+    """
+
+    def should_sample(  # noqa: PLR0913, PLR0917 - the interface's own
+        self,
+        parent_context: Context | None,
+        trace_id: int,
+        name: str,
+        kind: SpanKind | None = None,
+        attributes: Attributes = None,
+        links: Sequence[Link] | None = None,
+        trace_state: TraceState | None = None,
+    ) -> SamplingResult:
+        """Decide about a span that is about to begin."""
+        del trace_id, name, kind, links, trace_state
+        parent = trace.get_current_span(parent_context).get_span_context()
+        if _Switch.handover is None:
+            decision = Decision.DROP
+        elif parent.is_valid and not parent.trace_flags.sampled:
+            decision = Decision.RECORD_ONLY
+        else:
+            decision = Decision.RECORD_AND_SAMPLE
+        return SamplingResult(decision, attributes, parent.trace_state if parent.is_valid else None)
+
+    def get_description(self) -> str:
+        """Return what it is called."""
+        return "otpylib_telemetry"
+
+
+class _Ids(IdGenerator):
+    """Ids from the same source as those of :func:`~otpylib_telemetry.tracing.span.span`."""
+
+    def generate_span_id(self) -> int:
+        """Draw a span id."""
+        return propagation.new_span_id()
+
+    def generate_trace_id(self) -> int:
+        """Draw a trace id."""
+        return propagation.new_trace_id()
+
+
+class _Mirror(NonRecordingSpan):
+    """A span of ours, as OpenTelemetry sees it: a parent, and nothing that could be written to."""
+
+
+class _Bridge:
+    """One context for the spans of both; see :class:`~otpylib_telemetry.tracing.bridge.ContextBridge`."""
+
+    def enter(self, context: SpanContext) -> Any:
+        """Make a span of ours the current one of OpenTelemetry."""
+        around = trace.get_current_span().get_span_context()
+        trace_id = int(context.trace_id, 16)
+        mirror = _Mirror(
+            trace.SpanContext(
+                trace_id,
+                int(context.span_id, 16),
+                is_remote=False,
+                trace_flags=TraceFlags(TraceFlags.SAMPLED if context.sampled else TraceFlags.DEFAULT),
+                trace_state=around.trace_state if around.trace_id == trace_id else None,
+            )
+        )
+        return api_context.attach(trace.set_span_in_context(mirror))
+
+    def leave(self, token: Any) -> None:
+        """Let OpenTelemetry have the span again that was current before."""
+        api_context.detach(token)
+
+    def around(self, own: SpanContext | None) -> SpanContext | None:
+        """Return the innermost span: ours, unless one of OpenTelemetry was begun in it."""
+        span = trace.get_current_span()
+        theirs = span.get_span_context()
+        if isinstance(span, _Mirror) or not theirs.is_valid:
+            return own
+        trace_id = propagation.format_trace_id(theirs.trace_id)
+        return SpanContext(
+            trace_id,
+            propagation.format_span_id(theirs.span_id),
+            own.correlation_id if own is not None and own.trace_id == trace_id else trace_id,
+            bool(theirs.trace_flags.sampled),
+        )
+
+
+_bridge: Final = _Bridge()
+_lock = threading.Lock()
+#: Providers that have our processor.
+_served: weakref.WeakSet[Any] = weakref.WeakSet()
+_own: list[TracerProvider] = []
+
+
+def put_up(handover: Handover) -> str:
+    """Have the spans of the OpenTelemetry API handed over, and join its context with ours.
+
+    Args:
+        handover: Where to.
+
+    Returns:
+        Whose provider makes the spans: :data:`OURS` or :data:`THEIRS`.
+
+    Raises:
+        UnusableProviderError: The application has set a global provider that takes no processor.
+    """
+    with _lock:
+        whose = _provide()
+        _Switch.handover = handover
+        bridge.install(_bridge)
+        return whose
+
+
+def take_down(handover: Handover) -> None:
+    """Undo :func:`put_up`, unless somebody else has put up another by now."""
+    with _lock:
+        if _Switch.handover is handover:
+            _Switch.handover = None
+            bridge.uninstall(_bridge)
+
+
+def missed() -> int:
+    """Return how many spans ended while nobody was there to take them."""
+    return _Switch.missed
+
+
+def _provide() -> str:
+    """See to it that there is a global provider with a processor of ours."""
+    provider: Any = trace.get_tracer_provider()
+    if isinstance(provider, ProxyTracerProvider):
+        # What is set already stays: this one is then given up, and that one gets the processor.
+        trace.set_tracer_provider(_own_provider())
+        provider = trace.get_tracer_provider()
+    if provider in _own:
+        return OURS
+    if provider not in _served:
+        add: Callable[[SpanProcessor], None] | None = getattr(provider, "add_span_processor", None)
+        if add is None:
+            kind = type(provider)
+            raise UnusableProviderError(
+                f"the application has set a global TracerProvider that takes no span processor "
+                f"({kind.__module__}.{kind.__qualname__})"
+            )
+        add(_Processor(every=False))
+        _served.add(provider)
+    return THEIRS
+
+
+def _own_provider() -> TracerProvider:
+    if not _own:
+        made = TracerProvider(sampler=_Sampler(), shutdown_on_exit=False, id_generator=_Ids())
+        made.add_span_processor(_Processor(every=True))
+        _own.append(made)
+    return _own[0]
+
+
+def _after_fork() -> None:
+    """Leave what was put up to the parent, whose exporters it is for; the child may put up its own."""
+    global _lock  # noqa: PLW0603 - there is one set of global providers
+    _lock = threading.Lock()
+    _Switch.handover = None
+    bridge.uninstall(_bridge)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,20 @@
+"""What a destination or a signal refuses."""
+
+from __future__ import annotations
+
+from otpylib_telemetry.exporter.base import ExportError
+
+
+class BackendUnavailableError(Exception):
+    """What the settings ask for cannot be had as things are."""
+
+
+class SignalRefusedError(ExportError):
+    """What answers does not take this signal at all.
+
+    Args:
+        message: What it said, for a person to read.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retryable=False)

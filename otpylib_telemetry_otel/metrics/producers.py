@@ -1,0 +1,243 @@
+"""Metrics that somebody else keeps: asked for at every reading, and sent beside our own.
+
+OpenTelemetry's SDK specification has a ``MetricProducer`` for what bridges other sources of metrics; the
+SDK for Python does not. A producer is anything with ``produce(timeout_millis)``. Each is asked on a thread of
+its own, within a limit of time. One that fails, or is late, costs the others nothing: it is told of once, and
+once more when it is well again, and what comes late is not used. One that has not come back is not asked
+again before it has.
+
+Importing this imports neither OpenTelemetry nor prometheus_client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from otpylib_telemetry.exporter.registry import estate_of
+from otpylib_telemetry.primitives.errors import describe
+from otpylib_telemetry.primitives.threads import start_in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping, Sequence
+
+    from otpylib_telemetry.aggregation.points import MetricPoint
+    from otpylib_telemetry_otel.metrics.producer import MetricProducer
+
+
+_log = logging.getLogger("otpylib_telemetry")
+
+
+_DEFAULT: Final = "otel_exporter"
+
+_KEY: Final = "metric_producers"
+
+
+_MS_PER_SECOND: Final = 1_000
+
+
+#: What happened to a producer that has not come back.
+_LATE: Final = "it did not answer within {:.3g} s"
+
+_BUSY: Final = "it has not come back from an earlier call"
+
+
+def add_metric_producer(producer: MetricProducer, exporter: str = _DEFAULT) -> None:
+    """Have a producer's metrics exported beside an exporter's own, from the next reading on.
+
+    Before or after the exporter starts; it stays until it is removed, whatever becomes of the process.
+
+    Args:
+        producer: The producer; added twice it is asked once.
+        exporter: The exporter's registered name.
+
+    Raises:
+        TypeError: It has no method ``produce``.
+    """
+    if not callable(getattr(producer, "produce", None)):
+        raise TypeError(
+            "expected a metric producer, an object with produce(timeout_millis), not "
+            f"{type(producer).__name__}"
+        )
+    producers_in(estate_of(exporter).memory, exporter).add(producer)
+
+
+def remove_metric_producer(producer: MetricProducer, exporter: str = _DEFAULT) -> bool:
+    """Undo :func:`add_metric_producer`.
+
+    Args:
+        producer: The producer.
+        exporter: The exporter's registered name.
+
+    Returns:
+        Whether it was there.
+    """
+    return producers_in(estate_of(exporter).memory, exporter).remove(producer)
+
+
+def producers_in(memory: MutableMapping[str, Any], name: str) -> Producers:
+    """Return the producers of an exporter.
+
+    Args:
+        memory: What the exporter's server lends it.
+        name: The exporter's name, for what is reported.
+    """
+    found: Producers | None = memory.get(_KEY)
+    if found is None:
+        found = memory[_KEY] = Producers(name)
+    return found
+
+
+@dataclass(eq=False)
+class _Asked:
+    """One producer and how it does."""
+
+    producer: MetricProducer
+    readings: int = 0
+    failures: int = 0
+    points: int = 0
+    failed_since: int = 0
+    busy: bool = False
+
+
+class Producers:
+    """All producers of one exporter.
+
+    Args:
+        name: The exporter's name.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._asked: list[_Asked] = []
+
+    def add(self, producer: MetricProducer) -> None:
+        """Ask this one too."""
+        if not any(one.producer is producer for one in self._asked):
+            self._asked = [*self._asked, _Asked(producer)]
+
+    def remove(self, producer: MetricProducer) -> bool:
+        """Ask this one no more; returns whether it was there."""
+        left = [one for one in self._asked if one.producer is not producer]
+        gone = len(left) < len(self._asked)
+        self._asked = left
+        return gone
+
+    def start(self, seconds: float) -> Round:
+        """Ask all of them.
+
+        Args:
+            seconds: How long each may take.
+        """
+        return Round(self, list(self._asked), seconds)
+
+    def stats(self) -> list[dict[str, Any]]:
+        """Return how each does."""
+        return [
+            {
+                "producer": type(one.producer).__name__,
+                "readings": one.readings,
+                "failures": one.failures,
+                "points": one.points,
+                **({"left_out": left_out} if (left_out := _left_out(one.producer)) else {}),
+            }
+            for one in self._asked
+        ]
+
+    def failed(self, asked: _Asked, reason: str) -> None:
+        """Count a failure, and tell of the first of several."""
+        asked.failures += 1
+        asked.failed_since += 1
+        if asked.failed_since == 1:
+            _log.warning(
+                "%s gets no metrics from the producer %s: %s. All other metrics are sent; it is asked again "
+                "each time, and further failures are only counted.",
+                self._name,
+                type(asked.producer).__name__,
+                reason,
+            )
+
+    def succeeded(self, asked: _Asked, points: int) -> None:
+        """Count what was produced, and tell if it follows a failure."""
+        asked.readings += 1
+        asked.points += points
+        failed, asked.failed_since = asked.failed_since, 0
+        if failed:
+            _log.info(
+                "%s gets metrics from the producer %s again after %d failures.",
+                self._name,
+                type(asked.producer).__name__,
+                failed,
+            )
+
+
+class Round:
+    """All producers asked once.
+
+    Args:
+        producers: Where it is told what became of them.
+        asked: Which.
+        seconds: How long each may take.
+    """
+
+    def __init__(self, producers: Producers, asked: Sequence[_Asked], seconds: float) -> None:
+        self._producers = producers
+        self._seconds = seconds
+        self._end = asyncio.get_running_loop().time() + seconds
+        self._calls: dict[asyncio.Future[list[MetricPoint]], _Asked] = {}
+        for one in asked:
+            if one.busy:
+                producers.failed(one, _BUSY)
+            else:
+                self._ask(one)
+
+    def _ask(self, asked: _Asked) -> None:
+        asked.busy = True
+        try:
+            future = start_in_thread(_produce, asked, self._seconds * 1000)
+        except RuntimeError as error:
+            asked.busy = False
+            self._producers.failed(asked, describe(error))
+        else:
+            self._calls[future] = asked
+
+    async def within(self, seconds: float) -> list[list[MetricPoint]]:
+        """Return what has been produced by the end of the time.
+
+        Args:
+            seconds: How long may be waited at most, if that is less than what is left of their own time.
+        """
+        if not self._calls:
+            return []
+        left = min(seconds, self._end - asyncio.get_running_loop().time())
+        _, late = await asyncio.wait(self._calls, timeout=max(0.0, left))
+        results = []
+        for future, asked in self._calls.items():
+            if future in late:
+                future.cancel()
+                self._producers.failed(asked, _LATE.format(self._seconds))
+            elif (error := future.exception()) is not None:
+                self._producers.failed(asked, describe(error))
+            else:
+                points = future.result()
+                self._producers.succeeded(asked, len(points))
+                results.append(points)
+        return results
+
+
+def _left_out(producer: MetricProducer) -> int:
+    """Return how often a producer did without a part of what it should have brought, if it counts that."""
+    count = getattr(producer, "left_out", 0)
+    return count if isinstance(count, int) else 0
+
+
+def _produce(asked: _Asked, timeout_millis: float) -> list[MetricPoint]:
+    # On a thread: also taking the result apart, which may be large, and may be anything.
+    try:
+        from otpylib_telemetry_otel.metrics.conversion import points_of  # noqa: PLC0415 - OpenTelemetry is needed here
+
+        return list(points_of(asked.producer.produce(timeout_millis)))
+    finally:
+        asked.busy = False

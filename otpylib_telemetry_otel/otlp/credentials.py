@@ -1,0 +1,207 @@
+"""Certificates and keys out of files, read again when the files change.
+
+A file is looked at before an attempt, not watched: that costs a microsecond or two, needs no thread, and no
+attempt is made with a certificate that has been replaced.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import os
+import ssl
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from otpylib_telemetry_otel.otlp.certificates import complaint, validity_of_pem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Credentials", "CredentialsError", "Files", "Watched"]
+
+_log = logging.getLogger("otpylib_telemetry")
+
+_Signature = tuple[tuple[int, int, int, int] | None, ...]
+
+
+class CredentialsError(Exception):
+    """The files cannot be used as they are; the message says which one and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Where certificates and keys lie, as PEM files; None for what is not used.
+
+    Attributes:
+        certificate: What the server's certificate is checked against.
+        client_key: The client's private key.
+        client_certificate: The client's certificate, and those between it and the server's authority.
+    """
+
+    certificate: str | None = None
+    client_key: str | None = None
+    client_certificate: str | None = None
+
+    def signature(self) -> _Signature:
+        """Return what changes when a file is replaced or written."""
+        return tuple(_stat(path) for path in (self.certificate, self.client_key, self.client_certificate))
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """The content of the files, in both forms in which it is needed.
+
+    Attributes:
+        certificate: Content of the file of this name, as for the others.
+        client_key: See above.
+        client_certificate: See above.
+        context: For Python's own TLS.
+        warning: What will not work though it can be read, such as an expired certificate.
+    """
+
+    certificate: bytes | None
+    client_key: bytes | None
+    client_certificate: bytes | None
+    context: ssl.SSLContext
+    warning: str | None = None
+
+
+class Watched:
+    """Credentials that follow their files.
+
+    Args:
+        files: Where they lie.
+        now: Returns the present.
+
+    Raises:
+        CredentialsError: They cannot be used.
+    """
+
+    def __init__(
+        self, files: Files, now: Callable[[], dt.datetime] = lambda: dt.datetime.now(tz=dt.UTC)
+    ) -> None:
+        self._files = files
+        self._now = now
+        self._lock = threading.Lock()
+        self._signature = files.signature()
+        self.credentials = read(files, now())
+        self._trouble: str | None = None
+        if self.credentials.warning:
+            _log.warning("%s.", self.credentials.warning)
+
+    def renewed(self) -> bool:
+        """Look at the files, and take what they say if it is new and can be used.
+
+        What cannot be used is reported once, and the credentials stay as they were until the files change
+        again.
+
+        Returns:
+            Whether there are new credentials.
+        """
+        signature = self._files.signature()
+        if signature == self._signature:
+            return False
+        with self._lock:
+            if signature == self._signature:
+                return False
+            try:
+                found = read(self._files, self._now())
+            except CredentialsError as error:
+                self._signature = signature
+                if self._trouble is None:
+                    _log.warning("%s. The credentials read before stay in use.", error)
+                self._trouble = str(error)
+                return False
+            if self._files.signature() != signature:
+                # Still being written: what was read may be half of one and half of the other.
+                return False
+            self._signature = signature
+            self.credentials = found
+            recovered, self._trouble = self._trouble is not None, None
+        names = ", ".join(
+            path for path in (self._files.certificate, self._files.client_certificate) if path is not None
+        )
+        _log.info("%s: read again%s.", names, ", and in order now" if recovered else "")
+        if found.warning:
+            _log.warning("%s.", found.warning)
+        return True
+
+
+def read(files: Files, now: dt.datetime) -> Credentials:
+    """Read credentials, and try whether they can be used.
+
+    Args:
+        files: Where they lie.
+        now: The present.
+
+    Raises:
+        CredentialsError: They cannot.
+    """
+    certificate = _content("certificate", files.certificate)
+    client_key = _content("client_key", files.client_key)
+    client_certificate = _content("client_certificate", files.client_certificate)
+    try:
+        # Without a file of ours these are the system's authorities.
+        context = ssl.create_default_context(cadata=certificate and certificate.decode("ascii", "replace"))
+    except (ssl.SSLError, ValueError) as error:
+        raise CredentialsError(
+            f"certificate: the file {files.certificate} holds no certificate in PEM form"
+        ) from error
+    if files.client_certificate is not None:
+        try:
+            context.load_cert_chain(files.client_certificate, files.client_key, password=_no_password)
+        except (OSError, ValueError) as error:
+            raise CredentialsError(_client_trouble(files, error)) from error
+    return Credentials(
+        certificate, client_key, client_certificate, context, _warning(files, client_certificate, now)
+    )
+
+
+def _content(key: str, path: str | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise CredentialsError(f"{key}: the file {path} cannot be read: {error.strerror or error}") from error
+
+
+def _no_password() -> NoReturn:
+    # Without this, OpenSSL would ask for it on the terminal.
+    raise ValueError("the key is encrypted with a password, which is not supported")
+
+
+def _client_trouble(files: Files, error: Exception) -> str:
+    reason = getattr(error, "reason", None)
+    if reason == "KEY_VALUES_MISMATCH":
+        return (
+            f"client_key: the key in {files.client_key} does not belong to the certificate in "
+            f"{files.client_certificate}"
+        )
+    said = (
+        str(error) if isinstance(error, ValueError) and reason is None else "one of them is not in PEM form"
+    )
+    return f"client_certificate, client_key: {files.client_certificate} and {files.client_key}: {said}"
+
+
+def _warning(files: Files, client_certificate: bytes | None, now: dt.datetime) -> str | None:
+    if client_certificate is None:
+        return None
+    try:
+        wrong = complaint(validity_of_pem(client_certificate), now)
+    except ValueError:
+        return None
+    return wrong and f"client_certificate: the certificate in {files.client_certificate} {wrong}"
+
+
+def _stat(path: str | None) -> tuple[int, int, int, int] | None:
+    if path is None:
+        return None
+    try:
+        found = os.stat(path)  # noqa: PTH116 - a call of its own costs a tenth of what a Path does
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino

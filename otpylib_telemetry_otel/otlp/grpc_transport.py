@@ -1,0 +1,194 @@
+"""OTLP over gRPC: one attempt to send one request.
+
+The channel is our own and not that of OpenTelemetry's exporter, which keeps a server's RetryInfo, its partial
+success and the reason of a failure to itself, and retries inside an attempt.
+
+Imports grpc: to be imported only where something is about to be exported.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from otpylib_telemetry.exporter.base import ExportError, ExportOutcome
+from otpylib_telemetry_otel.otlp.certificates import why_refused
+from otpylib_telemetry_otel.otlp.grpc_import import grpc
+from otpylib_telemetry_otel.otlp.reply import accepted, refused_by_grpc, too_large
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from otpylib_telemetry_otel.otlp.credentials import Watched
+    from otpylib_telemetry_otel.otlp.services import Signal
+
+__all__ = ["GrpcTransport"]
+
+#: OTLP specification, "OTLP/gRPC Request": the size every server is to take, in bytes before compression.
+MAX_REQUEST: Final = 4 * 1024 * 1024
+
+#: After these the connection may be a dead one, or one whose next attempt gRPC itself would put off.
+_NEW_CHANNEL: Final = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED"})
+
+#: What gRPC says of a certificate it does not accept.
+_BAD_CERTIFICATE: Final = "CERTIFICATE_VERIFY_FAILED"
+_HTTPS_PORT: Final = 443
+
+
+class _Channel:
+    """A channel, which is closed when nobody uses it any more."""
+
+    def __init__(self, channel: Any) -> None:
+        self.channel = channel
+        self.users = 0
+        self.retired = False
+
+
+class GrpcTransport:
+    """Sends requests of one signal to one server. Safe to be used by several threads.
+
+    Args:
+        signal: What is sent.
+        target: ``host:port``, or a name that gRPC resolves.
+        timeout: Seconds for one request.
+        headers: Sent with every request; names in lower case.
+        user_agent: What it calls itself.
+        compress: Whether requests are compressed with gzip.
+        credentials: Certificates and keys; None for gRPC's own authorities.
+        encrypted: Whether the connection is.
+        max_request: The largest request in bytes, before compression.
+    """
+
+    def __init__(  # noqa: PLR0913 - what a connection is made of
+        self,
+        signal: Signal,
+        target: str,
+        *,
+        timeout: float,
+        headers: Mapping[str, str],
+        user_agent: str,
+        compress: bool,
+        credentials: Watched | None,
+        encrypted: bool,
+        max_request: int = MAX_REQUEST,
+    ) -> None:
+        self._signal = signal
+        self._target = target
+        self._timeout = timeout
+        self._headers = tuple(headers.items())
+        self._compression = grpc.Compression.Gzip if compress else grpc.Compression.NoCompression
+        self._watched = credentials
+        self._encrypted = encrypted
+        self._max_request = max_request
+        # A new channel is to make a new connection, instead of getting the broken one of the old channel, or
+        # sitting out its back-off, out of the pool that all channels share.
+        self._options = (
+            ("grpc.primary_user_agent", user_agent),
+            ("grpc.use_local_subchannel_pool", 1),
+        )
+        self._lock = threading.Lock()
+        self._current: _Channel | None = None
+        self._live: set[_Channel] = set()
+        self._closed = False
+
+    def send(self, body: bytes) -> ExportOutcome | None:
+        """Send a request and wait for the answer.
+
+        Args:
+            body: The encoded message.
+
+        Returns:
+            None if everything was taken, or what was not and what the server said.
+
+        Raises:
+            ExportError: It did not arrive, or will not be taken.
+        """
+        if len(body) > self._max_request:
+            raise too_large(len(body), self._max_request)
+        if self._watched is not None and self._watched.renewed():
+            self._retire(self._current)
+        with self._channel() as used:
+            # Bytes in, bytes out: an answer that cannot be decoded is for us to judge.
+            call = used.channel.unary_unary(self._signal.method)
+            try:
+                answer: bytes = call(
+                    body, timeout=self._timeout, metadata=self._headers, compression=self._compression
+                )
+            except grpc.RpcError as error:
+                if error.code().name in _NEW_CHANNEL:
+                    self._retire(used)
+                raise self._failure(error) from error
+            except ValueError as error:
+                raise ExportError("the connection was closed meanwhile") from error
+        return accepted(self._signal, answer)
+
+    def close(self) -> None:
+        """Close the connection. A request under way is cancelled."""
+        with self._lock:
+            self._closed, self._current = True, None
+            live = list(self._live)
+            self._live.clear()
+        for each in live:
+            each.channel.close()
+
+    def _failure(self, error: Any) -> ExportError:
+        code, details = error.code().name, error.details() or ""
+        if code == "UNAVAILABLE" and _BAD_CERTIFICATE in details:
+            host, port = _host_and_port(self._target)
+            if wrong := why_refused(host, port, dt.datetime.now(tz=dt.UTC)):
+                return ExportError(f"{code}: {wrong}")
+        trailers = {item.key: item.value for item in error.trailing_metadata() or ()}
+        return refused_by_grpc(code, details, trailers)
+
+    @contextmanager
+    def _channel(self) -> Iterator[_Channel]:
+        with self._lock:
+            if self._closed:
+                raise ExportError("the exporter is closed")
+            used = self._current
+            if used is None:
+                used = self._current = _Channel(self._connect())
+                self._live.add(used)
+            used.users += 1
+        try:
+            yield used
+        finally:
+            with self._lock:
+                used.users -= 1
+            self._close_if_unused(used)
+
+    def _retire(self, channel: _Channel | None) -> None:
+        """Have the next request use another channel than this; those under way keep theirs."""
+        if channel is None:
+            return
+        with self._lock:
+            channel.retired = True
+            if self._current is channel:
+                self._current = None
+        self._close_if_unused(channel)
+
+    def _close_if_unused(self, channel: _Channel) -> None:
+        with self._lock:
+            if not channel.retired or channel.users or channel not in self._live:
+                return
+            self._live.remove(channel)
+        channel.channel.close()
+
+    def _connect(self) -> Any:
+        if not self._encrypted:
+            return grpc.insecure_channel(self._target, self._options)
+        found = None if self._watched is None else self._watched.credentials
+        credentials = grpc.ssl_channel_credentials(
+            root_certificates=found and found.certificate,
+            private_key=found and found.client_key,
+            certificate_chain=found and found.client_certificate,
+        )
+        return grpc.secure_channel(self._target, credentials, self._options)
+
+
+def _host_and_port(target: str) -> tuple[str, int]:
+    url = urlsplit(f"//{target}")
+    return url.hostname or "", url.port or _HTTPS_PORT

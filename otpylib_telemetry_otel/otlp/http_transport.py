@@ -1,0 +1,241 @@
+"""OTLP over HTTP: one attempt to send one request.
+
+The client is our own and not OpenTelemetry's exporter, which takes a redirect for success, does not read a
+partial success, and retries inside an attempt.
+
+Imports urllib3: to be imported only where something is about to be exported.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import gzip
+import http.client
+import socket
+import ssl
+import threading
+import time
+import zlib
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import urllib3
+
+from otpylib_telemetry.exporter.base import ExportError, ExportOutcome
+from otpylib_telemetry_otel.otlp.certificates import why_refused
+from otpylib_telemetry_otel.otlp.reply import PROTOBUF, accepted, no_answer, refused_by_http, too_large
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from otpylib_telemetry_otel.otlp.credentials import Watched
+    from otpylib_telemetry_otel.otlp.services import Signal
+
+__all__ = ["HttpTransport"]
+
+#: OTLP specification, "OTLP/HTTP Request": the size every server is to take, in bytes before compression.
+MAX_REQUEST: Final = 20 * 1024 * 1024
+
+#: An answer to an export is some bytes; nobody has to read more of what is something else.
+MAX_ANSWER: Final = 65_536
+
+#: Connections kept for the next request; with fewer than are in use at once, urllib3 complains in the log.
+KEPT_CONNECTIONS: Final = 64
+
+_HTTPS_PORT: Final = 443
+
+#: OpenSSL's numbers for a certificate before and after its time.
+_WRONG_TIME: Final = frozenset({9, 10})
+
+
+class HttpTransport:
+    """Sends requests of one signal to one URL. Safe to be used by several threads.
+
+    Args:
+        signal: What is sent.
+        url: Where to.
+        timeout: Seconds for one request.
+        headers: Sent with every request.
+        user_agent: What it calls itself.
+        compression: ``none``, ``gzip`` or ``deflate``.
+        credentials: Certificates and keys; None for the system's authorities.
+        max_request: The largest request in bytes, before compression.
+        clock: Returns the time in seconds since the epoch.
+    """
+
+    def __init__(  # noqa: PLR0913 - what a connection is made of
+        self,
+        signal: Signal,
+        url: str,
+        *,
+        timeout: float,
+        headers: Mapping[str, str],
+        user_agent: str,
+        compression: str,
+        credentials: Watched | None,
+        max_request: int = MAX_REQUEST,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._signal = signal
+        self._url = url
+        self._timeout = timeout
+        # In this order: what describes the body is not for a setting to change.
+        self._headers = {"user-agent": user_agent, **headers, "content-type": PROTOBUF}
+        if compression != "none":
+            self._headers["content-encoding"] = compression
+        self._compression = compression
+        self._watched = credentials
+        self._max_request = max_request
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._pool: urllib3.PoolManager | None = None
+        self._closed = False
+
+    def send(self, body: bytes) -> ExportOutcome | None:
+        """Send a request and wait for the answer.
+
+        Args:
+            body: The encoded message.
+
+        Returns:
+            None if everything was taken, or what was not and what the server said.
+
+        Raises:
+            ExportError: It did not arrive, or will not be taken.
+        """
+        if len(body) > self._max_request:
+            raise too_large(len(body), self._max_request)
+        if self._watched is not None and self._watched.renewed():
+            self._forget_connections()
+        deadline = time.monotonic() + self._timeout
+        try:
+            response = self._connections().request(
+                "POST",
+                self._url,
+                body=_compressed(body, self._compression),
+                headers=self._headers,
+                timeout=urllib3.Timeout(total=self._timeout),
+                redirect=False,
+                retries=False,
+                preload_content=False,
+            )
+            answer = _read(response, deadline)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise self._failure(error) from error
+        if 200 <= response.status < 300:  # noqa: PLR2004 - the class of status codes that means success
+            return accepted(self._signal, answer, response.headers.get("content-type", ""))
+        raise refused_by_http(response.status, response.reason or "", response.headers, answer, self._clock())
+
+    def close(self) -> None:
+        """Close the connections. A request under way ends as soon as its connection does."""
+        self._closed = True
+        self._forget_connections()
+
+    def _connections(self) -> urllib3.PoolManager:
+        with self._lock:
+            if self._closed:
+                raise ExportError("the exporter is closed")
+            if self._pool is None:
+                context = None if self._watched is None else self._watched.credentials.context
+                self._pool = _pool(self._url, context)
+            return self._pool
+
+    def _forget_connections(self) -> None:
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.clear()
+
+    def _failure(self, error: Exception) -> ExportError:
+        cause = _root(error)
+        if isinstance(cause, TimeoutError | urllib3.exceptions.TimeoutError):
+            return no_answer(self._timeout)
+        url = urlsplit(self._url)
+        said = _in_words(cause)
+        if isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code in _WRONG_TIME:
+            present = dt.datetime.fromtimestamp(self._clock(), tz=dt.UTC)
+            port = url.port or _HTTPS_PORT
+            said = why_refused(url.hostname or "", port, present) or said
+        # What cannot be sent once cannot be sent ever; the errors of a connection are other kinds.
+        lasting = isinstance(error, urllib3.exceptions.LocationValueError)
+        return ExportError(f"{url.netloc}: {said}", retryable=not lasting)
+
+
+def _compressed(body: bytes, compression: str) -> bytes:
+    match compression:
+        case "gzip":
+            # Without the time, so that the same batch is the same bytes.
+            return gzip.compress(body, compresslevel=6, mtime=0)
+        case "deflate":
+            return zlib.compress(body)
+        case _:
+            return body
+
+
+def _pool(url: str, context: ssl.SSLContext | None) -> urllib3.PoolManager:
+    """Make a connection pool, through a proxy if the environment names one."""
+    parts = urlsplit(url)
+    proxy = getproxies().get(parts.scheme)
+    options: dict[str, Any] = {"maxsize": KEPT_CONNECTIONS}
+    if context is not None:
+        options["ssl_context"] = context
+    if not proxy or proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return urllib3.PoolManager(**options)
+    if "://" not in proxy:
+        proxy = f"http://{proxy}"
+    userinfo = urllib3.util.parse_url(proxy).auth
+    headers = urllib3.make_headers(proxy_basic_auth=userinfo) if userinfo else None
+    return urllib3.ProxyManager(proxy, proxy_headers=headers, **options)
+
+
+def _read(response: urllib3.BaseHTTPResponse, deadline: float) -> bytes:
+    """Read an answer, no longer than until the deadline and no more than is worth reading."""
+    parts: list[bytes] = []
+    size = 0
+    try:
+        while size <= MAX_ANSWER and (part := response.read1(MAX_ANSWER, decode_content=True)):
+            parts.append(part)
+            size += len(part)
+            if time.monotonic() > deadline:
+                raise TimeoutError  # noqa: TRY301 - the same as if the socket had said it
+    except BaseException:
+        response.close()
+        raise
+    if size > MAX_ANSWER:
+        response.close()
+    # Back into the pool, unless it was closed.
+    response.release_conn()
+    return b"".join(parts)[:MAX_ANSWER]
+
+
+def _root(error: BaseException) -> BaseException:
+    """The innermost cause: around it, urllib3 wraps the same words several times."""
+    seen = set()
+    while id(error) not in seen:
+        seen.add(id(error))
+        inner = getattr(error, "reason", None) or (error.args[-1] if error.args else None)
+        if not isinstance(inner, BaseException):
+            inner = error.__cause__
+        if not isinstance(inner, BaseException):
+            return error
+        error = inner
+    return error
+
+
+def _in_words(error: BaseException) -> str:  # noqa: PLR0911 - one line for each kind
+    match error:
+        case ssl.SSLCertVerificationError():
+            return f"the server's certificate is not accepted: {error.verify_message}"
+        case ssl.SSLError() if error.reason:
+            return f"TLS fails: {error.reason.lower().replace('_', ' ')}"
+        case socket.gaierror():
+            return f"the host cannot be found: {error.strerror}"
+        case OSError() if error.strerror:
+            return error.strerror
+        case http.client.IncompleteRead():
+            return "the answer was cut short"
+        case http.client.HTTPException() if not isinstance(error, OSError):
+            return f"what answers there does not speak HTTP ({type(error).__name__})"
+        case _:
+            return f"{type(error).__name__}: {error}"

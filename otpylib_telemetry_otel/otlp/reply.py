@@ -1,0 +1,251 @@
+"""What an OTLP server's answer means: pure functions.
+
+Section names in the comments are those of the OpenTelemetry Protocol specification.
+
+Imports the generated classes of OTLP: to be imported only where something is about to be exported.
+"""
+
+from __future__ import annotations
+
+import re
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Final
+
+from google.protobuf.json_format import Parse, ParseError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untyped]
+from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
+
+from otpylib_telemetry.exporter.base import ExportError, ExportOutcome, TooLargeError
+from otpylib_telemetry_otel.errors import SignalRefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from otpylib_telemetry_otel.otlp.services import Signal
+
+__all__ = [
+    "PROTOBUF",
+    "accepted",
+    "no_answer",
+    "refused_by_grpc",
+    "refused_by_http",
+    "retry_after",
+    "retry_delay",
+    "too_large",
+]
+
+PROTOBUF: Final = "application/x-protobuf"
+
+#: "OTLP/gRPC Response", "Failures". RESOURCE_EXHAUSTED is retryable as well if the server says when.
+_RETRYABLE_CODES: Final = frozenset(
+    {"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"}
+)
+
+#: "OTLP/HTTP Response", "Retryable Response Codes": all others must not be retried.
+_RETRYABLE_STATUSES: Final = frozenset({429, 502, 503, 504})
+
+_TOO_LARGE_STATUS: Final = 413
+
+#: A message beyond the limit of the receiving side has no code of its own. These are the words of gRPC's
+#: implementations: C++, C#, Go and all that build on C++; Java; Rust, which says OUT_OF_RANGE instead.
+_TOO_LARGE: Final = re.compile(r"larger than max|exceeds maximum size|length too large", re.IGNORECASE)
+_TOO_LARGE_CODES: Final = frozenset({"RESOURCE_EXHAUSTED", "OUT_OF_RANGE"})
+
+#: Where a server puts a google.rpc.Status with details, and where gRPC for Java puts a RetryInfo by itself.
+_STATUS_DETAILS: Final = "grpc-status-details-bin"
+_RETRY_INFO: Final = "google.rpc.retryinfo-bin"
+
+#: The way gRPC reports that it could not connect, in front of what happened.
+_CONNECTING: Final = re.compile(r"failed to connect to all addresses; last error: (?:[A-Z_]+: )?")
+
+#: The server does not know the signal: no such service, no such path, or none that can be posted to.
+_UNKNOWN_CODE: Final = "UNIMPLEMENTED"
+_UNKNOWN_STATUSES: Final = frozenset({404, 405, 501})
+
+_MAX_REASON: Final = 300
+_LARGEST_COUNT: Final = 2**31
+
+
+def accepted(signal: Signal, answer: bytes, content_type: str = PROTOBUF) -> ExportOutcome | None:
+    """Read the answer to a request that succeeded ("Full Success" and "Partial Success").
+
+    Success is success whatever the answer says: the request must not be sent again. But an answer that is no
+    OTLP may come from something that is no OTLP receiver, so that is passed on as a warning.
+
+    Args:
+        signal: What was sent.
+        answer: The body of the answer.
+        content_type: What the server says the body is.
+
+    Returns:
+        None if everything was taken and nothing said, or what was refused and the server's words.
+    """
+    if not answer:
+        return None
+    message = signal.answer()
+    kind = content_type.partition(";")[0].strip().lower()
+    try:
+        if kind == "application/json":
+            Parse(answer, message, ignore_unknown_fields=True)
+        elif kind == PROTOBUF:
+            message.ParseFromString(answer)
+        else:
+            return _strange(f"of type {_short(kind) or 'unknown'}")
+    except (DecodeError, ParseError, UnicodeDecodeError):
+        return _strange("that cannot be decoded")
+    partial = message.partial_success
+    rejected = min(max(getattr(partial, signal.rejected), 0), _LARGEST_COUNT)
+    if not rejected and not partial.error_message:
+        return None
+    return ExportOutcome(rejected=rejected, message=_short(partial.error_message))
+
+
+def refused_by_grpc(code: str, details: str, trailers: Mapping[str, bytes | str]) -> ExportError:
+    """Make an error of a gRPC status other than OK.
+
+    Args:
+        code: The name of the status code.
+        details: The status message.
+        trailers: The trailing metadata.
+    """
+    said = _short(_CONNECTING.sub("", details))
+    message = f"{code}: {said}" if said else code
+    if code in _TOO_LARGE_CODES and _TOO_LARGE.search(details):
+        # "OTLP/gRPC Request": not retryable; smaller requests are other requests.
+        return TooLargeError(message)
+    if code == _UNKNOWN_CODE:
+        return SignalRefusedError(message)
+    delay = retry_delay(trailers)
+    # "OTLP/gRPC Throttling": a RetryInfo is how a server says that RESOURCE_EXHAUSTED will pass.
+    retryable = code in _RETRYABLE_CODES or (code == "RESOURCE_EXHAUSTED" and delay is not None)
+    return ExportError(message, retryable=retryable, retry_after=delay if retryable else None)
+
+
+def retry_delay(trailers: Mapping[str, bytes | str]) -> float | None:
+    """Read the RetryInfo of a gRPC status.
+
+    Args:
+        trailers: The trailing metadata.
+
+    Returns:
+        Seconds to wait; None if the server did not say.
+    """
+    info = RetryInfo()
+    try:
+        if isinstance(packed := trailers.get(_STATUS_DETAILS), bytes):
+            for detail in Status.FromString(packed).details:
+                if detail.Is(RetryInfo.DESCRIPTOR):
+                    detail.Unpack(info)
+                    return _seconds(info)
+        if isinstance(packed := trailers.get(_RETRY_INFO), bytes):
+            info.ParseFromString(packed)
+            return _seconds(info)
+    except DecodeError:
+        return None
+    return None
+
+
+def _seconds(info: RetryInfo) -> float:
+    delay = info.retry_delay
+    return max(float(delay.seconds + delay.nanos / 1e9), 0.0)
+
+
+def refused_by_http(
+    status: int, phrase: str, headers: Mapping[str, str], body: bytes, now: float
+) -> ExportError:
+    """Make an error of an HTTP answer other than one of success.
+
+    Args:
+        status: The status code.
+        phrase: Its reason phrase.
+        headers: The headers of the answer; names in any case if the mapping can do that, else lower.
+        body: Its body, or the beginning of it.
+        now: The time in seconds since the epoch.
+    """
+    message = f"HTTP {status} {phrase}".rstrip()
+    if 300 <= status < 400:  # noqa: PLR2004 - the class of redirects
+        # "All Other Responses": a POST is not sent elsewhere without asking (RFC 9110, section 15.4).
+        place = _short(headers.get("location", "")) or "nowhere"
+        return ExportError(f"{message}: redirected to {place}, which is not followed", retryable=False)
+    if said := _reason(headers.get("content-type", ""), body):
+        message = f"{message}: {said}"
+    if status == _TOO_LARGE_STATUS:
+        # "OTLP/HTTP Request": not to be retried; smaller requests are other requests.
+        return TooLargeError(message)
+    if status in _UNKNOWN_STATUSES:
+        return SignalRefusedError(message)
+    retryable = status in _RETRYABLE_STATUSES
+    delay = retry_after(headers.get("retry-after"), now) if retryable else None
+    return ExportError(message, retryable=retryable, retry_after=delay)
+
+
+def retry_after(value: str | None, now: float) -> float | None:
+    """Read a ``Retry-After`` header (RFC 9110, section 10.2.3).
+
+    Args:
+        value: Its value: seconds, or a date.
+        now: The time in seconds since the epoch.
+
+    Returns:
+        Seconds to wait, or None if there is no such header or it says neither.
+    """
+    if value is None:
+        return None
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        # More digits than a year has seconds is no delay but a mistake, and may be no float.
+        return float(value) if len(value) < 10 else None  # noqa: PLR2004
+    try:
+        return max(parsedate_to_datetime(value).timestamp() - now, 0.0)
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def no_answer(seconds: float) -> ExportError:
+    """Make the error of a request that was not answered in time.
+
+    Args:
+        seconds: How long it was waited for.
+    """
+    return ExportError(f"no answer within {seconds:.3g} s")
+
+
+def too_large(size: int, limit: int) -> TooLargeError:
+    """Make the error of a request that is too large to be sent at all.
+
+    Args:
+        size: Its size in bytes, uncompressed.
+        limit: The largest size in bytes.
+    """
+    return TooLargeError(f"the request has {size} bytes; servers take {limit} as a rule")
+
+
+def _reason(content_type: str, body: bytes) -> str:
+    """What the body of a refusal says: a google.rpc.Status, as OTLP wants it, or text."""
+    kind = content_type.partition(";")[0].strip().lower()
+    status = Status()
+    try:
+        if kind == PROTOBUF:
+            status.ParseFromString(body)
+            return _short(status.message)
+        if kind == "application/json":
+            Parse(body, status, ignore_unknown_fields=True)
+            if status.message:
+                return _short(status.message)
+    except (DecodeError, ParseError, UnicodeDecodeError):
+        if kind == PROTOBUF:
+            return ""
+    # A page is made for a browser, not for a line of a log.
+    return "" if kind == "text/html" else _short(body.decode("utf-8", "replace"))
+
+
+def _strange(what: str) -> ExportOutcome:
+    return ExportOutcome(
+        message=f"it reports success with an answer {what}, which is no OTLP: is the endpoint right?"
+    )
+
+
+def _short(said: str) -> str:
+    said = " ".join(said.split())
+    return said if len(said) <= _MAX_REASON else said[: _MAX_REASON - 1] + "…"

@@ -1,0 +1,1 @@
+"""Exporters and samplers of other packages, through OpenTelemetry's SDK classes."""

@@ -1,0 +1,78 @@
+"""Log records as the exporters of OpenTelemetry take them.
+
+Imports OpenTelemetry: to be imported only where log records are about to be exported.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from opentelemetry._logs import LogRecord, SeverityNumber
+from opentelemetry.attributes import BoundedAttributes
+from opentelemetry.context import Context
+from opentelemetry.sdk._logs import ReadableLogRecord
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
+
+from otpylib_telemetry_otel.version import own_version
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from otpylib_telemetry_otel.log_records import LogItem
+
+__all__ = ["LogConverter"]
+
+_UNSAMPLED: Final = TraceFlags(TraceFlags.DEFAULT)
+_SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
+
+
+class LogConverter:
+    """Makes log records of one resource.
+
+    Args:
+        resource: The resource attributes; those that OpenTelemetry finds out by itself are added.
+    """
+
+    def __init__(self, resource: Mapping[str, Any]) -> None:
+        self._resource = Resource.create(dict(resource))
+        self._scope = InstrumentationScope("otpylib_telemetry", own_version())
+
+    def convert(self, items: Sequence[LogItem]) -> list[ReadableLogRecord]:
+        """Return the log records as OpenTelemetry's.
+
+        Args:
+            items: The records.
+        """
+        return [self._convert(item) for item in items]
+
+    def _convert(self, item: LogItem) -> ReadableLogRecord:
+        span = SpanContext(
+            item.trace_id,
+            item.span_id,
+            is_remote=False,
+            trace_flags=_SAMPLED if item.sampled else _UNSAMPLED,
+        )
+        record = LogRecord(
+            timestamp=item.at_ns,
+            observed_timestamp=item.observed_ns,
+            # Also for no span at all: left to itself, the record takes the one that is open right now.
+            context=set_span_in_context(NonRecordingSpan(span), Context()),
+            severity_text=item.severity_text,
+            severity_number=SeverityNumber(item.severity),
+            body=item.body,
+            attributes=_bounded(item.attributes, item.dropped_attributes),
+            event_name=item.name or None,
+        )
+        scope = self._scope if item.scope is None else InstrumentationScope(*item.scope)
+        return ReadableLogRecord(record, self._resource, scope)
+
+
+def _bounded(attributes: Mapping[str, Any], dropped: int) -> Mapping[str, Any]:
+    if not dropped:
+        return attributes
+    # The one public way to tell an exporter how many there were besides.
+    counted = BoundedAttributes(attributes=attributes)
+    counted.dropped = dropped
+    return counted

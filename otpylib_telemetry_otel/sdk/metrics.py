@@ -1,0 +1,259 @@
+"""Data points as OpenTelemetry's exporters take them, and as an OTLP request.
+
+Imports OpenTelemetry: to be imported only where metrics are about to be exported. All of it runs on a thread.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
+from opentelemetry.sdk.metrics import Exemplar
+from opentelemetry.sdk.metrics.export import (
+    AggregationTemporality,
+    Buckets,
+    ExponentialHistogram,
+    ExponentialHistogramDataPoint,
+    Gauge,
+    Histogram,
+    HistogramDataPoint,
+    Metric,
+    MetricsData,
+    NumberDataPoint,
+    ResourceMetrics,
+    ScopeMetrics,
+    Sum,
+)
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+from otpylib_telemetry.aggregation.metric import NO_SCOPE
+from otpylib_telemetry.aggregation.points import (
+    ExponentialPoint,
+    Form,
+    HistogramPoint,
+    MetricPoint,
+    NumberPoint,
+    Temporality,
+)
+from otpylib_telemetry.meters.attributes import attribute_value
+from otpylib_telemetry_otel.metrics.conversion import Foreign
+from otpylib_telemetry_otel.otlp.values import Encoded
+from otpylib_telemetry_otel.version import own_version
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from otpylib_telemetry.aggregation import series
+    from otpylib_telemetry.aggregation.metric import Scope
+    from otpylib_telemetry.aggregation.points import Stream
+
+
+#: The attribute of the series that takes what is beyond the limit, as the SDK has it.
+_OVERFLOW: Final[Mapping[str, Any]] = {"otel.metric.overflow": True}
+
+
+#: OTLP has signed 64-bit integers; what is beyond leaves as a float.
+_MAX_INTEGER: Final = 2**63 - 1
+
+
+_TEMPORALITIES: Final = {
+    Temporality.DELTA: AggregationTemporality.DELTA,
+    Temporality.CUMULATIVE: AggregationTemporality.CUMULATIVE,
+}
+
+
+_HEX_DIGITS: Final = {"trace": 32, "span": 16}
+
+
+class MetricConverter:
+    """Makes OpenTelemetry's metrics of data points of one resource.
+
+    Args:
+        resource: The resource attributes; those that OpenTelemetry finds out by itself are added.
+    """
+
+    def __init__(self, resource: Mapping[str, Any]) -> None:
+        self.resource = Resource.create(dict(resource))
+        self._own = InstrumentationScope("otpylib_telemetry", own_version())
+
+    def convert(self, items: Sequence[MetricPoint]) -> MetricsData:
+        """Return data points grouped by resource, scope and metric.
+
+        Args:
+            items: The points.
+        """
+        # By equality, not identity: of two equal groups encode_metrics keeps only the last.
+        groups: dict[Resource, dict[InstrumentationScope, tuple[str, list[Metric]]]] = {}
+        metrics: dict[Any, list[Any]] = {}
+        for item in items:
+            stream = item.stream
+            foreign = isinstance(stream, Foreign)
+            key = id(stream) if foreign else stream
+            points = metrics.get(key)
+            if points is None:
+                points = metrics[key] = []
+                if foreign:
+                    resource, scope = stream.resource or self.resource, stream.scope
+                    metric, url = _like(stream.metric, points), stream.schema_url
+                else:
+                    resource, scope = self.resource, self._scope(stream.scope)
+                    metric = Metric(stream.name, stream.description, stream.unit, _data(stream, points))
+                    url = scope.schema_url
+                scopes = groups.setdefault(resource, {})
+                scopes.setdefault(scope, (url or "", []))[1].append(metric)
+            points.append(item.point if foreign else _point(item))
+        return MetricsData(
+            [
+                ResourceMetrics(
+                    resource,
+                    [ScopeMetrics(scope, told, url) for scope, (url, told) in scopes.items()],
+                    resource.schema_url,
+                )
+                for resource, scopes in groups.items()
+            ]
+        )
+
+    def _scope(self, scope: Scope) -> InstrumentationScope:
+        if scope == NO_SCOPE:
+            return self._own
+        return InstrumentationScope(
+            scope.name, scope.version or None, scope.schema_url or None, dict(scope.attributes) or None
+        )
+
+
+class MetricEncoder:
+    """Encodes data points of one resource.
+
+    Args:
+        resource: The resource attributes; those that OpenTelemetry finds out by itself are added.
+    """
+
+    def __init__(self, resource: Mapping[str, Any]) -> None:
+        self._converter = MetricConverter(resource)
+
+    def encode(self, items: Sequence[MetricPoint]) -> Encoded:
+        """Encode data points.
+
+        Args:
+            items: The points. One that cannot be encoded is left out, so that the others go.
+        """
+        try:
+            return Encoded(self._bytes(items))
+        except Exception:  # noqa: BLE001 - whatever is in one of them, the others are to go
+            return self._encode_what_can_be(items)
+
+    def _encode_what_can_be(self, items: Sequence[MetricPoint]) -> Encoded:
+        fit, reason = [], ""
+        for item in items:
+            try:
+                self._bytes([item])
+            except Exception as error:  # noqa: BLE001 - as above
+                reason = f"{type(error).__name__}: {error}"
+            else:
+                fit.append(item)
+        return Encoded(self._bytes(fit) if fit else b"", len(items) - len(fit), reason)
+
+    def _bytes(self, items: Sequence[MetricPoint]) -> bytes:
+        request: bytes = encode_metrics(self._converter.convert(items)).SerializeToString()
+        return request
+
+
+def _data(stream: Stream, points: list[Any]) -> Sum | Gauge | Histogram | ExponentialHistogram:
+    temporality = _TEMPORALITIES[stream.temporality]
+    match stream.form:
+        case Form.SUM:
+            return Sum(points, temporality, stream.monotonic)
+        case Form.GAUGE:
+            return Gauge(points)
+        case Form.HISTOGRAM:
+            return Histogram(points, temporality)
+        case Form.EXPONENTIAL:
+            return ExponentialHistogram(points, temporality)
+
+
+def _like(metric: Metric, points: list[Any]) -> Metric:
+    """Return a producer's metric with some of its points."""
+    data = metric.data
+    some: Sum | Gauge | Histogram | ExponentialHistogram
+    if isinstance(data, Sum):
+        some = Sum(points, data.aggregation_temporality, data.is_monotonic)
+    elif isinstance(data, Gauge):
+        some = Gauge(points)
+    elif isinstance(data, Histogram):
+        some = Histogram(points, data.aggregation_temporality)
+    else:
+        some = ExponentialHistogram(points, data.aggregation_temporality)
+    return Metric(metric.name, metric.description, metric.unit, some)
+
+
+def _point(item: MetricPoint) -> NumberDataPoint | HistogramDataPoint | ExponentialHistogramDataPoint:
+    point = item.point
+    attributes = dict(_OVERFLOW)
+    if item.labels is not None:
+        attributes = {key: attribute_value(text) for key, text in item.labels}
+    exemplars = [_exemplar(one, item.wall_offset_ns) for one in point.exemplars]
+    if isinstance(point, NumberPoint):
+        return NumberDataPoint(attributes, point.start_ns, point.at_ns, _number(point.value), exemplars)
+    nothing: Any = None  # the fields are optional in OTLP, though not in the annotations of the classes
+    if isinstance(point, HistogramPoint):
+        return HistogramDataPoint(
+            attributes=attributes,
+            start_time_unix_nano=point.start_ns,
+            time_unix_nano=point.at_ns,
+            count=sum(point.counts),
+            sum=point.sum,
+            bucket_counts=point.counts,
+            explicit_bounds=point.bounds,
+            min=nothing,
+            max=nothing,
+            exemplars=exemplars,
+        )
+    told: ExponentialPoint = point
+    return ExponentialHistogramDataPoint(
+        attributes=attributes,
+        start_time_unix_nano=told.start_ns,
+        time_unix_nano=told.at_ns,
+        count=told.size,
+        sum=told.sum,
+        scale=told.scale,
+        zero_count=told.zeros,
+        positive=_buckets(told.positive),
+        negative=_buckets(told.negative),
+        flags=0,
+        min=nothing if told.least is None else told.least,
+        max=nothing if told.greatest is None else told.greatest,
+        exemplars=exemplars,
+    )
+
+
+def _buckets(counts: Mapping[int, int]) -> Buckets:
+    if not counts:
+        return Buckets(0, [])
+    first, last = min(counts), max(counts)
+    return Buckets(first, [counts.get(index, 0) for index in range(first, last + 1)])
+
+
+def _number(value: float) -> float:
+    return float(value) if isinstance(value, int) and abs(value) > _MAX_INTEGER else value
+
+
+def _exemplar(exemplar: series.Exemplar, wall_offset_ns: int) -> Exemplar:
+    traced = exemplar.traced
+    return Exemplar(
+        {},
+        _number(exemplar.value),
+        traced.at_ns + wall_offset_ns,
+        span_id=_id(traced.span_id, _HEX_DIGITS["span"]),
+        trace_id=_id(traced.trace_id, _HEX_DIGITS["trace"]),
+    )
+
+
+def _id(text: str, digits: int) -> int | None:
+    """Return an id as a number; None for what is none."""
+    if len(text) != digits:
+        return None
+    try:
+        return int(text, 16) or None
+    except ValueError:
+        return None

@@ -1,0 +1,159 @@
+"""Finished spans as the exporters of OpenTelemetry take them.
+
+Imports OpenTelemetry: to be imported only where spans are about to be exported.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from opentelemetry.attributes import BoundedAttributes
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.util import BoundedList
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
+
+from otpylib_telemetry_otel.traces.api_spans import ApiSpan
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from otpylib_telemetry_otel.traces.spans import FinishedSpan
+
+__all__ = ["Converter"]
+
+T = TypeVar("T")
+
+_DISTRIBUTION: Final = "otpylib-telemetry"
+
+# A span without the flag is one that an exporter may drop without a word.
+_SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
+#: An application has a few dozen; one that makes scopes of data must not grow this for ever.
+_MAX_SCOPES: Final = 256
+
+_UNSET: Final = Status(StatusCode.UNSET)
+_OK: Final = Status(StatusCode.OK)
+
+
+class Converter:
+    """Makes spans of one resource.
+
+    Args:
+        resource: The resource attributes; those that OpenTelemetry finds out by itself are added.
+    """
+
+    def __init__(self, resource: Mapping[str, Any]) -> None:
+        self._resource = Resource.create(dict(resource))
+        self._scope = InstrumentationScope("otpylib_telemetry", _version())
+        self._scopes: dict[tuple[Any, ...], InstrumentationScope] = {}
+
+    def convert(self, spans: Sequence[FinishedSpan]) -> list[ReadableSpan]:
+        """Return the spans as OpenTelemetry's.
+
+        Args:
+            spans: Sealed spans.
+        """
+        return [self._convert(span) for span in spans]
+
+    def _convert(self, span: FinishedSpan) -> ReadableSpan:
+        state = _state(span.tracestate) if type(span) is ApiSpan else None
+        context = SpanContext(
+            span.trace_id, span.span_id, is_remote=False, trace_flags=_SAMPLED, trace_state=state
+        )
+        parent = None
+        if span.parent_span_id:
+            parent = SpanContext(
+                span.trace_id,
+                span.parent_span_id,
+                is_remote=span.parent_is_remote,
+                trace_flags=_SAMPLED,
+                trace_state=state,
+            )
+        return ReadableSpan(
+            span.name,
+            context,
+            parent,
+            self._resource,
+            _bounded(span.attributes, span.dropped_attributes),
+            _events(span) if span.events or span.dropped_events else (),
+            _links(span) if span.links or span.dropped_links else (),
+            kind=SpanKind[span.kind],
+            status=_status(span),
+            start_time=span.start_ns,
+            end_time=span.end_ns,
+            instrumentation_scope=self._scope if span.scope is None else self._scope_of(span.scope),
+        )
+
+    def _scope_of(self, named: tuple[Any, ...]) -> InstrumentationScope:
+        known = self._scopes.get(named)
+        if known is None:
+            if len(self._scopes) >= _MAX_SCOPES:
+                self._scopes.clear()
+            name, version, *more = named
+            schema_url, pairs = more or (None, ())
+            known = self._scopes[named] = InstrumentationScope(name, version, schema_url, dict(pairs))
+        return known
+
+
+def _state(header: str) -> TraceState | None:
+    return TraceState.from_header([header]) if header else None
+
+
+def _status(span: FinishedSpan) -> Status:
+    if span.error:
+        return Status(StatusCode.ERROR, span.message)
+    return _OK if type(span) is ApiSpan and span.ok else _UNSET
+
+
+def _events(span: FinishedSpan) -> Sequence[Event]:
+    return _counted(
+        [
+            Event(event.name, _bounded(event.attributes, event.dropped_attributes), event.at_ns)
+            for event in span.events or ()
+        ],
+        span.dropped_events,
+    )
+
+
+def _links(span: FinishedSpan) -> Sequence[Link]:
+    return _counted(
+        [
+            Link(
+                SpanContext(
+                    link.trace_id,
+                    link.span_id,
+                    is_remote=link.is_remote,
+                    trace_state=_state(link.tracestate),
+                ),
+                _bounded(link.attributes, link.dropped_attributes),
+            )
+            for link in span.links or ()
+        ],
+        span.dropped_links,
+    )
+
+
+def _counted(elements: list[T], dropped: int) -> Sequence[T]:
+    if not dropped:
+        return elements
+    counted: BoundedList[T] = BoundedList.from_seq(len(elements), elements)
+    counted.dropped = dropped
+    return counted
+
+
+def _bounded(attributes: Mapping[str, Any], dropped: int) -> Mapping[str, Any]:
+    if not dropped:
+        return attributes
+    # The one public way to tell an exporter how many there were besides.
+    counted = BoundedAttributes(attributes=attributes)
+    counted.dropped = dropped
+    return counted
+
+
+def _version() -> str:
+    try:
+        return version(_DISTRIBUTION)
+    except PackageNotFoundError:
+        return ""

@@ -1,0 +1,688 @@
+"""The settings of the OpenTelemetry exporter, section ``telemetry.otel``."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeGuard
+
+from pydantic import BeforeValidator, Field, SecretStr, WrapValidator, field_validator, model_validator
+
+from otpylib_telemetry.aggregation.exporter_stores import DEFAULT_MAX_SERIES
+from otpylib_telemetry.config.settings import (
+    Conflict,
+    ExporterSettings,
+    Number,
+    OptionalNumber,
+    OptionalText,
+    RefusedError,
+    WholeNumber,
+    Words,
+    none_if_blank,
+)
+from otpylib_telemetry.metrics.labels import DROPPED_BY_DEFAULT
+from otpylib_telemetry.metrics.options import DURATION_BOUNDS
+from otpylib_telemetry.metrics.settings import AUTOMATIC, BucketBounds, LabelChoice, MetricDefinitions
+from otpylib_telemetry_otel.sampling.rules import tables
+from otpylib_telemetry_otel.settings.endpoint import (
+    SignalUrl,
+    Transport,
+    complaint,
+    has_transport_security,
+    logs_beside_traces,
+    logs_url,
+    metrics_beside_traces,
+    metrics_url,
+    traces_url,
+)
+from otpylib_telemetry_otel.settings.environment import (
+    OTHER_SIGNALS,
+    OTLP_OPTIONS,
+    SERVICE_NAME,
+    StandardTable,
+    StandardText,
+    mark,
+    otlp_variables,
+    standard_environment,
+)
+
+if TYPE_CHECKING:
+    from pydantic_core.core_schema import ValidatorFunctionWrapHandler
+
+#: OTLP has signed 64-bit integers.
+_MAX_INTEGER = 2**63 - 1
+#: RFC 9110, section 5.6.2: what the name of a header is made of.
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+#: What gRPC and HTTP both carry in the value of a header.
+_PRINTABLE = re.compile(r"[\x20-\x7e]*")
+_NO_DEFLATE = "over gRPC expected one of 'none', 'gzip'; 'deflate' is for http/protobuf"
+_ENTRY_POINT = re.compile(r"[A-Za-z0-9_.-]+")
+
+
+def _keep_exact(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    result = handler(value)
+    return SignalUrl(result) if isinstance(value, SignalUrl) and isinstance(result, str) else result
+
+
+def _trim(value: object) -> object:
+    # Only a value that needs it: str.strip() would make a plain string of a SignalUrl.
+    return value.strip() if isinstance(value, str) and value != value.strip() else value
+
+
+def _as_headers(value: object) -> object:
+    """Make plain strings of header values that are numbers, as ``x-scope-orgid = 1`` is in TOML."""
+    if not isinstance(value, Mapping):
+        return value
+    return {
+        name: str(item) if isinstance(item, (int, float)) and not isinstance(item, bool) else item
+        for name, item in value.items()
+    }
+
+
+def _lower(value: object) -> object:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+def _as_severity(value: object) -> object:
+    """Take the names of Python's levels, in any case, for those of OpenTelemetry."""
+    if not isinstance(value, str):
+        return value
+    name = value.strip().lower()
+    return {"warning": "warn", "critical": "fatal"}.get(name, name)
+
+
+Endpoint = Annotated[
+    str | None, WrapValidator(_keep_exact), BeforeValidator(_trim), BeforeValidator(none_if_blank)
+]
+
+
+_Protocol = Annotated[Literal["grpc", "http/protobuf"], BeforeValidator(_trim)]
+_Compression = Annotated[Literal["none", "gzip", "deflate"], BeforeValidator(_trim)]
+_Headers = Annotated[Mapping[str, SecretStr], BeforeValidator(_as_headers)]
+
+
+def _otlp(key: str, description: str) -> str:
+    """Return the description of an OTLP option with its variables: that for spans is the stronger one."""
+    general, of_traces, _ = otlp_variables(key)
+    return f"{description} In the environment: `{of_traces}` (for spans alone), or else `{general}`."
+
+
+def _of_logs(key: str) -> Any:
+    return _of_signal("logs", "log records", key)
+
+
+def _of_metrics(key: str) -> Any:
+    return _of_signal("metrics", "metrics", key)
+
+
+def _of_signal(signal: str, items: str, key: str) -> Any:
+    """Return the field that says of an OTLP option what a signal is sent with."""
+    empty = " Empty: none." if key in _FILES else ""
+    unit = {"unit": "seconds"} if key == "timeout" else {}
+    secret = {"secret": True} if key == "headers" else {}
+    bounds: dict[str, Any] = {"ge": 0.001, "le": 3_600} if key == "timeout" else {}
+    return Field(
+        None,
+        description=f"What `{key}` is for {items}.{empty} Unset: the same as for spans. In the "
+        f"environment: `{otlp_variables(key, signal)[2]}`, unless `{key}` is set for the exporter itself.",
+        json_schema_extra={**unit, **secret},
+        **bounds,
+    )
+
+
+_FILES = frozenset({"certificate", "client_key", "client_certificate"})
+_PER_SIGNAL = (*OTLP_OPTIONS, *(f"{signal}_{key}" for signal in OTHER_SIGNALS for key in OTLP_OPTIONS))
+
+
+class OtelSettings(ExporterSettings):
+    """What the OpenTelemetry exporter can be told."""
+
+    kind: ClassVar[str] = "otel"
+
+    service_name: str = Field(
+        "otpylib",
+        description="The resource attribute `service.name` of everything sent.",
+        json_schema_extra={"env": ["OTEL_SERVICE_NAME"]},
+    )
+    resource: Mapping[str, Any] = Field(
+        default_factory=dict,
+        description="Further resource attributes. Those of OTEL_RESOURCE_ATTRIBUTES are kept beside them.",
+        json_schema_extra={"merge_environment": True},
+    )
+    resource_detectors: Words = Field(
+        (),
+        description="Names of resource detectors registered under the entry points of OpenTelemetry, such as "
+        "`process`, `host`, or those of a cloud; `resource` goes before what they find.",
+    )
+    endpoint: Endpoint = Field(
+        None,
+        description="Where an OTLP receiver listens: `http://host:4317` for gRPC, a base URL such as "
+        "`http://host:4318` for http/protobuf (`/v1/traces` is appended unless it is there). gRPC also takes "
+        "`host:port`, which is encrypted unless `insecure` says otherwise. Unset: nothing leaves the "
+        "machine.",
+    )
+    exporter: Annotated[str, BeforeValidator(_trim)] = Field(
+        "otlp",
+        description="Which OpenTelemetry span exporter sends: `otlp` or any name registered under the entry "
+        "points of OpenTelemetry, such as `console`.",
+    )
+    protocol: _Protocol = Field(
+        "grpc",
+        description=_otlp("protocol", "How OTLP is spoken."),
+    )
+    api_key: Annotated[SecretStr | None, BeforeValidator(_trim), BeforeValidator(none_if_blank)] = Field(
+        None,
+        description="Sent as the header `authorization: Bearer <api_key>`; a value that names its own scheme "
+        "(`Basic dXNlcjpwYXNz`) is sent as it is. For a vendor's own header use `headers`.",
+        json_schema_extra={"secret": True},
+    )
+    headers: _Headers = Field(
+        default_factory=dict,
+        description=_otlp(
+            "headers", "Headers sent with every request. An `authorization` here beats `api_key`."
+        ),
+        json_schema_extra={"secret": True},
+    )
+    timeout: Number = Field(
+        10.0,
+        ge=0.001,
+        le=3_600,
+        description=_otlp(
+            "timeout",
+            "How long one request may take. As everywhere in Python's OpenTelemetry, the variables "
+            "are seconds too.",
+        ),
+        json_schema_extra={"unit": "seconds"},
+    )
+    compression: _Compression = Field(
+        "none",
+        description=_otlp("compression", "How requests are compressed; `deflate` only over http/protobuf."),
+    )
+    certificate: OptionalText = Field(
+        None,
+        description=_otlp(
+            "certificate",
+            "File with the certificates the server's is checked against (PEM). Unset: "
+            "the system's over http/protobuf, those that come with grpcio over gRPC.",
+        ),
+    )
+    client_key: OptionalText = Field(
+        None,
+        description=_otlp(
+            "client_key", "File with the client's private key (PEM); only together with `client_certificate`."
+        ),
+    )
+    client_certificate: OptionalText = Field(
+        None,
+        description=_otlp(
+            "client_certificate", "File with the client's certificate (PEM); only together with `client_key`."
+        ),
+    )
+    insecure: bool = Field(
+        False,
+        description=_otlp(
+            "insecure",
+            "Whether a gRPC endpoint without scheme (`host:port`) is spoken to without encryption. "
+            "With `http://` or `https://` the scheme decides.",
+        ),
+    )
+    sampling_rate: Number = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="Which share of traces is sent; traces are sent whole or not at all. What is sent of a "
+        "share below 1 carries the attribute `sampling.weight`: for how many it stands.",
+    )
+    always_keep_errors: bool = Field(
+        True,
+        description="Whether traces in which an operation failed are sent regardless, whole as far as they "
+        "took place in this process.",
+    )
+    always_keep_slower_than_ms: OptionalNumber = Field(
+        None,
+        ge=0,
+        le=1_000_000_000,
+        description="Traces in which an operation took longer are sent regardless, whole as far as they "
+        "took place in this process. Unset: no such rule.",
+        json_schema_extra={"unit": "milliseconds"},
+    )
+    sampling_parent_based: bool = Field(
+        False,
+        description="Whether traces that came from elsewhere, with a `traceparent`, are sent if and only if "
+        "they are recorded there, according to its flag. Otherwise they are treated like all others.",
+    )
+    sampling_rules: Annotated[tuple[Mapping[str, Any], ...], BeforeValidator(tables)] = Field(
+        (),
+        description="Tables with a `rate` of their own for operations of a certain `name` (a shell pattern) "
+        "or with certain `attributes` (by key a pattern, a value, or a list of these); the first that "
+        "matches an operation counts. The rule for the operation at the top decides about a trace; one for "
+        "an operation further down can only raise the rate.",
+    )
+    sampler: Annotated[OptionalText, BeforeValidator(_trim)] = Field(
+        None,
+        description="The name of a sampler registered under the entry points of OpenTelemetry, which then "
+        "decides in place of `sampling_rate`. Unset: none.",
+    )
+    id_generator: Annotated[OptionalText, BeforeValidator(_trim)] = Field(
+        None,
+        description="The name of an id generator registered under the entry points of OpenTelemetry, such as "
+        "`xray`; every operation of the process then has its ids. Unset: ids are random. In the environment: "
+        "`OTEL_PYTHON_ID_GENERATOR`, where `random` is unset.",
+    )
+    trace_id_from_correlation: bool = Field(
+        False,
+        description="Whether a trace without ids of its own gets an id derived from its correlation id, so "
+        "that processes that share only that id share a trace.",
+    )
+    sampler_argument: OptionalText = Field(
+        None,
+        description="What `sampler` is given, such as a rate. Unset: nothing.",
+    )
+    max_spans_per_second: OptionalNumber = Field(
+        None,
+        gt=0,
+        le=1_000_000_000,
+        description="How many spans are sent at most, on average; traces that failed or were slow go first. "
+        "Unset: no limit.",
+    )
+    sampling_wait: Number = Field(
+        1.0,
+        ge=0,
+        le=3_600,
+        description="How long a trace whose last operation here has ended may go on with another before it "
+        "is decided about; of no effect where everything is sent.",
+        json_schema_extra={"unit": "seconds"},
+    )
+    max_held_spans: WholeNumber = Field(
+        20_000,
+        ge=1,
+        le=10_000_000,
+        description="How many finished spans may wait for the end of their traces; beyond it the oldest "
+        "traces are decided about early.",
+    )
+    traces: bool = Field(True, description="Whether spans are made and sent.")
+    logs: bool = Field(
+        True,
+        description="Whether events that are neither part of a span nor a measurement, and records of the "
+        "logging bridge, are sent as log records.",
+    )
+    log_patterns: Words = Field(
+        ("*",),
+        description="Which of these become log records, as shell patterns over the event's name; records of "
+        "the logging bridge have the name `log.record`.",
+    )
+    log_severity: Annotated[
+        Literal["trace", "debug", "info", "warn", "error", "fatal"], BeforeValidator(_as_severity)
+    ] = Field("info", description="How severe they have to be at least.")
+    logs_endpoint: Endpoint = Field(
+        None,
+        description="Where log records go if not to `endpoint`, by the same rules, with `/v1/logs` for "
+        "`/v1/traces`.",
+    )
+    logs_protocol: _Protocol | None = _of_logs("protocol")
+    logs_headers: _Headers | None = _of_logs("headers")
+    logs_timeout: OptionalNumber = _of_logs("timeout")
+    logs_compression: _Compression | None = _of_logs("compression")
+    logs_certificate: str | None = _of_logs("certificate")
+    logs_client_key: str | None = _of_logs("client_key")
+    logs_client_certificate: str | None = _of_logs("client_certificate")
+    logs_insecure: bool | None = _of_logs("insecure")
+    metrics: bool = Field(
+        True, description="Whether metrics are made of the events and sent, beside those of other sources."
+    )
+    metrics_interval: Number = Field(
+        60.0,
+        ge=0.001,
+        le=86_400,
+        description="From one export of the metrics to the next; looked at once a second, or more often "
+        "where `flush_interval` is shorter. In the environment: `OTEL_METRIC_EXPORT_INTERVAL`, in "
+        "milliseconds.",
+        json_schema_extra={"unit": "seconds"},
+    )
+    metrics_temporality: Annotated[Literal["cumulative", "delta", "lowmemory"], BeforeValidator(_lower)] = (
+        Field(
+            "cumulative",
+            description="What a data point counts from: `cumulative`, the beginning of its series; `delta`, "
+            "the point before it, but for what rises and falls; `lowmemory`, as `delta`, but for observable "
+            "counters. Changed while it runs, nothing is lost or sent twice.",
+            json_schema_extra={"env": ["OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"]},
+        )
+    )
+    metrics_histogram: Literal["explicit", "exponential"] = Field(
+        "explicit",
+        description="Which buckets histograms of durations have: those of `metrics_buckets`, or exponential "
+        "ones, which adapt to what is measured. In the environment: "
+        "`OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION`.",
+    )
+    metrics_exemplars: bool = Field(
+        True,
+        description="Whether data points carry the ids of a trace in which something was measured. In the "
+        "environment: `OTEL_METRICS_EXEMPLAR_FILTER` (`always_off`).",
+    )
+    metrics_definitions: MetricDefinitions = Field(
+        AUTOMATIC,
+        description="Definitions of metrics, a list of tables: each has `type` (`counter`, `sum`, "
+        "`last_value`, `summary`, `distribution`), `name` and the options of its type. `automatic`: none.",
+    )
+    automatic_metrics: Annotated[bool | None, BeforeValidator(none_if_blank)] = Field(
+        None,
+        description="Whether metrics are made of every event, without a definition. Unset: if there are no "
+        "definitions.",
+    )
+    span_metrics: bool = Field(
+        True,
+        description="Whether every operation also has the metrics `<operation>.in_flight` and "
+        "`<operation>.duration`.",
+    )
+    metrics_labels: LabelChoice = Field(
+        None,
+        description="Which metadata become attributes of metrics: a list of names, or `all` (the default): "
+        "every name whose value is a string, number or boolean, less `metrics_drop_labels`. A name listed "
+        "here is kept even if it is one of the correlation keys.",
+    )
+    metrics_drop_labels: Words = Field(
+        tuple(sorted(DROPPED_BY_DEFAULT)),
+        description="Metadata that do not become attributes of metrics. A list of your own replaces this "
+        "one, but the correlation keys stay out all the same unless `metrics_labels` names them.",
+    )
+    metrics_buckets: BucketBounds = Field(
+        DURATION_BOUNDS,
+        description="Upper bounds of the buckets of histograms of durations, in seconds, ascending; +Inf is "
+        "implied.",
+    )
+    max_series: WholeNumber = Field(
+        DEFAULT_MAX_SERIES,
+        ge=1,
+        le=1_000_000,
+        description="How many series one metric may have; what comes beyond is counted in one series "
+        "with the attribute `otel.metric.overflow`.",
+    )
+    series_ttl: OptionalNumber = Field(
+        None,
+        ge=1,
+        le=31_536_000,
+        description="After how long a series goes for which nothing was measured any more; looked at when "
+        "metrics are exported. Unset: never.",
+        json_schema_extra={"unit": "seconds"},
+    )
+    metrics_endpoint: Endpoint = Field(
+        None,
+        description="Where metrics go if not to `endpoint`, by the same rules, with `/v1/metrics` for "
+        "`/v1/traces`.",
+    )
+    metrics_protocol: _Protocol | None = _of_metrics("protocol")
+    metrics_headers: _Headers | None = _of_metrics("headers")
+    metrics_timeout: OptionalNumber = _of_metrics("timeout")
+    metrics_compression: _Compression | None = _of_metrics("compression")
+    metrics_certificate: str | None = _of_metrics("certificate")
+    metrics_client_key: str | None = _of_metrics("client_key")
+    metrics_client_certificate: str | None = _of_metrics("client_certificate")
+    metrics_insecure: bool | None = _of_metrics("insecure")
+    max_active_spans: WholeNumber = Field(
+        10_000,
+        ge=1,
+        le=10_000_000,
+        description="How many operations may be under way at once; beyond it the oldest is ended as "
+        "incomplete.",
+    )
+    span_ttl: Number = Field(
+        300.0,
+        ge=0.001,
+        le=604_800,
+        description="After how long an operation whose end never came is ended as incomplete.",
+        json_schema_extra={"unit": "seconds"},
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_signals_apart(cls, values: Any) -> Any:
+        """Have what is set for this exporter count for all signals, and what is for spans for them alone."""
+        if not isinstance(values, dict):
+            return values
+        sorted_out = dict(values)
+        for signal, key in itertools.product(OTHER_SIGNALS, OTLP_OPTIONS):
+            own, general = sorted_out.get(f"{signal}_{key}"), sorted_out.get(key)
+            if general is not None and not _is_standard(general) and _is_standard(own):
+                del sorted_out[f"{signal}_{key}"]
+            elif own is None and _is_standard(general) and general.of_traces:
+                default = cls.model_fields[key].get_default(call_default_factory=True)
+                sorted_out[f"{signal}_{key}"] = "" if default is None else default
+        return sorted_out
+
+    @field_validator("service_name", mode="before")
+    @classmethod
+    def _service_has_a_name(cls, value: object) -> object:
+        if isinstance(value, str) and not value.strip():
+            raise RefusedError("expected a name, not an empty string")
+        return _trim(value)
+
+    @field_validator("resource", mode="before")
+    @classmethod
+    def _resource_is_attributes(cls, value: object) -> object:
+        if not isinstance(value, Mapping):
+            return value
+        return {_attribute_name(name): _attribute(name, item) for name, item in value.items()}
+
+    @field_validator("exporter")
+    @classmethod
+    def _exporter_could_exist(cls, value: str) -> str:
+        if value == "none":
+            raise RefusedError("expected the name of an exporter; enabled = false switches exporting off")
+        if not _ENTRY_POINT.fullmatch(value):
+            raise RefusedError("expected the name of an OpenTelemetry exporter, such as otlp or console")
+        return value
+
+    @field_validator("sampler")
+    @classmethod
+    def _sampler_could_exist(cls, value: str | None) -> str | None:
+        if value is not None and not _ENTRY_POINT.fullmatch(value):
+            raise RefusedError("expected the name of an OpenTelemetry sampler, such as always_on")
+        return value
+
+    @field_validator("api_key")
+    @classmethod
+    def _api_key_fits_a_header(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not _PRINTABLE.fullmatch(value.get_secret_value()):
+            raise RefusedError("expected printable ASCII on one line, which is all a header carries")
+        return value
+
+    @field_validator("headers", "logs_headers", "metrics_headers")
+    @classmethod
+    def _headers_can_be_sent(cls, value: Mapping[str, SecretStr] | None) -> Mapping[str, SecretStr] | None:
+        if value is None:
+            return None
+        for name, item in value.items():
+            if not _TOKEN.fullmatch(name):
+                raise RefusedError("expected header names of letters, digits and hyphens")
+            if not _PRINTABLE.fullmatch(item.get_secret_value()):
+                raise RefusedError(
+                    f"the value of the header {name} is not printable ASCII on one line",
+                    "a value is not printable ASCII on one line",
+                )
+        # gRPC refuses names that are not lower-case, HTTP does not care.
+        return {name.lower(): item for name, item in value.items()}
+
+    @field_validator(*_PER_SIGNAL, mode="wrap")
+    @classmethod
+    def _keep_marks(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        # What stays in force in spite of a bad new value is offered again, and must still be told apart.
+        if not _is_standard(value):
+            return handler(value)
+        plain = str(value) if isinstance(value, str) else dict(value)
+        return mark(handler(plain), of_traces=value.of_traces)
+
+    def conflicts(self) -> Iterable[Conflict]:
+        """Return the settings that do not go together."""
+        transport = self.transport()
+        if self.endpoint is not None and transport is not None:
+            found = complaint(self.endpoint, transport)
+            if found is not None:
+                yield Conflict(("endpoint", "protocol", "exporter"), found.reason, found.public)
+        if (self.client_key is None) != (self.client_certificate is None):
+            yield Conflict(
+                ("client_key", "client_certificate"),
+                "client_key and client_certificate are of use only together",
+            )
+        if transport == "grpc" and self.compression == "deflate":
+            yield Conflict(
+                ("compression", "protocol", "exporter"),
+                _NO_DEFLATE,
+            )
+        for signal in OTHER_SIGNALS:
+            yield from self._conflicts_of(signal)
+
+    def _conflicts_of(self, signal: str) -> Iterable[Conflict]:
+        there = self._for_signal(signal)
+        transport = there.transport()
+        address = getattr(self, f"{signal}_endpoint")
+        if address is None and transport != self.transport() and not isinstance(self.endpoint, SignalUrl):
+            address = self.endpoint
+        if address is not None and transport is not None:
+            found = complaint(address, transport)
+            if found is not None:
+                keys = (f"{signal}_endpoint", f"{signal}_protocol", "protocol", "exporter")
+                yield Conflict(keys, found.reason, found.public)
+        if (there.client_key is None) != (there.client_certificate is None):
+            key, certificate = f"{signal}_client_key", f"{signal}_client_certificate"
+            yield Conflict(
+                (key, certificate, "client_key", "client_certificate"),
+                f"{key} and {certificate} are of use only together",
+            )
+        if transport == "grpc" and there.compression == "deflate":
+            own = (f"{signal}_compression", f"{signal}_protocol")
+            yield Conflict((*own, "compression", "protocol", "exporter"), _NO_DEFLATE)
+
+    @classmethod
+    def standard_environment(cls, environ: Mapping[str, str]) -> Mapping[str, tuple[str, Any]]:
+        """Read the OpenTelemetry variables that are not simply another name of a key."""
+        return standard_environment(environ)
+
+    def transport(self) -> Transport | None:
+        """Return how OTLP is spoken; None for an exporter that does not speak it."""
+        match self.exporter:
+            case "otlp":
+                return self.protocol
+            case "otlp_proto_grpc":
+                return "grpc"
+            case "otlp_proto_http":
+                return "http/protobuf"
+            case _:
+                return None
+
+    def traces_url(self) -> str | None:
+        """Return the full URL spans are posted to over http/protobuf; None without an endpoint."""
+        return None if self.endpoint is None else traces_url(self.endpoint)
+
+    def logs_url(self) -> str | None:
+        """Return where log records go: for http/protobuf the full URL; None where it cannot be told."""
+        transport = self.logs_transport()
+        over_http = transport == "http/protobuf"
+        if self.logs_endpoint is not None:
+            return logs_url(self.logs_endpoint) if over_http else self.logs_endpoint
+        if self.endpoint is None or isinstance(self.endpoint, SignalUrl):
+            # One for spans alone says nothing about logs (specification, "OTLP Exporter"): theirs is unset.
+            return None
+        return logs_beside_traces(self.endpoint) if over_http else self.endpoint
+
+    def metrics_url(self) -> str | None:
+        """Return where metrics go: for http/protobuf the full URL; None where it cannot be told."""
+        over_http = self.metrics_transport() == "http/protobuf"
+        if self.metrics_endpoint is not None:
+            return metrics_url(self.metrics_endpoint) if over_http else self.metrics_endpoint
+        if self.endpoint is None or isinstance(self.endpoint, SignalUrl):
+            # As for logs: one for spans alone says nothing about metrics.
+            return None
+        return metrics_beside_traces(self.endpoint) if over_http else self.endpoint
+
+    def metrics_transport(self) -> Transport | None:
+        """Return how OTLP is spoken where metrics go; None for an exporter that does not speak it."""
+        return self.for_metrics().transport()
+
+    def for_metrics(self) -> Self:
+        """Return these settings with the OTLP options of metrics in place of those of spans.
+
+        Where they go is said by :meth:`metrics_url` alone.
+        """
+        return self._for_signal("metrics")
+
+    def logs_transport(self) -> Transport | None:
+        """Return how OTLP is spoken where log records go; None for an exporter that does not speak it."""
+        return self.for_logs().transport()
+
+    def for_logs(self) -> Self:
+        """Return these settings with the OTLP options of log records in place of those of spans.
+
+        Where they go is said by :meth:`logs_url` alone.
+        """
+        return self._for_signal("logs")
+
+    def _for_signal(self, signal: str) -> Self:
+        own = {key: getattr(self, f"{signal}_{key}") for key in OTLP_OPTIONS}
+        changes = {key: value for key, value in own.items() if value is not None}
+        changes.update({key: None for key in _FILES & changes.keys() if not changes[key].strip()})
+        hidden = [key for key in changes if f"{signal}_{key}" in self._hidden]
+        return self.model_copy(update=changes).hiding(hidden)
+
+    def is_encrypted(self) -> bool:
+        """Tell whether the connection to the endpoint is encrypted (``insecure=not ...`` for gRPC)."""
+        return self.endpoint is not None and has_transport_security(self.endpoint, insecure=self.insecure)
+
+    def request_headers(self) -> dict[str, str]:
+        """Return the headers to send, names in lower case, secrets in clear text."""
+        headers = {name: value.get_secret_value() for name, value in self.headers.items()}
+        if self.api_key is not None:
+            key = self.api_key.get_secret_value()
+            headers.setdefault("authorization", key if " " in key else f"Bearer {key}")
+        return headers
+
+    def resource_attributes(self) -> dict[str, Any]:
+        """Return all resource attributes.
+
+        A ``service.name`` among them counts only where ``service_name`` itself was left at its default.
+        """
+        attributes = dict(self.resource)
+        if "service_name" in self.model_fields_set or SERVICE_NAME not in attributes:
+            attributes[SERVICE_NAME] = self.service_name
+        return attributes
+
+
+def _is_standard(value: object) -> TypeGuard[StandardText | StandardTable]:
+    return isinstance(value, (StandardText, StandardTable))
+
+
+def _attribute_name(name: object) -> str:
+    if not isinstance(name, str) or not name.strip():
+        raise RefusedError("expected attribute names that are strings and not empty")
+    return name
+
+
+def _attribute(name: object, value: Any) -> Any:
+    """Return the value of an attribute as OpenTelemetry takes it."""
+    items = list(value) if isinstance(value, (list, tuple)) else [value]
+    kinds = {_attribute_kind(item) for item in items}
+    if len(kinds) > 1 or None in kinds:
+        public = (
+            "expected attributes that are strings, booleans, finite numbers or lists of one kind of these"
+        )
+        raise RefusedError(f"{public}, but {str(name)[:60]!r} is something else", public)
+    if any(isinstance(item, float) for item in items):
+        # A list of numbers must be of one type, and 1 stands among 0.5 and 2.5 as a float.
+        items = [float(item) for item in items]
+    plain = [str(item) if isinstance(item, str) else item for item in items]
+    return tuple(plain) if isinstance(value, (list, tuple)) else plain[0]
+
+
+def _attribute_kind(value: Any) -> str | None:
+    match value:
+        case str():
+            return "string"
+        case bool():
+            return "boolean"
+        case int() if -_MAX_INTEGER <= value <= _MAX_INTEGER:
+            return "number"
+        case float() if math.isfinite(value):
+            return "number"
+        case _:
+            return None

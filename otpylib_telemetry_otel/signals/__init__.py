@@ -1,0 +1,1 @@
+"""Traces, logs and metrics: each with its lane and its destination."""

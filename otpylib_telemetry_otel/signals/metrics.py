@@ -1,0 +1,432 @@
+"""The signal "metrics" of one exporter: events into series, series into data points, and what sends them.
+
+Data points are made by the exporter itself, each of weight 1 in the books: accepted when they are read off
+the series, exported or rejected as the backend says. From there on they are items like all others.
+
+They do not pile up. As long as points wait that were made earlier, because a backend is down, the series are
+not read again when the interval is over: a cumulative point says later what an earlier one would have said,
+and a delta that is not taken is part of the next. A flush, or the end, reads them once more all the same, so
+at most the points of two readings wait while the exporter runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from otpylib_telemetry.aggregation.cursors import Cursors, Preference, Reading
+from otpylib_telemetry.aggregation.exporter_stores import store_in
+from otpylib_telemetry.aggregation.observers import refresh
+from otpylib_telemetry.exporter.base import Collected
+from otpylib_telemetry.metrics.names import OPENTELEMETRY
+from otpylib_telemetry.metrics.options import DefinitionError
+from otpylib_telemetry.metrics.recorder import MetricsOfEvents, answer_removal, making_of
+from otpylib_telemetry.metrics.settings import definitions_in
+from otpylib_telemetry.primitives.clock import wall_clock
+from otpylib_telemetry.primitives.threads import run_in_thread
+from otpylib_telemetry_otel.destinations.metrics import build_metrics, why_no_metrics
+from otpylib_telemetry_otel.errors import BackendUnavailableError
+from otpylib_telemetry_otel.metrics.producer_deltas import Deltas
+from otpylib_telemetry_otel.metrics.producers import producers_in
+from otpylib_telemetry_otel.signals.base import SideSignal
+from otpylib_telemetry_otel.signals.logs import can_be_sent as can_send_logs
+from otpylib_telemetry_otel.signals.logs import sends_spans
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from otpylib_telemetry.aggregation.metric import AnyMetric
+    from otpylib_telemetry.aggregation.points import MetricPoint
+    from otpylib_telemetry.aggregation.series import Series
+    from otpylib_telemetry.bus.events import RawEvent
+    from otpylib_telemetry.exporter.base import ExportContext
+    from otpylib_telemetry_otel.settings.model import OtelSettings
+
+__all__ = ["IN_PLACE", "MAKING", "Metrics", "can_be_sent"]
+
+_log = logging.getLogger("otpylib_telemetry")
+
+#: How events become series: what needs another beginning, if only of a part of them.
+MAKING: Final = frozenset(
+    {
+        *("metrics_definitions", "automatic_metrics", "span_metrics", "metrics_labels"),
+        *("metrics_drop_labels", "metrics_buckets", "metrics_exemplars", "metrics_histogram", "max_series"),
+    }
+)
+
+#: The keys that need no new connection.
+IN_PLACE: Final = MAKING | {"metrics_interval", "metrics_temporality", "series_ttl"}
+
+#: Series read in one go: some hundred microseconds, during which the store is locked.
+_SLICE: Final = 200
+
+#: Seconds a producer may take, and the part of the time there is that it may take at most.
+_PRODUCING: Final = 5.0
+_PRODUCING_SHARE: Final = 0.7
+
+#: The part of the time there is that the callbacks of observable instruments may take: the series are to be
+#: read whatever a callback does.
+_OBSERVING_SHARE: Final = 0.5
+
+_NS_PER_SECOND: Final = 1_000_000_000
+
+# Keys into the memory that survives the exporter.
+_RECORDER: Final = "metrics_of_events"
+_CURSORS: Final = "metric_cursors"
+_DELTAS: Final = "metric_producer_deltas"
+
+# Keys into the counts that survive the exporter.
+_POINTS: Final = "metric_points"
+_READINGS: Final = "metric_readings"
+_SKIPPED: Final = "metric_readings_skipped"
+_CUT_OFF: Final = "metric_readings_cut_off"
+_UNOBSERVED: Final = "metric_readings_unobserved"
+
+
+class Metrics(SideSignal):
+    """Makes data points and sends them.
+
+    Args:
+        context: What the server lends the exporter.
+        settings: The configuration in force.
+        counts: Counters that survive the exporter.
+    """
+
+    def __init__(self, context: ExportContext, settings: OtelSettings, counts: Counter[str]) -> None:
+        super().__init__("metrics", context.name, counts, wanted=can_be_sent(settings))
+        self._settings = settings
+        self._catch_up = context.catch_up
+        self._store = store_in(context.memory, context.name)
+        self._recorder: MetricsOfEvents | None = context.memory.get(_RECORDER)
+        self._memory = context.memory
+        self._cursors: Cursors = context.memory.setdefault(_CURSORS, Cursors())
+        self._deltas: Deltas = context.memory.setdefault(_DELTAS, Deltas())
+        self._producers = producers_in(context.memory, context.name)
+        self._configured = False
+        self._last_held = 0
+
+    async def open(self, resource: Mapping[str, Any]) -> None:
+        """Build what sends them, if they are wanted and there is anything that does.
+
+        Args:
+            resource: The resource attributes.
+
+        Raises:
+            BackendUnavailableError: It cannot be built, and there is no other signal that could do without.
+        """
+        settings = self._settings
+        self._off = None
+        if not settings.metrics:
+            return
+        reason = await run_in_thread(why_no_metrics, settings)
+        if reason is None:
+            try:
+                self._backend = await run_in_thread(build_metrics, settings, resource)
+            except BackendUnavailableError as error:
+                if not sends_spans(settings) and not can_send_logs(settings):
+                    raise
+                reason = str(error)
+            else:
+                # What was emitted before a change is measured as was the rule then, by whoever was there.
+                await self._catch_up()
+                reason = self._why_not_made()
+        if reason is not None:
+            self._switch_off(reason)
+
+    def _why_not_made(self) -> str | None:
+        """Return why no metrics can be made under the settings, or None if they can."""
+        try:
+            self._making()
+        except DefinitionError as error:
+            return f"the definitions do not go with the metrics that are there ({error})"
+        return None
+
+    def retune(self, settings: OtelSettings, changed: frozenset[str]) -> None:
+        """Take settings into use that need no other connection: all of them, or none.
+
+        Args:
+            settings: The settings to come.
+            changed: The keys that differ. If metrics are among them, a backend that refused them is asked
+                again.
+
+        Raises:
+            DefinitionError: The definitions cannot be had beside each other.
+        """
+        if changed & MAKING and self._wanted:
+            self._configure(settings)
+        self._settings = settings
+        if changed & IN_PLACE and self._backend is not None:
+            self._off = None
+
+    def _configure(self, settings: OtelSettings) -> MetricsOfEvents:
+        recorder = self._recorder
+        if recorder is None:
+            recorder = self._memory.get(_RECORDER) or MetricsOfEvents(self._store, OPENTELEMETRY)
+            self._recorder = self._memory[_RECORDER] = recorder
+        making = making_of(
+            settings.metrics_labels,
+            settings.metrics_drop_labels,
+            settings.metrics_buckets,
+            span_metrics=settings.span_metrics,
+            exemplars=settings.metrics_exemplars,
+            exponential=settings.metrics_histogram == "exponential",
+        )
+        with self._store.lock:
+            self._cursors.remember(self._store.metrics, wall_clock.offset_ns())
+            recorder.configure(
+                making,
+                definitions_in(settings.metrics_definitions),
+                automatic=settings.automatic_metrics,
+                # Series go when they have been read, and not before: see gather.
+                series_ttl=None,
+            )
+            self._store.max_series = settings.max_series
+        self._configured = True
+        return recorder
+
+    def _making(self) -> MetricsOfEvents:
+        if self._recorder is None or not self._configured:
+            return self._configure(self._settings)
+        return self._recorder
+
+    def record(self, events: Sequence[RawEvent], left_over: Sequence[RawEvent]) -> tuple[int, int]:
+        """Add events to the series, in their order.
+
+        Args:
+            events: The events.
+            left_over: Those of them that became nothing else.
+
+        Returns:
+            Of those left over, how many became a metric, and how many cannot be used.
+        """
+        if not self.taken:
+            return 0, 0
+        try:
+            recorder = self._making()
+        except DefinitionError:  # ``open`` says so; spans and log records go on
+            return 0, 0
+        if not left_over:
+            recorder.record(events)
+            return 0, 0
+        used = refused = 0
+        for of_no_other_use, some in _in_runs(events, {_identity(event) for event in left_over}):
+            unused = recorder.unused
+            taken, rejected = recorder.record(some)
+            if of_no_other_use:
+                used += taken - (recorder.unused - unused)
+                refused += rejected
+        return max(0, used), refused
+
+    def tick(self, now_ns: int, alive: Callable[[object], bool]) -> None:
+        """Give up operations whose end will not come.
+
+        Args:
+            now_ns: The present, on the monotonic clock.
+            alive: Tells whether an emitter still runs.
+        """
+        if self.taken and self._recorder is not None:
+            self._recorder.expire(now_ns, alive)
+
+    def settle(self) -> None:
+        """Give up every open operation: nothing more will come."""
+        if self._recorder is not None:
+            self._recorder.settle()
+
+    def due(self, now_ns: int) -> bool:
+        """Tell whether it is time to read the series.
+
+        Args:
+            now_ns: The present, on the monotonic clock.
+        """
+        if not self.taken or self._backend is None:
+            return False
+        cursors = self._cursors
+        if cursors.read_ns is None:
+            cursors.read_ns = now_ns
+        return now_ns - cursors.read_ns >= self._settings.metrics_interval * _NS_PER_SECOND
+
+    async def gather(
+        self, book: Callable[[Callable[[], Collected]], bool], held: int, seconds: float, *, insist: bool
+    ) -> None:
+        """Read the series and ask the producers; see :meth:`otpylib_telemetry.exporter.base.Exporter.gather`.
+
+        Args:
+            book: Runs a function and enters what it returns.
+            held: How many points made earlier still wait or are under way.
+            seconds: How long it may take.
+            insist: Whether this may be the last time.
+        """
+        if not self.taken or self._backend is None:
+            return
+        now_ns = time.monotonic_ns()
+        if held and (not insist or held > self._last_held):
+            # The backend is behind: what was measured stays in the series, where it costs nothing more.
+            self._cursors.read_ns = now_ns
+            self._counts[_SKIPPED] += 1
+            return
+        self._cursors.read_ns = now_ns
+        try:
+            made = await self._gather(book, seconds)
+        except asyncio.CancelledError:
+            self._counts[_CUT_OFF] += 1
+            self._warn_once(
+                "reading its series took longer than the %.3g s there were. What was not read is part of the "
+                "next reading; after the last one it is lost",
+                seconds,
+            )
+            raise
+        if made is not None:
+            self._last_held = made
+            self._counts[_READINGS] += 1
+
+    async def _gather(self, book: Callable[[Callable[[], Collected]], bool], seconds: float) -> int | None:
+        """Read everything; returns how many points were made, or None if they are not wanted any more."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        produced = self._producers.start(min(_PRODUCING, seconds * _PRODUCING_SHARE))
+        observing = seconds * _OBSERVING_SHARE
+        if not await refresh(self._name, observing):
+            self._counts[_UNOBSERVED] += 1
+            self._warn_once(
+                "callbacks of observable instruments have not come back in time. All other metrics are sent, "
+                "and of the observed ones what was observed before"
+            )
+        made = await self._read(book)
+        for points in await produced.within(max(0.0, end - loop.time())):
+            for start in range(0, len(points), _SLICE):
+                some = points[start : start + _SLICE]
+                if not book(functools.partial(self._made_elsewhere, some)):
+                    return None
+                made += len(some)
+        return made
+
+    def _warn_once(self, message: str, *args: object) -> None:
+        if self._is_news(message):
+            _log.warning(f"%s: {message}. Further cases are only counted.", self._name, *args)
+
+    async def _read(self, book: Callable[[Callable[[], Collected]], bool]) -> int:
+        """Read all series, slice by slice; each is read and entered in one step."""
+        cursors, store = self._cursors, self._store
+        reading = Reading(
+            time.monotonic_ns(), wall_clock.offset_ns(), Preference(self._settings.metrics_temporality)
+        )
+        before = self._counts[_POINTS]
+        with store.lock:
+            gone = cursors.gone(store.metrics) if cursors.generation != store.generation else []
+            generation = store.generation
+        for start in range(0, len(gone), _SLICE):
+
+            def finish(some: list[Series] = gone[start : start + _SLICE]) -> Collected:
+                with store.lock:
+                    return self._made(cursors.finish(some, reading, store))
+
+            if not book(finish):
+                return 0
+            await asyncio.sleep(0)
+        cursors.generation = generation
+        for slice_ in _slices(store.metrics):
+
+            def read(slice_: list[tuple[AnyMetric, Sequence[Series]]] = slice_) -> Collected:
+                with store.lock:
+                    points: list[MetricPoint] = []
+                    for metric, series in slice_:
+                        points += cursors.advance(metric, series, reading)
+                return self._made(points)
+
+            if not book(read):
+                return 0
+            await asyncio.sleep(0)
+        if (ttl := self._settings.series_ttl) is not None:
+            with store.lock:
+                cursors.remember(store.metrics, reading.wall_offset_ns)
+                store.expire(reading.now_ns, int(ttl * _NS_PER_SECOND))
+            while store.expiring:
+                # What is measured in the meantime stays; what goes has been read.
+                await asyncio.sleep(0)
+                with store.lock:
+                    store.expire(reading.now_ns, int(ttl * _NS_PER_SECOND))
+        return self._counts[_POINTS] - before
+
+    def _made_elsewhere(self, points: Sequence[MetricPoint]) -> Collected:
+        """Enter what producers brought, as deltas where these are wanted."""
+        if Preference(self._settings.metrics_temporality) is Preference.DELTA:
+            points = self._deltas.convert(points, time.monotonic_ns())
+        return self._made(points)
+
+    def _made(self, points: Sequence[MetricPoint]) -> Collected:
+        self._counts[_POINTS] += len(points)
+        return Collected(made=[(point, 1) for point in points])
+
+    def forget(self, request: tuple[Any, ...]) -> bool:
+        """Forget a metric or a series; see :func:`otpylib_telemetry.metrics.recorder.answer_removal`."""
+        with self._store.lock:
+            self._cursors.remember(self._store.metrics, wall_clock.offset_ns())
+            return answer_removal(self._store, request)
+
+    def stats(self) -> dict[str, Any]:
+        """Return what there is, what was made of it, and why nothing is; nothing if nothing ever was."""
+        counts = self._counts
+        told: dict[str, Any] = {}
+        if self._wanted and (len(self._store) or counts[_READINGS] or counts[_CUT_OFF]):
+            told = {
+                "points": counts[_POINTS],
+                "readings": counts[_READINGS],
+                "skipped": counts[_SKIPPED],
+                "cut_off": counts[_CUT_OFF],
+                "unobserved": counts[_UNOBSERVED],
+            }
+            if self._recorder is not None:
+                told |= self._recorder.stats()
+        if producers := self._producers.stats():
+            told["producers"] = producers
+        if self._off is not None:
+            told["off"] = self._off
+        return told
+
+
+def can_be_sent(settings: OtelSettings) -> bool:
+    """Tell whether the settings alone have metrics sent anywhere."""
+    return settings.metrics and (settings.metrics_transport() is None or settings.metrics_url() is not None)
+
+
+def _slices(metrics: Sequence[AnyMetric]) -> Iterator[list[tuple[AnyMetric, Sequence[Series]]]]:
+    """Yield the series of all metrics in portions of about one size."""
+    portion: list[tuple[AnyMetric, Sequence[Series]]] = []
+    size = 0
+    for metric in metrics:
+        series = metric.all_series()
+        for start in range(0, len(series), _SLICE):
+            some = series[start : start + _SLICE]
+            portion.append((metric, some))
+            size += len(some)
+            if size >= _SLICE:
+                yield portion
+                portion, size = [], 0
+    if portion:
+        yield portion
+
+
+def _identity(event: RawEvent) -> tuple[int, int, int]:
+    """Return what tells an event from others; the tuple around it may be another by now."""
+    return id(event[1]), id(event[2]), event[3]
+
+
+def _in_runs(
+    events: Sequence[RawEvent], chosen: set[tuple[int, int, int]]
+) -> Iterator[tuple[bool, list[RawEvent]]]:
+    """Yield the events in their order, those that are chosen apart from those that are not."""
+    run: list[RawEvent] = []
+    kind = False
+    for event in events:
+        is_chosen = _identity(event) in chosen
+        if is_chosen is not kind and run:
+            yield kind, run
+            run = []
+        kind = is_chosen
+        run.append(event)
+    if run:
+        yield kind, run

@@ -1,0 +1,1 @@
+"""Events and API spans made into finished spans."""

@@ -1,0 +1,512 @@
+"""Events into finished spans: which begin and end what, how spans nest, and what they carry.
+
+Pure: no clock, no I/O and no OpenTelemetry. Times of events are monotonic; a trace is put on the wall clock
+once, when its first span here begins, and everything after that is a monotonic difference from it. A wall
+clock that is set meanwhile changes no duration, and no order within a trace.
+
+Events may come twice, or an end before its beginning; where they say by their ids that they belong together,
+they still make one span. What is remembered for that is bounded (see ``ended.py``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from otpylib_telemetry.tracing.operations import (
+    Opened,
+    OpenOperations,
+    Phase,
+    classified,
+    classify,
+    identifier,
+)
+from otpylib_telemetry.tracing.propagation import (
+    derive_trace_id,
+    id_source,
+    parse_span_id,
+    parse_trace_id,
+    parse_traceparent,
+)
+from otpylib_telemetry_otel.semantics import SpanLink
+from otpylib_telemetry_otel.traces.ended import MAX_ENDED, EarlyEndings, Ending, Memory
+from otpylib_telemetry_otel.traces.spans import (
+    IDENTITY,
+    INCOMPLETE,
+    MAX_EVENTS,
+    FinishedSpan,
+    SpanEvent,
+    begun,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterable, Mapping
+
+    from otpylib_telemetry.bus.events import RawEvent
+
+__all__ = ["INCOMPLETE", "MAX_EVENTS", "Assembled", "Assembler", "FinishedSpan", "SpanEvent", "SpanLink"]
+
+#: Longer operations, some thirty years, are taken for a mistake: their start would lie before the epoch.
+#: A float, like the factor below: to reckon with a float and an integer takes twice as long.
+_MAX_DURATION_MS: Final = 1e12
+
+_NS_PER_MS: Final = 1e6
+
+# Up to Python 3.11, looking a member up in its enumeration costs as much as a tenth of opening a span.
+_START: Final = Phase.START
+_NONE: Final = Phase.NONE
+_ERROR: Final = Phase.ERROR
+
+
+@dataclass(slots=True)
+class Assembled:
+    """What became of a number of events.
+
+    Attributes:
+        spans: Those that are finished now.
+        unused: How many events belong to no span.
+        rejected: How many events could not be used.
+        repeated: How many of the unused say again, or too late, what is known of a span by its id.
+        others: The unused that are not repeated, each with the open span to which it belongs all the same.
+    """
+
+    spans: list[FinishedSpan] = field(default_factory=list)
+    unused: int = 0
+    rejected: int = 0
+    repeated: int = 0
+    others: list[tuple[RawEvent, FinishedSpan | None]] = field(default_factory=list)
+
+
+class Assembler:
+    """Keeps the open spans and finishes them.
+
+    Args:
+        limit: How many spans may be open; beyond it the oldest are ended as incomplete.
+        ttl_ns: How long, in nanoseconds, a span may stay open before it is ended as incomplete.
+        trace_ids: Gives a new trace id; unless given, those of the process's own source are taken.
+        span_ids: Gives a new span id; likewise.
+        trace_id_from_correlation: Whether the trace id of what begins a trace follows from its correlation
+            id, so that processes which share only that share a trace.
+
+    Attributes:
+        trace_id_from_correlation: As above; a new value counts from the next start.
+        apart: Names of events that are not put on the open span to which they belong.
+    """
+
+    def __init__(
+        self,
+        limit: int,
+        ttl_ns: int,
+        trace_ids: Callable[[], int] | None = None,
+        span_ids: Callable[[], int] | None = None,
+        *,
+        trace_id_from_correlation: bool = False,
+    ) -> None:
+        self.trace_id_from_correlation = trace_id_from_correlation
+        self.apart: Container[str] = ()
+        self._open: OpenOperations[FinishedSpan] = OpenOperations(limit, ttl_ns)
+        self._given_ids = (trace_ids, span_ids)
+        self._trace_ids, self._span_ids = id_source()
+        self._held = 0
+        self._latest_ns = 0
+        self._wall_offset_ns = 0
+        #: By the span id that was given: operation, trace, and what makes wall-clock time of the trace's.
+        self._ended: Memory[tuple[str, int, int]] = Memory(MAX_ENDED)
+        self._early = EarlyEndings()
+
+    @property
+    def limit(self) -> int:
+        """How many spans may be open; a new value counts from the next start."""
+        return self._open.limit
+
+    @limit.setter
+    def limit(self, limit: int) -> None:
+        self._open.limit = limit
+
+    @property
+    def ttl_ns(self) -> int:
+        """How long a span may stay open, in nanoseconds; a new value counts from the next tick."""
+        return self._open.ttl_ns
+
+    @ttl_ns.setter
+    def ttl_ns(self, ttl_ns: int) -> None:
+        self._open.ttl_ns = ttl_ns
+
+    @property
+    def held(self) -> int:
+        """How many events the open spans are made of so far."""
+        return self._held
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def collect(  # noqa: C901, PLR0912, PLR0915 - the loop that everything goes through: a call costs a tenth of it
+        self, events: Iterable[RawEvent], wall_offset_ns: int
+    ) -> Assembled:
+        """Take events, in the order in which they came.
+
+        Args:
+            events: The events.
+            wall_offset_ns: What to add to their monotonic times to get nanoseconds since the epoch.
+
+        Returns:
+            What became of them, and the spans that ended by them. Every event is in a finished span, in an
+            open one (:attr:`held`), unused or rejected.
+        """
+        result = Assembled()
+        spans = result.spans
+        opened_spans = self._open
+        # Held on to, and looked into without a call: every event with a span id asks for it here.
+        open_ids, young_ids, old_ids = opened_spans.span_ids, self._ended.young, self._ended.old
+        early = self._early
+        # Once for all events: another source may have been chosen since.
+        (trace_ids, span_ids), source = self._given_ids, id_source()
+        self._trace_ids = trace_ids or source.trace_id
+        self._span_ids = span_ids or source.span_id
+        self._wall_offset_ns = wall_offset_ns
+        latest_ns = self._latest_ns
+        for name, measurements, metadata, at_ns, emitter in events:
+            at_stake = 1
+            try:
+                try:
+                    operation, phase = classified[name]
+                except KeyError:
+                    operation, phase = classify(name)
+                if phase is _START:
+                    is_taken = False
+                    if "span_id" in metadata and (given := metadata["span_id"]) is not None:
+                        if type(given) is not str:
+                            given = identifier(given)
+                        if given in open_ids or given in young_ids or given in old_ids:
+                            event = (name, measurements, metadata, at_ns, emitter)
+                            if self._is_repeated(operation, event, result):
+                                continue
+                            is_taken = True
+                    span = self._begin(operation, metadata, at_ns, is_taken)
+                    if measurements:
+                        span.attributes = {**metadata, **measurements}
+                    if early.latest_ns >= at_ns or early.has_span_ids:
+                        ending = early.take(operation, metadata, at_ns)
+                        if ending is not None:
+                            event = (name, measurements, metadata, at_ns, emitter)
+                            self._end_early(span, event, ending, result)
+                            continue
+                    evicted = opened_spans.open(operation, metadata, emitter, at_ns, span)
+                    self._held += 1
+                    if evicted:
+                        spans += [self._abandon(one, at_ns - one.at_ns, "evicted") for one in evicted]
+                    if at_ns > latest_ns:  # noqa: PLR1730 - max() costs nine times as much
+                        latest_ns = at_ns
+                elif phase is not _NONE:
+                    ended = opened_spans.close(operation, metadata, emitter)
+                    if ended is None:
+                        event = (name, measurements, metadata, at_ns, emitter)
+                        self._end_unopened(operation, event, result)
+                        continue
+                    span = ended.value
+                    self._held -= span.weight
+                    span.weight += 1
+                    at_stake = span.weight
+                    measured = measurements.get("duration_ms")
+                    duration_ns = (
+                        int(measured * _NS_PER_MS)
+                        if type(measured) is float and 0.0 <= measured <= _MAX_DURATION_MS
+                        else _duration_ns(measurements)
+                    )
+                    if duration_ns is None:
+                        duration_ns = at_ns - ended.at_ns
+                    if "links" in metadata:
+                        span.early_links = span.attributes.get("links")
+                    span.attributes = {**span.attributes, **metadata, **measurements}
+                    span.end_ns = span.start_ns + duration_ns if duration_ns > 0 else span.start_ns
+                    if phase is _ERROR:
+                        _fail(span, name, metadata)
+                    if ended.span_id is not None:
+                        self._remember(ended)
+                    spans.append(span)
+                else:
+                    self._happened((name, measurements, metadata, at_ns, emitter), result)
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # noqa: BLE001 - whatever is in an event, it costs that event only
+                result.rejected += at_stake
+        self._latest_ns = latest_ns
+        return result
+
+    def open_traces(self) -> dict[int, int]:
+        """Return the traces that have open spans, and at which monotonic time the first of these began."""
+        traces: dict[int, int] = {}
+        for opened in self._open:
+            trace_id = opened.value.trace_id
+            traces[trace_id] = min(opened.at_ns, traces.get(trace_id, opened.at_ns))
+        return traces
+
+    def tick(self, now_ns: int, alive: Callable[[object], bool]) -> list[FinishedSpan]:
+        """End the spans whose time is up and those whose emitter is gone.
+
+        Args:
+            now_ns: The present, on the monotonic clock.
+            alive: Tells whether an emitter still runs.
+        """
+        self._latest_ns = max(self._latest_ns, now_ns)
+        ttl_ns = self._open.ttl_ns
+        finished = [self._abandon(opened, ttl_ns, "ttl") for opened in self._open.overdue(now_ns)]
+        finished += [
+            self._abandon(opened, now_ns - opened.at_ns, "emitter_died")
+            for opened in self._open.orphaned(alive)
+        ]
+        return finished
+
+    def settle(self) -> list[FinishedSpan]:
+        """End every span that is still open: nothing more will come.
+
+        They end at the latest time heard of, by an event or a tick.
+        """
+        return [
+            self._abandon(opened, self._latest_ns - opened.at_ns, "shutdown") for opened in self._open.drain()
+        ]
+
+    def _is_repeated(self, operation: str, event: RawEvent, result: Assembled) -> bool:
+        """Whether a start repeats one of the same operation and span id; it then only adds its metadata."""
+        _, measurements, metadata, _, _ = event
+        given = metadata["span_id"]
+        twin = self._open.find_span(given, operation)
+        if twin is not None:
+            span = twin.value
+            span.attributes = {**span.attributes, **metadata, **measurements}
+            span.weight += 1
+            self._held += 1
+            return True
+        past = self._ended.get(identifier(given))
+        if past is not None and past[0] == operation:
+            result.unused += 1
+            result.repeated += 1
+            return True
+        return False
+
+    def _begin(  # noqa: C901, PLR0912 - the rules in their order, and in one piece for the sake of speed
+        self,
+        operation: str,
+        metadata: Mapping[Any, Any],
+        at_ns: int,
+        is_taken: bool,  # noqa: FBT001 - by position, because a call by keyword costs half as much again
+    ) -> FinishedSpan:
+        """Start a span: decide on its trace, its id and the span around it.
+
+        Ids given in the metadata are used as they are; only a span id that another operation has used
+        (``is_taken``) is not. A span around it is, in this order: the one named by ``parent_span_id``; the
+        innermost one open under the same correlation id; the caller's, named by ``traceparent``. Where a
+        ``traceparent`` is not the one by which the span open under the correlation id came to its trace, it
+        names a closer parent and goes first.
+        """
+        hidden = IDENTITY
+        trace_id = span_id = parent_id = 0
+        caller = around = None
+        wall_offset_ns = self._wall_offset_ns
+        # Most have none of these, and to ask whether one is there is cheaper than to get it.
+        if (
+            "trace_id" in metadata
+            and (given := metadata["trace_id"]) is not None
+            and not (trace_id := parse_trace_id(given) or 0)
+        ):
+            hidden -= {"trace_id"}
+        if (
+            "span_id" in metadata
+            and (given := metadata["span_id"]) is not None
+            and (is_taken or not (span_id := parse_span_id(given) or 0))
+        ):
+            hidden -= {"span_id"}
+        if (
+            "traceparent" in metadata
+            and (given := metadata["traceparent"]) is not None
+            and not (caller := parse_traceparent(given))
+        ):
+            hidden -= {"traceparent"}
+        if "parent_span_id" in metadata and (given := metadata["parent_span_id"]) is not None:
+            around = self._open.find_span(given)
+            if around is not None and trace_id and around.value.trace_id != trace_id:
+                around = None
+            parent_id = parse_span_id(given) or 0
+            if not parent_id:
+                hidden -= {"parent_span_id"}
+            if around is not None:
+                parent_id = around.value.span_id
+            elif parent_id and (past := self._ended.get(identifier(given))) is not None:
+                _, trace, offset_ns = past
+                if not trace_id or trace_id == trace:
+                    trace_id, wall_offset_ns = trace, offset_ns
+        remote = False
+        if around is None and not (trace_id and parent_id):
+            correlation_id = metadata.get("correlation_id")
+            found = None if correlation_id is None else self._open.find(correlation_id)
+            if (
+                found is not None
+                and (caller is None or caller == found.value.caller)
+                and (not trace_id or trace_id == found.value.trace_id)
+            ):
+                around = found
+                parent_id = parent_id or found.value.span_id
+            elif caller is not None and (not trace_id or trace_id == caller.trace_id):
+                trace_id = caller.trace_id
+                parent_id = parent_id or caller.span_id
+            elif not trace_id:
+                trace_id = (
+                    self._new_trace_id(correlation_id)
+                    if self.trace_id_from_correlation
+                    else self._trace_ids()
+                )
+        if around is not None:
+            span = around.value
+            trace_id = span.trace_id
+            caller = caller or span.caller
+            # The clock of its trace, which may have been set since.
+            wall_offset_ns = span.start_ns - around.at_ns
+        elif caller is not None:
+            remote = parent_id == caller.span_id and trace_id == caller.trace_id
+        if not span_id:
+            span_id = self._span_ids()
+        if parent_id == span_id:
+            parent_id, remote = 0, False
+        start_ns = at_ns + wall_offset_ns
+        return begun(
+            operation,
+            trace_id,
+            span_id,
+            parent_id,
+            caller,
+            start_ns if start_ns > 0 else 0,  # noqa: FURB136 - as above
+            metadata,
+            hidden,
+            remote,
+        )
+
+    def _new_trace_id(self, correlation_id: object) -> int:
+        if (known := identifier(correlation_id)) is not None:
+            return derive_trace_id(known)
+        return self._trace_ids()
+
+    def _end_unopened(self, operation: str, event: RawEvent, result: Assembled) -> None:
+        """Handle an ending that ends nothing that is open."""
+        name, measurements, metadata, at_ns, _ = event
+        if (span_id := identifier(metadata.get("span_id"))) is not None:
+            past = self._ended.get(span_id)
+            is_taken = past is not None or self._open.find_span(span_id) is not None
+            if past is not None and past[0] == operation:
+                result.unused += 1
+                result.repeated += 1
+                return
+        else:
+            is_taken = False
+        duration_ns = _duration_ns(measurements)
+        ending = Ending(event, is_finished=duration_ns is not None)
+        if duration_ns is None:
+            self._happened(event, result, ending)
+        else:
+            span = self._begin(operation, metadata, at_ns - duration_ns, is_taken)
+            _end(span, measurements, metadata, duration_ns)
+            if classify(name)[1] is _ERROR:
+                _fail(span, name, metadata)
+            result.spans.append(span)
+            if span_id is not None:
+                # Its start, should it come, is known by that.
+                self._ended.put(span_id, (operation, span.trace_id, span.end_ns - at_ns))
+                return
+        self._early.put(operation, span_id, ending)
+
+    def _end_early(self, span: FinishedSpan, start: RawEvent, ending: Ending, result: Assembled) -> None:
+        """End a span whose end came before its start."""
+        if ending.is_finished:
+            result.unused += 1
+            result.repeated += 1
+            return
+        _, _, metadata, at_ns, _ = start
+        name, measurements, ended_with, ended_ns, _ = ending.event
+        _end(span, measurements, ended_with, ended_ns - at_ns)
+        if classify(name)[1] is _ERROR:
+            _fail(span, name, ended_with)
+        host = ending.host
+        if host is not None and host in self._open:
+            # What was an event of that span is this one's end now.
+            if ending.noted is None:
+                host.value.dropped_events -= 1
+            elif host.value.events is not None:
+                host.value.events.remove(ending.noted)
+            host.value.weight -= 1
+            self._held -= 1
+            span.weight = 2
+        if (span_id := identifier(metadata.get("span_id"))) is not None:
+            operation, _ = classify(start[0])
+            self._ended.put(span_id, (operation, span.trace_id, span.start_ns - at_ns))
+        result.spans.append(span)
+
+    def _happened(self, event: RawEvent, result: Assembled, ending: Ending | None = None) -> None:
+        """Put an event that begins and ends nothing on the span it belongs to.
+
+        That is the open one which its ``span_id`` names, or else the innermost under its correlation id.
+        """
+        name, measurements, metadata, at_ns, _ = event
+        opened = None
+        if (given := metadata.get("span_id")) is not None:
+            opened = self._open.find_span(given)
+        if opened is None and (given := metadata.get("correlation_id")) is not None:
+            opened = self._open.find(given)
+        if opened is None or name in self.apart:
+            result.unused += 1
+            result.others.append((event, None if opened is None else opened.value))
+            return
+        carried = {**metadata, **measurements}
+        span = opened.value
+        if span.events is None:
+            span.events = []
+        noted = None
+        # One place is kept for the exception by which the span may end.
+        if len(span.events) < MAX_EVENTS - 1:
+            noted = SpanEvent(name, span.start_ns + max(at_ns - opened.at_ns, 0), carried)
+            span.events.append(noted)
+        else:
+            span.dropped_events += 1
+        span.weight += 1
+        self._held += 1
+        if ending is not None:
+            ending.host, ending.noted = opened, noted
+
+    def _remember(self, opened: Opened[FinishedSpan]) -> None:
+        span = opened.value
+        self._ended.put(opened.span_id, (opened.operation, span.trace_id, span.start_ns - opened.at_ns))
+
+    def _abandon(self, opened: Opened[FinishedSpan], after_ns: int, reason: str) -> FinishedSpan:
+        span = opened.value
+        self._held -= span.weight
+        span.end_ns = span.start_ns + max(after_ns, 0)
+        span.incomplete = reason
+        if opened.span_id is not None:
+            self._remember(opened)
+        return span
+
+
+def _end(
+    span: FinishedSpan, measurements: Mapping[Any, Any], metadata: Mapping[Any, Any], duration_ns: int
+) -> None:
+    """End a span with what its ending carries, so many nanoseconds after its start."""
+    if "links" in metadata:
+        span.early_links = span.attributes.get("links")
+    span.attributes = {**span.attributes, **metadata, **measurements}
+    span.end_ns = span.start_ns + duration_ns if duration_ns > 0 else span.start_ns
+
+
+def _fail(span: FinishedSpan, name: str, metadata: Mapping[Any, Any]) -> None:
+    span.error = True
+    span.failure = (name, metadata)
+
+
+def _duration_ns(measurements: Mapping[Any, Any]) -> int | None:
+    """The measured duration, or None where there is none that can be believed."""
+    measured: Any = measurements.get("duration_ms")
+    kind = type(measured)
+    if kind is not float and kind is not int:
+        if kind is bool or not issubclass(kind, int | float):
+            return None
+        # A subclass compares and multiplies as it likes.
+        measured = int.__int__(measured) if issubclass(kind, int) else float.__float__(measured)
+    # Not a number compares false with everything.
+    return int(measured * 1_000_000) if 0 <= measured <= _MAX_DURATION_MS else None

@@ -1,0 +1,1 @@
+"""To and from registries of prometheus_client."""

@@ -1,0 +1,93 @@
+"""Our series inside a registry of prometheus_client."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+from otpylib_telemetry.aggregation.exporter_stores import store_of
+from otpylib_telemetry.exporter import registry as estates
+from otpylib_telemetry_prometheus.exposition.store_families import families_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.metrics_core import Metric
+
+    from otpylib_telemetry_prometheus.exposition.families import Exemplar
+
+
+#: Seconds a reader on another thread waits for the events emitted so far to be collected.
+_CATCH_UP: Final = 0.5
+
+
+class RegistryCollector:
+    """Our metrics as a collector for a registry of prometheus_client: ``registry.register(collector)``.
+
+    What is collected is what the exporter's own page has of events: the same names, labels and numbers. It
+    may be collected on any thread.
+
+    Args:
+        exporter: The exporter's registered name. It need not have been started yet.
+    """
+
+    def __init__(self, exporter: str = "prometheus_exporter") -> None:
+        self._exporter = exporter
+
+    def describe(self) -> Iterable[Metric]:
+        """Return nothing: which metrics there will be depends on the events to come."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Return the metrics.
+
+        Yields:
+            ``prometheus_client.Metric``.
+        """
+        client = importlib.import_module("prometheus_client.metrics_core")
+        samples = importlib.import_module("prometheus_client.samples")
+        namespace, global_labels = self._look()
+        for family in families_of(store_of(self._exporter), namespace, global_labels):
+            metric = client.Metric(family.name, family.documentation, family.type, family.unit)
+            metric.samples = [
+                samples.Sample(
+                    sample.name,
+                    dict(sample.labels),
+                    sample.value,
+                    sample.timestamp,
+                    None if sample.exemplar is None else _theirs(samples, sample.exemplar),
+                )
+                for sample in family.samples
+            ]
+            yield metric
+
+    def _look(self) -> tuple[str, dict[str, str]]:
+        """Collect what has been emitted so far; return the settings that say how metrics look."""
+        found = estates.find(self._exporter)
+        if found is None:
+            return "", {}
+        if found.runner is not None:
+            found.runner.collect_now(_CATCH_UP)
+        settings = found.configuration.settings if found.configuration is not None else None
+        return getattr(settings, "namespace", None) or "", dict(getattr(settings, "global_labels", {}))
+
+
+def _theirs(samples: Any, exemplar: Exemplar) -> Any:
+    return samples.Exemplar(dict(exemplar.labels), exemplar.value, exemplar.timestamp)
+
+
+def private_registry(exporter: str = "prometheus_exporter") -> CollectorRegistry:
+    """Return a registry of its own that has our metrics and nothing else.
+
+    Args:
+        exporter: The exporter's registered name.
+
+    Raises:
+        ImportError: prometheus_client is not installed: ``pip install otpylib-telemetry[client]``.
+    """
+    client = importlib.import_module("prometheus_client")
+    # Without names, ours would be left out where single metrics are asked for.
+    registry: CollectorRegistry = client.CollectorRegistry(support_collectors_without_names=True)
+    registry.register(RegistryCollector(exporter))
+    return registry

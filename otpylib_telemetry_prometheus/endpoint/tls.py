@@ -1,0 +1,190 @@
+"""The endpoint's certificate, and whose clients' certificates it takes: out of files that may be replaced.
+
+Certificates are renewed by programs that know nothing of ours: they put another file in place. Therefore the
+files are looked at when somebody connects, once a second at most, on a thread, since a disk may be far away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import ssl
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NoReturn, TypeAlias
+
+from otpylib_telemetry.primitives.threads import run_in_thread, start_in_thread
+from otpylib_telemetry_prometheus.endpoint.sockets import EndpointError
+
+__all__ = ["Files", "Tls"]
+
+_log = logging.getLogger("otpylib_telemetry.prometheus")
+
+#: Seconds between two looks at the files.
+_LOOK_INTERVAL: Final = 1.0
+
+#: Seconds a handshake waits for a look at the files; then it goes on with what was read before.
+_LOOK_PATIENCE: Final = 2.0
+
+_Signature: TypeAlias = "tuple[tuple[int, int, int, int] | None, ...]"
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Where the PEM files lie.
+
+    Attributes:
+        certificate: The endpoint's certificate, and those between it and its authority.
+        key: Its private key; None if that is in the file of the certificate.
+        client_ca: The authorities whose certificates clients must have; None if clients need none.
+    """
+
+    certificate: str
+    key: str | None = None
+    client_ca: str | None = None
+
+    def signature(self) -> _Signature:
+        """Return what changes when a file is replaced or written."""
+        return tuple(_stat(path) for path in (self.certificate, self.key, self.client_ca))
+
+
+class Tls:
+    """What new connections are encrypted with: always what the files say, if that can be used.
+
+    Args:
+        files: Where they lie.
+        context: What was read from them.
+        signature: What they looked like then.
+    """
+
+    def __init__(self, files: Files, context: ssl.SSLContext, signature: _Signature) -> None:
+        self.files = files
+        self._context = context
+        self._signature = signature
+        self._next_look = time.monotonic() + _LOOK_INTERVAL
+        self._in_trouble = False
+
+    @classmethod
+    async def of(cls, files: Files) -> Tls:
+        """Read the files.
+
+        Args:
+            files: Where they lie.
+
+        Raises:
+            EndpointError: They cannot be used; the message names the file, the key and the reason.
+        """
+        signature = files.signature
+        seen = await run_in_thread(signature)
+        return cls(files, await run_in_thread(_read, files), seen)
+
+    async def context(self) -> ssl.SSLContext:
+        """Return what to meet the next client with, after a look at the files if one is due."""
+        now = time.monotonic()
+        if now >= self._next_look:
+            # Whoever connects meanwhile is not kept waiting by this look.
+            self._next_look = now + _LOOK_INTERVAL
+            with contextlib.suppress(RuntimeError):
+                await asyncio.wait({start_in_thread(self._look)}, timeout=_LOOK_PATIENCE)
+        return self._context
+
+    def _look(self) -> None:
+        signature = self.files.signature()
+        if signature == self._signature:
+            return
+        try:
+            context = _read(self.files)
+        except EndpointError as error:
+            if self.files.signature() != signature:
+                return
+            self._signature = signature
+            if not self._in_trouble:
+                self._in_trouble = True
+                _log.warning("%s. The endpoint goes on with the files as they were read before.", error)
+            return
+        if self.files.signature() != signature:
+            # Still being replaced: this may be half of the old and half of the new.
+            return
+        self._context, self._signature, self._in_trouble = context, signature, False
+        _log.info("The endpoint uses %s as it is now for every new connection.", self.files.certificate)
+
+
+def _read(files: Files) -> ssl.SSLContext:
+    """Make a context out of the files.
+
+    Raises:
+        EndpointError: They cannot be used.
+    """
+    for key, path in (("certificate", files.certificate), ("key", files.key), ("client_ca", files.client_ca)):
+        _must_be_readable(key, path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    # RFC 8996 retires what came before; Prometheus speaks 1.2 at least, too.
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(files.certificate, files.key, password=_no_password)
+    except (OSError, ValueError) as error:
+        raise EndpointError(_trouble(files, error)) from error
+    if files.client_ca is not None:
+        try:
+            context.load_verify_locations(files.client_ca)
+        except (OSError, ValueError) as error:
+            raise EndpointError(f"client_ca: {files.client_ca} holds no certificate in PEM form") from error
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def _must_be_readable(key: str, path: str | None) -> None:
+    if path is None:
+        return
+    try:
+        with Path(path).open("rb") as file:
+            file.read(1)
+    except (OSError, ValueError) as error:
+        said = getattr(error, "strerror", None) or str(error)
+        raise EndpointError(f"{key}: {path} cannot be read ({said})") from error
+
+
+def _no_password() -> NoReturn:
+    # Without this, OpenSSL would ask for it on the terminal.
+    raise ValueError("the private key is encrypted with a password, which is not supported")
+
+
+def _trouble(files: Files, error: Exception) -> str:
+    reason = getattr(error, "reason", None)
+    if reason == "KEY_VALUES_MISMATCH":
+        key = files.key or files.certificate
+        return f"key: the private key in {key} does not belong to the certificate in {files.certificate}"
+    if isinstance(error, ValueError) and not isinstance(error, ssl.SSLError):
+        return f"key: {files.key or files.certificate}: {error}"
+    if not _holds(files.certificate, b"CERTIFICATE"):
+        return f"certificate: {files.certificate} holds no certificate in PEM form"
+    if not _holds(files.key or files.certificate, b"PRIVATE KEY"):
+        where = files.key or f"{files.certificate}, and the key named key is not set,"
+        return f"key: {where} holds no private key in PEM form"
+    return (
+        f"certificate, key: {files.certificate} and {files.key or 'the private key in it'} cannot be used "
+        f"({reason or error})"
+    )
+
+
+def _holds(path: str, label: bytes) -> bool:
+    """Tell whether a file has a block of this kind (RFC 7468); only asked once it is known to be readable."""
+    try:
+        return any(
+            line.startswith(b"-----BEGIN ") and label in line for line in Path(path).read_bytes().splitlines()
+        )
+    except OSError:
+        return False
+
+
+def _stat(path: str | None) -> tuple[int, int, int, int] | None:
+    if path is None:
+        return None
+    try:
+        found = os.stat(path)  # noqa: PTH116 - a call of its own costs a tenth of what a Path does
+    except (OSError, ValueError):
+        return None
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino

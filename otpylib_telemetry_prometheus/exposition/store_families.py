@@ -1,0 +1,149 @@
+"""The series of a store as metric families: the same numbers a scrape has, for whoever takes objects.
+
+A scrape of many series is written as text directly (:mod:`.exposition`); this is for prometheus_client's
+registries and others who want each sample as a value. Safe on any thread.
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from otpylib_telemetry.aggregation.metric import Counter, Exponential, Gauge, Histogram, Summary, UpDown
+from otpylib_telemetry.metrics.labels import number_text
+from otpylib_telemetry.metrics.names import metric_name
+from otpylib_telemetry.primitives.clock import wall_clock
+from otpylib_telemetry_prometheus.exposition.families import TYPE_OF, Exemplar, Family, Sample, names_of
+from otpylib_telemetry_prometheus.exposition.labels_text import beside, common_labels
+from otpylib_telemetry_prometheus.exposition.power_buckets import Octaves
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from otpylib_telemetry.aggregation.metric import AnyMetric
+    from otpylib_telemetry.aggregation.series import Exemplar as Seen
+    from otpylib_telemetry.aggregation.series import Labels
+    from otpylib_telemetry.aggregation.store import SeriesStore
+
+__all__ = ["families_of", "names_in"]
+
+#: Series read while the store is held: some milliseconds during which nobody can measure.
+_CHUNK: Final = 500
+
+_NO_LABELS: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+def families_of(
+    store: SeriesStore, namespace: str = "", global_labels: Mapping[str, Any] = _NO_LABELS
+) -> Iterator[Family]:
+    """Return the metrics of a store, in the order of their names; one without series is left out.
+
+    Args:
+        store: The store. It is held for a number of series at a time, so each series is of one moment.
+        namespace: As the exporter's setting.
+        global_labels: As the exporter's setting.
+
+    Yields:
+        One family for each metric.
+    """
+    prefix = f"{metric_name(namespace)}_" if namespace else ""
+    common = common_labels(global_labels)
+    with store.lock:
+        # At once: a change of definitions in between must not leave out both the old and the new metric.
+        present: list[tuple[AnyMetric, Sequence[Any]]] = [
+            (metric, metric.all_series()) for metric in store.metrics
+        ]
+    for metric, series in present:
+        samples = tuple(_samples_of(store, metric, series, prefix + metric.name, common))
+        if samples:
+            yield _family(metric, prefix + metric.name, samples)
+
+
+def names_in(store: SeriesStore, namespace: str = "") -> set[str]:
+    """Return every name that the metrics of a store take up on a page.
+
+    Args:
+        store: The store.
+        namespace: As the exporter's setting.
+    """
+    prefix = f"{metric_name(namespace)}_" if namespace else ""
+    return {name for metric in store.metrics for name in names_of(_family(metric, prefix + metric.name))}
+
+
+def _family(metric: AnyMetric, name: str, samples: tuple[Sample, ...] = ()) -> Family:
+    kind = TYPE_OF[metric.kind]
+    family = name.removesuffix("_total") if kind == "counter" else name
+    # OpenMetrics 1.0, "Unit": the name must end in it.
+    unit = metric.unit if metric.unit and family.endswith(f"_{metric.unit}") else ""
+    return Family(family, metric.description, kind, unit, samples)
+
+
+def _samples_of(
+    store: SeriesStore, metric: AnyMetric, series: Sequence[Any], name: str, common: Mapping[str, str]
+) -> Iterator[Sample]:
+    octaves = Octaves()
+    if isinstance(metric, Exponential):
+        with store.lock:
+            for one in series:
+                octaves.take_in(one.buckets)
+    for start in range(0, len(series), _CHUNK):
+        with store.lock:
+            found = [
+                sample
+                for one in series[start : start + _CHUNK]
+                for sample in _of_series(metric, one, name, _labels(one.labels, common), octaves)
+            ]
+        yield from found
+
+
+def _of_series(
+    metric: AnyMetric, one: Any, name: str, labels: dict[str, str], octaves: Octaves
+) -> list[Sample]:
+    match metric:
+        case Counter():
+            total = f"{name.removesuffix('_total')}_total"
+            return [Sample(total, labels, one.value, None, _exemplar(one.exemplar))]
+        case Gauge() | UpDown():
+            return [Sample(name, labels, one.value)]
+        case Histogram():
+            exemplars = one.exemplars or [None] * len(one.counts)
+            limits = [*map(number_text, map(float, one.bounds)), "+Inf"]
+            buckets = [
+                Sample(f"{name}_bucket", {**labels, "le": limit}, count, None, _exemplar(seen))
+                for limit, count, seen in zip(limits, accumulate(one.counts), exemplars, strict=True)
+            ]
+            return [*buckets, *_totals(name, labels, one)]
+        case Exponential():
+            # What was observed since the bounds were chosen may need more of them.
+            octaves.take_in(one.buckets)
+            buckets = [
+                Sample(f"{name}_bucket", {**labels, "le": limit}, count)
+                for _, limit, count in octaves.cumulated(one.buckets)
+            ]
+            return [*buckets, *_totals(name, labels, one)]
+        case Summary():
+            wanted = metric.shape.quantiles
+            quantiles = [
+                Sample(name, {**labels, "quantile": number_text(float(quantile))}, value)
+                for quantile, value in zip(wanted, one.quantiles(wanted), strict=True)
+            ]
+            return [*quantiles, *_totals(name, labels, one)]
+
+
+def _totals(name: str, labels: dict[str, str], one: Any) -> list[Sample]:
+    return [Sample(f"{name}_count", labels, one.count), Sample(f"{name}_sum", labels, one.sum)]
+
+
+def _exemplar(seen: Seen | None) -> Exemplar | None:
+    if seen is None:
+        return None
+    traced = seen.traced
+    labels = {"trace_id": traced.trace_id, "span_id": traced.span_id}
+    at = (traced.at_ns + wall_clock.offset_ns()) / 1e9
+    return Exemplar({name: text for name, text in labels.items() if text}, seen.value, at)
+
+
+def _labels(labels: Labels, common: Mapping[str, str]) -> dict[str, str]:
+    """Return a series' labels with those of every series, its own renamed where a global one has the name."""
+    return {**beside(labels, common), **common} if common else dict(labels)

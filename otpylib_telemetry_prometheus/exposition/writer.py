@@ -1,0 +1,487 @@
+"""A page for whoever scrapes: the series of stores, and families of others, in the format he reads.
+
+How to use it::
+
+    exposition = Exposition(namespace, global_labels, report)
+    form = negotiation.choose(request.accept)
+    for chunk in exposition.render(form, [store], families, wall_offset_ns, names=request.names):
+        ...  # some milliseconds of work each: on an event loop, let others run between them
+    body = compress(b"".join(chunks)) if negotiation.takes_gzip(request.accept_encoding) else ...
+
+A page of many series is mostly what was prepared at an earlier one: see :mod:`.series_text`. What is prepared
+is kept for each format for as long as somebody scrapes it.
+
+Names. A counter is called ``..._total`` in either format; where OpenMetrics cannot have it as a counter,
+because something else bears its name without ``_total``, it is there as a metric of unknown type, under the
+same name and with the same numbers. A name that does not fit the format gets underscores; if another metric
+has the name that comes of it, it is written so that every character can be told (``U__my_2e_name``). Whatever
+cannot be resolved is left out and reported: a page that has a name or a series twice is refused as a whole.
+
+A page has the series there were when it was begun, each with the numbers it has when its turn comes: whatever
+definitions or buckets change meanwhile, of each metric it has the old state or the new one. And a metric that
+cannot be written costs itself alone: so it is there whole or not at all.
+
+There are no ``_created`` lines: Prometheus stores them as one further series for each series, which nothing
+needs, for it sees for itself when a counter starts again; OTLP, which does need the time, has a field for it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import threading
+from functools import partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from otpylib_telemetry.aggregation.metric import Kind
+from otpylib_telemetry.metrics.names import metric_name, readable
+from otpylib_telemetry_prometheus.exposition.families import TYPE_OF
+from otpylib_telemetry_prometheus.exposition.family_text import (
+    PIECE,
+    UnfitFamilyError,
+    claims_of,
+    family_text,
+)
+from otpylib_telemetry_prometheus.exposition.labels_text import LabelWriter, common_labels
+from otpylib_telemetry_prometheus.exposition.negotiation import CLASSIC
+from otpylib_telemetry_prometheus.exposition.series_text import ROUND, MetricText, text_of
+from otpylib_telemetry_prometheus.exposition.text import (
+    after_labels,
+    before_labels,
+    encoded_name,
+    header,
+    is_metric_name,
+    printable,
+    underscored_metric,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+
+    from otpylib_telemetry.aggregation.metric import AnyMetric
+    from otpylib_telemetry.aggregation.store import SeriesStore
+    from otpylib_telemetry_prometheus.exposition.negotiation import TextFormat
+
+__all__ = ["Exposition", "compress"]
+
+_NO_LABELS: Final[Mapping[str, Any]] = MappingProxyType({})
+
+#: Pages of other formats after which what was prepared for a format goes.
+_KEPT_PAGES: Final = 20
+
+#: Characters of text about families in one chunk.
+_CHUNK: Final = 200_000
+
+#: How many different sentences are reported; then there is nothing new to be learnt from more.
+_MAX_REPORTS: Final = 1_000
+
+#: Compresses a page of metrics to a twentieth already.
+_COMPRESS_LEVEL: Final = 1
+
+
+def compress(body: bytes) -> bytes:
+    """Return a page compressed with gzip.
+
+    Takes about 2 ms per megabyte, without the GIL: a large page belongs into a thread.
+
+    Args:
+        body: The page.
+    """
+    return gzip.compress(body, compresslevel=_COMPRESS_LEVEL, mtime=0)
+
+
+class Exposition:
+    """Writes pages.
+
+    Args:
+        namespace: Put before the name of every metric of a store, with an underscore; empty for none.
+        global_labels: Labels of every series. A series that has a label of such a name itself keeps it as
+            ``exported_<name>``, as Prometheus does it.
+        report: Called with a sentence for a person, once for each thing that has to be left out.
+
+    Attributes:
+        failures: How many metrics and families were left out because writing them failed, each as often as
+            it was.
+    """
+
+    def __init__(
+        self,
+        namespace: str = "",
+        global_labels: Mapping[str, Any] = _NO_LABELS,
+        report: Callable[[str], None] = lambda _message: None,
+    ) -> None:
+        self._prefix = f"{metric_name(namespace)}_" if namespace else ""
+        self._common = common_labels(global_labels)
+        self.failures = 0
+        self._tell = report
+        self._told: set[str] = set()
+        self._writers: dict[tuple[bool, bool], _Writer] = {}
+        self._pages = 0
+        self._lock = threading.Lock()
+
+    def render(
+        self,
+        form: TextFormat,
+        stores: Iterable[SeriesStore],
+        families: Iterable[Any] = (),
+        wall_offset_ns: int = 0,
+        names: Collection[str] = (),
+    ) -> Iterator[bytes]:
+        """Write a page. May be called by several threads at once.
+
+        Args:
+            form: The format.
+            stores: Whose metrics come first. Each is held for some milliseconds at a time. Series may be
+                added and changed meanwhile: each is as it was between two measurements. Those that come are
+                on the next page, those that go still on this one.
+            families: What comes after: :class:`~.families.Family`, or what has
+                its attributes, as the metrics of prometheus_client have. They are asked for only when the
+                metrics of the stores have been written.
+            wall_offset_ns: What to add to the monotonic clock to get the time since the epoch, for exemplars.
+            names: The samples that are wanted alone; none of them: everything.
+
+        Yields:
+            Chunks of the page, each some milliseconds' work; an empty one is but a turn for others.
+        """
+        with self._lock:
+            writer = self._writer(form)
+            series: dict[AnyMetric, Sequence[Any]] = {}
+            owned: list[tuple[SeriesStore, AnyMetric]] = []
+            for store in stores:
+                with store.lock:
+                    owned += [(store, metric) for metric in store.metrics]
+                    series |= {metric: metric.all_series() for metric in store.metrics}
+            plan = [_Planned(store, one, series[one.metric]) for store, one in writer.planned(owned)]
+            claims = dict(writer.claims)
+        wanted = _Wanted(names) if names else None
+        yield from _series_of(plan, wall_offset_ns, wanted, self._failed)
+        page: list[bytes] = []
+        size = 0
+        for family in families:
+            only = None if wanted is None else wanted.of_family()
+            for text in writer.family(family, claims):
+                if not text:
+                    yield b""
+                    continue
+                page.append((text if only is None else only(text)).encode())
+                size += len(page[-1])
+                if size >= _CHUNK:
+                    yield b"".join(page)
+                    page, size = [], 0
+        if form.openmetrics:
+            page.append(b"# EOF\n")
+        if page:
+            yield b"".join(page)
+
+    def text(
+        self,
+        stores: Iterable[SeriesStore],
+        families: Iterable[Any] = (),
+        form: TextFormat = CLASSIC,
+        wall_offset_ns: int = 0,
+    ) -> str:
+        """Return what :meth:`render` yields as one text.
+
+        Args:
+            stores: As for :meth:`render`.
+            families: As for :meth:`render`.
+            form: As for :meth:`render`.
+            wall_offset_ns: As for :meth:`render`.
+        """
+        return b"".join(self.render(form, stores, families, wall_offset_ns)).decode()
+
+    def _writer(self, form: TextFormat) -> _Writer:
+        self._pages += 1
+        key = (form.openmetrics, form.utf8)
+        writer = self._writers.get(key)
+        if writer is None:
+            writer = self._writers[key] = _Writer(
+                form, self._prefix, self._common, self._report, self._failed
+            )
+        writer.page = self._pages
+        for other, stale in list(self._writers.items()):
+            if self._pages - stale.page > _KEPT_PAGES:
+                del self._writers[other]
+        return writer
+
+    def _failed(self, what: str, error: Exception) -> None:
+        self.failures += 1
+        self._report(
+            f"{what} is left out of the page: it cannot be written "
+            f"({type(error).__name__}: {readable(str(error))})",
+            about=what,
+        )
+
+    def _report(self, message: str, about: str = "") -> None:
+        if (about or message) not in self._told and len(self._told) < _MAX_REPORTS:
+            self._told.add(about or message)
+            self._tell(message)
+
+
+class _Writer:
+    """What is prepared for pages of one format.
+
+    Attributes:
+        page: The number of the last page it made.
+        claims: Names that are taken by metrics of stores, and by which.
+    """
+
+    def __init__(
+        self,
+        form: TextFormat,
+        prefix: str,
+        common: Mapping[str, str],
+        report: Callable[[str], None],
+        failed: Callable[[str, Exception], None],
+    ) -> None:
+        self.page = 0
+        self.claims: dict[str, str] = {}
+        self._openmetrics = form.openmetrics
+        self._utf8 = form.utf8
+        self._prefix = prefix
+        self._labels = LabelWriter(common, utf8=form.utf8)
+        self._report = report
+        self._failed = failed
+        self._owned: Sequence[tuple[SeriesStore, AnyMetric]] = ()
+        self._plan: list[tuple[SeriesStore, MetricText]] = []
+
+    def planned(
+        self, owned: Sequence[tuple[SeriesStore, AnyMetric]]
+    ) -> Sequence[tuple[SeriesStore, MetricText]]:
+        """Return what writes the metrics, in their order; those that must be left out are reported.
+
+        Args:
+            owned: The metrics, each with its store.
+        """
+        if owned != self._owned:
+            known = {writer.metric: writer for _, writer in self._plan}
+            self.claims = {}
+            # Who need not be renamed has the first choice, and who can do with another type the last.
+            order = sorted(range(len(owned)), key=lambda at: self._rank(owned[at][1]))
+            found = {at: self._prepared(owned[at][1], known) for at in order}
+            self._plan = [
+                (store, writer) for at, (store, _) in enumerate(owned) if (writer := found[at]) is not None
+            ]
+            self._owned = owned
+        return self._plan
+
+    def family(self, family: Any, claims: dict[str, str]) -> Iterator[str]:
+        """Write a family; nothing if there is nothing in it, or if it must be left out.
+
+        Args:
+            family: The family, of which nothing is certain.
+            claims: The names that are taken, to which its own are added.
+
+        Yields:
+            Its text in pieces, each of whole lines; before that an empty text whenever somebody else may have
+            a turn.
+        """
+        try:
+            name, kind = str(family.name), str(family.type)
+            if not family.samples:
+                return
+            taken, fit, shown = self._place(name, kind, claims)
+            if fit is None:
+                self._report(
+                    f"metric family {readable(name)} ({kind}) is left out of the page: the name {taken} "
+                    f"belongs to {claims[taken]}, which came first"
+                )
+                return
+            texts: list[str] = []
+            for lines in family_text(family, fit, shown, self._labels, openmetrics=self._openmetrics):
+                if lines:
+                    texts.append("".join(lines))
+                    texts[-1].encode()
+                if len(lines) in {0, PIECE}:
+                    yield ""
+        except UnfitFamilyError as error:
+            self._report(f"metric family {readable(name)} ({kind}) is left out of the page: {error}")
+            return
+        except Exception as error:  # noqa: BLE001 - somebody else's objects: they must not cost the page
+            called = readable(str(getattr(family, "name", family.__class__.__name__)))
+            self._failed(f"metric family {called}", error)
+            return
+        self._claim(fit, shown, f"the metric family {readable(name)}", claims)
+        yield from texts
+
+    def _rank(self, metric: AnyMetric) -> tuple[bool, bool]:
+        fits = self._utf8 or is_metric_name(metric.name)
+        return (not fits, metric.kind is Kind.COUNTER)
+
+    def _prepared(self, metric: AnyMetric, known: Mapping[AnyMetric, MetricText]) -> MetricText | None:
+        try:
+            return self._claimed(metric, known)
+        except Exception as error:  # noqa: BLE001 - one metric must not cost the page
+            self._failed(_called(metric), error)
+            return None
+
+    def _claimed(self, metric: AnyMetric, known: Mapping[AnyMetric, MetricText]) -> MetricText | None:
+        kind = TYPE_OF[metric.kind]
+        name = printable(metric.name)
+        base = self._prefix + (name.removesuffix("_total") if kind == "counter" else name)
+        taken, fit, shown = self._place(base, kind, self.claims)
+        if fit is None:
+            self._report(
+                f"{_called(metric)} is left out of the page: the name "
+                f"{taken} belongs to {self.claims[taken]}, which came first"
+            )
+            return None
+        self._claim(fit, shown, f"the {metric.kind.value} {readable(metric.name)}", self.claims)
+        full = fit + "_total" if shown == "counter" else fit
+        writer = known.get(metric)
+        if writer is None or writer.name != full:
+            writer = text_of(metric, full, self._labels, openmetrics=self._openmetrics, report=self._report)
+        family = fit if self._openmetrics else full
+        writer.header = header(family, shown, metric.description, metric.unit, openmetrics=self._openmetrics)
+        writer.exemplars = self._openmetrics and shown != "unknown"
+        return writer
+
+    def _place(self, name: str, kind: str, claims: Mapping[str, str]) -> tuple[str, str | None, str]:
+        """Find a name and a type for a family.
+
+        Args:
+            name: Its name, that of a counter without ``_total``.
+            kind: Its type.
+            claims: The names that are taken.
+
+        Returns:
+            The name that is taken, if there is one; the name to have, None if there is none; the type.
+        """
+        if self._utf8 or is_metric_name(name):
+            candidates = [name or "_"]
+        else:
+            candidates = [underscored_metric(name), encoded_name(name)]
+        taken = ""
+        for fit in candidates:
+            shapes = [(fit, kind)]
+            if kind == "counter" and self._openmetrics:
+                shapes.append((f"{fit}_total", "unknown"))
+            for shape, shown in shapes:
+                clashes = [
+                    one for one in claims_of(shape, shown, openmetrics=self._openmetrics) if one in claims
+                ]
+                if not clashes:
+                    return taken, shape, shown
+                taken = taken or clashes[0]
+        return taken, None, kind
+
+    def _claim(self, name: str, kind: str, owner: str, claims: dict[str, str]) -> None:
+        claims.update(dict.fromkeys(claims_of(name, kind, openmetrics=self._openmetrics), owner))
+
+
+class _Wanted:
+    """Keeps the lines of some samples only.
+
+    Args:
+        names: Their names.
+    """
+
+    def __init__(self, names: Collection[str]) -> None:
+        self._starts = tuple(
+            start for name in names for start in (f"{after_labels(name)} ", before_labels(name))
+        )
+
+    def of_family(self) -> Callable[[str], str]:
+        """Return what keeps the lines of these samples, with the lines that begin their families.
+
+        It is to be called with the text of one metric or family, in as many pieces of whole lines as it has.
+        """
+        heads: list[str] = []
+        among_samples = False
+
+        def only(text: str) -> str:
+            nonlocal heads, among_samples
+            kept: list[str] = []
+            for line in text.split("\n")[:-1]:
+                if line.startswith("# "):
+                    if among_samples:
+                        heads, among_samples = [], False
+                    heads.append(line)
+                    continue
+                among_samples = True
+                if line.startswith(self._starts):
+                    kept += [*heads, line]
+                    heads = []
+            return "".join(f"{line}\n" for line in kept)
+
+        return only
+
+
+class _Planned(NamedTuple):
+    """A metric of a page.
+
+    Attributes:
+        store: Whose it is.
+        writer: Writes it.
+        series: Its series when the page was begun.
+    """
+
+    store: SeriesStore
+    writer: MetricText
+    series: Sequence[Any]
+
+
+def _called(metric: AnyMetric) -> str:
+    return f"metric {readable(metric.name)} ({metric.kind.value})"
+
+
+def _series_of(
+    plan: Iterable[_Planned],
+    wall_offset_ns: int,
+    wanted: _Wanted | None,
+    failed: Callable[[str, Exception], None],
+) -> Iterator[bytes]:
+    page: list[bytes] = []
+    work = 0
+    for planned in plan:
+        only = None if wanted is None else wanted.of_family()
+        # Nothing of a metric leaves before it has succeeded as a whole.
+        whole: list[bytes] = []
+        begin = planned.writer.header
+        try:
+            for cost, step in _steps(planned, wall_offset_ns):
+                if work and work + cost > ROUND:
+                    yield b"".join(page)
+                    page.clear()
+                    work = 0
+                lines = step()
+                work += cost
+                if lines:
+                    text = begin + "".join(lines)
+                    begin = ""
+                    whole.append((text if only is None else only(text)).encode())
+        except Exception as error:  # noqa: BLE001 - one metric must not cost the page
+            failed(_called(planned.writer.metric), error)
+            continue
+        if len(whole) > 1:
+            yield b"".join(page)
+            page.clear()
+            yield from whole
+        else:
+            page += whole
+    if page:
+        yield b"".join(page)
+
+
+def _steps(planned: _Planned, wall_offset_ns: int) -> Iterator[tuple[int, Callable[[], Sequence[str]]]]:
+    """Yield the steps in which a metric is written: about how many lines' work each is, and what does it."""
+    store, writer, series = planned
+    each = writer.lines_each()
+    size = max(1, ROUND // each)
+    with store.lock:
+        writer.forget(series)
+
+    def look(some: Sequence[Any]) -> Sequence[str]:
+        with store.lock:
+            writer.look(some)
+        return ()
+
+    def write(some: Sequence[Any]) -> Sequence[str]:
+        with store.lock:
+            return writer.lines(some, wall_offset_ns)
+
+    parts = [series[start : start + size] for start in range(0, len(series), size)]
+    # All series are looked at before any is written.
+    for step in (look, write) if writer.looks else (write,):
+        for some in parts:
+            yield len(some) * each, partial(step, some)

@@ -1,0 +1,1 @@
+"""The page inside another web application."""

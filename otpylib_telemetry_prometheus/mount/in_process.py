@@ -1,0 +1,141 @@
+"""How to come by the page of an exporter, by its name, from anywhere in the process.
+
+An exporter's backend that has a page says so by an attribute ``published``; it is at work whether or not it
+has an endpoint of its own. Whoever asks may be a request in somebody else's server, on another event loop or
+on a thread: the page is made on the exporter's own loop, in a context of its own, and whoever waits for it
+waits for a limited time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from otpylib_telemetry.exporter import registry as estates
+
+if TYPE_CHECKING:
+    from otpylib_telemetry_prometheus.page import Page, Scrape, ScrapeRequest
+
+__all__ = ["Published", "UnavailableError", "fetch", "fetch_from_thread", "published"]
+
+
+class UnavailableError(Exception):
+    """There is no page to be had; the message says why.
+
+    Args:
+        reason: Why, for whoever asked.
+        status: The HTTP status that says so.
+    """
+
+    def __init__(self, reason: str, status: HTTPStatus = HTTPStatus.SERVICE_UNAVAILABLE) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """How to get the page of one exporter.
+
+    Attributes:
+        scrape: Makes the page; to be called on ``loop`` alone.
+        loop: The exporter's event loop.
+        timeout: Seconds to wait for the page.
+    """
+
+    scrape: Scrape
+    loop: asyncio.AbstractEventLoop
+    timeout: float
+
+
+def published(exporter: str) -> Published:
+    """Return how to get the page of an exporter.
+
+    Args:
+        exporter: Its registered name: ``prometheus_exporter``.
+
+    Raises:
+        UnavailableError: No such exporter is at work in this process.
+    """
+    estate = estates.find(exporter)
+    runner = None if estate is None else estate.runner
+    if runner is None:
+        raise UnavailableError(f"no exporter named {exporter} runs in this process")
+    if runner.exporter is None:
+        raise UnavailableError(f"{exporter} is {runner.life.state}: {runner.life.reason or 'it has ended'}")
+    found = getattr(runner.exporter, "published", None)
+    if not isinstance(found, Published):
+        raise UnavailableError(f"{exporter} is no Prometheus exporter")
+    return found
+
+
+async def fetch(exporter: str, request: ScrapeRequest) -> Page:
+    """Get the page on whatever event loop this runs.
+
+    Args:
+        exporter: The exporter's registered name.
+        request: What is wanted.
+
+    Raises:
+        UnavailableError: It is not to be had.
+    """
+    source = published(exporter)
+    future = asyncio.wrap_future(_start(source, request))
+    try:
+        # Unlike wait_for, this neither cancels nor waits for what does not answer.
+        await asyncio.wait({future}, timeout=source.timeout)
+    finally:
+        future.cancel()
+    return _result(exporter, source, future)
+
+
+def fetch_from_thread(exporter: str, request: ScrapeRequest) -> Page:
+    """Get the page on a thread on which no event loop runs.
+
+    Args:
+        exporter: The exporter's registered name.
+        request: What is wanted.
+
+    Raises:
+        UnavailableError: It is not to be had.
+    """
+    source = published(exporter)
+    with contextlib.suppress(RuntimeError):
+        if asyncio.get_running_loop() is source.loop:
+            raise UnavailableError(
+                f"{exporter} runs on the event loop of the thread that asks, and cannot answer while that "
+                f"waits: mount asgi_app there, or run this server on a thread of its own"
+            )
+    future = _start(source, request)
+    with contextlib.suppress(TimeoutError, CancelledError, Exception):
+        future.exception(source.timeout)
+    future.cancel()
+    return _result(exporter, source, future)
+
+
+def _start(source: Published, request: ScrapeRequest) -> Future[Page]:
+    async def scrape() -> Page:
+        return await source.scrape(request)
+
+    work = scrape()
+    try:
+        # The page must not be made in the span, or as the process, of whoever happens to ask.
+        return contextvars.Context().run(asyncio.run_coroutine_threadsafe, work, source.loop)
+    except RuntimeError as error:
+        work.close()
+        raise UnavailableError("the exporter's event loop has ended") from error
+
+
+def _result(exporter: str, source: Published, future: Future[Page] | asyncio.Future[Page]) -> Page:
+    if future.cancelled():
+        raise UnavailableError(f"{exporter} has not answered within {source.timeout:g} s")
+    error = future.exception()
+    if error is not None:
+        raise UnavailableError(
+            f"the metrics could not be collected: {type(error).__name__}", HTTPStatus.INTERNAL_SERVER_ERROR
+        ) from error
+    return future.result()

@@ -1,0 +1,562 @@
+"""Where the workers of one application keep their numbers for each other: directories, locks, files.
+
+Under the directory of ``PROMETHEUS_MULTIPROC_DIR`` each exporter has a root of its own::
+
+    otpylib-<exporter>/
+        lock                        held by whoever cleans up
+        <version>/                  a directory per schema of metrics: what cannot be merged lies apart
+            manifest.json           what became of workers that have died; replaced in one step
+            dead-<number>/          the sums of those workers
+            w-<pid>-<token>-<generation>/
+                alive               locked as long as the worker lives
+                counter_<pid>.db ...
+                histogram_<buckets>_<pid>.db ...
+
+The files are prometheus_client's own, by format and by name. Histograms of different buckets lie in different
+files, whose names tell the buckets: not every bound is in a setting that the version could tell, and numbers
+of different buckets must not be added up, not even those of dead workers.
+
+A worker's directory is built under another name and appears complete, by being renamed. Its token is its
+alone, whatever its pid; of its generations the last one counts, wherever it lies.
+
+Whether a worker lives is told by a lock on its file, not by its pid: a pid is given to somebody else in time,
+and means nothing in another container, while the system lets go of a lock at the moment its holder dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import json
+import os
+import re
+import shutil
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from types import ModuleType
+
+from otpylib_telemetry.metrics.options import MULTIPROCESS_MODES
+
+try:
+    import fcntl
+except ImportError:  # where there is none, there are no forking servers either
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = [
+    "OCTAVES",
+    "BadFileError",
+    "Entry",
+    "FileChecks",
+    "Layout",
+    "Manifest",
+    "MultiprocessError",
+    "Version",
+    "Worker",
+    "client",
+    "entries",
+    "file_kind",
+    "has_lock",
+    "held",
+    "histogram_prefix",
+    "hold",
+    "hold_alive",
+    "mark_used",
+    "prefix_of",
+    "remove",
+    "root_of",
+    "scan",
+    "sums_at",
+    "sync",
+    "version_name",
+]
+
+#: Goes into the name of every version: a layout that is not this one is not read.
+_FORMAT: Final = 1
+
+_ADDRESS: Final = re.compile(r" at 0x[0-9A-Fa-f]+")
+_VERSION: Final = re.compile(r"[0-9a-f]{16}")
+_WORKER: Final = re.compile(r"w-(\d+)-([0-9a-f]+)-(\d+)")
+_FILE: Final = re.compile(
+    rf"(?:(counter|histogram|summary)|(gauge)_(?:{'|'.join(MULTIPROCESS_MODES)}))_[^/]+\.db"
+)
+
+#: The beginning of the names of files of exponential histograms, whose bounds are powers of two and may be
+#: different ones in every series.
+OCTAVES: Final = "histogram_octaves"
+
+_MANIFEST: Final = "manifest.json"
+_ALIVE: Final = "alive"
+_USED: Final = "used"
+
+_INTEGER: Final = struct.Struct("i")
+_DOUBLES: Final = struct.Struct("dd")
+_HEADER: Final = 8
+
+#: Keys that have been found in order, remembered so that each is looked at once.
+_MAX_KEYS: Final = 500_000
+
+
+class MultiprocessError(Exception):
+    """Numbers cannot be shared between processes; the message says why, and what can be done."""
+
+
+class BadFileError(Exception):
+    """A file is not one of prometheus_client's, or not a whole one; the message says what is wrong."""
+
+
+def client(module: str) -> ModuleType:
+    """Import a module of prometheus_client.
+
+    Whether the variable was set before or after prometheus_client is imported makes no difference here: only
+    the metrics that are declared with prometheus_client itself depend on it.
+
+    Args:
+        module: Which, for instance ``mmap_dict``.
+
+    Raises:
+        MultiprocessError: It is not installed.
+    """
+    try:
+        return importlib.import_module(f"prometheus_client.{module}")
+    except ImportError as error:
+        raise MultiprocessError(
+            "PROMETHEUS_MULTIPROC_DIR (multiprocess_dir) needs prometheus_client, which cannot be imported "
+            f"({error}): install otpylib-telemetry[client], or unset it"
+        ) from error
+
+
+def root_of(directory: str | os.PathLike[str], exporter: str) -> Path:
+    """Return where the workers of one exporter meet.
+
+    Args:
+        directory: That of ``PROMETHEUS_MULTIPROC_DIR``.
+        exporter: The exporter's registered name.
+    """
+    return Path(directory) / f"otpylib-{re.sub(r'[^A-Za-z0-9_.-]', '_', exporter)}"
+
+
+def version_name(schema: object) -> str:
+    """Return the name of the directory for one schema.
+
+    Args:
+        schema: Anything that has an equal ``repr`` if and only if numbers may be merged. Addresses, which the
+            ``repr`` of a function has, do not count: they differ from process to process.
+    """
+    text = _ADDRESS.sub("", repr((_FORMAT, schema)))
+    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Worker:
+    """What one worker has written in one version.
+
+    Attributes:
+        token: What tells it from every other worker there ever was.
+        generation: Which of its states this is.
+        pid: Its process id, for the label ``pid`` alone.
+        path: Its directory.
+    """
+
+    token: str
+    generation: int
+    pid: int
+    path: Path
+
+    @classmethod
+    def at(cls, path: Path) -> Worker | None:
+        """Return the worker a directory is of, or None if it is of none."""
+        match = _WORKER.fullmatch(path.name)
+        return None if match is None else cls(match[2], int(match[3]), int(match[1]), path)
+
+    def alive(self) -> bool:
+        """Tell whether its process still runs."""
+        return held(self.path / _ALIVE)
+
+    def since_ns(self) -> int:
+        """Return when it began to write there; 0 if it has gone."""
+        try:
+            return (self.path / _ALIVE).stat().st_mtime_ns
+        except OSError:
+            return 0
+
+    def files(self) -> list[Path]:
+        """Return its files; none if it has gone."""
+        return _databases(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What became of the workers of a version that have died.
+
+    Attributes:
+        number: Which directory has their sums; 0 for none.
+        absorbed: The directories that went into it last, which do not count any more.
+    """
+
+    number: int = 0
+    absorbed: frozenset[str] = frozenset()
+
+    @classmethod
+    def read(cls, version: Path) -> Manifest:
+        """Return the manifest of a version; that of an empty one if there is none.
+
+        Raises:
+            OSError: It cannot be read, though it is there.
+        """
+        try:
+            content = json.loads((version / _MANIFEST).read_bytes())
+            return cls(int(content["number"]), frozenset(map(str, content["absorbed"])))
+        except FileNotFoundError:
+            return cls()
+        except (ValueError, TypeError, KeyError):
+            # Somebody else has been at it. The last sums are the best there is.
+            numbers = [path.name.removeprefix("dead-") for path in version.glob("dead-*")]
+            return cls(max((int(number) for number in numbers if number.isdecimal()), default=0))
+
+    def write(self, version: Path) -> None:
+        """Put this manifest into force, in one step that outlives a crash of the machine.
+
+        Raises:
+            OSError: It cannot be; the one before stays in force.
+        """
+        draft = version / f".{_MANIFEST}"
+        with draft.open("w", encoding="ascii") as file:
+            json.dump({"number": self.number, "absorbed": sorted(self.absorbed)}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(version / _MANIFEST)
+        sync(version)
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A directory of one schema, as it was found.
+
+    Attributes:
+        path: The directory.
+        used_ns: When a worker began to use it last.
+        manifest: What became of workers that have died.
+        workers: The others, dead or alive.
+    """
+
+    path: Path
+    used_ns: int
+    manifest: Manifest
+    workers: tuple[Worker, ...]
+
+    def sums(self) -> Path | None:
+        """Return the directory of the sums of dead workers, if there is one."""
+        return sums_at(self.path, self.manifest.number) if self.manifest.number else None
+
+    def sum_files(self) -> list[Path]:
+        """Return the files in it."""
+        sums = self.sums()
+        return [] if sums is None else _databases(sums)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Everything under a root, as it was found.
+
+    Attributes:
+        versions: The versions, that which was taken into use last first.
+        superseded: Directories of workers that have moved on.
+    """
+
+    versions: tuple[Version, ...] = ()
+    superseded: tuple[Path, ...] = ()
+
+
+def scan(root: Path) -> Layout:
+    """Look up what there is.
+
+    Args:
+        root: Where the workers meet; need not exist.
+    """
+    found: list[tuple[Path, int, Manifest, list[Worker]]] = []
+    newest: dict[str, int] = {}
+    for path in _listed(root):
+        if not _VERSION.fullmatch(path.name):
+            continue
+        with contextlib.suppress(OSError):
+            used_ns = _used_ns(path)
+            manifest = Manifest.read(path)
+            workers = [
+                worker
+                for worker in map(Worker.at, _listed(path))
+                if worker is not None and worker.path.name not in manifest.absorbed
+            ]
+            found.append((path, used_ns, manifest, workers))
+            for worker in workers:
+                newest[worker.token] = max(worker.generation, newest.get(worker.token, 0))
+    versions: list[Version] = []
+    superseded: list[Path] = []
+    for path, used_ns, manifest, workers in found:
+        current = [worker for worker in workers if worker.generation == newest[worker.token]]
+        superseded += [worker.path for worker in workers if worker.generation != newest[worker.token]]
+        versions.append(Version(path, used_ns, manifest, tuple(sorted(current))))
+    versions.sort(key=lambda version: (-version.used_ns, version.path.name))
+    return Layout(tuple(versions), tuple(superseded))
+
+
+def mark_used(version: Path) -> None:
+    """Note that a worker uses a version from now on."""
+    (version / _USED).touch()
+
+
+def sums_at(version: Path, number: int) -> Path:
+    """Return the directory of sums of this number."""
+    return version / f"dead-{number}"
+
+
+def sync(directory: Path) -> None:
+    """Make what was renamed in a directory outlive a crash of the machine."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove(directory: Path) -> None:
+    """Remove a directory with all that is in it, as far as it lets itself be removed."""
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def has_lock() -> bool:
+    """Tell whether this system has the locks that all of this rests on."""
+    return fcntl is not None
+
+
+def hold(path: Path) -> int | None:
+    """Lock a file, which is made if need be.
+
+    Args:
+        path: The file.
+
+    Returns:
+        A descriptor; closing it, or dying, lets go of the lock. None if somebody else has it.
+
+    Raises:
+        OSError: There is no such file, and it cannot be made.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def hold_alive(directory: Path) -> int | None:
+    """Lock the file that tells that a worker lives; see :func:`hold`."""
+    return hold(directory / _ALIVE)
+
+
+def held(path: Path) -> bool:
+    """Tell whether somebody has a file locked; a file that is not there nobody has.
+
+    In doubt somebody has: to take a living worker for a dead one does damage, the other error passes.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    try:
+        # Shared, so that two who ask at the same time do not take each other for the worker.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def file_kind(path: Path) -> str | None:
+    """Return the type of the metrics in a file, which its name tells; None if it is no such file."""
+    match = _FILE.fullmatch(path.name)
+    return None if match is None else match[1] or match[2]
+
+
+def prefix_of(path: Path) -> str:
+    """Return what a file's name tells of what is in it: type, mode of a gauge, buckets of a histogram."""
+    return path.name.removesuffix(".db").rpartition("_")[0]
+
+
+def histogram_prefix(bounds: Iterable[float]) -> str:
+    """Return the beginning of the names of files of histograms with these buckets.
+
+    Args:
+        bounds: The upper bounds.
+    """
+    text = repr([float(bound) for bound in bounds])
+    return f"histogram_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One number in a file.
+
+    Attributes:
+        key: What it is of, as it stands in the file.
+        value: The number.
+        timestamp: Seconds since the epoch at which a gauge was set; 0 where that is of no interest.
+    """
+
+    key: bytes
+    value: float
+    timestamp: float
+
+
+def entries(path: Path) -> list[Entry]:
+    """Return what is in a file.
+
+    Args:
+        path: The file.
+
+    Raises:
+        OSError: It cannot be read.
+        BadFileError: It is not a whole one.
+    """
+    with path.open("rb") as file:
+        used = _used(file)
+        data = file.read(used - _HEADER) if used else b""
+    return [Entry(key, *_DOUBLES.unpack_from(data, end - _DOUBLES.size)) for key, end in _walk(data, used)]
+
+
+class FileChecks:
+    """Tells files that can be merged from others.
+
+    prometheus_client trusts what it reads: one file that is empty, cut short or of somebody else's ends its
+    scrape, or lets it go on for ever. Entries are only ever added to a file, so what was found in order once
+    is not looked at again.
+    """
+
+    def __init__(self) -> None:
+        self._checked: dict[Path, tuple[int, int]] = {}
+        self._known: dict[tuple[str, bytes], str] = {}
+        self._names: dict[Path, set[str]] = {}
+
+    def names(self, path: Path) -> frozenset[str]:
+        """Return the metrics in a file that was in order."""
+        return frozenset(self._names.get(path, ()))
+
+    def check(self, path: Path) -> None:
+        """Look at a file.
+
+        Args:
+            path: The file.
+
+        Raises:
+            OSError: It cannot be read.
+            BadFileError: It cannot be merged.
+        """
+        kind = file_kind(path)
+        if kind is None:
+            raise BadFileError("its name is none that prometheus_client gives")
+        with path.open("rb") as file:
+            inode = os.fstat(file.fileno()).st_ino
+            used = _used(file)
+            before, upto = self._checked.get(path, (inode, _HEADER))
+            start = upto if before == inode and upto <= used else _HEADER
+            if start == _HEADER:
+                self._names[path] = set()
+            file.seek(start)
+            data = file.read(max(0, used - start))
+        for key, _ in _walk(data, start + len(data) if used else 0, start):
+            name = self._known.get((kind, key))
+            if name is None:
+                name = _check_key(kind, key)
+                if len(self._known) >= _MAX_KEYS:
+                    self._known.clear()
+                self._known[kind, key] = name
+            self._names[path].add(name)
+        self._checked[path] = (inode, max(used, _HEADER))
+
+    def forget_gone(self) -> None:
+        """Forget files that are not there any more."""
+        # A copy, for scrapes on other threads may be adding to it.
+        for path in list(self._checked):
+            if not path.exists():
+                self._checked.pop(path, None)
+                self._names.pop(path, None)
+
+
+def _used(file: Any) -> int:
+    """Return how many bytes of a file are in use, and leave it behind its header."""
+    size = os.fstat(file.fileno()).st_size
+    header = file.read(_HEADER)
+    if len(header) < _HEADER:
+        raise BadFileError("it is empty" if not header else "it is cut short")
+    used: int = _INTEGER.unpack_from(header)[0]
+    if used == 0:
+        return 0
+    if used < _HEADER or used > size:
+        raise BadFileError("it is cut short, or not one of prometheus_client's")
+    return used
+
+
+def _walk(data: bytes, end: int, start: int = _HEADER) -> Iterator[tuple[bytes, int]]:
+    """Yield keys, and where in ``data`` their entries end; ``data`` is of the file from ``start`` on.
+
+    Raises:
+        BadFileError: It does not add up.
+    """
+    if end and len(data) != end - start:
+        raise BadFileError("it was cut short while it was read")
+    position, size = 0, len(data)
+    while position < size:
+        if position + _INTEGER.size > size:
+            raise BadFileError("it ends within an entry")
+        length = _INTEGER.unpack_from(data, position)[0]
+        begin = position + _INTEGER.size
+        position = begin + length + 8 - (length + 4) % 8 + _DOUBLES.size
+        if length <= 0 or position > size:
+            raise BadFileError("it has an entry of an impossible length")
+        yield data[begin : begin + length], position
+
+
+def _check_key(kind: str, key: bytes) -> str:
+    """Return the name of the metric that an entry is of.
+
+    Raises:
+        BadFileError: It is of none.
+    """
+    try:
+        metric, sample, labels, documentation = json.loads(key)
+        texts = [metric, sample, documentation, *labels.keys(), *labels.values()]
+        if not all(isinstance(text, str) for text in texts):
+            raise BadFileError("it has an entry that is of no metric")
+        if "le" in labels:
+            float(labels["le"])
+        client("metrics_core").Metric(metric, documentation, kind)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise BadFileError("it has an entry that is of no metric") from error
+    return str(metric)
+
+
+def _used_ns(version: Path) -> int:
+    try:
+        return (version / _USED).stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def _databases(directory: Path) -> list[Path]:
+    return sorted(path for path in _listed(directory) if path.name.endswith(".db"))
+
+
+def _listed(directory: Path) -> list[Path]:
+    try:
+        return sorted(directory.iterdir())
+    except OSError:
+        return []

@@ -1,0 +1,465 @@
+"""Metrics of an application that runs as several processes: gunicorn, uvicorn with workers, celery.
+
+A scrape reaches one worker, and has to tell of all of them. So with ``PROMETHEUS_MULTIPROC_DIR`` every worker
+writes its series into files in that directory, and whoever is asked adds up everybody's. Format, file names
+and rules of merging are prometheus_client's; where ours lie, and why a scrape survives workers that die,
+change their buckets or leave half a file behind, is told in
+:mod:`otpylib_telemetry_prometheus.multiprocess.files`.
+
+What a worker has written counts from then on, whatever becomes of the worker. What it has not, dies with it:
+the events in its queue, and what was aggregated since the last :meth:`Multiprocess.write`. Who must not lose
+an event flushes the exporter before acknowledging it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+import weakref
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from otpylib_telemetry_prometheus.multiprocess.cleaner import Cleaner
+from otpylib_telemetry_prometheus.multiprocess.files import (
+    MultiprocessError,
+    client,
+    has_lock,
+    root_of,
+    version_name,
+)
+from otpylib_telemetry_prometheus.multiprocess.reader import Reader
+from otpylib_telemetry_prometheus.multiprocess.writer import (
+    Look,
+    StoreWriter,
+    WorkerFiles,
+    close_inherited,
+    new_token,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from otpylib_telemetry.aggregation.metric import AnyMetric
+    from otpylib_telemetry.aggregation.series import Series
+    from otpylib_telemetry.aggregation.store import SeriesStore
+
+__all__ = ["VARIABLE", "MultiProcessRegistry", "Multiprocess", "MultiprocessError"]
+
+_log = logging.getLogger("otpylib_telemetry.prometheus")
+
+#: The environment variable that tells prometheus_client, and us, where to write.
+VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+
+#: The registered name of the exporter unless it was given another.
+_EXPORTER: Final = "prometheus_exporter"
+
+#: How many times as long as a write took none follows it, unless one is asked for: a tenth of a processor is
+#: spent on writing at most, however many series there are.
+_REST: Final = 10
+
+#: Seconds a write may take on an event loop, and series that are written anew in about that time.
+_AT_ONCE: Final = 0.005
+_FEW: Final = 300
+
+#: Seconds between two cleanings, and between two looks whether the worker's directory is still there.
+_CLEANING: Final = 30.0
+_LOOKING: Final = 2.0
+
+_NO_LABELS: Final[Mapping[str, Any]] = MappingProxyType({})
+_NO_MODES: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+def _default_mode(_metric: AnyMetric) -> None:
+    return None
+
+
+class _Identity:
+    """What a store is to the other workers. Whoever writes it next goes on with this, and not beside it.
+
+    Attributes:
+        pid: The process it belongs to.
+        token: What tells it from every other.
+        generation: How often its state was written as a whole.
+        files: Its state.
+    """
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.token = new_token()
+        self.generation = 0
+        self.files: WorkerFiles | None = None
+
+
+_identities: weakref.WeakKeyDictionary[SeriesStore, _Identity] = weakref.WeakKeyDictionary()
+
+
+class Multiprocess:
+    """The part of one worker: it writes the worker's series, and reads everybody's.
+
+    Every method may be called from any thread. None raises on account of the disk: what goes wrong is said
+    once, is to be seen in :meth:`stats`, and is tried again with the next write.
+
+    In a process that is forked off this object belongs to the parent: there it writes nothing.
+
+    Args:
+        directory: Where the workers meet; made if need be.
+        exporter: The exporter's registered name: exporters of different names share nothing.
+        clock: Monotonic seconds.
+        wall_clock: Seconds since the epoch.
+
+    Raises:
+        MultiprocessError: The directory cannot be made or written to, prometheus_client is not installed, or
+            the system has no locks.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        exporter: str = _EXPORTER,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        if not has_lock():
+            raise MultiprocessError(
+                f"{VARIABLE} (multiprocess_dir) works on Linux, macOS and other Unixes only: unset it"
+            )
+        client("multiprocess")
+        self.directory = Path(os.path.abspath(directory))  # noqa: PTH100 - as the settings have it
+        self._root = root_of(self.directory, exporter)
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+            writable = os.access(self._root, os.W_OK | os.X_OK)
+        except OSError as error:
+            raise MultiprocessError(
+                f"the directory of {VARIABLE} (multiprocess_dir), {self.directory}, cannot be made: "
+                f"{error.strerror or error}. Expected a directory that every worker can write to"
+            ) from error
+        if not writable:
+            raise MultiprocessError(
+                f"the directory of {VARIABLE} (multiprocess_dir), {self.directory}, cannot be written to. "
+                f"Expected one that every worker can write to"
+            )
+        self._clock, self._wall_clock = clock, wall_clock
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._look = Look()
+        self._schema: object = None
+        self._version = version_name(None)
+        self._look_changed = True
+        self._writer: StoreWriter | None = None
+        self._times: dict[Series, float] = {}
+        self._rest_until = self._look_at = self._clean_at = -float("inf")
+        self._last_took = 0.0
+        self._closed = False
+        self._trouble = ""
+        self._writes = 0
+        self._samples = 0
+        self._cleaner = Cleaner(self._root)
+        self._reader = Reader(self._root, self.directory)
+        _all.add(self)
+
+    def use_schema(
+        self,
+        canonical: object,
+        *,
+        namespace: str = "",
+        global_labels: Mapping[str, Any] = _NO_LABELS,
+        modes: Mapping[str, str] = _NO_MODES,
+        mode_of: Callable[[AnyMetric], str | None] = _default_mode,
+    ) -> None:
+        """Say what the metrics look like from now on; the next write moves everything if that has changed.
+
+        Args:
+            canonical: What decides how events become series (definitions, buckets, rules of labels), as
+                something whose ``repr`` is the same in every worker if and only if the series may be merged:
+                tuples of texts and numbers, sets sorted. Namespace and modes are part of it already.
+            namespace: Put before every name, with an underscore.
+            global_labels: Labels of every series; may differ from worker to worker.
+            modes: How gauges are merged, by the name of the metric.
+            mode_of: How a gauge is merged that is not among them; None for the default.
+        """
+        schema = (canonical, namespace, tuple(sorted(modes.items())))
+        whole = (schema, dict(global_labels))
+        with self._lock:
+            if whole != self._schema:
+                self._schema = whole
+                self._version = version_name(schema)
+                self._look = Look(namespace, global_labels, modes, mode_of)
+                self._look_changed = True
+
+    def write(self, store: SeriesStore, *, force: bool = False) -> int:
+        """Write what has changed since the last time; to be called after each batch of events.
+
+        An event loop is not held up: what may take more than a few milliseconds goes on on a thread.
+
+        Args:
+            store: All series of the worker.
+            force: Write, and return when it is written, even if the last write was a moment ago and took
+                long: before something is acknowledged, before a scrape, at the end. Not on an event loop, if
+                there are many series.
+
+        Returns:
+            How many numbers were written; 0 also for what is being written on a thread.
+        """
+        started = self._clock()
+        if os.getpid() != self._pid or (started < self._rest_until and not force):
+            return 0
+        if not force and self._takes_long(store) and self._begin(store):
+            return 0
+        if not self._lock.acquire(blocking=force):
+            return 0
+        try:
+            return 0 if self._closed else self._write_timed(store, started)
+        finally:
+            self._lock.release()
+
+    def families(self) -> list[Any]:
+        """Return the metrics of all workers, merged; to be called on a thread, for it reads every file.
+
+        Returns:
+            prometheus_client's ``Metric`` objects, which have what
+            :class:`~otpylib_telemetry_prometheus.exposition.families.Family` has.
+        """
+        return self._reader.collect()
+
+    def close(self) -> None:
+        """Write no more. What was written stays, but for gauges that are of living workers only.
+
+        The store may be written again, by another object of this class: as long as the store is there, the
+        worker does not count as dead.
+        """
+        if os.getpid() != self._pid:
+            return
+        with self._lock:
+            self._closed = True
+            writer, self._writer = self._writer, None
+            if writer is not None:
+                writer.files.rest()
+
+    def stats(self) -> dict[str, Any]:
+        """Return where things are, what was written, and what could not be."""
+        return {
+            "directory": str(self.directory),
+            "version": self._version,
+            "writes": self._writes,
+            "samples_written": self._samples,
+            "files_skipped": self._reader.skipped + self._cleaner.skipped,
+            "workers_absorbed": self._cleaner.absorbed,
+            "trouble": self._trouble or None,
+        }
+
+    def _takes_long(self, store: SeriesStore) -> bool:
+        if self._last_took > _AT_ONCE:
+            return True
+        writer = self._writer
+        moves = writer is None or self._look_changed or writer.generation != store.generation
+        return moves and store.series_count() > _FEW
+
+    def _begin(self, store: SeriesStore) -> bool:
+        """Write on a thread; False if there are no threads any more, because the interpreter is exiting."""
+        self._rest_until = float("inf")
+        try:
+            threading.Thread(
+                target=self.write,
+                args=(store,),
+                kwargs={"force": True},
+                name="otpylib-telemetry",
+                daemon=True,
+            ).start()
+        except RuntimeError:
+            self._rest_until = -float("inf")
+            return False
+        return True
+
+    def _write_timed(self, store: SeriesStore, started: float) -> int:
+        written = 0
+        try:
+            written = self._write(store, started)
+        except Exception as error:  # noqa: BLE001 - the application goes on without its metrics being shared
+            # Whatever state the files are in, the next write does without them.
+            self._writer = None
+            self._say(str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}")
+        else:
+            self._trouble = ""
+        self._samples += written
+        self._writes += bool(written)
+        ended = self._clock()
+        self._last_took = ended - started
+        self._rest_until = ended + _REST * self._last_took
+        if started >= self._clean_at:
+            self._clean_at = started + _CLEANING
+            # An interpreter that is exiting starts no thread any more.
+            with contextlib.suppress(RuntimeError):
+                threading.Thread(target=self._clean, name="otpylib-telemetry", daemon=True).start()
+        return written
+
+    def _write(self, store: SeriesStore, started: float) -> int:
+        writer = self._writer
+        if writer is not None and started >= self._look_at:
+            self._look_at = started + _LOOKING
+            if not writer.files.present():
+                _log.warning("%s was removed while it was in use; it is written anew.", writer.files.path)
+                writer = None
+        if writer is None or self._look_changed or writer.generation != store.generation:
+            return self._move(store)
+        return writer.write(store, self._wall_clock())
+
+    def _move(self, store: SeriesStore) -> int:
+        """Write everything into a directory of its own, and let that one count from then on.
+
+        Series that have gone are rid of that way: prometheus_client's files have no means to take one back.
+        """
+        identity = _identities.setdefault(store, _Identity())
+        identity.generation += 1
+        files = WorkerFiles(self._root / self._version, identity.token, identity.generation)
+        previous, self._writer = self._writer, None
+        try:
+            writer = StoreWriter(self._look, files, self._times)
+            if previous is not None and not self._look_changed:
+                writer.succeed(previous)
+            written = writer.write(store, self._wall_clock())
+            files.publish()
+        except BaseException:
+            # What was written before still counts, as it is; the next write tries again.
+            files.remove()
+            raise
+        self._writer, self._look_changed = writer, False
+        old, identity.files = identity.files, files
+        if old is not None:
+            old.remove()
+        return written
+
+    def _clean(self) -> None:
+        try:
+            self._cleaner.clean()
+        except (OSError, MultiprocessError) as error:
+            self._say(f"what dead workers left cannot be cleared up: {error}")
+
+    def _say(self, trouble: str) -> None:
+        if trouble != self._trouble:
+            self._trouble = trouble
+            _log.warning("Metrics shared by several processes, in %s: %s.", self.directory, trouble)
+
+    def _disown(self) -> None:
+        """Be of no use in a child: what was open is the parent's."""
+        self._lock = threading.Lock()
+        self._closed = True
+        self._writer = None
+
+
+_all: weakref.WeakSet[Multiprocess] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for one in [*_all]:
+        one._disown()  # noqa: SLF001 - of this module
+    # The child's share in the locks goes, the parent's stays; nothing is written.
+    close_inherited()
+    _identities.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+class MultiProcessRegistry:
+    """The metrics of all workers where prometheus_client expects a registry.
+
+    ``generate_latest(MultiProcessRegistry())`` is the page; ``make_asgi_app``, ``make_wsgi_app`` and
+    ``start_http_server`` take it as well. It needs no exporter in its own process: a process that only serves
+    metrics will do.
+
+    Args:
+        path: Where the workers meet; None for that of ``PROMETHEUS_MULTIPROC_DIR``.
+        exporter: The exporter's registered name.
+        own_files: Whether the metrics that are declared with prometheus_client itself, whose files lie in the
+            same directory, are part of it.
+
+    Raises:
+        MultiprocessError: prometheus_client is not installed.
+        ValueError: Nobody says where the workers meet.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        exporter: str = _EXPORTER,
+        own_files: bool = True,
+    ) -> None:
+        found = path if path is not None else os.environ.get(VARIABLE)
+        if not found:
+            raise ValueError(f"expected a path, or {VARIABLE} to be set to one")
+        directory = Path(found)
+        self._others: Any = client("registry").CollectorRegistry()
+        self._reader = Reader(root_of(directory, exporter), directory if own_files else None)
+
+    def collect(self) -> Iterator[Any]:
+        """Yield the metrics: those of the workers, then those of what was registered here."""
+        present = set()
+        for metric in self._reader.collect():
+            present.add(metric.name)
+            yield metric
+        for metric in self._others.collect():
+            if metric.name not in present:
+                yield metric
+
+    def register(self, collector: Any) -> None:
+        """Add a collector, whose metrics are this process' alone; one of a name the workers have is left out.
+
+        Raises:
+            ValueError: Two collectors have metrics of the same name.
+        """
+        self._others.register(collector)
+
+    def unregister(self, collector: Any) -> None:
+        """Take away a collector.
+
+        Raises:
+            KeyError: It is not registered.
+        """
+        self._others.unregister(collector)
+
+    def restricted_registry(self, names: Iterable[str]) -> _Restricted:
+        """Return a registry with only the samples of these names, as the parameter ``name[]`` of a URL wants.
+
+        Args:
+            names: The names.
+        """
+        return _Restricted(self, frozenset(names))
+
+    def get_sample_value(self, name: str, labels: Mapping[str, str] = _NO_LABELS) -> float | None:
+        """Return one number, for tests.
+
+        Args:
+            name: The name of the sample.
+            labels: All its labels.
+
+        Returns:
+            The number; None if there is none.
+        """
+        for metric in self.collect():
+            for sample in metric.samples:
+                if sample.name == name and sample.labels == dict(labels):
+                    value: float = sample.value
+                    return value
+        return None
+
+
+class _Restricted:
+    def __init__(self, registry: MultiProcessRegistry, names: frozenset[str]) -> None:
+        self._registry = registry
+        self._names = names
+
+    def collect(self) -> Iterator[Any]:
+        for metric in self._registry.collect():
+            samples = [sample for sample in metric.samples if sample.name in self._names]
+            if samples:
+                restricted = client("metrics_core").Metric(metric.name, metric.documentation, metric.type)
+                restricted.samples = samples
+                yield restricted

@@ -1,0 +1,497 @@
+"""The numbers of one worker, written where the other workers can read them.
+
+A store is written as a whole or by what has changed since it was written last; never sample by sample. What
+is written are prometheus_client's entries, one double each, in maps of files: they outlive a worker that is
+killed, without any call to the system.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import secrets
+import weakref
+from dataclasses import dataclass, field
+from json.encoder import encode_basestring_ascii as _json
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from otpylib_telemetry.aggregation.metric import Counter, Exponential, Gauge, Histogram, UpDown
+from otpylib_telemetry.aggregation.series import (
+    ExponentialSeries,
+    GaugeSeries,
+    HistogramSeries,
+    SummarySeries,
+)
+from otpylib_telemetry.metrics.labels import number_text
+from otpylib_telemetry.metrics.names import metric_name
+from otpylib_telemetry.metrics.options import MULTIPROCESS_MODES
+from otpylib_telemetry_prometheus.exposition.labels_text import beside, common_labels, renamed_again
+from otpylib_telemetry_prometheus.exposition.power_buckets import Octaves
+from otpylib_telemetry_prometheus.multiprocess.files import (
+    OCTAVES,
+    client,
+    histogram_prefix,
+    hold_alive,
+    mark_used,
+    remove,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from otpylib_telemetry.aggregation.metric import AnyMetric
+    from otpylib_telemetry.aggregation.series import Labels, Series
+    from otpylib_telemetry.aggregation.store import SeriesStore
+
+__all__ = ["DEFAULT_MODES", "Look", "StoreWriter", "WorkerFiles", "close_inherited", "new_token"]
+
+#: A gauge tells how something is: whoever looked last knows best. An up-down counter counts what is there, in
+#: every worker its own; what was there in a worker that has died is not there any more.
+DEFAULT_MODES: Final[Mapping[type, str]] = MappingProxyType({Gauge: "mostrecent", UpDown: "livesum"})
+
+#: Series that are read in one go: about a millisecond, for which nobody else can write to the store.
+_SLICE: Final = 500
+
+#: Bytes a file has to begin with, as prometheus_client has it. They are reserved: a map of a file that the
+#: disk has no room for would end the process.
+_CAPACITY: Final = 1 << 16
+
+_HEADER: Final = 8
+_NUMBERS: Final = 16
+
+
+def new_token() -> str:
+    """Return what tells one worker from every other."""
+    return secrets.token_hex(8)
+
+
+@dataclass(slots=True)
+class _File:
+    entries: Any
+    name: str
+    capacity: int
+    used: int = _HEADER
+    keys: set[str] = field(default_factory=set)
+
+
+class WorkerFiles:
+    """The directory of one worker, in the making until :meth:`publish`.
+
+    Args:
+        version: The directory of the version it belongs to; made if need be.
+        token: What tells the worker from others.
+        generation: Which of its states this is.
+
+    Attributes:
+        path: The directory.
+        samples: How many numbers were written.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+
+    def __init__(self, version: Path, token: str, generation: int) -> None:
+        self.samples = 0
+        self._pid = os.getpid()
+        self._final = version / f"w-{self._pid}-{token}-{generation}"
+        self.path = version / f".new-{self._final.name}"
+        self._files: dict[str, _File] = {}
+        self._lock: int | None = None
+        version.mkdir(parents=True, exist_ok=True)
+        self.path.mkdir()
+        _open.add(self)
+        try:
+            self._lock = hold_alive(self.path)
+        except OSError:
+            self.remove()
+            raise
+
+    @property
+    def published(self) -> bool:
+        """Whether others can see it."""
+        return self.path == self._final
+
+    def publish(self) -> None:
+        """Let the others see it, complete as it is.
+
+        Raises:
+            OSError: It cannot be.
+        """
+        self.path.rename(self._final)
+        self.path = self._final
+        mark_used(self.path.parent)
+
+    def present(self) -> bool:
+        """Tell whether it is still there: temporary directories are emptied by all sorts of people."""
+        return self.path.is_dir()
+
+    def write(self, prefix: str, key: str, value: float, timestamp: float = 0.0) -> None:
+        """Write a number.
+
+        Args:
+            prefix: The beginning of the file's name: the type, and the mode of a gauge.
+            key: What it is of.
+            value: The number.
+            timestamp: When it was measured, in seconds since the epoch; 0 if that is of no interest.
+
+        Raises:
+            OSError: There is no room for it.
+        """
+        file = self._files.get(prefix)
+        if file is None:
+            file = self._files[prefix] = self._open(prefix)
+        if key not in file.keys:
+            self._make_room(file, key)
+        file.entries.write_value(key, value, timestamp)
+        self.samples += 1
+
+    def close(self) -> None:
+        """Let go of it: the worker is dead from now on."""
+        self._close_files()
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            with contextlib.suppress(OSError):
+                os.close(lock)
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _close_files(self) -> None:
+        for file in self._files.values():
+            # After a failed growth the map may be gone already; there is nothing in it that is not written.
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                file.entries.close()
+        self._files.clear()
+
+    def rest(self) -> None:
+        """Write no more for the time being; the worker lives on, but its gauges do not tell how it is."""
+        self._close_files()
+        with contextlib.suppress(OSError):
+            for path in self.path.glob("gauge_live*.db"):
+                path.unlink()
+
+    def remove(self) -> None:
+        """Let go of it and remove it: what is in it does not count any more."""
+        self.close()
+        remove(self.path)
+
+    def _open(self, prefix: str) -> _File:
+        path = self.path / f"{prefix}_{self._pid}.db"
+        # Nobody is to find a file that is still empty.
+        draft = path.with_suffix(".new")
+        _reserve(draft, _CAPACITY)
+        entries = client("mmap_dict").MmapedDict(os.fspath(draft))
+        draft.rename(path)
+        return _File(entries, path.name, _CAPACITY)
+
+    def _make_room(self, file: _File, key: str) -> None:
+        length = len(key.encode())
+        needed = 4 + length + 8 - (length + 4) % 8 + _NUMBERS
+        capacity = file.capacity
+        while file.used + needed > capacity:
+            capacity *= 2
+        if capacity != file.capacity:
+            _reserve(self.path / file.name, capacity)
+            file.capacity = capacity
+        file.used += needed
+        file.keys.add(key)
+
+
+def _reserve(path: Path, size: int) -> None:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(descriptor, 0, size)
+        else:
+            os.truncate(descriptor, size)
+    finally:
+        os.close(descriptor)
+
+
+_open: Final[weakref.WeakSet[WorkerFiles]] = weakref.WeakSet()
+
+
+def close_inherited() -> None:
+    """Let go of every directory, in a process that was forked off: they are the parent's."""
+    for files in [*_open]:
+        files.close()
+    _open.clear()
+
+
+class Look:
+    """How metrics are called outside the process.
+
+    Args:
+        namespace: Put before every name, with an underscore; empty for none.
+        global_labels: Labels of every series. A series that has one of that name itself keeps it as
+            ``exported_<name>``, as Prometheus does it.
+        modes: The modes of gauges by the name of the metric, with or without the namespace.
+        mode_of: Gives the mode of a gauge that is not among them; None for the default.
+    """
+
+    def __init__(
+        self,
+        namespace: str = "",
+        global_labels: Mapping[str, Any] = MappingProxyType({}),
+        modes: Mapping[str, str] = MappingProxyType({}),
+        mode_of: Callable[[AnyMetric], str | None] = lambda _metric: None,
+    ) -> None:
+        self._prefix = f"{metric_name(namespace)}_" if namespace else ""
+        self._global = common_labels(global_labels)
+        self._modes = dict(modes)
+        self._mode_of = mode_of
+
+    def name(self, metric: AnyMetric) -> str:
+        """Return the name of a metric; that of a counter without ``_total``, as prometheus_client has it."""
+        name = self._prefix + metric.name
+        return name.removesuffix("_total") if isinstance(metric, Counter) else name
+
+    def mode(self, metric: AnyMetric) -> str:
+        """Return the mode of a gauge."""
+        for name in (metric.name, self._prefix + metric.name):
+            if name in self._modes:
+                return self._modes[name]
+        chosen = self._mode_of(metric)
+        return chosen if chosen in MULTIPROCESS_MODES else DEFAULT_MODES[type(metric)]
+
+    def labels(self, labels: Labels, *, gauge: bool) -> dict[str, str]:
+        """Return the labels of a series.
+
+        Args:
+            labels: Its own.
+            gauge: Whether it is of a gauge: prometheus_client takes the label ``pid`` off gauges it merges,
+                and gives it to those it does not.
+        """
+        taken = {*self._global, "pid"} if gauge else {*self._global}
+        return beside(labels, taken) | self._global
+
+
+class _Slot:
+    """What was written of one series.
+
+    Attributes:
+        prefix: The beginning of the name of the file it is in.
+        keys: The keys of its numbers.
+        last: The numbers, in the same order; None if they have to be written again.
+        bucket_key: Makes the key of a bucket of its upper bound.
+        places: Where among the keys the buckets are, of a series that gets new ones.
+        reached: How many observations were at most as great as a bound, when that was told last, of such a
+            series.
+    """
+
+    __slots__ = ("bucket_key", "keys", "last", "places", "prefix", "reached")
+
+    def __init__(self, prefix: str, keys: list[str], bucket_key: Callable[[float], str]) -> None:
+        self.prefix = prefix
+        self.keys = keys
+        self.last: list[float] | None = None
+        self.bucket_key = bucket_key
+        self.places: dict[float, int] = {}
+        self.reached: dict[float, int] = {}
+
+
+class _Keys:
+    """Makes the keys of one series as prometheus_client's ``mmap_key`` does, which takes ten times as long.
+
+    Args:
+        name: The name of the metric.
+        labels: The labels of the series.
+        description: What the metric says.
+    """
+
+    def __init__(self, name: str, labels: Mapping[str, str], description: str) -> None:
+        pairs = {label: f"{_json(label)}: {_json(text)}" for label, text in labels.items()}
+        before = [pairs[label] for label in sorted(pairs) if label < "le"]
+        after = [pairs[label] for label in sorted(pairs) if label > "le"]
+        self._name = name
+        self._labels = ", ".join([*before, *after])
+        self._before = "".join(f"{pair}, " for pair in before)
+        self._after = "".join(f", {pair}" for pair in after)
+        self._end = f"}}, {_json(description)}]"
+
+    def of(self, suffix: str) -> str:
+        """Return the key of the sample whose name ends in ``suffix``."""
+        return f"[{_json(self._name)}, {_json(self._name + suffix)}, {{{self._labels}{self._end}"
+
+    def of_bucket(self, bound: float) -> str:
+        """Return the key of a bucket."""
+        start = f"[{_json(self._name)}, {_json(self._name + '_bucket')}, {{{self._before}"
+        return f'{start}"le": "{number_text(bound)}"{self._after}{self._end}'
+
+
+class StoreWriter:
+    """Writes what changes in a store into the files of a worker.
+
+    Args:
+        look: How metrics are called.
+        files: Where to write.
+        times: When gauges were set last, as far as it is known; is added to.
+    """
+
+    def __init__(self, look: Look, files: WorkerFiles, times: dict[Series, float]) -> None:
+        self.files = files
+        self.generation = -1
+        self._look = look
+        self._times = times
+        self._slots: dict[Series, _Slot] = {}
+        self._taken: dict[str, dict[str, Labels]] = {}
+        self._octaves: weakref.WeakKeyDictionary[AnyMetric, Octaves] = weakref.WeakKeyDictionary()
+
+    def succeed(self, previous: StoreWriter) -> None:
+        """Take over what another one knows about series, for the same look and other files.
+
+        Args:
+            previous: The other one, which is of no use afterwards.
+        """
+        self._slots, self._taken, self._octaves = previous._slots, previous._taken, previous._octaves
+        for slot in self._slots.values():
+            slot.last = None
+
+    def write(self, store: SeriesStore, now: float) -> int:
+        """Write what has changed.
+
+        Args:
+            store: The store. It is locked for some hundred series at a time.
+            now: Seconds since the epoch.
+
+        Returns:
+            How many numbers were written.
+
+        Raises:
+            OSError: There is no room. What was not written will be the next time.
+        """
+        before = self.files.samples
+        with store.lock:
+            self.generation = store.generation
+            # At once: a change of definitions in between must not leave out both the old and the new metric.
+            listed: list[tuple[AnyMetric, list[Any]]] = [
+                (metric, metric.all_series()) for metric in store.metrics
+            ]
+        everything: set[Series] = set()
+        for metric, present in listed:
+            everything.update(present)
+            for start in range(0, len(present), _SLICE):
+                with store.lock:
+                    changes = [*self._changes(metric, present[start : start + _SLICE], now)]
+                for slot, numbers, timestamp in changes:
+                    self._put(slot, numbers, timestamp)
+        if len(self._slots) > len(everything):
+            self._slots = {series: slot for series, slot in self._slots.items() if series in everything}
+            for gone in self._times.keys() - everything:
+                del self._times[gone]
+            self._taken = {}
+        return self.files.samples - before
+
+    def _changes(
+        self, metric: AnyMetric, present: list[Any], now: float
+    ) -> Iterator[tuple[_Slot, list[float], float]]:
+        slots = self._slots
+        for series in present:
+            slot = slots.get(series)
+            if slot is None:
+                slot = slots[series] = self._slot(metric, series)
+            kind = type(series)
+            numbers: list[float] | None
+            timestamp = 0.0
+            if kind is HistogramSeries:
+                numbers = [series.sum, *series.counts]
+            elif kind is SummarySeries:
+                # Both are worked out anew each time, which takes a while.
+                same = slot.last is not None and slot.last[0] == series.count
+                numbers = slot.last if same else [series.count, series.sum]
+            elif kind is ExponentialSeries:
+                same = slot.last is not None and sum(slot.last[1:]) == series.count
+                numbers = slot.last if same else _exponential(slot, series, self._octaves_of(metric))
+            else:
+                numbers = [series.value]
+                if kind is GaugeSeries and "mostrecent" in slot.prefix:
+                    timestamp = self._time(slot, series, now)
+            if numbers is not None and numbers != slot.last:
+                yield slot, numbers, timestamp
+
+    def _time(self, slot: _Slot, series: GaugeSeries, now: float) -> float:
+        """Return when a gauge was set, as exactly as it is written; one set again has to be written again."""
+        if series.fresh or series not in self._times:
+            series.fresh = False
+            self._times[series] = now
+            slot.last = None
+        return self._times[series]
+
+    def _put(self, slot: _Slot, numbers: list[float], timestamp: float) -> None:
+        last, slot.last = slot.last, None
+        for index, number in enumerate(numbers):
+            if last is None or index >= len(last) or last[index] != number:
+                self.files.write(slot.prefix, slot.keys[index], _double(number), timestamp)
+        slot.last = numbers
+
+    def _octaves_of(self, metric: AnyMetric) -> Octaves:
+        found = self._octaves.get(metric)
+        if found is None:
+            found = self._octaves[metric] = Octaves()
+        return found
+
+    def _slot(self, metric: AnyMetric, series: Any) -> _Slot:
+        gauge = isinstance(metric, Gauge | UpDown)
+        labels = self._distinct(metric, series.labels, gauge=gauge)
+        keys = _Keys(self._look.name(metric), labels, metric.description)
+        if isinstance(metric, Histogram | Exponential):
+            if type(series) is not HistogramSeries:
+                return _Slot(OCTAVES, [keys.of("_sum")], keys.of_bucket)
+            bounds = [*map(float, series.bounds), math.inf]
+            every = [keys.of("_sum"), *map(keys.of_bucket, bounds)]
+            return _Slot(histogram_prefix(series.bounds), every, keys.of_bucket)
+        if gauge:
+            return _Slot(f"gauge_{self._look.mode(metric)}", [keys.of("")], keys.of_bucket)
+        if isinstance(metric, Counter):
+            return _Slot("counter", [keys.of("_total")], keys.of_bucket)
+        return _Slot("summary", [keys.of("_count"), keys.of("_sum")], keys.of_bucket)
+
+    def _distinct(self, metric: AnyMetric, labels: Labels, *, gauge: bool) -> dict[str, str]:
+        """Return the labels of a series, renamed once more where renaming made them those of another."""
+        found = self._look.labels(labels, gauge=gauge)
+        taken = self._taken.setdefault(metric.name, {})
+        while taken.get(text := repr(sorted(found.items())), labels) != labels:
+            again = renamed_again(found)
+            if again == found:
+                break
+            found = again
+        taken[text] = labels
+        return found
+
+
+def _double(number: float) -> float:
+    try:
+        return float(number)
+    except OverflowError:  # an integer that no float can hold
+        return math.inf
+
+
+def _exponential(slot: _Slot, series: ExponentialSeries, octaves: Octaves) -> list[float]:
+    """Return sum and counts of a series with exponential buckets; the slot gets keys for new buckets.
+
+    prometheus_client's files have explicit buckets only: those between powers of two, as on the page of one
+    process. What bounds the other series have, in this worker and in others, whoever reads sees to.
+
+    Args:
+        slot: What was written of the series.
+        series: The series.
+        octaves: The bounds of its metric.
+    """
+    octaves.take_in(series.buckets)
+    reached = slot.reached
+    reached.update((bound, count) for bound, _, count in octaves.cumulated(series.buckets))
+    numbers: list[float] = [0] * len(slot.keys)
+    numbers[0] = series.sum
+    passed = 0
+    for bound in sorted(reached):
+        if bound not in slot.places:
+            slot.places[bound] = len(slot.keys)
+            slot.keys.append(slot.bucket_key(bound))
+            numbers.append(0)
+        # A bound that lies within a bucket by now is told no more. What it counted before holds all the same.
+        numbers[slot.places[bound]] = max(0, reached[bound] - passed)
+        passed = max(passed, reached[bound])
+    return numbers
