@@ -20,7 +20,7 @@ from otpylib.runtime import get_runtime
 
 from otpylib_telemetry import otp
 from otpylib_telemetry.exporter.base import Collected, Exporter
-from otpylib_telemetry.exporter.registry import estate_of, forget
+from otpylib_telemetry.exporter.registry import forget, state_of
 from otpylib_telemetry.exporter.server import exporter_module
 from otpylib_telemetry.otp import current_emitter
 from otpylib_telemetry.supervision.specs import exporter_child_spec, start_exporter
@@ -234,7 +234,7 @@ async def start_mock_exporter(config: Mapping[str, Any] | None = None) -> Any:
         ValueError: The settings are wrong; the message lists every mistake.
         RuntimeError: No otpylib runtime is set, or the exporter is running already.
     """
-    earlier = estate_of(NAME)
+    earlier = state_of(NAME)
     if earlier.runner is None:
         forget(NAME)
     elif otp.whereis(NAME) is None:

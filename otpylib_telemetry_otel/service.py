@@ -22,7 +22,7 @@ from otpylib import supervisor
 from otpylib.gen_server.data import NoReply, Reply
 
 from otpylib_telemetry import otp
-from otpylib_telemetry.exporter.registry import guard_of
+from otpylib_telemetry.exporter.registry import restart_promise_of
 from otpylib_telemetry.meters.views import checked_views
 from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.primitives.threads import run_in_thread
@@ -227,7 +227,7 @@ class _Service:
     def end(self, *, crashed: bool) -> None:
         """Take everything down, or leave it to a successor where there may be one."""
         self.ended = True
-        guard = guard_of(self.name)
+        guard = restart_promise_of(self.name)
         if (guard is not None and guard.holds) or crashed:
             otp.run_in_background(self.loop, self._await_successor(), name=f"{self.name} succession")
         else:
@@ -235,7 +235,7 @@ class _Service:
 
     async def _await_successor(self) -> None:
         try:
-            guard = guard_of(self.name)
+            guard = restart_promise_of(self.name)
             if guard is not None and guard.holds:
                 released = asyncio.ensure_future(guard.released.wait())
                 while _Current.service is self and not released.done():

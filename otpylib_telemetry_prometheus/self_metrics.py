@@ -19,14 +19,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from otpylib_telemetry.aggregation.store import NAME_TAKEN, NOT_A_NUMBER, OUT_OF_RANGE
-from otpylib_telemetry.exporter import registry as estates
+from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.metrics.names import readable
 from otpylib_telemetry_prometheus.exposition.families import Family, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otpylib_telemetry.exporter.state import Estate
+    from otpylib_telemetry.exporter.state import ExporterState
 
 __all__ = ["EXPORTER", "PROMETHEUS", "SELF_METRICS", "SelfMetric", "all_stats", "self_families"]
 
@@ -573,20 +573,20 @@ def all_stats() -> list[dict[str, Any]]:
     not look like one that never was. To be called on the event loop the exporters run on.
     """
     return [
-        _stats(found) for name in sorted(estates.names()) if (found := estates.find(name)) and found.lives
+        _stats(found) for name in sorted(registry.names()) if (found := registry.find(name)) and found.lives
     ]
 
 
-def _stats(estate: Estate) -> dict[str, Any]:
-    if estate.runner is not None:
-        return estate.runner.stats()
+def _stats(state: ExporterState) -> dict[str, Any]:
+    if state.runner is not None:
+        return state.runner.stats()
     return {
-        **estate.books(),
-        "rejected_for": dict(estate.ledger.rejected_for),
-        "name": estate.name,
+        **state.books(),
+        "rejected_for": dict(state.ledger.rejected_for),
+        "name": state.name,
         "state": "stopped",
-        "queue_limit": estate.queue_limit,
-        "lives": estate.lives,
+        "queue_limit": state.queue_limit,
+        "lives": state.lives,
     }
 
 

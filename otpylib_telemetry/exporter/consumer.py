@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from otpylib_telemetry.bus.events import RawEvent
     from otpylib_telemetry.config.settings import ExporterSettings
     from otpylib_telemetry.exporter.base import Exporter
-    from otpylib_telemetry.exporter.state import Estate
+    from otpylib_telemetry.exporter.state import ExporterState
 
 
 _log = logging.getLogger("otpylib_telemetry")
@@ -51,20 +51,20 @@ class Intake:
     """Takes events out of a name's queue for one life of its process.
 
     Args:
-        estate: What belongs to the exporter's name.
+        state: What belongs to the exporter's name.
         wake: Called from any thread when there is something to collect.
         scrub: Takes out of a text what must not be seen.
     """
 
     def __init__(
-        self, estate: Estate, wake: Callable[[], None], *, scrub: Callable[[str], str] = str
+        self, state: ExporterState, wake: Callable[[], None], *, scrub: Callable[[str], str] = str
     ) -> None:
         #: Who collects; None while there is nobody, and events wait in the queue.
         self.exporter: Exporter[Any] | None = None
         #: Whether another life has begun, and nothing here may touch the name any more.
         self.superseded = False
         self.subscribed = False
-        self._estate = estate
+        self._state = state
         self._wake = wake
         self._scrub = scrub
         self._patterns: tuple[str, ...] = ()
@@ -81,21 +81,21 @@ class Intake:
             settings: Which, in what portions, and how many at most.
             to_everything: Take every event: the settings are not final, and :meth:`sort_out` follows.
         """
-        estate = self._estate
+        state = self._state
         if self.superseded:
             return
         patterns = ("*",) if to_everything else tuple(settings.event_patterns)
-        estate.limit(settings.queue_limit)
-        estate.queue.connect(self._wake, settings.batch_size)
-        if patterns != self._patterns or estate.name not in table.current.table.handlers:
-            table.add(estate.name, patterns, estate.queue.offer)
+        state.limit(settings.queue_limit)
+        state.queue.connect(self._wake, settings.batch_size)
+        if patterns != self._patterns or state.name not in table.current.table.handlers:
+            table.add(state.name, patterns, state.queue.offer)
             self._patterns = patterns
         self.subscribed = True
 
     def unsubscribe(self) -> None:
         """Take no more events; what is queued stays."""
         if not self.superseded:
-            table.remove(self._estate.name)
+            table.remove(self._state.name)
         self._patterns = ()
         self.subscribed = False
 
@@ -106,7 +106,7 @@ class Intake:
     def sort_out(self, settings: ExporterSettings | None) -> None:
         """Forget provisional events that the final settings do not ask for; without settings, all of them."""
         patterns = () if settings is None else tuple(settings.event_patterns)
-        self._estate.queue.retain(lambda event: _matches(event[0], patterns))
+        self._state.queue.retain(lambda event: _matches(event[0], patterns))
 
     def work(self, batch_size: int) -> bool:
         """Collect what waits, for one slice of time.
@@ -114,7 +114,7 @@ class Intake:
         Returns:
             Whether there is more to collect at once.
         """
-        queue = self._estate.queue
+        queue = self._state.queue
         if self.superseded or self.exporter is None:
             queue.rearm()
             return False
@@ -126,7 +126,7 @@ class Intake:
 
     async def catch_up(self) -> None:
         """Collect every event emitted before this call."""
-        left = len(self._estate.queue)
+        left = len(self._state.queue)
         while left > 0 and self.exporter is not None and not self.superseded:
             left -= CHUNK
             self._collect()
@@ -134,7 +134,7 @@ class Intake:
 
     def collect_now(self) -> None:
         """Collect every event emitted before this call, at one go."""
-        left = len(self._estate.queue)
+        left = len(self._state.queue)
         while left > 0 and self.exporter is not None and not self.superseded:
             left -= CHUNK
             self._collect()
@@ -149,7 +149,7 @@ class Intake:
         if exporter is not None and exporter.gathering_due(now):
             loop = asyncio.get_running_loop()
             otp.run_in_background(
-                loop, self.gather(GATHERING, insist=False), name=f"{self._estate.name} gathering"
+                loop, self.gather(GATHERING, insist=False), name=f"{self._state.name} gathering"
             )
 
     async def gather(self, seconds: float, *, insist: bool) -> None:
@@ -174,7 +174,7 @@ class Intake:
                 self._limit = limit
                 try:
                     left = max(0.0, end - clock())
-                    await exporter.gather(self._enter, self._estate.made_held, left, insist=insist)
+                    await exporter.gather(self._enter, self._state.made_held, left, insist=insist)
                 finally:
                     self._limit = None
         except TimeoutError:
@@ -183,7 +183,7 @@ class Intake:
                 _log.warning(
                     "%s did not gather everything in time (%.3g s); what is missing is part of the next, if "
                     "there is one. That is said once.",
-                    self._estate.name,
+                    self._state.name,
                     seconds,
                 )
         except Exception as error:  # noqa: BLE001  # an exporter's defect must not cost the process
@@ -201,7 +201,7 @@ class Intake:
         self._book(lambda exporter: exporter.settle(wall_clock.offset_ns()))
 
     def _collect(self) -> None:
-        events = self._estate.queue.take(CHUNK)
+        events = self._state.queue.take(CHUNK)
         self._book(lambda exporter: exporter.collect(events, wall_clock.offset_ns()), events)
 
     def _book(
@@ -217,8 +217,8 @@ class Intake:
         except Exception as error:  # noqa: BLE001  # an exporter's defect must not cost the process
             self._report(error, len(events))
             # What it held before, it may still hold.
-            collected, held = Collected(dropped={"failed": len(events)}), self._estate.held_events
-        self._estate.book(collected, len(events), held, overridden(exporter, "lane"))
+            collected, held = Collected(dropped={"failed": len(events)}), self._state.held_events
+        self._state.book(collected, len(events), held, overridden(exporter, "lane"))
 
     def _report(self, error: Exception, events: int) -> None:
         """Say once per kind of failure that the exporter cannot collect."""
@@ -231,7 +231,7 @@ class Intake:
             _log.error(
                 "%s failed while collecting (%s); %d events are counted as dropped. Further failures of the "
                 "kind are only counted.%s",
-                self._estate.name,
+                self._state.name,
                 reason,
                 events,
                 "" if fit == written else f"\n{fit}",

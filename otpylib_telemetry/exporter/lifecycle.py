@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from otpylib_telemetry.exporter.base import ExportContext, Exporter
     from otpylib_telemetry.exporter.consumer import Intake
     from otpylib_telemetry.exporter.sender import Delivery
-    from otpylib_telemetry.exporter.state import Estate
+    from otpylib_telemetry.exporter.state import ExporterState
 
 _log = logging.getLogger("otpylib_telemetry")
 
-State = Literal["starting", "running", "degraded", "idle", "disabled", "drained", "stopped"]
+Status = Literal["starting", "running", "degraded", "idle", "disabled", "drained", "stopped"]
 
 #: Seconds that closing an exporter may take while the process goes on.
 CLOSE_LIMIT = 5.0
@@ -46,7 +46,7 @@ class LifeCycle:
     Args:
         exporter_type: What to run.
         context: What it is lent.
-        estate: What belongs to its name.
+        state: What belongs to its name.
         configuration: What is wanted.
         intake: Where its events come in.
         delivery: Where its items go out.
@@ -58,7 +58,7 @@ class LifeCycle:
         self,
         exporter_type: type[Exporter[Any]],
         context: ExportContext,
-        estate: Estate,
+        state: ExporterState,
         configuration: Configuration[Any],
         intake: Intake,
         delivery: Delivery,
@@ -66,14 +66,14 @@ class LifeCycle:
         wake: Callable[[], None],
         refusal: str | None,
     ) -> None:
-        self.state: State = "starting"
+        self.status: Status = "starting"
         self.reason = None if refusal is None else configuration.scrub(refusal)
         self.opened = False
         #: Awaited before the first exporter is opened: the end of an earlier life, whose port may be needed.
         self.after: Callable[[], Awaitable[None]] | None = None
         self._type = exporter_type
         self._context = context
-        self._estate = estate
+        self._state = state
         self._configuration = configuration
         self._intake = intake
         self._delivery = delivery
@@ -99,7 +99,7 @@ class LifeCycle:
         settings = self._configuration.settings
         if self._refusal is not None:
             return
-        if provisional and not self._estate.settled:
+        if provisional and not self._state.settled:
             self._intake.subscribe(settings, to_everything=True)
         elif settings.enabled:
             self._intake.subscribe(settings)
@@ -111,7 +111,7 @@ class LifeCycle:
         for problem in self._configuration.new_problems():
             _log.warning("%s", problem.message)
             if problem.kind == "rejected":
-                metadata = {"exporter": self._estate.name, "key": problem.key, "reason": problem.message}
+                metadata = {"exporter": self._state.name, "key": problem.key, "reason": problem.message}
                 execute("telemetry.config.rejected", {"generation": self._configuration.generation}, metadata)
         self._again.set()
         self._delivery.nudge()
@@ -124,7 +124,7 @@ class LifeCycle:
         Args:
             seconds: How long to wait at most.
         """
-        if self.state == "starting" and self._reconciling is not None:
+        if self.status == "starting" and self._reconciling is not None:
             await asyncio.wait({self._reconciling}, timeout=max(0.0, seconds))
 
     async def decided(self, seconds: float) -> None:
@@ -164,22 +164,22 @@ class LifeCycle:
         if exporter is not None and opened:
             self._retire(exporter, seconds)
 
-    def set_state(self, state: State, reason: str | None) -> None:
+    def set_status(self, status: Status, reason: str | None) -> None:
         """Enter another state, for the reason given."""
-        if state in {"running", "disabled"}:
-            said, self._estate.said = self._estate.said, None
-            if state == "running" and said is not None and said[0] == "degraded":
-                _log.info("%s works again.", self._estate.name)
-        self.state, self.reason = state, reason
+        if status in {"running", "disabled"}:
+            said, self._state.said = self._state.said, None
+            if status == "running" and said is not None and said[0] == "degraded":
+                _log.info("%s works again.", self._state.name)
+        self.status, self.reason = status, reason
         self._decided.set()
 
-    def _is_news(self, state: State, reason: str) -> bool:
+    def _is_news(self, state: Status, reason: str) -> bool:
         """Tell whether nobody was told yet, in this life or an earlier one, and take it as told."""
-        said, self._estate.said = self._estate.said, (state, reason)
+        said, self._state.said = self._state.said, (state, reason)
         return said != (state, reason)
 
     def _start(self, work: Any, what: str) -> asyncio.Task[None]:
-        return otp.run_in_background(self._loop, work, name=f"{self._estate.name} {what}", outlasting=True)
+        return otp.run_in_background(self._loop, work, name=f"{self._state.name} {what}", outlasting=True)
 
     async def _reconcile(self) -> None:
         """Go on until what is in force is what is wanted; trouble from outside is retried with back-off."""
@@ -233,18 +233,18 @@ class LifeCycle:
             await self._open(candidate, wanted)
         elif self._applied != wanted:
             await self._change(candidate, wanted)
-        self.set_state("running", None)
+        self.set_status("running", None)
 
     def _use_common(self, wanted: ExporterSettings) -> None:
         """Take the settings into use that are the chassis' own."""
         self._delivery.settings = wanted
-        self._estate.breaker.adjust(wanted.failure_threshold, wanted.reset_timeout)
+        self._state.breaker.adjust(wanted.failure_threshold, wanted.reset_timeout)
         self._intake.subscribe(wanted)
         self._sort_out(wanted)
 
     def _sort_out(self, wanted: ExporterSettings | None) -> None:
-        if not self._estate.settled:
-            self._estate.settled = True
+        if not self._state.settled:
+            self._state.settled = True
             self._intake.sort_out(wanted)
             # What was read at the start is no change.
             self._configuration.take_changed()
@@ -256,8 +256,8 @@ class LifeCycle:
         self._decided.set()
         self._wake()
         await self._open_or_give_way(candidate)
-        same_backend = self._estate.opened_with is not None and not _own_changes(
-            self._estate.opened_with, wanted
+        same_backend = self._state.opened_with is not None and not _own_changes(
+            self._state.opened_with, wanted
         )
         self._use(candidate, wanted, same_backend=same_backend)
 
@@ -269,7 +269,7 @@ class LifeCycle:
         own = _own_changes(self._applied, wanted)
         if not own or await otp.within(APPLY_LIMIT, running.apply(wanted, own)):
             running.settings = wanted
-            self._applied = self._estate.opened_with = wanted
+            self._applied = self._state.opened_with = wanted
             return
         await self._open_or_give_way(candidate)
         self._use(candidate, wanted, same_backend=False)
@@ -278,7 +278,7 @@ class LifeCycle:
 
     def _use(self, exporter: Exporter[Any], settings: ExporterSettings, *, same_backend: bool) -> None:
         self._intake.exporter, self._applied, self.opened = exporter, settings, True
-        self._estate.opened_with = settings
+        self._state.opened_with = settings
         self._delivery.use(exporter, same_backend=same_backend)
         self._wake()
 
@@ -325,7 +325,7 @@ class LifeCycle:
             await otp.within(seconds, exporter.close())
         except Exception as error:  # noqa: BLE001  # whatever it is, it is closed as far as we are concerned
             reason = self._configuration.scrub(describe(error))
-            _log.warning("%s did not close cleanly: %s", self._estate.name, reason)
+            _log.warning("%s did not close cleanly: %s", self._state.name, reason)
 
     async def _disable(self, wanted: ExporterSettings) -> None:
         self._sort_out(None)
@@ -334,7 +334,7 @@ class LifeCycle:
             await self._delivery_of_the_rest(wanted.shutdown_timeout)
             await self.release()
         self._applied = wanted
-        self.set_state("disabled", "enabled is false")
+        self.set_status("disabled", "enabled is false")
 
     async def _delivery_of_the_rest(self, seconds: float) -> None:
         """Export what is held before resting; what cannot be delivered stays with the name."""
@@ -355,17 +355,17 @@ class LifeCycle:
 
     def _rest(self, reason: str) -> None:
         if self._is_news("idle", reason):
-            _log.warning("%s is idle: %s", self._estate.name, reason)
-        self.set_state("idle", reason)
+            _log.warning("%s is idle: %s", self._state.name, reason)
+        self.set_status("idle", reason)
 
     def _degrade(self, error: Exception, wait: float) -> None:
         reason = self._configuration.scrub(describe(error))
         if self._is_news("degraded", reason):
             still = "It goes on as it was" if self.opened else "Events are taken all the same"
             _log.warning(
-                "%s is degraded: %s. %s; tried again in %.1f s.", self._estate.name, reason, still, wait
+                "%s is degraded: %s. %s; tried again in %.1f s.", self._state.name, reason, still, wait
             )
-        self.set_state("degraded", reason)
+        self.set_status("degraded", reason)
 
     def _announce(self) -> None:
         """Emit that a changed configuration is in force."""
@@ -373,10 +373,10 @@ class LifeCycle:
             return
         self._announced = self._configuration.generation
         keys = sorted(self._configuration.take_changed())
-        metadata = {"exporter": self._estate.name, "section": self._configuration.section, "keys": keys}
+        metadata = {"exporter": self._state.name, "section": self._configuration.section, "keys": keys}
         _log.info(
             "%s works with changed settings (%s); they are generation %d.",
-            self._estate.name,
+            self._state.name,
             ", ".join(keys),
             self._announced,
         )

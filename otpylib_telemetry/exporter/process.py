@@ -17,7 +17,7 @@ from otpylib_telemetry.config import otpylib_config, resolve, sections
 from otpylib_telemetry.config.live import Configuration, differ
 from otpylib_telemetry.exporter import sigterm
 from otpylib_telemetry.exporter.queue import as_plain_dict
-from otpylib_telemetry.exporter.registry import estate_of
+from otpylib_telemetry.exporter.registry import state_of
 from otpylib_telemetry.exporter.runner import TICK, Runner
 from otpylib_telemetry.primitives.errors import describe
 
@@ -59,15 +59,15 @@ class ExporterServer:
     def __init__(self, exporter_type: type[Exporter[Any]], name: str, section: str, argument: object) -> None:
         self.loop = asyncio.get_running_loop()
         self.pid = process.self()
-        self.estate = estate_of(_as_text(name))
-        self.estate.lives += 1
+        self.state = state_of(_as_text(name))
+        self.state.lives += 1
         self.settings_type = exporter_type.settings_type
         self.section = section
         refusal, accepted = _check_argument(exporter_type, section, argument)
         self.configuration = self._configuration(accepted)
         self.runner = Runner(
             exporter_type,
-            self.estate,
+            self.state,
             self.configuration,
             self._wake,
             superseded=self._give_up,
@@ -89,10 +89,10 @@ class ExporterServer:
         self._arm()
 
     def _configuration(self, argument: Mapping[str, Any]) -> Configuration[Any]:
-        known = self.estate.configuration
+        known = self.state.configuration
         if known is None or known.settings_type is not self.settings_type or known.section != self.section:
             known = Configuration(self.settings_type, self.section, argument, os.environ)
-            self.estate.configuration = known
+            self.state.configuration = known
         else:
             known.restart(argument, os.environ)
         return known
@@ -104,7 +104,7 @@ class ExporterServer:
 
     def _give_up(self) -> None:
         """End this process: another one bears its name now."""
-        otp.run_in_background(self.loop, otp.end_quietly(self.pid), name=f"{self.estate.name} predecessor")
+        otp.run_in_background(self.loop, otp.end_quietly(self.pid), name=f"{self.state.name} predecessor")
 
     def work(self) -> None:
         """Do one slice of what there is to do, and see to it that the rest follows."""
@@ -141,13 +141,13 @@ class ExporterServer:
             self._dirty = True
             return
         work = self._read_config(self._manager, subscribe=subscribe)
-        self._reading = otp.run_in_background(self.loop, work, name=f"{self.estate.name} configuration")
+        self._reading = otp.run_in_background(self.loop, work, name=f"{self.state.name} configuration")
 
     async def _read_config(self, manager: Any, *, subscribe: bool) -> None:
         try:
             async with asyncio.timeout(FIRST_READ if not self._settled else None):
                 if subscribe:
-                    await otpylib_config.subscribe(self.estate.name, self.section)
+                    await otpylib_config.subscribe(self.state.name, self.section)
                 else:
                     await asyncio.sleep(SETTLE)
                 self._dirty = True
@@ -164,7 +164,7 @@ class ExporterServer:
                 _log.warning(
                     "%s could not read section %s from otpylib-config (%s); it goes on with what it has and "
                     "tries again.",
-                    self.estate.name,
+                    self.state.name,
                     self.section,
                     describe(error),
                 )
@@ -193,7 +193,7 @@ class ExporterServer:
                     "Section %s has vanished from otpylib-config as a whole, as if a source were unreadable; "
                     "%s goes on with what it said last. TomlSource can tell a section that was deleted.",
                     self.section,
-                    self.estate.name,
+                    self.state.name,
                 )
             after = self.configuration.file
             if self._settled:
@@ -206,7 +206,7 @@ class ExporterServer:
         """Take a change from a cast; those that wait in the mailbox with it are applied together."""
         changes = self._changes_in(path, new)
         if changes is None:
-            self.estate.unknown_messages += 1
+            self.state.unknown_messages += 1
             return
         if not self._changes:
             otp.post(self.loop, self.pid, (APPLY,))
@@ -240,10 +240,10 @@ class ExporterServer:
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # noqa: BLE001  # values that cannot even be looked at
-                self.estate.unknown_messages += 1
+                self.state.unknown_messages += 1
                 _log.warning(
                     "%s ignores a change of %s: looking at it failed (%s).",
-                    self.estate.name,
+                    self.state.name,
                     ", ".join(sorted(changes)),
                     self.configuration.scrub(describe(error)),
                 )
@@ -256,7 +256,7 @@ class ExporterServer:
             except KeyboardInterrupt:
                 raise
             except BaseException:  # noqa: BLE001  # an exporter's defect, or a value's, must not cost the process
-                _log.exception("%s failed while noticing a change of %s", self.estate.name, path)
+                _log.exception("%s failed while noticing a change of %s", self.state.name, path)
 
     def _settle(self) -> None:
         self._settled = True
@@ -274,24 +274,24 @@ class ExporterServer:
                 reply = ("error", self.configuration.scrub(describe(error)))
             await gen_server.reply(from_, reply)
 
-        otp.run_in_background(self.loop, answer(), name=f"{self.estate.name} call")
+        otp.run_in_background(self.loop, answer(), name=f"{self.state.name} call")
 
     async def ask_exporter(self, request: tuple[Any, ...]) -> Any:
         """Return the exporter's own answer to a call, once everything emitted before it is collected."""
         await self.runner.life.decided(ANSWER_PATIENCE)
         await self.runner.intake.catch_up()
         if (exporter := self.runner.exporter) is None:
-            state, reason = self.runner.life.state, self.runner.life.reason
-            return ("error", f"{self.estate.name} is {state}: {reason or 'it does not work yet'}")
+            state, reason = self.runner.life.status, self.runner.life.reason
+            return ("error", f"{self.state.name} is {state}: {reason or 'it does not work yet'}")
         with contextlib.suppress(LookupError):
             return exporter.answer(request)
-        self.estate.unknown_messages += 1
+        self.state.unknown_messages += 1
         return UNKNOWN
 
     def telemetry(self, name: str, measurements: Any, metadata: Any) -> None:
         """Take an event from a cast as if it had been emitted."""
         if self.runner.intake.wants(name):
-            self.estate.queue.offer(name, _as_dict(measurements), _as_dict(metadata))
+            self.state.queue.offer(name, _as_dict(measurements), _as_dict(metadata))
 
     async def close(self, reason: Any) -> None:
         """End this life of the exporter."""

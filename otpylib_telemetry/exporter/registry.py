@@ -9,12 +9,12 @@ import os
 from typing import Any
 
 from otpylib_telemetry.bus import table as table_module
-from otpylib_telemetry.exporter.state import Estate
+from otpylib_telemetry.exporter.state import ExporterState
 
 _log = logging.getLogger("otpylib_telemetry")
 
 
-class Guard:
+class RestartPromise:
     """A supervisor's word that whoever bears a name will be restarted, however it ends.
 
     Without it nobody knows whether a process that died comes back, and what it held has to be exported at
@@ -34,56 +34,56 @@ class Guard:
         return not (self.released.is_set() or self._supervisor.done() or self._supervisor.cancelling())
 
 
-_estates: dict[str, Estate] = {}
+_states: dict[str, ExporterState] = {}
 
-_guards: dict[str, Guard] = {}
+_promises: dict[str, RestartPromise] = {}
 
 
-def estate_of(name: str) -> Estate:
+def state_of(name: str) -> ExporterState:
     """Return what belongs to a name; made when first asked for, kept as long as the interpreter runs."""
-    return _estates.setdefault(name, Estate(name))
+    return _states.setdefault(name, ExporterState(name))
 
 
-def find(name: str) -> Estate | None:
+def find(name: str) -> ExporterState | None:
     """Return what belongs to a name, or None if nothing ever bore it."""
-    return _estates.get(name)
+    return _states.get(name)
 
 
 def forget(name: str) -> None:
     """Let go of all that belongs to a name; for tests, which start from nothing."""
-    _estates.pop(name, None)
-    _guards.pop(name, None)
+    _states.pop(name, None)
+    _promises.pop(name, None)
 
 
 def names() -> list[str]:
     """Return the names that own something."""
-    return list(_estates)
+    return list(_states)
 
 
-def give_guard(name: str, guard: Guard) -> None:
-    """Put a name under a supervisor's guard."""
-    _guards[name] = guard
+def promise_restart(name: str, promise: RestartPromise) -> None:
+    """Promise that a supervisor will restart whoever bears a name."""
+    _promises[name] = promise
 
 
-def is_guarded(name: str) -> bool:
+def restart_is_promised(name: str) -> bool:
     """Return whether a supervisor will restart whoever bears the name."""
-    guard = _guards.get(name)
-    return guard is not None and guard.holds
+    promise = _promises.get(name)
+    return promise is not None and promise.holds
 
 
-def guard_of(name: str) -> Guard | None:
-    """Return the guard a name is under, if any."""
-    return _guards.get(name)
+def restart_promise_of(name: str) -> RestartPromise | None:
+    """Return the promise given for a name, if any."""
+    return _promises.get(name)
 
 
 @atexit.register
 def _say_what_was_left() -> None:
-    for estate in _estates.values():
-        if estate.left and estate.left != estate.left_reported:
+    for state in _states.values():
+        if state.left and state.left != state.left_reported:
             _log.warning(
                 "The application ends with %d events that %s had accepted and could not export.",
-                estate.left,
-                estate.name,
+                state.left,
+                state.name,
             )
 
 
@@ -93,9 +93,9 @@ def _after_fork() -> None:
     The child takes no events for them either: nobody here would ever collect them. Exporters that it starts
     itself begin with nothing.
     """
-    inherited = list(_estates.values())
-    _estates.clear()
-    _guards.clear()
+    inherited = list(_states.values())
+    _states.clear()
+    _promises.clear()
     names = {found.name for found in inherited}
     table = table_module.current.table.handlers
     table_module.current.table = table_module.Table(

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from otpylib_telemetry.config.live import Configuration
-    from otpylib_telemetry.exporter.state import Estate
+    from otpylib_telemetry.exporter.state import ExporterState
 
 _log = logging.getLogger("otpylib_telemetry")
 
@@ -45,7 +45,7 @@ class Runner:
 
     Args:
         exporter_type: What to run.
-        estate: What belongs to the exporter's name.
+        state: What belongs to the exporter's name.
         configuration: Its configuration.
         wake: Called from any thread when :meth:`work` has something to do.
         superseded: Called when another life of the name has begun while this one was not over.
@@ -55,40 +55,40 @@ class Runner:
     def __init__(  # noqa: PLR0913  # what a life is made of
         self,
         exporter_type: type[Exporter[Any]],
-        estate: Estate,
+        state: ExporterState,
         configuration: Configuration[Any],
         wake: Callable[[], None],
         *,
         superseded: Callable[[], None] = lambda: None,
         refusal: str | None = None,
     ) -> None:
-        self.estate = estate
+        self.state = state
         self.configuration = configuration
-        self.intake = Intake(estate, wake, scrub=configuration.scrub)
+        self.intake = Intake(state, wake, scrub=configuration.scrub)
         self.delivery = Delivery(
-            estate, configuration.settings, wake, clock=time.monotonic, scrub=configuration.scrub
+            state, configuration.settings, wake, clock=time.monotonic, scrub=configuration.scrub
         )
         context = ExportContext(
-            estate.name, configuration.section, estate.memory, self.intake.catch_up, self.chassis_stats
+            state.name, configuration.section, state.memory, self.intake.catch_up, self.chassis_stats
         )
         self.life = LifeCycle(
             exporter_type,
             context,
-            estate,
+            state,
             configuration,
             self.intake,
             self.delivery,
             wake=wake,
             refusal=refusal,
         )
-        self.ending = Ending(estate, configuration, self.intake, self.delivery, self.life)
+        self.ending = Ending(state, configuration, self.intake, self.delivery, self.life)
         self._started = time.monotonic()
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._superseded = superseded
-        self._reported_drops = sum(estate.books()["dropped"].values())
+        self._reported_drops = sum(state.books()["dropped"].values())
         self._reported_at = float("-inf")
-        predecessor, estate.runner = estate.runner, self
+        predecessor, state.runner = state.runner, self
         if predecessor is not None:
             predecessor.supersede()
             self.life.after = predecessor.ending.released
@@ -162,46 +162,46 @@ class Runner:
 
     def chassis_stats(self) -> dict[str, Any]:
         """Return what is the same for every exporter."""
-        estate, breaker = self.estate, self.estate.breaker
+        state, breaker = self.state, self.state.breaker
         return {
-            **estate.books(),
-            "rejected_for": dict(estate.ledger.rejected_for),
-            "name": estate.name,
+            **state.books(),
+            "rejected_for": dict(state.ledger.rejected_for),
+            "name": state.name,
             "section": self.configuration.section,
-            "state": self.life.state,
+            "state": self.life.status,
             "reason": self.life.reason or self.delivery.trouble,
             "breaker": breaker.state,
             "breaker_failures": breaker.failure_count,
             "breaker_transitions": dict(breaker.transitions),
-            "queue_depth": len(estate.queue),
-            "queue_limit": estate.queue_limit,
-            "held": estate.held_events,
-            "lanes": {name: len(lane) for name, lane in estate.lanes.items() if name},
+            "queue_depth": len(state.queue),
+            "queue_limit": state.queue_limit,
+            "held": state.held_events,
+            "lanes": {name: len(lane) for name, lane in state.lanes.items() if name},
             "batches": self.delivery.batches,
             "export_failures": self.delivery.failures,
-            "wakeups": estate.queue.wakeups,
+            "wakeups": state.queue.wakeups,
             "uptime": time.monotonic() - self._started,
-            "lives": estate.lives,
-            "unknown_messages": estate.unknown_messages,
+            "lives": state.lives,
+            "unknown_messages": state.unknown_messages,
             "config_generation": self.configuration.generation,
             "config_problems": dict(Counter(each.kind for each in self.configuration.resolution.problems)),
         }
 
     def _report_drops(self) -> None:
         """Say how many events were dropped, at most once per interval."""
-        dropped = self.estate.books()["dropped"]
+        dropped = self.state.books()["dropped"]
         total, now = sum(dropped.values()), time.monotonic()
         if total <= self._reported_drops or now - self._reported_at < REPORT_INTERVAL:
             return
         _log.warning(
             "%s dropped %d events (in all: %s).",
-            self.estate.name,
+            self.state.name,
             total - self._reported_drops,
             ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items())),
         )
         execute(
             "telemetry.exporter.dropped",
             {"count": total - self._reported_drops},
-            {"exporter": self.estate.name, "reasons": dict(dropped)},
+            {"exporter": self.state.name, "reasons": dict(dropped)},
         )
         self._reported_drops, self._reported_at = total, now

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from otpylib_telemetry.config.settings import ExporterSettings
     from otpylib_telemetry.exporter.base import Exporter
     from otpylib_telemetry.exporter.lanes import Batch
-    from otpylib_telemetry.exporter.state import Estate
+    from otpylib_telemetry.exporter.state import ExporterState
 
 _log = logging.getLogger("otpylib_telemetry")
 
@@ -94,10 +94,10 @@ class _Goal:
 
 
 class Delivery:
-    """Sends what waits in the estate through the exporter of the moment.
+    """Sends what waits in the state through the exporter of the moment.
 
     Args:
-        estate: Where items wait.
+        state: Where items wait.
         settings: Batch size, interval, retries and concurrency.
         changed: Called on the loop whenever a batch has ended.
         clock: Monotonic seconds.
@@ -107,7 +107,7 @@ class Delivery:
 
     def __init__(  # noqa: PLR0913  # the last three by name
         self,
-        estate: Estate,
+        state: ExporterState,
         settings: ExporterSettings,
         changed: Callable[[], None],
         *,
@@ -119,7 +119,7 @@ class Delivery:
         #: Batches sent, and attempts that failed.
         self.batches = 0
         self.failures = 0
-        self._estate = estate
+        self._state = state
         self._changed = changed
         self._clock = clock
         self._dice = dice
@@ -159,9 +159,9 @@ class Delivery:
             return
         if same_backend:
             # Whoever was probing the backend does not report to this record any more.
-            self._estate.breaker.released()
+            self._state.breaker.released()
         else:
-            self._estate.breaker.reset()
+            self._state.breaker.reset()
 
     def disown(self) -> None:
         """Send nothing any more: this is a forked child, and what is under way is its parent's."""
@@ -182,7 +182,7 @@ class Delivery:
             ignore_rest: Try although a back-off or the breaker says to wait; one batch per lane while the
                 breaker is not closed.
         """
-        for lane in list(self._estate.lanes):
+        for lane in list(self._state.lanes):
             self._pump_lane(self._outlet(lane), force=force, ignore_rest=ignore_rest)
 
     def _pump_lane(self, outlet: _Outlet, *, force: bool, ignore_rest: bool) -> None:
@@ -197,7 +197,7 @@ class Delivery:
                 outlet.not_before = 0.0
             if self._clock() < outlet.not_before:
                 return
-            permit = self._estate.breaker.permit()
+            permit = self._state.breaker.permit()
             if not permit:
                 if not ignore_rest or flying:
                     return
@@ -210,7 +210,7 @@ class Delivery:
         is_piece = outlet.in_pieces > 0
         if is_piece:
             size = min(size, outlet.piece, outlet.in_pieces)
-        batch = self._estate.load(size, outlet.name)
+        batch = self._state.load(size, outlet.name)
         outlet.forced = max(0, outlet.forced - len(batch))
         # What is left is younger: its time begins now.
         outlet.waiting_since = None
@@ -218,7 +218,7 @@ class Delivery:
         attempt = self._outages.sent(outlet.name)
         flight = _Flight(exporter, outlet, batch, permit, outlet.round, is_piece, attempt)
         loop = asyncio.get_running_loop()
-        name = f"{self._estate.name} export"
+        name = f"{self._state.name} export"
         task = otp.run_in_background(loop, self._fly(flight), name=name, outlasting=True)
         self._flights[task] = flight
         task.add_done_callback(self._landed)
@@ -240,7 +240,7 @@ class Delivery:
             urgent_first: Whether items the exporter calls urgent go before the others.
         """
         deadline = self._clock() + seconds
-        resting = self._estate.breaker.state != "closed"
+        resting = self._state.breaker.state != "closed"
         goals = self._goals(1 if resting else 1 + self.settings.retry_attempts)
         self._disordered = True
         while outlets := [outlet for outlet in self._outlets.values() if self._is_short_of(outlet, goals)]:
@@ -262,7 +262,7 @@ class Delivery:
     def _goals(self, attempts: int) -> dict[str, _Goal]:
         goals = {}
         flights = self._flights.values()
-        for name in {*self._estate.lanes, *(flight.outlet.name for flight in flights)}:
+        for name in {*self._state.lanes, *(flight.outlet.name for flight in flights)}:
             outlet = self._outlet(name)
             flying = sum(len(flight.batch) for flight in flights if flight.outlet is outlet)
             settled = outlet.settled + self._waiting(outlet) + flying
@@ -280,7 +280,7 @@ class Delivery:
     def _put_urgent_first(self) -> None:
         urgent = overridden(self._exporter, "urgent")
         if self._disordered and urgent is not None:
-            self._estate.put_first(urgent)
+            self._state.put_first(urgent)
         self._disordered = False
 
     def nudge(self) -> None:
@@ -296,13 +296,13 @@ class Delivery:
 
     def next_at(self) -> float | None:
         """Return when, on the clock, what cannot be sent now could be; None if nothing waits for time."""
-        times = [self._lane_next_at(self._outlet(lane)) for lane in self._estate.lanes]
+        times = [self._lane_next_at(self._outlet(lane)) for lane in self._state.lanes]
         at = min(times, default=math.inf)
         return None if math.isinf(at) else at
 
     def _lane_next_at(self, outlet: _Outlet) -> float:
         """Return when a lane may send again; never, as far as the clock goes, if a batch has to end first."""
-        breaker = self._estate.breaker
+        breaker = self._state.breaker
         if self._exporter is None or not self._waiting(outlet) or breaker.probing:
             return math.inf
         if self._flying(outlet) >= self.settings.concurrency:
@@ -316,7 +316,7 @@ class Delivery:
             await asyncio.wait(flights)
 
     async def abandon(self, grace: float) -> None:
-        """Cancel what is under way: time is up, and the batches go back to the estate.
+        """Cancel what is under way: time is up, and the batches go back to the state.
 
         Args:
             grace: Seconds the exporters may take to stop; what has not stopped by then stays in flight.
@@ -334,7 +334,7 @@ class Delivery:
         return outlet
 
     def _waiting(self, outlet: _Outlet) -> int:
-        lane = self._estate.lanes.get(outlet.name)
+        lane = self._state.lanes.get(outlet.name)
         return 0 if lane is None else len(lane)
 
     def _flying(self, outlet: _Outlet, *, of_any: bool = False) -> int:
@@ -387,25 +387,25 @@ class Delivery:
             self._arrived(flight, outcome)
 
     def _put_back(self, flight: _Flight) -> None:
-        self._estate.put_back(flight.batch)
+        self._state.put_back(flight.batch)
         self._disordered = True
 
     def _give_back(self, flight: _Flight) -> None:
         self._put_back(flight)
         if flight.exporter is self._exporter:
-            self._estate.breaker.released(flight.permit)
+            self._state.breaker.released(flight.permit)
 
     def _arrived(self, flight: _Flight, outcome: object) -> None:
         outlet, batch = flight.outlet, flight.batch
         refused, message = _refused(outcome, len(batch))
         outlet.settled += len(batch)
-        self._estate.delivered(batch, refused)
+        self._state.delivered(batch, refused)
         self._remark(refused, message)
         self.batches += 1
         if flight.exporter is not self._exporter:
             return
         self._piece_settled(flight)
-        self._estate.breaker.succeeded()
+        self._state.breaker.succeeded()
         if flight.round == outlet.round:
             outlet.attempts = 0
             outlet.not_before = 0.0
@@ -427,11 +427,11 @@ class Delivery:
         self._remark_at[refused > 0] = now + REMARK_INTERVAL
         message = self._scrub(message)
         if not refused:
-            _log.warning("%s: the backend takes everything, but says: %s", self._estate.name, message)
+            _log.warning("%s: the backend takes everything, but says: %s", self._state.name, message)
             return
         _log.warning(
             "%s: the backend refuses items of batches it takes; %d are counted as rejected: %s",
-            self._estate.name,
+            self._state.name,
             self._refused_unsaid,
             message or "it gave no reason",
         )
@@ -456,7 +456,7 @@ class Delivery:
         news = flight.round == outlet.round
         if permanent:
             outlet.settled += len(batch)
-            self._estate.delivered(batch, len(batch), "too_large" if too_large else "refused")
+            self._state.delivered(batch, len(batch), "too_large" if too_large else "refused")
         else:
             outlet.retryable += news
             self._put_back(flight)
@@ -467,7 +467,7 @@ class Delivery:
         else:
             # It was due before it failed: only the back-off holds it up, not the interval.
             outlet.forced = max(outlet.forced, len(batch))
-        self._estate.breaker.failed(flight.permit)
+        self._state.breaker.failed(flight.permit)
         self._report(flight, error, permanent=permanent)
         self._back_off(outlet, error, permanent=permanent, news=news)
 
@@ -494,7 +494,7 @@ class Delivery:
         fate = (
             f"The items of this batch ({len(flight.batch)}) are counted as rejected"
             if permanent
-            else f"Nothing is lost: up to {self._estate.queue_limit} events wait, and it is tried again"
+            else f"Nothing is lost: up to {self._state.queue_limit} events wait, and it is tried again"
         )
         lane = flight.outlet.name
         self._tell(self._outages.failed(lane, flight.attempt, reason, is_refusal=permanent), fate)
@@ -512,7 +512,7 @@ class Delivery:
             if isinstance(item, Began):
                 _log.warning(
                     "%s cannot export%s: %s. %s. Further failures are only counted.",
-                    self._estate.name,
+                    self._state.name,
                     what,
                     item.reason,
                     fate,
@@ -520,10 +520,10 @@ class Delivery:
             else:
                 _log.info(
                     "%s exports%s again after %d failed attempts; %d events wait.",
-                    self._estate.name,
+                    self._state.name,
                     what,
                     item.failures,
-                    self._estate.left,
+                    self._state.left,
                 )
 
 

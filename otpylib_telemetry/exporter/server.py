@@ -36,7 +36,7 @@ async def _handle_call(_self: Any, message: Any, from_: Any, state: ExporterServ
     if type(message) is tuple:
         state.reply_later(from_, state.ask_exporter(message))
         return (NoReply(), state)
-    state.estate.unknown_messages += 1
+    state.state.unknown_messages += 1
     return (Reply(payload=UNKNOWN), state)
 
 
@@ -48,7 +48,7 @@ async def _handle_cast(_self: Any, message: Any, state: ExporterServer) -> Any:
     elif otp.is_request(message, "flush_batch"):
         otp.run_in_background(state.loop, state.runner.ending.flush_pending(), name="flush_batch")
     else:
-        state.estate.unknown_messages += 1
+        state.state.unknown_messages += 1
     return (NoReply(), state)
 
 
@@ -62,7 +62,7 @@ async def _handle_info(_self: Any, message: Any, state: ExporterServer) -> Any:
     elif otp.is_request(message, otpylib_config.NOTICE, 2):
         state.noticed(message[1])
     else:
-        state.estate.unknown_messages += 1
+        state.state.unknown_messages += 1
     return (NoReply(), state)
 
 

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 from otpylib_telemetry import otp
 from otpylib_telemetry.exporter.consumer import GATHERING, GATHERING_SHARE
-from otpylib_telemetry.exporter.registry import guard_of, is_guarded
+from otpylib_telemetry.exporter.registry import restart_is_promised, restart_promise_of
 
 if TYPE_CHECKING:
     from otpylib_telemetry.config.live import Configuration
     from otpylib_telemetry.exporter.consumer import Intake
     from otpylib_telemetry.exporter.lifecycle import LifeCycle
     from otpylib_telemetry.exporter.sender import Delivery
-    from otpylib_telemetry.exporter.state import Estate
+    from otpylib_telemetry.exporter.state import ExporterState
 
 
 _log = logging.getLogger("otpylib_telemetry")
 
 
-#: Seconds a crashed process without a guard waits for a successor before it exports what it has: any
+#: Seconds a crashed process without a promise of restart waits for a successor before it exports what it has: any
 #: supervisor restarts faster.
 SUCCESSION = 1.0
 
@@ -45,7 +45,7 @@ class Ending:
     """Brings one life of an exporter to its end.
 
     Args:
-        estate: What belongs to the exporter's name.
+        state: What belongs to the exporter's name.
         configuration: Says how long shutting down may take.
         intake: Where its events come in.
         delivery: Where its items go out.
@@ -54,13 +54,13 @@ class Ending:
 
     def __init__(
         self,
-        estate: Estate,
+        state: ExporterState,
         configuration: Configuration[Any],
         intake: Intake,
         delivery: Delivery,
         life: LifeCycle,
     ) -> None:
-        self._estate = estate
+        self._state = state
         self._configuration = configuration
         self._intake = intake
         self._delivery = delivery
@@ -81,12 +81,12 @@ class Ending:
             ``exported``: events handled to the end since the call, whatever became of them; ``left``: events
             that still wait; ``reason``: why, None if none do.
         """
-        before, end = self._estate.ledger.done(), self._loop.time() + seconds
+        before, end = self._state.ledger.done(), self._loop.time() + seconds
         await self._life.get_up(seconds)
         await self._intake.catch_up()
         await self._intake.gather(self._share(end), insist=True)
         await self._delivery.empty(end - self._loop.time(), insist=False)
-        left = self._estate.left - self._estate.held_events
+        left = self._state.left - self._state.held_events
         return self._report(before, left, self._why(left))
 
     async def flush_pending(self) -> None:
@@ -109,7 +109,7 @@ class Ending:
         return await asyncio.shield(self._draining)
 
     async def _drain(self, seconds: float) -> dict[str, Any]:
-        estate, before = self._estate, self._estate.ledger.done()
+        state, before = self._state, self._state.ledger.done()
         end = self._loop.time() + seconds
         closing = min(CLOSING, seconds * CLOSING_SHARE)
         self._intake.unsubscribe()
@@ -120,17 +120,17 @@ class Ending:
         await self._intake.gather(self._share(end - closing), insist=True)
         await self._delivery.empty(end - closing - self._loop.time(), insist=True, urgent_first=True)
         # Asked before it is drained: that would be a circular reason.
-        reason = self._why(estate.left)
+        reason = self._why(state.left)
         if not self._intake.superseded:
             await self._delivery.abandon(closing / 2)
-            estate.queue.connect(None, 1)
-            self._life.set_state("drained", "it was drained")
+            state.queue.connect(None, 1)
+            self._life.set_status("drained", "it was drained")
         await self._life.release(max(0.01, end - self._loop.time()))
-        report = self._report(before, estate.left, reason)
+        report = self._report(before, state.left, reason)
         if report["left"] and not self._intake.superseded:
-            estate.left_reported = report["left"]
+            state.left_reported = report["left"]
             _log.warning(
-                "%s was drained with %d events left: %s.", estate.name, report["left"], report["reason"]
+                "%s was drained with %d events left: %s.", state.name, report["left"], report["reason"]
             )
         return report
 
@@ -142,12 +142,12 @@ class Ending:
         """Return why events are left, if any are."""
         if not left:
             return None
-        starting = "it is still starting" if self._life.state == "starting" else None
+        starting = "it is still starting" if self._life.status == "starting" else None
         return self._delivery.trouble or self._life.reason or starting or "time is up"
 
     def _report(self, before: int, left: int, reason: str | None) -> dict[str, Any]:
         return {
-            "exported": self._estate.ledger.done() - before,
+            "exported": self._state.ledger.done() - before,
             "left": left,
             "reason": (reason or "time is up") if left else None,
         }
@@ -160,7 +160,7 @@ class Ending:
         Args:
             crashed: The process died unexpectedly: it may come back.
         """
-        if self._stopping is None and (crashed or is_guarded(self._estate.name)):
+        if self._stopping is None and (crashed or restart_is_promised(self._state.name)):
             self._start(self._await_successor(), "succession", outlasting=False)
         else:
             await self.stop_for_good()
@@ -192,7 +192,7 @@ class Ending:
 
     def _start(self, work: Any, what: str, *, outlasting: bool = True) -> asyncio.Task[Any]:
         return otp.run_in_background(
-            self._loop, work, name=f"{self._estate.name} {what}", outlasting=outlasting
+            self._loop, work, name=f"{self._state.name} {what}", outlasting=outlasting
         )
 
     async def _await_successor(self) -> None:
@@ -205,11 +205,11 @@ class Ending:
 
     async def _succession(self) -> None:
         """Return when somebody has taken over, or is not expected to any more."""
-        guard = guard_of(self._estate.name)
-        if guard is None or not guard.holds:
+        promise = restart_promise_of(self._state.name)
+        if promise is None or not promise.holds:
             await self._succeeded_within(SUCCESSION)
             return
-        events = [asyncio.ensure_future(event.wait()) for event in (self._succeeded, guard.released)]
+        events = [asyncio.ensure_future(event.wait()) for event in (self._succeeded, promise.released)]
         try:
             await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -225,13 +225,13 @@ class Ending:
         return True
 
     async def _stop(self) -> None:
-        if self._life.state == "drained" or await self._succeeded_within(KILL_SUCCESSION):
+        if self._life.status == "drained" or await self._succeeded_within(KILL_SUCCESSION):
             return
         await self.drain(self._configuration.settings.shutdown_timeout)
 
     def _finish(self) -> None:
         self._intake.unsubscribe()
-        self._life.set_state("stopped", self._life.reason)
-        if not self._intake.superseded and self._estate.runner is not None:
-            self._estate.queue.connect(None, 1)
-            self._estate.runner = None
+        self._life.set_status("stopped", self._life.reason)
+        if not self._intake.superseded and self._state.runner is not None:
+            self._state.queue.connect(None, 1)
+            self._state.runner = None

@@ -33,7 +33,7 @@ class RunningLifecycle(Protocol):
     """What others may ask of the lifecycle of a running exporter."""
 
     @property
-    def state(self) -> str:
+    def status(self) -> str:
         """What the exporter is doing: ``running``, ``degraded``, ``idle`` ..."""
 
     @property
@@ -89,7 +89,7 @@ class RunningExporter(Protocol):
         """Let go of everything: this process is a forked child."""
 
 
-class Estate:
+class ExporterState:
     """Everything an exporter's process borrows while it lives.
 
     Args:

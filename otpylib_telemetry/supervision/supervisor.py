@@ -81,7 +81,7 @@ class Supervision:
         self.children = {child.name: child for child in children}
         self.loop = asyncio.get_running_loop()
         self.pid = process.self()
-        self._guard = registry.Guard(task)
+        self._guard = registry.RestartPromise(task)
         self._on_message = on_message
         self._clock = clock
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -115,7 +115,7 @@ class Supervision:
 
     async def start(self, child: Child) -> None:
         """Start a child; one that does not start is tried again."""
-        registry.give_guard(child.name, self._guard)
+        registry.promise_restart(child.name, self._guard)
         try:
             # Not linked: a crash is heard of through the monitor, and the end of the supervisor is seen to
             # below.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry import otp
 from otpylib_telemetry.bus import table
-from otpylib_telemetry.exporter import registry as estates
+from otpylib_telemetry.exporter import registry
 from otpylib_telemetry_otel.traces import api_spans
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Target:
     @property
     def ready(self) -> bool:
         """Whether the exporter has come up, and it is known whether it takes anything."""
-        found = estates.find(self.name)
+        found = registry.find(self.name)
         return found is not None and found.settled
 
     def give(self, span: Any) -> None:
@@ -93,7 +93,7 @@ class Target:
 
     def runner(self) -> RunningExporter | None:
         """Return what runs the exporter, if it runs."""
-        found = estates.find(self.name)
+        found = registry.find(self.name)
         return None if found is None else found.runner
 
     def stats(self) -> dict[str, Any]:
@@ -105,7 +105,7 @@ class Target:
         }
 
     def _pass_on(self, span: Any) -> None:
-        found = estates.find(self.name)
+        found = registry.find(self.name)
         # Subscribed to events means: neither disabled nor idle nor drained. It stays so through a crash.
         if found is None or self.name not in table.current.table.handlers:
             self.dropped["exporter_off"] += 1

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import metrics as api
 
-from otpylib_telemetry.exporter import registry as estates
+from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.meters.provider import MeterProvider
 from otpylib_telemetry.meters.streams import Feed
 from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS
@@ -66,7 +66,7 @@ def naming_of(exporter: str) -> Naming:
     Args:
         exporter: Its registered name.
     """
-    found = estates.find(exporter)
+    found = registry.find(exporter)
     if found is None or found.configuration is None:
         return PROMETHEUS if exporter == _PROMETHEUS_NAME else OPENTELEMETRY
     # What has not been imported cannot be running.

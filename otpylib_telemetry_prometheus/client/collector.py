@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry.aggregation.exporter_stores import store_of
-from otpylib_telemetry.exporter import registry as estates
+from otpylib_telemetry.exporter import registry as exporters
 from otpylib_telemetry_prometheus.exposition.store_families import families_of
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class RegistryCollector:
 
     def _look(self) -> tuple[str, dict[str, str]]:
         """Collect what has been emitted so far; return the settings that say how metrics look."""
-        found = estates.find(self._exporter)
+        found = exporters.find(self._exporter)
         if found is None:
             return "", {}
         if found.runner is not None:

@@ -19,7 +19,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
-from otpylib_telemetry.exporter import registry as estates
+from otpylib_telemetry.exporter import registry as exporters
 from otpylib_telemetry.metrics.collectors import collectors_of
 from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.primitives.threads import run_in_thread, start_in_thread
@@ -64,7 +64,7 @@ def merge_registry(registry: Registry, exporter: str = "prometheus_exporter") ->
     Raises:
         TypeError: It is no registry.
     """
-    merged_in(estates.estate_of(exporter).memory, exporter).add(registry)
+    merged_in(exporters.state_of(exporter).memory, exporter).add(registry)
 
 
 def unmerge_registry(registry: Registry, exporter: str = "prometheus_exporter") -> bool:
@@ -77,7 +77,7 @@ def unmerge_registry(registry: Registry, exporter: str = "prometheus_exporter") 
     Returns:
         Whether it was merged.
     """
-    found = estates.find(exporter)
+    found = exporters.find(exporter)
     return found is not None and merged_in(found.memory, exporter).remove(registry)
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from otpylib_telemetry.exporter import registry as estates
+from otpylib_telemetry.exporter import registry
 
 if TYPE_CHECKING:
     from otpylib_telemetry_prometheus.page import Page, Scrape, ScrapeRequest
@@ -61,12 +61,12 @@ def published(exporter: str) -> Published:
     Raises:
         UnavailableError: No such exporter is at work in this process.
     """
-    estate = estates.find(exporter)
-    runner = None if estate is None else estate.runner
+    state = registry.find(exporter)
+    runner = None if state is None else state.runner
     if runner is None:
         raise UnavailableError(f"no exporter named {exporter} runs in this process")
     if runner.exporter is None:
-        raise UnavailableError(f"{exporter} is {runner.life.state}: {runner.life.reason or 'it has ended'}")
+        raise UnavailableError(f"{exporter} is {runner.life.status}: {runner.life.reason or 'it has ended'}")
     found = getattr(runner.exporter, "published", None)
     if not isinstance(found, Published):
         raise UnavailableError(f"{exporter} is no Prometheus exporter")

@@ -12,7 +12,7 @@ from otpylib_telemetry import TomlSource, exporter_child_spec, start_exporter
 from otpylib_telemetry.config import resolution as resolution_module
 from otpylib_telemetry.config import resolve, sections
 from otpylib_telemetry.config.sections import registered_exporters
-from otpylib_telemetry.exporter import registry as estates
+from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.exporter.base import ExportContext
 from otpylib_telemetry.exporter.server import instance_of
 from otpylib_telemetry.supervision import suite
@@ -88,7 +88,7 @@ async def test_two_instances_get_every_event_and_keep_books_of_their_own(runtime
     assert numbers_at(backend, "one") == list(range(10))
     assert numbers_at(backend, "two") == list(range(5, 10))
     assert (books("x_exporter")["exported"], books("second_exporter")["exported"]) == (10, 5)
-    assert estates.find("x_exporter") is not estates.find("second_exporter")
+    assert registry.find("x_exporter") is not registry.find("second_exporter")
     stats = await call(("get_stats",), "second_exporter")
     assert (stats["name"], stats["section"]) == ("second_exporter", "telemetry.second")
 
@@ -99,13 +99,13 @@ async def test_an_instance_whose_backend_is_down_does_not_concern_the_other(runt
     await up("x_exporter")
     backend.always = OSError("down")
     emit(3)
-    await eventually(lambda: estates.find("x_exporter").breaker.state == "open")
+    await eventually(lambda: registry.find("x_exporter").breaker.state == "open")
     backend.always = None
     await start_exporter(module, QUICK, name="second")
     await up("second_exporter")
     emit(4, first=3)
     await eventually(lambda: books("second_exporter")["exported"] == 4)
-    assert estates.find("second_exporter").breaker.state == "closed"
+    assert registry.find("second_exporter").breaker.state == "closed"
     assert books("x_exporter")["queued"] == 7
 
 
@@ -241,7 +241,7 @@ async def test_sections_nobody_reads_are_said_once(runtime, installed, config_ma
     await otpylib_telemetry.start_link()
     await up("x_exporter")
     write(path, f"[telemetry.x]\nrate = 3.0\n{wrong}")
-    await eventually(lambda: estates.find("x_exporter").configuration.settings.rate == 3.0)
+    await eventually(lambda: registry.find("x_exporter").configuration.settings.rate == 3.0)
     assert (
         caplog.text.count("The section [telemetry.mokc] belongs to no exporter; did you mean telemetry.mock?")
         == 1
@@ -446,4 +446,4 @@ async def test_delivered_by_an_instance_counts_for_its_name(runtime):
     await up("only_exporter")
     emit(3)
     await delivered(backend, 3, "only_exporter")
-    assert estates.find("x_exporter") is None
+    assert registry.find("x_exporter") is None

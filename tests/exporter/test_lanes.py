@@ -6,10 +6,10 @@ import random
 import pytest
 
 from otpylib_telemetry import Exporter, ExportError
-from otpylib_telemetry.exporter import registry as estates
+from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.exporter.base import Collected, overridden
 from otpylib_telemetry.exporter.lanes import Batch, Lane
-from otpylib_telemetry.exporter.state import Estate
+from otpylib_telemetry.exporter.state import ExporterState
 from tests.exporter.test_sender import Rig as OneLane
 from tests.support.chassis import NAME, balance, books, call, emit, make_exporter, start, stats
 from tests.support.waiting import eventually
@@ -28,10 +28,10 @@ class Rig(OneLane):
 
     def put(self, *payloads):
         for _ in payloads:
-            self.estate.queue.offer("e", {}, {})
-        taken = self.estate.queue.take(len(payloads))
+            self.state.queue.offer("e", {}, {})
+        taken = self.state.queue.take(len(payloads))
         items = [(payload, 1) for payload in payloads]
-        self.estate.book(Collected(items=items), len(taken), 0, self.lane)
+        self.state.book(Collected(items=items), len(taken), 0, self.lane)
         self.check()
 
     async def export(self, batch):
@@ -129,7 +129,7 @@ def test_an_exporter_without_lanes_is_not_asked_about_any_item():
 
 @pytest.mark.parametrize("lane_of", [lambda _item: 1 / 0, lambda _item: ["spans"], lambda _item: None])
 def test_an_item_without_a_lane_worth_the_name_goes_out_all_the_same(lane_of):
-    found = Estate("x")
+    found = ExporterState("x")
     found.queue.offer("e", {}, {})
     found.queue.take(1)
     found.book(Collected(items=[("a", 1)]), 1, 0, lane_of)
@@ -145,7 +145,7 @@ async def test_batches_are_of_one_lane_each():
     rig.put("s1", "l1", "s2", "l2", "s3", "l3")
     await rig.pump()
     assert sorted(rig.sent) == [["l1", "l2", "l3"], ["s1", "s2", "s3"]]
-    assert rig.estate.books()["exported"] == 6
+    assert rig.state.books()["exported"] == 6
 
 
 async def test_each_lane_is_due_by_itself():
@@ -202,7 +202,7 @@ async def test_an_open_breaker_holds_up_every_lane_and_is_probed_by_one():
     await rig.pump()
     await rig.pump()
     assert rig.sent[1:] == [["s1"]]
-    assert rig.estate.breaker.probing
+    assert rig.state.breaker.probing
     assert rig.delivery.next_at() is None
     gate.set_result(None)
     await rig.pump()
@@ -259,13 +259,13 @@ async def test_emptying_gives_up_a_lane_that_is_down_and_empties_the_others():
     rig.put("s1", "s2", "l1", "l2", "l3", "l4", "l5")
     await rig.delivery.empty(1000.0, insist=True)
     assert sorted(rig.sent) == [["l1"], ["l2"], ["l3"], ["l4"], ["l5"], ["s1"], ["s1"]]
-    assert rig.estate.left == 2
+    assert rig.state.left == 2
     rig.check()
 
 
 async def test_items_that_weigh_nothing_are_emptied_too():
     rig = Rig(batch_size=1)
-    rig.estate.book(Collected(items=[("m1", 0), ("m2", 0)]), 0, 0, rig.lane)
+    rig.state.book(Collected(items=[("m1", 0), ("m2", 0)]), 0, 0, rig.lane)
     await rig.delivery.empty(1000.0, insist=True)
     assert rig.sent == [["m1"], ["m2"]]
 
@@ -305,7 +305,7 @@ async def test_urgent_items_wait_their_turn_while_there_is_time():
 async def test_urgent_that_raises_costs_nothing():
     rig = Rig(batch_size=2)
     rig.put("s1", "s2")
-    rig.estate.put_first(lambda _item: 1 / 0)
+    rig.state.put_first(lambda _item: 1 / 0)
     await rig.delivery.empty(1000.0, insist=True)
     assert rig.sent == [["s1", "s2"]]
 
@@ -338,10 +338,10 @@ async def test_an_exporter_with_two_lanes_delivers_each_in_order(runtime):
 async def test_a_drain_that_runs_out_of_time_has_sent_the_errors(runtime):
     module, backend = make_exporter(urgent=lambda self, item: item.measurements["n"] >= 95)
     await start(module, flush_interval=60.0, batch_size=5, queue_limit=1000)
-    estates.find(NAME).runner.delivery.use(None)
+    registry.find(NAME).runner.delivery.use(None)
     emit(100)
     await call(("flush", 0.0))
-    estates.find(NAME).runner.delivery.use(backend.exporters[-1])
+    registry.find(NAME).runner.delivery.use(backend.exporters[-1])
     backend.script.append(None)
     backend.always = asyncio.get_running_loop().create_future()
     answer = await call(("drain", 0.2))

@@ -8,7 +8,7 @@ from otpylib_config import Config
 
 from otpylib_telemetry import TomlSource, exporter_child_spec, start_exporter
 from otpylib_telemetry.bus import table
-from otpylib_telemetry.exporter import registry as estates
+from otpylib_telemetry.exporter import registry
 from tests.supervision.test_supervision import tree
 from tests.support.chassis import (
     NAME,
@@ -387,7 +387,7 @@ async def test_a_section_that_vanishes_is_said_once_per_time(runtime, config_man
     await start(module, config_manager, source)
     for rate in (0.25, 0.125):
         source.values = {"other": {"key": rate}}
-        await eventually(lambda: estates.find(NAME).configuration.doubted)
+        await eventually(lambda: registry.find(NAME).configuration.doubted)
         await asyncio.sleep(0.1)
         source.values = {"telemetry": {"x": {**BASE, "rate": rate}}}
         await in_force(rate=rate)
@@ -438,9 +438,9 @@ async def test_a_put_outlives_the_config_manager(runtime, config_manager, config
     await Config.put("telemetry.x.rate", 0.25)
     await Config.put("telemetry.x.endpoint", "put")
     await in_force(rate=0.25, endpoint="put")
-    first = estates.find(NAME).configuration._manager
+    first = registry.find(NAME).configuration._manager
     await control.crash()
-    await eventually(lambda: estates.find(NAME).configuration._manager != first)
+    await eventually(lambda: registry.find(NAME).configuration._manager != first)
     assert await Config.get("telemetry.x.rate") == 0.5
     await in_force(rate=0.25, endpoint="put")
     config_file.write(rate=0.125)
@@ -648,7 +648,7 @@ async def test_a_handler_detached_by_hand_comes_back_with_the_next_change(runtim
     await in_force(rate=0.5)
     emit(2)
     await delivered(backend, 2)
-    assert estates.find(NAME).lives == 1
+    assert registry.find(NAME).lives == 1
 
 
 @pytest.mark.parametrize("refusing", ["applying", "opening"])

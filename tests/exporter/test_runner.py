@@ -11,7 +11,7 @@ from otpylib.runtime.atoms import KILLED
 
 from otpylib_telemetry import Collected, Exporter, ExportError, ExportOutcome, execute, otp, start_exporter
 from otpylib_telemetry.bus import table
-from otpylib_telemetry.exporter import registry as estates
+from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.exporter.shutdown import SUCCESSION
 from tests.support.chassis import (
     NAME,
@@ -89,7 +89,7 @@ async def test_collecting_a_long_queue_lets_the_loop_turn(runtime):
     counter = asyncio.ensure_future(count())
     emit(50_000)
     turns = 0
-    await eventually(lambda: len(estates.find(NAME).queue) < 1000)
+    await eventually(lambda: len(registry.find(NAME).queue) < 1000)
     counter.cancel()
     assert turns > 5
 
@@ -661,7 +661,7 @@ async def test_nothing_is_left_running_after_the_end(runtime):
 
 
 def runner_is_gone():
-    found = estates.find(NAME)
+    found = registry.find(NAME)
     balance(found.books())
     return found.runner is None and found.books()["queued"] == 5
 

@@ -8,7 +8,7 @@ from otpylib_telemetry import ExporterCircuitBreaker, ExportError, ExportOutcome
 from otpylib_telemetry.config.settings import ExporterSettings
 from otpylib_telemetry.exporter.base import Collected, TooLargeError
 from otpylib_telemetry.exporter.sender import LONGEST_DELAY, Delivery
-from otpylib_telemetry.exporter.state import Estate
+from otpylib_telemetry.exporter.state import ExporterState
 from tests.support.chassis import balance
 
 
@@ -21,12 +21,12 @@ class Rig:
         self.script = []
         self.sent = []
         self.landed = 0
-        self.estate = Estate("rig")
-        self.estate.breaker = ExporterCircuitBreaker(
+        self.state = ExporterState("rig")
+        self.state.breaker = ExporterCircuitBreaker(
             settings.get("failure_threshold", 5), settings.get("reset_timeout", 60.0), clock=lambda: self.now
         )
         self.delivery = Delivery(
-            self.estate,
+            self.state,
             ExporterSettings(**settings),
             self._landed,
             clock=lambda: self.now,
@@ -48,16 +48,16 @@ class Rig:
 
     def put(self, *payloads, weight=1):
         for payload in payloads:
-            self.estate.queue.offer("e", {}, {})
+            self.state.queue.offer("e", {}, {})
             del payload
-        taken = self.estate.queue.take(len(payloads))
+        taken = self.state.queue.take(len(payloads))
         items = [(payload, weight) for payload in payloads]
-        self.estate.invented += len(payloads) * (weight - 1)
-        self.estate.book(Collected(items=items), len(taken) * weight, 0)
+        self.state.invented += len(payloads) * (weight - 1)
+        self.state.book(Collected(items=items), len(taken) * weight, 0)
         self.check()
 
     def check(self):
-        balance(self.estate.books())
+        balance(self.state.books())
 
     async def pump(self, **options):
         self.delivery.pump(**options)
@@ -83,7 +83,7 @@ async def test_a_full_batch_is_sent_at_once_and_the_rest_waits_for_the_interval(
     rig.advance(0.1)
     await rig.pump()
     assert rig.sent[1] == ["d"]
-    assert rig.estate.books()["exported"] == 4
+    assert rig.state.books()["exported"] == 4
 
 
 async def test_one_batch_is_under_way_at_a_time():
@@ -94,7 +94,7 @@ async def test_one_batch_is_under_way_at_a_time():
     await rig.pump()
     await rig.pump()
     assert rig.sent == [["a"]]
-    assert rig.estate.books()["in_flight"] == 1
+    assert rig.state.books()["in_flight"] == 1
     assert rig.delivery.next_at() is None
     gate.set_result(None)
     await rig.pump()
@@ -119,13 +119,13 @@ async def test_a_failed_batch_keeps_its_place_and_is_retried_with_back_off():
     waits = []
     while len(rig.sent) < 4:
         await rig.pump()
-        if rig.estate.books()["exported"] == 0:
+        if rig.state.books()["exported"] == 0:
             waits.append(rig.delivery.next_at() - rig.now)
             rig.advance(waits[-1])
     assert rig.sent == [["a", "b"]] * 4
     assert waits == [0.5, 1.0, 2.0]
     assert rig.delivery.failures == 3
-    assert rig.estate.books()["exported"] == 2
+    assert rig.state.books()["exported"] == 2
 
 
 async def test_a_partial_batch_that_failed_waits_for_the_back_off_and_not_for_the_interval():
@@ -156,8 +156,8 @@ async def test_attempts_are_limited_per_round_and_then_rest_for_the_interval_and
         rig.advance(waits[-1])
     assert waits == [0.5, 1.0, 30.0] * 3
     await rig.pump()
-    assert rig.estate.books()["exported"] == 1
-    assert rig.estate.books()["dropped"] == {}
+    assert rig.state.books()["exported"] == 1
+    assert rig.state.books()["dropped"] == {}
 
 
 @pytest.mark.parametrize(
@@ -186,11 +186,11 @@ async def test_a_permanent_error_counts_the_batch_as_rejected_and_goes_on_with_t
     rig.script = [ExportError("malformed", retryable=False)]
     rig.put(*"abcd")
     await rig.pump()
-    assert rig.estate.books()["rejected"] == 2
+    assert rig.state.books()["rejected"] == 2
     rig.advance(1)
     await rig.pump()
     assert rig.sent == [["a", "b"], ["c", "d"]]
-    assert rig.estate.books()["exported"] == 2
+    assert rig.state.books()["exported"] == 2
 
 
 @pytest.mark.parametrize(("refused", "counted"), [(1, 1), (99, 3), (-4, 0), ("two", 0), (None, 0)])
@@ -199,8 +199,8 @@ async def test_a_partial_success_counts_what_was_refused_whatever_number_it_give
     rig.script = [ExportOutcome(rejected=refused, message="too old")]
     rig.put(*"abc")
     await rig.pump()
-    assert rig.estate.books()["rejected"] == counted
-    assert rig.estate.books()["exported"] == 3 - counted
+    assert rig.state.books()["rejected"] == counted
+    assert rig.state.books()["exported"] == 3 - counted
 
 
 async def test_an_outcome_of_the_wrong_kind_is_a_success():
@@ -209,16 +209,16 @@ async def test_an_outcome_of_the_wrong_kind_is_a_success():
     rig.put(*"abc")
     for _ in range(3):
         await rig.pump()
-    assert rig.estate.books()["exported"] == 3
-    assert rig.estate.books()["in_flight"] == 0
+    assert rig.state.books()["exported"] == 3
+    assert rig.state.books()["in_flight"] == 0
 
 
 async def test_weights_are_counted_in_events():
     rig = Rig(batch_size=1)
     rig.put("a", "b", weight=5)
     await rig.pump()
-    assert rig.estate.books()["exported"] == 5
-    assert rig.estate.books()["queued"] == 5
+    assert rig.state.books()["exported"] == 5
+    assert rig.state.books()["queued"] == 5
 
 
 async def test_the_breaker_opens_probes_and_closes_while_events_queue():
@@ -228,7 +228,7 @@ async def test_the_breaker_opens_probes_and_closes_while_events_queue():
     await rig.pump()
     rig.advance(30)
     await rig.pump()
-    assert rig.estate.breaker.state == "open"
+    assert rig.state.breaker.state == "open"
     assert rig.delivery.next_at() == rig.now + 60.0
     rig.advance(59)
     await rig.pump()
@@ -237,14 +237,14 @@ async def test_the_breaker_opens_probes_and_closes_while_events_queue():
     rig.advance(1)
     await rig.pump()
     assert len(rig.sent) == 3
-    assert rig.estate.breaker.state == "open"
+    assert rig.state.breaker.state == "open"
     rig.advance(60)
     await rig.pump()
-    assert rig.estate.breaker.state == "closed"
+    assert rig.state.breaker.state == "closed"
     for _ in range(4):
         await rig.pump()
     assert [batch[0] for batch in rig.sent] == ["a", "a", "a", "a", "b", "c", "d", "e"]
-    assert rig.estate.books()["exported"] == 5
+    assert rig.state.books()["exported"] == 5
 
 
 async def test_a_cancelled_export_goes_back_and_is_neither_success_nor_failure():
@@ -254,9 +254,9 @@ async def test_a_cancelled_export_goes_back_and_is_neither_success_nor_failure()
     await rig.pump()
     await rig.delivery.abandon(1.0)
     rig.check()
-    assert rig.estate.books()["queued"] == 2
+    assert rig.state.books()["queued"] == 2
     assert rig.delivery.failures == 0
-    assert rig.estate.breaker.state == "closed"
+    assert rig.state.breaker.state == "closed"
     await rig.pump()
     assert rig.sent == [["a", "b"], ["a", "b"]]
 
@@ -267,7 +267,7 @@ async def test_a_leaked_cancellation_is_a_failure_with_back_off_and_no_busy_loop
     rig.put("a")
     await rig.pump()
     assert rig.delivery.failures == 1
-    assert rig.estate.books()["queued"] == 1
+    assert rig.state.books()["queued"] == 1
     assert rig.delivery.next_at() == rig.now + 0.5
 
 
@@ -281,7 +281,7 @@ async def test_a_panic_is_a_failure_with_back_off_and_no_busy_loop(caplog):
     rig.put("a")
     await rig.pump()
     assert rig.delivery.failures == 1
-    assert rig.estate.books()["queued"] == 1
+    assert rig.state.books()["queued"] == 1
     assert rig.delivery.next_at() == rig.now + 0.5
     assert rig.delivery.trouble == "Panic: index out of bounds"
     assert len(caplog.records) == 1
@@ -311,7 +311,7 @@ async def test_another_exporter_sends_at_once_while_the_old_one_hangs():
     assert not waiting.done()
     gate.set_result(None)
     await waiting
-    assert rig.estate.books()["exported"] == 2
+    assert rig.state.books()["exported"] == 2
 
 
 async def test_the_end_of_an_old_exporter_says_nothing_about_the_new_one():
@@ -325,9 +325,9 @@ async def test_the_end_of_an_old_exporter_says_nothing_about_the_new_one():
     gate.set_exception(OSError("old endpoint"))
     await rig.pump()
     await rig.pump()
-    assert rig.estate.breaker.state == "closed"
+    assert rig.state.breaker.state == "closed"
     assert other.sent == [["a"]]
-    assert rig.estate.books()["exported"] == 1
+    assert rig.state.books()["exported"] == 1
 
 
 async def test_the_breakers_record_survives_a_restart_with_the_same_backend_only():
@@ -337,10 +337,10 @@ async def test_the_breakers_record_survives_a_restart_with_the_same_backend_only
     await rig.pump()
     rig.delivery.use(None)
     rig.delivery.use(rig, same_backend=True)
-    assert rig.estate.breaker.state == "open"
+    assert rig.state.breaker.state == "open"
     rig.delivery.use(None)
     rig.delivery.use(Rig(), same_backend=False)
-    assert rig.estate.breaker.state == "closed"
+    assert rig.state.breaker.state == "closed"
 
 
 async def test_a_probe_cut_by_a_crash_does_not_block_the_next_one():
@@ -351,7 +351,7 @@ async def test_a_probe_cut_by_a_crash_does_not_block_the_next_one():
     await rig.pump()
     rig.advance(31)
     await rig.pump()
-    assert rig.estate.breaker.state == "half_open"
+    assert rig.state.breaker.state == "half_open"
     other = Rig()
     rig.put("b")
     rig.delivery.use(other, same_backend=True)
@@ -375,7 +375,7 @@ async def test_emptying_goes_on_past_batches_the_backend_refuses_for_good():
     rig.script = [ExportError("bad", retryable=False)] * 5
     rig.put(*"abcdefg")
     await rig.delivery.empty(1000.0, insist=True)
-    books = rig.estate.books()
+    books = rig.state.books()
     assert (books["rejected"], books["exported"]) == (5, 2)
 
 
@@ -385,7 +385,7 @@ async def test_emptying_does_not_wait_for_a_breaker_that_rests_beyond_the_deadli
     rig.put(*"ab")
     await asyncio.wait_for(rig.delivery.empty(30.0, insist=False), 5)
     assert len(rig.sent) == 1
-    assert rig.estate.left == 2
+    assert rig.state.left == 2
 
 
 async def test_emptying_does_not_chase_items_that_come_later():
@@ -407,7 +407,7 @@ async def test_emptying_does_not_chase_items_that_come_later():
 async def test_trouble_and_remarks_are_scrubbed_before_they_are_said(caplog):
     rig = Rig(batch_size=1)
     rig.delivery = Delivery(
-        rig.estate,
+        rig.state,
         ExporterSettings(batch_size=1),
         rig._landed,
         clock=lambda: rig.now,
@@ -458,8 +458,8 @@ async def test_a_batch_that_is_too_large_is_halved_until_it_goes_and_nothing_is_
     for _ in range(8):
         await rig.pump()
     assert ["".join(batch) for batch in rig.sent] == ["abcdefgh", "abcd", "ab", "cd", "ef", "gh"]
-    assert rig.estate.books()["exported"] == 8
-    assert rig.estate.breaker.failure_count == 0
+    assert rig.state.books()["exported"] == 8
+    assert rig.state.breaker.failure_count == 0
     assert rig.now == 100.0
 
 
@@ -486,9 +486,9 @@ async def test_one_item_that_is_too_large_by_itself_is_rejected_for_that_reason_
         await rig.pump()
         rig.advance(5)
     assert ["".join(batch) for batch in rig.sent] == ["abcd", "ab", "cd", "c", "d", "ef"]
-    assert rig.estate.books()["rejected"] == 2
-    assert rig.estate.books()["exported"] == 10
-    assert rig.estate.ledger.rejected_for == {"too_large": 2}
+    assert rig.state.books()["rejected"] == 2
+    assert rig.state.books()["exported"] == 10
+    assert rig.state.ledger.rejected_for == {"too_large": 2}
 
 
 async def test_a_batch_in_pieces_ends_with_the_backend_it_was_too_large_for():
@@ -517,7 +517,7 @@ async def test_emptying_goes_on_in_pieces():
     too_large_beyond(rig, 1)
     rig.put(*"abcdefgh")
     await rig.delivery.empty(30.0, insist=True)
-    assert rig.estate.books()["exported"] == 8
+    assert rig.state.books()["exported"] == 8
 
 
 async def test_rejections_are_counted_by_reason():
@@ -527,8 +527,8 @@ async def test_rejections_are_counted_by_reason():
     await rig.pump()
     rig.advance(1)
     await rig.pump()
-    assert rig.estate.books()["rejected"] == 3
-    assert rig.estate.ledger.rejected_for == {"refused": 2, "partial_success": 1}
+    assert rig.state.books()["rejected"] == 3
+    assert rig.state.ledger.rejected_for == {"refused": 2, "partial_success": 1}
 
 
 async def test_what_a_backend_says_about_batches_it_takes_is_passed_on_once_a_minute(caplog):

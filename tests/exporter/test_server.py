@@ -7,7 +7,7 @@ import pytest
 from otpylib import atom, gen_server, process
 
 from otpylib_telemetry import ExporterSettings, exporter_child_spec, exporter_module, otp, start_exporter
-from otpylib_telemetry.exporter import registry as estates
+from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.exporter.base import Collected, Exporter
 from tests.support.absurd import Malicious, MaliciousDict, MaliciousMapping, MaliciousStr
 from tests.support.chassis import (
@@ -275,7 +275,7 @@ async def test_a_wrong_start_argument_is_refused_where_it_is_given(runtime, argu
     with pytest.raises(ValueError, match=r"telemetry\.x") as started:
         await start_exporter(module, argument)
     assert str(started.value) == str(spec.value)
-    assert estates.find(NAME) is None
+    assert registry.find(NAME) is None
 
 
 @pytest.mark.parametrize("argument", [*(wrong for wrong, _ in WRONG), Spiteful(a=1), object()])

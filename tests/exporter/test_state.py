@@ -9,15 +9,15 @@ import threading
 
 import pytest
 
-from otpylib_telemetry.exporter import registry as estates
+from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.exporter.base import Collected
-from otpylib_telemetry.exporter.registry import Guard
-from otpylib_telemetry.exporter.state import Estate
+from otpylib_telemetry.exporter.registry import RestartPromise
+from otpylib_telemetry.exporter.state import ExporterState
 from tests.support.chassis import balance
 
 
 def filled(count, limit=100):
-    found = Estate("x")
+    found = ExporterState("x")
     found.limit(limit)
     for number in range(count):
         found.queue.offer("e", {"n": number}, {})
@@ -150,12 +150,12 @@ def test_the_books_balance_at_every_look_while_other_threads_emit():
 
 
 def test_a_name_keeps_its_estate_until_it_is_forgotten():
-    mine = estates.estate_of("mine")
-    assert estates.estate_of("mine") is mine
-    assert estates.find("mine") is mine
-    assert "mine" in estates.names()
-    estates.forget("mine")
-    assert estates.find("mine") is None
+    mine = registry.state_of("mine")
+    assert registry.state_of("mine") is mine
+    assert registry.find("mine") is mine
+    assert "mine" in registry.names()
+    registry.forget("mine")
+    assert registry.find("mine") is None
 
 
 async def test_a_guard_holds_until_it_is_released_or_its_supervisor_is_cancelled():
@@ -163,32 +163,32 @@ async def test_a_guard_holds_until_it_is_released_or_its_supervisor_is_cancelled
         await asyncio.sleep(60)
 
     task = asyncio.ensure_future(supervise())
-    guard = Guard(task)
-    estates.give_guard("guarded", guard)
-    assert estates.is_guarded("guarded")
-    assert not estates.is_guarded("other")
-    guard.released.set()
-    assert not guard.holds
-    another = Guard(task)
+    promise = RestartPromise(task)
+    registry.promise_restart("guarded", promise)
+    assert registry.restart_is_promised("guarded")
+    assert not registry.restart_is_promised("other")
+    promise.released.set()
+    assert not promise.holds
+    another = RestartPromise(task)
     assert another.holds
     task.cancel()
     assert not another.holds
     await asyncio.wait({task})
-    assert not Guard(task).holds
+    assert not RestartPromise(task).holds
 
 
 def test_what_is_left_is_said_when_the_interpreter_ends():
     code = """
         import logging
         logging.basicConfig(format="%(message)s")
-        from otpylib_telemetry.exporter import registry as estate
-        left = estate.estate_of("some_exporter")
+        from otpylib_telemetry.exporter import registry as state
+        left = state.state_of("some_exporter")
         for _ in range(3):
             left.queue.offer("e", {}, {})
-        said = estate.estate_of("other_exporter")
+        said = state.state_of("other_exporter")
         said.queue.offer("e", {}, {})
         said.left_reported = 1
-        estate.estate_of("empty_exporter")
+        state.state_of("empty_exporter")
     """
     ended = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60, check=True

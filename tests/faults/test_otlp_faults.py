@@ -18,7 +18,7 @@ import pytest
 from otpylib_telemetry import ExporterCircuitBreaker
 from otpylib_telemetry.exporter.base import Collected, ExportContext
 from otpylib_telemetry.exporter.sender import Delivery
-from otpylib_telemetry.exporter.state import Estate
+from otpylib_telemetry.exporter.state import ExporterState
 from otpylib_telemetry.primitives.threads import run_in_thread_to_end
 from otpylib_telemetry_otel.backend import OtelBackend
 from otpylib_telemetry_otel.settings.model import OtelSettings
@@ -63,17 +63,17 @@ async def nothing():
 
 
 class Rig:
-    """An estate, a delivery and an exporter, with nothing but the wire between them and a receiver."""
+    """a state, a delivery and an exporter, with nothing but the wire between them and a receiver."""
 
     def __init__(self, endpoint, protocol, **settings):
         self.now = 1000.0
         self.waits = []
         given = {"timeout": 5.0, "retry_attempts": 100, "failure_threshold": 100, **settings}
         self.settings = OtelSettings(endpoint=endpoint, protocol=protocol, **given)
-        self.estate = Estate("otel_exporter")
-        self.estate.breaker = ExporterCircuitBreaker(100, 60.0, clock=lambda: self.now)
+        self.state = ExporterState("otel_exporter")
+        self.state.breaker = ExporterCircuitBreaker(100, 60.0, clock=lambda: self.now)
         self.delivery = Delivery(
-            self.estate, self.settings, lambda: None, clock=lambda: self.now, dice=lambda: 1.0
+            self.state, self.settings, lambda: None, clock=lambda: self.now, dice=lambda: 1.0
         )
         self.exporter = OtelBackend(
             self.settings, ExportContext("otel_exporter", "telemetry.otel", {}, nothing, dict)
@@ -91,16 +91,16 @@ class Rig:
 
     def put(self, *spans):
         for _ in range(WEIGHT * len(spans)):
-            self.estate.queue.offer("shop.sale", {}, {})
-        taken = self.estate.queue.take(WEIGHT * len(spans))
-        self.estate.book(Collected(items=[(each, WEIGHT) for each in spans]), len(taken), 0)
+            self.state.queue.offer("shop.sale", {}, {})
+        taken = self.state.queue.take(WEIGHT * len(spans))
+        self.state.book(Collected(items=[(each, WEIGHT) for each in spans]), len(taken), 0)
 
     async def attempt(self):
         """Send one batch, wait for what becomes of it, and put the clock forward to the next attempt."""
         self.delivery.pump(force=True)
-        balance(self.estate.books())
+        balance(self.state.books())
         await self.delivery.wait_for(self.exporter)
-        books = self.estate.books()
+        books = self.state.books()
         balance(books)
         at = self.delivery.next_at()
         if at is not None and books["exported"] + books["rejected"] == 0:
@@ -108,7 +108,7 @@ class Rig:
         self.now = max(self.now, at or 0)
 
     async def to_the_end(self, attempts=8):
-        while self.estate.waiting and attempts:
+        while self.state.waiting and attempts:
             attempts -= 1
             await self.attempt()
 
@@ -118,7 +118,7 @@ class Rig:
 
     @property
     def ledger(self):
-        books = self.estate.books()
+        books = self.state.books()
         return {part: books[part] for part in ("exported", "rejected", "queued") if books[part]}
 
 
@@ -465,7 +465,7 @@ async def test_one_item_that_is_too_large_is_rejected_and_the_others_arrive(prot
         rig.put(span(1), span(2), span(3, text="x" * 60_000), span(4))
         await rig.to_the_end()
         assert rig.ledger == {"exported": 3 * WEIGHT, "rejected": WEIGHT}
-        assert rig.estate.ledger.rejected_for == {"too_large": WEIGHT}
+        assert rig.state.ledger.rejected_for == {"too_large": WEIGHT}
     assert [each.attributes["number"] for each in receiver.spans] == [1, 2, 4]
     assert "bytes; servers take 50000 as a rule. The items of this batch (1) are counted" in caplog.text
 

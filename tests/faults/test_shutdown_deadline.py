@@ -18,7 +18,7 @@ from otpylib import process
 from otpylib.runtime.atoms import SHUTDOWN as SHUT_DOWN
 
 from otpylib_telemetry import otp
-from otpylib_telemetry.exporter import registry as estates
+from otpylib_telemetry.exporter import registry
 from otpylib_telemetry_otel import child_spec, start_otel_exporter
 from tests.supervision.test_supervision import tree
 from tests.support.chassis import up
@@ -87,11 +87,11 @@ async def test_a_supervisor_that_shuts_down_is_done_in_time(runtime, receiver, s
     began = time.monotonic()
     await process.send(pid, SHUT_DOWN)
     await eventually(
-        lambda: not process.is_alive(pid) and estates.find("otel_exporter").runner is None, PATIENCE
+        lambda: not process.is_alive(pid) and registry.find("otel_exporter").runner is None, PATIENCE
     )
     assert time.monotonic() - began < BRIEFLY + MARGIN
     assert caplog.text.count(f"{EVENTS} events left") == 1
-    books = estates.find("otel_exporter").books()
+    books = registry.find("otel_exporter").books()
     assert (books["queued"] + books["in_flight"], books["exported"]) == (EVENTS, 0)
 
 

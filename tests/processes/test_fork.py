@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from otpylib_telemetry.exporter import registry as estates
+from otpylib_telemetry.exporter import registry
 from tests.support.chassis import balance
 from tests.support.forking_app import NAME
 
@@ -65,7 +65,7 @@ def test_a_child_starts_with_nothing_and_may_run_exporters_of_its_own(how, tmp_p
     check_parent(outcome)
     assert outcome.parent["status"] == 0
     (child,) = outcome.children
-    assert child["inherited"] == {"estates": [], "handlers": []}
+    assert child["inherited"] == {"states": [], "handlers": []}
     assert (child["accepted"], child["left"]) == (30, 0)
     balance(child["books"])
     assert outcome.by(child["pid"]) == dict.fromkeys(range(2000, 2030), 1)
@@ -76,7 +76,7 @@ def test_workers_that_run_no_exporter_neither_deliver_nor_pile_up(tmp_path):
     outcome = run("pool", tmp_path)
     check_parent(outcome)
     assert outcome.parent["status"] == 0
-    assert [child["inherited"] for child in outcome.children] == [{"estates": [], "handlers": []}] * 2
+    assert [child["inherited"] for child in outcome.children] == [{"states": [], "handlers": []}] * 2
     assert sum(outcome.delivered.values()) == 45
 
 
@@ -87,7 +87,7 @@ def test_a_child_dies_of_its_own_signal_and_the_parent_lives_on(tmp_path):
 
 
 def test_an_estate_that_was_inherited_holds_nothing():
-    mine = estates.estate_of(NAME)
+    mine = registry.state_of(NAME)
     for number in range(10):
         mine.queue.offer("e", {"n": number}, {})
     mine.queue.take(4)
@@ -95,7 +95,7 @@ def test_an_estate_that_was_inherited_holds_nothing():
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        report = {"left": mine.left, "books": mine.books(), "names": estates.names()}
+        report = {"left": mine.left, "books": mine.books(), "names": registry.names()}
         os.write(writing, json.dumps(report).encode())
         os._exit(0)
     os.waitpid(child, 0)

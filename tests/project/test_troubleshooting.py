@@ -96,7 +96,7 @@ class Stage:
             yield
 
     async def settled(self, name):
-        await eventually(lambda: registry.find(name).runner.life.state != "starting")
+        await eventually(lambda: registry.find(name).runner.life.status != "starting")
 
     async def stats(self, name):
         return await otp.safe_call(name, ("get_stats",))

@@ -215,8 +215,8 @@ async def test_a_restart_is_counted_and_one_that_is_gone_is_stopped(runtime):
     await chassis.start(module)
     found = values(self_families(all_stats()))
     assert found[f"{EXPORTER}starts_total",] == {"x_exporter": 2}
-    chassis.estates.find("x_exporter").runner.disown()
-    chassis.estates.find("x_exporter").runner = None
+    chassis.registry.find("x_exporter").runner.disown()
+    chassis.registry.find("x_exporter").runner = None
     found = values(self_families(all_stats()))
     assert found[f"{EXPORTER}state", "stopped"] == {"x_exporter": 1}
     assert found[f"{EXPORTER}state", "running"] == {"x_exporter": 0}
@@ -225,7 +225,7 @@ async def test_a_restart_is_counted_and_one_that_is_gone_is_stopped(runtime):
 
 
 async def test_a_name_nothing_ever_ran_under_is_not_on_it():
-    registry.estate_of("future_exporter")
+    registry.state_of("future_exporter")
     assert all_stats() == []
 
 

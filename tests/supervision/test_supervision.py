@@ -13,7 +13,7 @@ from otpylib.runtime.atoms import KILLED, SHUTDOWN
 import otpylib_telemetry
 from otpylib_telemetry import Collected, exporter_child_spec, otp
 from otpylib_telemetry.bus import table
-from otpylib_telemetry.exporter import registry as estates
+from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.supervision import specs as specs_module
 from otpylib_telemetry.supervision import suite
 from otpylib_telemetry.supervision.supervisor import FIRST_PAUSE, FREE_RESTARTS, LONGEST_PAUSE, WINDOW, _pause
@@ -139,7 +139,7 @@ async def test_any_number_crash_in_any_order_at_once_and_are_the_ones_restarted(
         await eventually(lambda b=before, v=victims: all(process.whereis(n) not in {b[n], None} for n in v))
         assert {name for name in names if process.whereis(name) == before[name]} == set(names) - set(victims)
     await settled(names)
-    assert {name: estates.find(name).lives for name in names} == lives
+    assert {name: registry.find(name).lives for name in names} == lives
     for name, backend in zip(names, backends, strict=True):
         await delivered(backend, emitted, name)
         assert sorted(backend.numbers) == list(range(emitted))
@@ -296,7 +296,7 @@ async def test_two_supervisors_of_one_name_do_not_fight(runtime, caplog):
     other = await specs_module.ExporterSupervisor.start_link((module, QUICK), "other_sup")
     await asyncio.sleep(0.05)
     assert process.whereis(NAME) == pid
-    assert estates.find(NAME).lives == 1
+    assert registry.find(NAME).lives == 1
     assert caplog.text.count("a process of that name is running") == 1
     await process.exit(other, SHUTDOWN)
 

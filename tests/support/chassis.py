@@ -8,7 +8,7 @@ from pydantic import Field
 
 from otpylib_telemetry import Exporter, ExporterSettings, execute, exporter_module, otp, start_exporter
 from otpylib_telemetry.bus import table
-from otpylib_telemetry.exporter import registry as estates
+from otpylib_telemetry.exporter import registry
 from tests.support.waiting import eventually
 
 NAME = "x_exporter"
@@ -120,7 +120,7 @@ async def start(module, **settings):
 
 
 def runner(name=NAME):
-    return estates.find(name).runner
+    return registry.find(name).runner
 
 
 def stats(name=NAME):
@@ -128,12 +128,12 @@ def stats(name=NAME):
 
 
 async def up(name=NAME, state="running"):
-    await eventually(lambda: runner(name).life.state == state, message=f"{name} is {state}")
+    await eventually(lambda: runner(name).life.status == state, message=f"{name} is {state}")
 
 
 def books(name=NAME):
     """The ledger, which must balance."""
-    found = estates.find(name).books()
+    found = registry.find(name).books()
     balance(found)
     return found
 

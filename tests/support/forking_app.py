@@ -89,7 +89,7 @@ def emit(first, count):
 
 def in_child(directory, how):
     """Be the child: look at what was inherited, emit to nobody, and then run an exporter of its own."""
-    inherited = {"estates": registry.names(), "handlers": [handler.handler_id for handler in list_handlers()]}
+    inherited = {"states": registry.names(), "handlers": [handler.handler_id for handler in list_handlers()]}
     emit(1000, 50)
     if how in {"term", "pool"}:
         write(directory / "child", json.dumps({"pid": os.getpid(), "inherited": inherited}))

@@ -29,7 +29,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from otpylib_telemetry import execute
 from otpylib_telemetry.aggregation.cursors import Cursors, Preference, Reading
 from otpylib_telemetry.aggregation.exporter_stores import store_of
-from otpylib_telemetry.exporter import registry as estates
+from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.meters.provider import MeterProvider
 from otpylib_telemetry.meters.streams import Feed
 from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS
@@ -373,7 +373,7 @@ def with_floats(page):
 def collected():
     """Have both take what was emitted so far; nobody else runs meanwhile."""
     for name in (OTEL, PROM):
-        estates.find(name).runner.intake.collect_now()
+        registry.find(name).runner.intake.collect_now()
 
 
 def exits(beginnings=("",)):
@@ -591,9 +591,9 @@ async def change(there, here, value):
 def in_force(there, here, value):
     def applied():
         for name, key in ((PROM, there), (OTEL, here)):
-            runner = estates.find(name).runner
+            runner = registry.find(name).runner
             found = getattr(runner.exporter.settings, key)
-            if runner.life.state != "running" or plain(found) != plain(value):
+            if runner.life.status != "running" or plain(found) != plain(value):
                 return False
         return True
 
@@ -699,8 +699,8 @@ async def test_what_was_emitted_before_a_change_of_endpoint_as_well_is_measured_
     with HttpReceiver() as elsewhere:
         settings = {"endpoint": elsewhere.endpoint, "metrics_definitions": only}
         await gen_server.cast(OTEL, ("config_changed", "telemetry.otel", {}, settings))
-        await eventually(lambda: estates.find(OTEL).runner.exporter.settings.endpoint == elsewhere.endpoint)
-        estates.find(OTEL).runner.intake.collect_now()
+        await eventually(lambda: registry.find(OTEL).runner.exporter.settings.endpoint == elsewhere.endpoint)
+        registry.find(OTEL).runner.intake.collect_now()
         assert [metric.name for metric in store_of(OTEL).metrics] == ["shop.order.stop.count"]
         assert store_of(OTEL).metrics[0].all_series() == []
         await gen_server.call(OTEL, ("drain", 2.0))

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from otpylib_telemetry import ExportError, ExportOutcome, TooLargeError, otp
-from otpylib_telemetry.exporter import registry as estates
+from otpylib_telemetry.exporter import registry
 from tests.exporter.test_sender import Rig
 from tests.support.chassis import (
     NAME,
@@ -50,7 +50,7 @@ async def test_as_many_batches_are_under_way_as_allowed_and_no_more():
     await rig.pump()
     await rig.pump()
     assert rig.sent == [["a", "b"], ["c", "d"], ["e", "f"]]
-    assert rig.estate.books()["in_flight"] == 6
+    assert rig.state.books()["in_flight"] == 6
     assert rig.delivery.next_at() is None
 
 
@@ -121,7 +121,7 @@ async def test_a_half_open_breaker_lets_one_probe_through_and_then_all():
     rig.script = [OSError("down")] * 3 + [probe]
     rig.put(*"abcd")
     await rig.pump()
-    assert rig.estate.breaker.state == "open"
+    assert rig.state.breaker.state == "open"
     rig.advance(11)
     await rig.pump()
     await rig.pump()
@@ -141,13 +141,13 @@ async def test_a_late_failure_beside_a_probe_does_not_decide_for_it():
     await rig.pump()
     rig.advance(11)
     await rig.pump()
-    assert rig.estate.breaker.state == "half_open"
+    assert rig.state.breaker.state == "half_open"
     late.set_exception(OSError("late"))
     await rig.pump()
-    assert rig.estate.breaker.state == "half_open"
+    assert rig.state.breaker.state == "half_open"
     probe.set_result(None)
     await rig.pump()
-    assert rig.estate.breaker.state == "closed"
+    assert rig.state.breaker.state == "closed"
 
 
 async def test_emptying_with_an_open_breaker_tries_with_one_batch():
@@ -172,7 +172,7 @@ async def test_emptying_uses_all_the_ways_there_are():
     for gate in waiting:
         gate.set_result(None)
     await emptying
-    assert rig.estate.books()["exported"] == 5
+    assert rig.state.books()["exported"] == 5
 
 
 async def test_abandoning_takes_every_batch_back():
@@ -181,8 +181,8 @@ async def test_abandoning_takes_every_batch_back():
     rig.put(*"abcdef")
     await rig.pump()
     await rig.delivery.abandon(1.0)
-    assert [payload for payload, _ in rig.estate.waiting] == list("abcdef")
-    assert rig.estate.books()["in_flight"] == 0
+    assert [payload for payload, _ in rig.state.waiting] == list("abcdef")
+    assert rig.state.books()["in_flight"] == 0
     rig.check()
 
 
@@ -244,14 +244,14 @@ async def test_the_books_are_exact_whatever_becomes_of_overlapping_batches():
         rig.advance(dice.random())
         await asyncio.sleep(0)
         rig.check()
-    while rig.estate.left:
+    while rig.state.left:
         rig.advance(60)
         await rig.pump(force=True, ignore_rest=True)
         while flying:
             flying.pop().set_result(None)
         await asyncio.sleep(0)
         rig.check()
-    assert rig.estate.books()["accepted"] == emitted
+    assert rig.state.books()["accepted"] == emitted
 
 
 # --- the whole exporter
@@ -332,4 +332,4 @@ async def test_concurrency_can_be_changed_while_running(runtime):
     gate.set_result(None)
     await eventually(lambda: books()["exported"] == 4)
     assert stats()["batches"] == 4
-    assert estates.find(NAME).left == 0
+    assert registry.find(NAME).left == 0
