@@ -199,29 +199,29 @@ class OtelBackend(Exporter[OtelSettings]):
         """Tell whether an item is an operation that failed: these go first when time may run out."""
         return not isinstance(item, (LogItem, MetricPoint)) and item.error
 
-    def gathering_due(self, now_ns: int) -> bool:
+    def produce_due(self, now_ns: int) -> bool:
         """Tell whether it is time to read the series."""
         return self._metrics.due(now_ns)
 
-    async def gather(
-        self, book: Callable[[Callable[[], Collected]], bool], held: int, seconds: float, *, insist: bool
+    async def produce(
+        self, book: Callable[[Callable[[], Collected]], bool], held: int, seconds: float, *, last_chance: bool
     ) -> None:
         """Make data points of what was measured; see :meth:`otpylib_telemetry.exporter.Exporter.gather`."""
-        await self._metrics.gather(book, held, seconds, insist=insist)
+        await self._metrics.produce(book, held, seconds, last_chance=last_chance)
 
-    def settle(self, wall_offset_ns: int) -> Collected:
+    def give_up_held(self, wall_offset_ns: int) -> Collected:
         """End every span that is open, as incomplete, and decide about all traces."""
         del wall_offset_ns  # a span's times follow from its start
         tail = self._in_force()
-        ended = self._counted(self._assembler.settle())
-        self._metrics.settle()
-        return self._collected(tail.take(ended, 0, self._open_traces), tail.settle())
+        ended = self._counted(self._assembler.end_open())
+        self._metrics.give_up_held()
+        return self._collected(tail.take(ended, 0, self._open_traces), tail.decide_all())
 
     async def export(self, batch: Sequence[Any]) -> ExportOutcome | None:
         """Send spans, log records or data points.
 
         Args:
-            batch: Items of one lane, out of :meth:`collect`, :meth:`tick` or :meth:`settle`.
+            batch: Items of one lane, out of :meth:`collect`, :meth:`tick` or :meth:`give_up_held`.
 
         Returns:
             None if all were taken, or what was refused.

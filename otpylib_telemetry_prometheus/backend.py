@@ -154,18 +154,18 @@ class PrometheusBackend(Exporter[PrometheusSettings]):
         self._pusher.tick()
         return Collected()
 
-    def settle(self, wall_offset_ns: int) -> Collected:
+    def give_up_held(self, wall_offset_ns: int) -> Collected:
         """Give up every open operation: a gauge must not show for ever what nobody will count down.
 
         Args:
             wall_offset_ns: Of no use here.
         """
         del wall_offset_ns
-        self._kept.metrics.settle()
+        self._kept.metrics.give_up_held()
         return Collected()
 
-    async def gather(
-        self, book: Callable[[Callable[[], Collected]], bool], held: int, seconds: float, *, insist: bool
+    async def produce(
+        self, book: Callable[[Callable[[], Collected]], bool], held: int, seconds: float, *, last_chance: bool
     ) -> None:
         """Write what other workers have to see: who flushes before he acknowledges loses nothing.
 
@@ -173,9 +173,9 @@ class PrometheusBackend(Exporter[PrometheusSettings]):
             book: Of no use here: nothing is made that has to be exported.
             held: As above.
             seconds: How long it may take.
-            insist: Of no use here.
+            last_chance: Of no use here.
         """
-        del book, held, seconds, insist
+        del book, held, seconds, last_chance
         files = self._multiprocess
         if files is not None:
             await run_in_thread(lambda: files.write(self._kept.store, force=True))

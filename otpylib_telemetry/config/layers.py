@@ -67,7 +67,7 @@ class Gathered(NamedTuple):
     strays: list[Candidate]
 
 
-def gather(
+def collect_candidates(
     settings_type: type[ExporterSettings],
     section: str,
     environ: Mapping[str, str],

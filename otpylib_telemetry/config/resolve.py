@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
 from pydantic import ValidationError
 
-from otpylib_telemetry.config.layers import Candidate, Refused, check, gather
+from otpylib_telemetry.config.layers import Candidate, Refused, check, collect_candidates
 from otpylib_telemetry.config.messages import value_words
 from otpylib_telemetry.config.problems import full_section, refusal, stray_problem
 from otpylib_telemetry.config.resolution import Resolution, S
@@ -58,13 +58,13 @@ def resolve(  # noqa: PLR0913  # one argument per layer
     """
     section = full_section(section)
     layers = {"runtime": runtime, "argument": argument, "config": config}
-    gathered = gather(settings_type, section, environ, layers)
-    decision = Decision(settings_type, gathered.candidates, previous)
-    settings = decision.settle()
+    candidates = collect_candidates(settings_type, section, environ, layers)
+    decision = Decision(settings_type, candidates.candidates, previous)
+    settings = decision.build_settings()
     secrets = decision.secrets()
     origins = MappingProxyType({key: item.origin for key, item in decision.chosen.items()})
     problems = [refusal(section, settings, origins, secrets, refused) for refused in decision.refused]
-    problems += [stray_problem(settings_type, section, stray) for stray in gathered.strays]
+    problems += [stray_problem(settings_type, section, stray) for stray in candidates.strays]
     return Resolution(
         settings=settings.hiding(secrets - settings_type.secret_keys()),
         origins=origins,
@@ -157,7 +157,7 @@ class Decision(Generic[S]):
             hidden |= tables & self.previous.secrets
         return self.settings_type.secret_keys() | hidden
 
-    def settle(self) -> S:
+    def build_settings(self) -> S:
         """Return the settings the chosen values make, giving up as few of them as will do.
 
         Raises:

@@ -80,7 +80,7 @@ class Collected:
         sampled_out: Events that sampling left out.
         rejected: Events that cannot be used.
         dropped: Events given up, by reason.
-        made: Items that are made of no event, such as what is read off a series, each with its weight in the
+        produced_items: Items made of no event, such as what is read off a series, each with its weight in the
             books. They count as accepted here and now, and must have lanes of their own.
     """
 
@@ -89,7 +89,7 @@ class Collected:
     sampled_out: int = 0
     rejected: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
-    made: list[tuple[Any, int]] = field(default_factory=list)
+    produced_items: list[tuple[Any, int]] = field(default_factory=list)
 
     def events(self) -> int:
         """Return how many events this accounts for."""
@@ -181,7 +181,7 @@ class Exporter(Generic[SettingsT]):
         del now_ns, wall_offset_ns, alive
         return Collected()
 
-    def settle(self, wall_offset_ns: int) -> Collected:
+    def give_up_held(self, wall_offset_ns: int) -> Collected:
         """Give up what is held: the exporter is being drained and nothing more will come.
 
         Args:
@@ -193,8 +193,8 @@ class Exporter(Generic[SettingsT]):
         del wall_offset_ns
         return Collected()
 
-    def gathering_due(self, now_ns: int) -> bool:
-        """Tell whether it is time for :meth:`gather`; asked at each tick.
+    def produce_due(self, now_ns: int) -> bool:
+        """Tell whether it is time for :meth:`produce`; asked at each tick.
 
         Args:
             now_ns: The present, on the clock of :func:`time.monotonic_ns`.
@@ -202,12 +202,12 @@ class Exporter(Generic[SettingsT]):
         del now_ns
         return False
 
-    async def gather(
-        self, book: Callable[[Callable[[], Collected]], bool], held: int, seconds: float, *, insist: bool
+    async def produce(
+        self, book: Callable[[Callable[[], Collected]], bool], held: int, seconds: float, *, last_chance: bool
     ) -> None:
-        """Make items of what was added up so far, for instance of series: see :attr:`Collected.made`.
+        """Make items of what was added up so far: see :attr:`Collected.produced_items`.
 
-        Called when :meth:`gathering_due` says so, at every flush, and for the last time when the exporter is
+        Called when :meth:`produce_due` says so, at every flush, and for the last time when the exporter is
         being drained. Never called again before an earlier call has ended.
 
         Args:
@@ -216,9 +216,9 @@ class Exporter(Generic[SettingsT]):
                 run: somebody else bears the name by now.
             held: The weight of the items made earlier that still wait or are under way.
             seconds: How long it may take.
-            insist: Whether this may be the last time.
+            last_chance: Whether this may be the last time.
         """
-        del book, held, seconds, insist
+        del book, held, seconds, last_chance
 
     def lane(self, item: Any) -> str:
         """Return the lane an item goes out on; items of different lanes are never in one batch.

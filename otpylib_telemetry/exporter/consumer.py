@@ -36,7 +36,7 @@ SLICE_NS = 2_000_000
 
 
 #: Seconds that gathering may take when its time has come.
-GATHERING = 30.0
+PRODUCING = 30.0
 
 
 #: The part of its time that one which may be the last waits for an earlier one to end.
@@ -47,7 +47,7 @@ GIVE_WAY = 0.4
 REPORTS = 20
 
 
-class Intake:
+class QueueConsumer:
     """Takes events out of a name's queue for one life of its process.
 
     Args:
@@ -79,7 +79,7 @@ class Intake:
 
         Args:
             settings: Which, in what portions, and how many at most.
-            to_everything: Take every event: the settings are not final, and :meth:`sort_out` follows.
+            to_everything: Take every event: the settings are not final, and :meth:`keep_wanted` follows.
         """
         state = self._state
         if self.superseded:
@@ -103,7 +103,7 @@ class Intake:
         """Tell whether an event of this name would be taken if it were emitted now."""
         return self.subscribed and _matches(name, self._patterns)
 
-    def sort_out(self, settings: ExporterSettings | None) -> None:
+    def keep_wanted(self, settings: ExporterSettings | None) -> None:
         """Forget provisional events that the final settings do not ask for; without settings, all of them."""
         patterns = () if settings is None else tuple(settings.event_patterns)
         self._state.queue.retain(lambda event: _matches(event[0], patterns))
@@ -146,18 +146,18 @@ class Intake:
         exporter = self.exporter
         if overridden(exporter, "gather") is None or self._gathering.locked() or self.superseded:
             return
-        if exporter is not None and exporter.gathering_due(now):
+        if exporter is not None and exporter.produce_due(now):
             loop = asyncio.get_running_loop()
             otp.run_in_background(
-                loop, self.gather(GATHERING, insist=False), name=f"{self._state.name} gathering"
+                loop, self.let_produce(PRODUCING, last_chance=False), name=f"{self._state.name} gathering"
             )
 
-    async def gather(self, seconds: float, *, insist: bool) -> None:
+    async def let_produce(self, seconds: float, *, last_chance: bool) -> None:
         """Let the exporter make items of what it has added up, if it does such a thing.
 
         Args:
             seconds: How long that may take; what was made by then stays.
-            insist: Whether this may be the last time.
+            last_chance: Whether this may be the last time.
         """
         exporter = self.exporter
         if self.superseded or exporter is None or overridden(exporter, "gather") is None:
@@ -165,7 +165,7 @@ class Intake:
         clock = asyncio.get_running_loop().time
         end = clock() + max(0.0, seconds)
         earlier = self._limit
-        if insist and earlier is not None and not earlier.expired():
+        if last_chance and earlier is not None and not earlier.expired():
             # One that takes its time must not use up that of one which may be the last.
             give_way = clock() + max(0.0, seconds) * GIVE_WAY
             earlier.reschedule(min(earlier.when() or give_way, give_way))
@@ -174,7 +174,9 @@ class Intake:
                 self._limit = limit
                 try:
                     left = max(0.0, end - clock())
-                    await exporter.gather(self._enter, self._state.made_held, left, insist=insist)
+                    await exporter.produce(
+                        self._enter, self._state.produced_held, left, last_chance=last_chance
+                    )
                 finally:
                     self._limit = None
         except TimeoutError:
@@ -196,9 +198,9 @@ class Intake:
         self._book(lambda _exporter: step())
         return True
 
-    def settle(self) -> None:
+    def give_up_held(self) -> None:
         """Let the exporter give up what it holds: nothing more will come."""
-        self._book(lambda exporter: exporter.settle(wall_clock.offset_ns()))
+        self._book(lambda exporter: exporter.give_up_held(wall_clock.offset_ns()))
 
     def _collect(self) -> None:
         events = self._state.queue.take(CHUNK)
@@ -249,7 +251,7 @@ def _checked(collected: object) -> Collected:
     if not isinstance(collected, Collected):
         raise TypeError(f"a Collected was expected, not {type(collected).__name__}")
     numbers = [collected.exported, collected.sampled_out, collected.rejected, *collected.dropped.values()]
-    numbers += [weight for _, weight in (*collected.items, *collected.made)]
+    numbers += [weight for _, weight in (*collected.items, *collected.produced_items)]
     if not all(isinstance(number, int) and number >= 0 for number in numbers):
         raise ValueError("numbers of events are whole and not negative")
     return collected
@@ -260,4 +262,4 @@ def _matches(name: str, patterns: tuple[str, ...]) -> bool:
 
 
 #: The part of the time for a flush or for shutting down that making the last items may take.
-GATHERING_SHARE = 0.3
+PRODUCING_SHARE = 0.3

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from otpylib_telemetry import otp
 from otpylib_telemetry.bus.dispatch import execute
 from otpylib_telemetry.config.settings import ExporterSettings
-from otpylib_telemetry.exporter.consumer import GATHERING_SHARE
+from otpylib_telemetry.exporter.consumer import PRODUCING_SHARE
 from otpylib_telemetry.primitives.backoff import full_jitter
 from otpylib_telemetry.primitives.errors import describe
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry.config.live import Configuration
     from otpylib_telemetry.exporter.base import ExportContext, Exporter
-    from otpylib_telemetry.exporter.consumer import Intake
-    from otpylib_telemetry.exporter.sender import Delivery
+    from otpylib_telemetry.exporter.consumer import QueueConsumer
+    from otpylib_telemetry.exporter.sender import Sender
     from otpylib_telemetry.exporter.state import ExporterState
 
 _log = logging.getLogger("otpylib_telemetry")
@@ -40,7 +40,7 @@ class _GivesWayError(Exception):
     """Opening was given up because the configuration changed meanwhile."""
 
 
-class LifeCycle:
+class Lifecycle:
     """Brings one exporter in line with its configuration, again and again.
 
     Args:
@@ -60,8 +60,8 @@ class LifeCycle:
         context: ExportContext,
         state: ExporterState,
         configuration: Configuration[Any],
-        intake: Intake,
-        delivery: Delivery,
+        consumer: QueueConsumer,
+        sender: Sender,
         *,
         wake: Callable[[], None],
         refusal: str | None,
@@ -75,8 +75,8 @@ class LifeCycle:
         self._context = context
         self._state = state
         self._configuration = configuration
-        self._intake = intake
-        self._delivery = delivery
+        self._consumer = consumer
+        self._sender = sender
         self._wake = wake
         self._refusal = refusal
         self._loop = asyncio.get_running_loop()
@@ -99,10 +99,10 @@ class LifeCycle:
         settings = self._configuration.settings
         if self._refusal is not None:
             return
-        if provisional and not self._state.settled:
-            self._intake.subscribe(settings, to_everything=True)
+        if provisional and not self._state.configured:
+            self._consumer.subscribe(settings, to_everything=True)
         elif settings.enabled:
-            self._intake.subscribe(settings)
+            self._consumer.subscribe(settings)
 
     def configured(self) -> None:
         """Bring exporter and subscription in line with the configuration; returns at once."""
@@ -114,11 +114,11 @@ class LifeCycle:
                 metadata = {"exporter": self._state.name, "key": problem.key, "reason": problem.message}
                 execute("telemetry.config.rejected", {"generation": self._configuration.generation}, metadata)
         self._again.set()
-        self._delivery.nudge()
+        self._sender.recheck()
         if self._reconciling is None or self._reconciling.done():
             self._reconciling = self._start(self._reconcile(), "reconfiguration")
 
-    async def get_up(self, seconds: float) -> None:
+    async def wait_started(self, seconds: float) -> None:
         """Wait for a start that is under way: an application may end as soon as it has begun.
 
         Args:
@@ -127,7 +127,7 @@ class LifeCycle:
         if self.status == "starting" and self._reconciling is not None:
             await asyncio.wait({self._reconciling}, timeout=max(0.0, seconds))
 
-    async def decided(self, seconds: float) -> None:
+    async def wait_decided(self, seconds: float) -> None:
         """Wait until an exporter is at work or it is known why none is.
 
         Args:
@@ -152,22 +152,22 @@ class LifeCycle:
         Args:
             seconds: How long that may take.
         """
-        self.let_go(seconds)
+        self.detach_exporter(seconds)
         if self._retiring:
             await asyncio.wait(set(self._retiring), timeout=seconds)
 
-    def let_go(self, seconds: float = CLOSE_LIMIT) -> None:
+    def detach_exporter(self, seconds: float = CLOSE_LIMIT) -> None:
         """Use the exporter no more, and have it closed when the batch it may be sending has ended."""
-        exporter, opened = self._intake.exporter, self.opened
-        self._intake.exporter, self.opened = None, False
-        self._delivery.use(None)
+        exporter, opened = self._consumer.exporter, self.opened
+        self._consumer.exporter, self.opened = None, False
+        self._sender.use(None)
         if exporter is not None and opened:
             self._retire(exporter, seconds)
 
     def set_status(self, status: Status, reason: str | None) -> None:
         """Enter another state, for the reason given."""
         if status in {"running", "disabled"}:
-            said, self._state.said = self._state.said, None
+            said, self._state.last_announced = self._state.last_announced, None
             if status == "running" and said is not None and said[0] == "degraded":
                 _log.info("%s works again.", self._state.name)
         self.status, self.reason = status, reason
@@ -175,7 +175,7 @@ class LifeCycle:
 
     def _is_news(self, state: Status, reason: str) -> bool:
         """Tell whether nobody was told yet, in this life or an earlier one, and take it as told."""
-        said, self._state.said = self._state.said, (state, reason)
+        said, self._state.last_announced = self._state.last_announced, (state, reason)
         return said != (state, reason)
 
     def _start(self, work: Any, what: str) -> asyncio.Task[None]:
@@ -187,7 +187,7 @@ class LifeCycle:
             await self.after()
             self.after = None
         attempt = 0
-        while self._again.is_set() and not self._intake.superseded:
+        while self._again.is_set() and not self._consumer.superseded:
             self._again.clear()
             wanted = self._configuration.settings
             try:
@@ -222,7 +222,7 @@ class LifeCycle:
         if not wanted.enabled:
             await self._disable(wanted)
             return
-        candidate = self._intake.exporter if self._applied == wanted else None
+        candidate = self._consumer.exporter if self._applied == wanted else None
         if candidate is None:
             candidate = self._type(wanted, self._context)
         if (reason := candidate.idle_reason()) is not None:
@@ -237,22 +237,22 @@ class LifeCycle:
 
     def _use_common(self, wanted: ExporterSettings) -> None:
         """Take the settings into use that are the chassis' own."""
-        self._delivery.settings = wanted
+        self._sender.settings = wanted
         self._state.breaker.adjust(wanted.failure_threshold, wanted.reset_timeout)
-        self._intake.subscribe(wanted)
+        self._consumer.subscribe(wanted)
         self._sort_out(wanted)
 
     def _sort_out(self, wanted: ExporterSettings | None) -> None:
-        if not self._state.settled:
-            self._state.settled = True
-            self._intake.sort_out(wanted)
+        if not self._state.configured:
+            self._state.configured = True
+            self._consumer.keep_wanted(wanted)
             # What was read at the start is no change.
             self._configuration.take_changed()
             self._announced = self._configuration.generation
 
     async def _open(self, candidate: Exporter[Any], wanted: ExporterSettings) -> None:
         # It collects before it is open: what it makes of the events waits as well as the events do.
-        self._intake.exporter, self._applied = candidate, wanted
+        self._consumer.exporter, self._applied = candidate, wanted
         self._decided.set()
         self._wake()
         await self._open_or_give_way(candidate)
@@ -262,7 +262,7 @@ class LifeCycle:
         self._use(candidate, wanted, same_backend=same_backend)
 
     async def _change(self, candidate: Exporter[Any], wanted: ExporterSettings) -> None:
-        running = self._intake.exporter
+        running = self._consumer.exporter
         assert running is not None  # noqa: S101  # one is open
         assert self._applied is not None  # noqa: S101  # set whenever one is
         # The keys every exporter has are the chassis' own: they are in force by now.
@@ -277,9 +277,9 @@ class LifeCycle:
         self._retire(running, CLOSE_LIMIT)
 
     def _use(self, exporter: Exporter[Any], settings: ExporterSettings, *, same_backend: bool) -> None:
-        self._intake.exporter, self._applied, self.opened = exporter, settings, True
+        self._consumer.exporter, self._applied, self.opened = exporter, settings, True
         self._state.opened_with = settings
-        self._delivery.use(exporter, same_backend=same_backend)
+        self._sender.use(exporter, same_backend=same_backend)
         self._wake()
 
     async def _open_or_give_way(self, exporter: Exporter[Any]) -> None:
@@ -311,7 +311,7 @@ class LifeCycle:
         """Close an exporter when the batch it may be sending has ended, whose answer would be lost."""
 
         async def close() -> None:
-            await self._delivery.wait_for(exporter)
+            await self._sender.wait_for(exporter)
             await self._close(exporter, seconds)
             self._wake()
 
@@ -329,8 +329,8 @@ class LifeCycle:
 
     async def _disable(self, wanted: ExporterSettings) -> None:
         self._sort_out(None)
-        self._intake.unsubscribe()
-        if self._intake.exporter is not None:
+        self._consumer.unsubscribe()
+        if self._consumer.exporter is not None:
             await self._delivery_of_the_rest(wanted.shutdown_timeout)
             await self.release()
         self._applied = wanted
@@ -338,18 +338,18 @@ class LifeCycle:
 
     async def _delivery_of_the_rest(self, seconds: float) -> None:
         """Export what is held before resting; what cannot be delivered stays with the name."""
-        await self._intake.catch_up()
-        self._intake.settle()
+        await self._consumer.catch_up()
+        self._consumer.give_up_held()
         end = self._loop.time() + seconds
-        await self._intake.gather(seconds * GATHERING_SHARE, insist=True)
+        await self._consumer.let_produce(seconds * PRODUCING_SHARE, last_chance=True)
         seconds = end - self._loop.time()
-        await self._delivery.empty(seconds, insist=True, give_way=self._again.is_set, urgent_first=True)
-        await self._delivery.abandon(GRACE)
+        await self._sender.empty(seconds, last_chance=True, give_way=self._again.is_set, urgent_first=True)
+        await self._sender.abandon(GRACE)
 
     async def _idle(self, wanted: ExporterSettings, reason: str) -> None:
         self._sort_out(None)
-        self._intake.unsubscribe()
-        self.let_go()
+        self._consumer.unsubscribe()
+        self.detach_exporter()
         self._applied = wanted
         self._rest(self._configuration.scrub(reason))
 

@@ -83,9 +83,9 @@ class ExporterServer:
         self._config_trouble = False
         sigterm.drain_on_sigterm(self.loop)
         self._watch_config()
-        self.runner.life.begin(provisional=self._reading is not None)
+        self.runner.lifecycle.begin(provisional=self._reading is not None)
         if self._reading is None:
-            self._settle()
+            self._configured()
         self._arm()
 
     def _configuration(self, argument: Mapping[str, Any]) -> Configuration[Any]:
@@ -122,7 +122,7 @@ class ExporterServer:
         if self._timer is not None:
             self._timer.cancel()
         at = self._next_tick
-        if (due := self.runner.delivery.next_at()) is not None:
+        if (due := self.runner.sender.next_at()) is not None:
             at = min(at, due)
         self._timer = self.loop.call_later(max(0.001, at - time.monotonic()), self._wake)
 
@@ -200,7 +200,7 @@ class ExporterServer:
                 for key in {**before, **after}:
                     if differ(before.get(key), after.get(key)):
                         self._tell(f"{self.section}.{key}", before.get(key), after.get(key))
-        self._settle()
+        self._configured()
 
     def changed(self, path: object, old: Any, new: Any) -> None:
         """Take a change from a cast; those that wait in the mailbox with it are applied together."""
@@ -247,7 +247,7 @@ class ExporterServer:
                     ", ".join(sorted(changes)),
                     self.configuration.scrub(describe(error)),
                 )
-            self._settle()
+            self._configured()
 
     def _tell(self, path: str, old: Any, new: Any) -> None:
         if self.runner.exporter is not None:
@@ -258,9 +258,9 @@ class ExporterServer:
             except BaseException:  # noqa: BLE001  # an exporter's defect, or a value's, must not cost the process
                 _log.exception("%s failed while noticing a change of %s", self.state.name, path)
 
-    def _settle(self) -> None:
+    def _configured(self) -> None:
         self._settled = True
-        self.runner.life.configured()
+        self.runner.lifecycle.configured()
 
     # --- calls ----------------------------------------------------------------------------------------------
 
@@ -278,10 +278,10 @@ class ExporterServer:
 
     async def ask_exporter(self, request: tuple[Any, ...]) -> Any:
         """Return the exporter's own answer to a call, once everything emitted before it is collected."""
-        await self.runner.life.decided(ANSWER_PATIENCE)
-        await self.runner.intake.catch_up()
+        await self.runner.lifecycle.wait_decided(ANSWER_PATIENCE)
+        await self.runner.consumer.catch_up()
         if (exporter := self.runner.exporter) is None:
-            state, reason = self.runner.life.status, self.runner.life.reason
+            state, reason = self.runner.lifecycle.status, self.runner.lifecycle.reason
             return ("error", f"{self.state.name} is {state}: {reason or 'it does not work yet'}")
         with contextlib.suppress(LookupError):
             return exporter.answer(request)
@@ -290,7 +290,7 @@ class ExporterServer:
 
     def telemetry(self, name: str, measurements: Any, metadata: Any) -> None:
         """Take an event from a cast as if it had been emitted."""
-        if self.runner.intake.wants(name):
+        if self.runner.consumer.wants(name):
             self.state.queue.offer(name, _as_dict(measurements), _as_dict(metadata))
 
     async def close(self, reason: Any) -> None:
@@ -300,7 +300,7 @@ class ExporterServer:
         if self._reading is not None:
             self._reading.cancel()
         if not self._settled:
-            self._settle()
+            self._configured()
         await self.runner.stop(crashed=isinstance(reason, Exception) and not _is_orderly(reason))
 
 

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 from otpylib_telemetry.bus.dispatch import execute
 from otpylib_telemetry.config.redaction import scrubbed
 from otpylib_telemetry.exporter.base import ExportContext, Exporter
-from otpylib_telemetry.exporter.consumer import Intake
-from otpylib_telemetry.exporter.lifecycle import LifeCycle
-from otpylib_telemetry.exporter.sender import Delivery
-from otpylib_telemetry.exporter.shutdown import Ending
+from otpylib_telemetry.exporter.consumer import QueueConsumer
+from otpylib_telemetry.exporter.lifecycle import Lifecycle
+from otpylib_telemetry.exporter.sender import Sender
+from otpylib_telemetry.exporter.shutdown import Shutdown
 from otpylib_telemetry.primitives.errors import describe
 
 if TYPE_CHECKING:
@@ -64,24 +64,24 @@ class Runner:
     ) -> None:
         self.state = state
         self.configuration = configuration
-        self.intake = Intake(state, wake, scrub=configuration.scrub)
-        self.delivery = Delivery(
+        self.consumer = QueueConsumer(state, wake, scrub=configuration.scrub)
+        self.sender = Sender(
             state, configuration.settings, wake, clock=time.monotonic, scrub=configuration.scrub
         )
         context = ExportContext(
-            state.name, configuration.section, state.memory, self.intake.catch_up, self.chassis_stats
+            state.name, configuration.section, state.memory, self.consumer.catch_up, self.chassis_stats
         )
-        self.life = LifeCycle(
+        self.lifecycle = Lifecycle(
             exporter_type,
             context,
             state,
             configuration,
-            self.intake,
-            self.delivery,
+            self.consumer,
+            self.sender,
             wake=wake,
             refusal=refusal,
         )
-        self.ending = Ending(state, configuration, self.intake, self.delivery, self.life)
+        self.shutdown = Shutdown(state, configuration, self.consumer, self.sender, self.lifecycle)
         self._started = time.monotonic()
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
@@ -91,16 +91,16 @@ class Runner:
         predecessor, state.runner = state.runner, self
         if predecessor is not None:
             predecessor.supersede()
-            self.life.after = predecessor.ending.released
+            self.lifecycle.after = predecessor.shutdown.released
 
     @property
     def exporter(self) -> Exporter[Any] | None:
         """The exporter that collects now."""
-        return self.intake.exporter
+        return self.consumer.exporter
 
     def supersede(self) -> None:
         """Step back: another life has begun."""
-        self.ending.supersede()
+        self.shutdown.supersede()
         self._superseded()
 
     def work(self) -> bool:
@@ -109,9 +109,9 @@ class Runner:
         Returns:
             Whether there is more to collect.
         """
-        more = self.intake.work(self.delivery.settings.batch_size)
-        if not self.intake.superseded:
-            self.delivery.pump()
+        more = self.consumer.work(self.sender.settings.batch_size)
+        if not self.consumer.superseded:
+            self.sender.send_due()
         return more
 
     def collect_now(self, seconds: float) -> None:
@@ -121,13 +121,13 @@ class Runner:
             seconds: How long another thread than the event loop's waits for that at most.
         """
         if threading.get_ident() == self._thread:
-            self.intake.collect_now()
+            self.consumer.collect_now()
             return
         collected = threading.Event()
 
         def collect() -> None:
             try:
-                self.intake.collect_now()
+                self.consumer.collect_now()
             finally:
                 collected.set()
 
@@ -137,18 +137,18 @@ class Runner:
 
     def tick(self) -> None:
         """Do what is due by the clock."""
-        self.intake.tick()
-        if not self.intake.superseded:
+        self.consumer.tick()
+        if not self.consumer.superseded:
             self._report_drops()
 
     def disown(self) -> None:
         """Be of no use any more: this is a forked child, and the exporter is its parent's."""
-        self.intake.superseded = True
-        self.delivery.disown()
+        self.consumer.superseded = True
+        self.sender.disown()
 
     async def stop(self, *, crashed: bool) -> None:
         """End this life; see :meth:`Ending.stop`."""
-        await self.ending.stop(crashed=crashed)
+        await self.shutdown.stop(crashed=crashed)
 
     def stats(self) -> dict[str, Any]:
         """Return the ledger, the breaker, the queue and what the exporter adds."""
@@ -168,8 +168,8 @@ class Runner:
             "rejected_for": dict(state.ledger.rejected_for),
             "name": state.name,
             "section": self.configuration.section,
-            "state": self.life.status,
-            "reason": self.life.reason or self.delivery.trouble,
+            "state": self.lifecycle.status,
+            "reason": self.lifecycle.reason or self.sender.trouble,
             "breaker": breaker.state,
             "breaker_failures": breaker.failure_count,
             "breaker_transitions": dict(breaker.transitions),
@@ -177,8 +177,8 @@ class Runner:
             "queue_limit": state.queue_limit,
             "held": state.held_events,
             "lanes": {name: len(lane) for name, lane in state.lanes.items() if name},
-            "batches": self.delivery.batches,
-            "export_failures": self.delivery.failures,
+            "batches": self.sender.batches,
+            "export_failures": self.sender.failures,
             "wakeups": state.queue.wakeups,
             "uptime": time.monotonic() - self._started,
             "lives": state.lives,

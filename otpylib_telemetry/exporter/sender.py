@@ -34,7 +34,7 @@ REMARK_INTERVAL = 60.0
 
 
 @dataclass(slots=True)
-class _Outlet:
+class _LaneState:
     """How one lane is doing.
 
     Attributes:
@@ -46,7 +46,7 @@ class _Outlet:
         waiting_since: Since when something waits.
         in_pieces: Items left of a batch that was too large.
         piece: How many of those go at once.
-        settled: Items delivered or refused.
+        done: Items delivered or refused.
         retryable: Attempts that failed though another might help.
     """
 
@@ -58,12 +58,12 @@ class _Outlet:
     waiting_since: float | None = None
     in_pieces: int = 0
     piece: int = 1
-    settled: int = 0
+    done: int = 0
     retryable: int = 0
 
 
 @dataclass(slots=True, eq=False)
-class _Flight:
+class _InFlight:
     """A batch under way.
 
     Attributes:
@@ -77,7 +77,7 @@ class _Flight:
     """
 
     exporter: Exporter[Any]
-    outlet: _Outlet
+    lane: _LaneState
     batch: Batch
     permit: int
     round: int
@@ -86,14 +86,14 @@ class _Flight:
 
 
 @dataclass(frozen=True, slots=True)
-class _Goal:
+class _Target:
     """When a lane counts as empty: so many items settled, or so many attempts failed."""
 
-    settled: int
+    done: int
     retryable: int
 
 
-class Delivery:
+class Sender:
     """Sends what waits in the state through the exporter of the moment.
 
     Args:
@@ -125,8 +125,8 @@ class Delivery:
         self._dice = dice
         self._scrub = scrub
         self._exporter: Exporter[Any] | None = None
-        self._flights: dict[asyncio.Task[None], _Flight] = {}
-        self._outlets: dict[str, _Outlet] = {}
+        self._flights: dict[asyncio.Task[None], _InFlight] = {}
+        self._lane_states: dict[str, _LaneState] = {}
         self._outages = Outages()
         # Items refused by a backend that takes the rest, and when its remarks may be told again.
         self._refused_unsaid = 0
@@ -151,10 +151,10 @@ class Delivery:
         if exporter is self._exporter:
             return
         self._exporter = exporter
-        for outlet in self._outlets.values():
-            outlet.attempts = 0
-            outlet.not_before = 0.0
-            outlet.in_pieces = 0
+        for lane in self._lane_states.values():
+            lane.attempts = 0
+            lane.not_before = 0.0
+            lane.in_pieces = 0
         if exporter is None:
             return
         if same_backend:
@@ -167,14 +167,14 @@ class Delivery:
         """Send nothing any more: this is a forked child, and what is under way is its parent's."""
         self._exporter = None
         self._flights.clear()
-        self._outlets.clear()
+        self._lane_states.clear()
         self._outages.forget()
 
     def busy(self, exporter: Exporter[Any] | None = None) -> bool:
         """Tell whether a batch is under way, through this exporter or through any."""
-        return any(exporter is None or flight.exporter is exporter for flight in self._flights.values())
+        return any(exporter is None or in_flight.exporter is exporter for in_flight in self._flights.values())
 
-    def pump(self, *, force: bool = False, ignore_rest: bool = False) -> None:
+    def send_due(self, *, force: bool = False, ignore_rest: bool = False) -> None:
         """Send what is due, as many batches of each lane as ``concurrency`` allows.
 
         Args:
@@ -183,19 +183,19 @@ class Delivery:
                 breaker is not closed.
         """
         for lane in list(self._state.lanes):
-            self._pump_lane(self._outlet(lane), force=force, ignore_rest=ignore_rest)
+            self._send_due_of(self._lane_state(lane), force=force, ignore_rest=ignore_rest)
 
-    def _pump_lane(self, outlet: _Outlet, *, force: bool, ignore_rest: bool) -> None:
-        self._note_waiting(outlet)
+    def _send_due_of(self, lane: _LaneState, *, force: bool, ignore_rest: bool) -> None:
+        self._note_waiting(lane)
         if force:
-            outlet.forced = self._waiting(outlet)
-        while self._exporter is not None and self._waiting(outlet) and self._due(outlet):
-            flying = self._flying(outlet)
+            lane.forced = self._waiting(lane)
+        while self._exporter is not None and self._waiting(lane) and self._due(lane):
+            flying = self._flying(lane)
             if flying >= self.settings.concurrency:
                 return
             if ignore_rest:
-                outlet.not_before = 0.0
-            if self._clock() < outlet.not_before:
+                lane.not_before = 0.0
+            if self._clock() < lane.not_before:
                 return
             permit = self._state.breaker.permit()
             if not permit:
@@ -203,31 +203,31 @@ class Delivery:
                     return
                 # No probe: the one that may be under way decides about the breaker.
                 permit = ORDINARY
-            self._send(self._exporter, outlet, permit)
+            self._send(self._exporter, lane, permit)
 
-    def _send(self, exporter: Exporter[Any], outlet: _Outlet, permit: int) -> None:
+    def _send(self, exporter: Exporter[Any], lane: _LaneState, permit: int) -> None:
         size = self.settings.batch_size
-        is_piece = outlet.in_pieces > 0
+        is_piece = lane.in_pieces > 0
         if is_piece:
-            size = min(size, outlet.piece, outlet.in_pieces)
-        batch = self._state.load(size, outlet.name)
-        outlet.forced = max(0, outlet.forced - len(batch))
+            size = min(size, lane.piece, lane.in_pieces)
+        batch = self._state.load(size, lane.name)
+        lane.forced = max(0, lane.forced - len(batch))
         # What is left is younger: its time begins now.
-        outlet.waiting_since = None
-        self._note_waiting(outlet)
-        attempt = self._outages.sent(outlet.name)
-        flight = _Flight(exporter, outlet, batch, permit, outlet.round, is_piece, attempt)
+        lane.waiting_since = None
+        self._note_waiting(lane)
+        attempt = self._outages.sent(lane.name)
+        in_flight = _InFlight(exporter, lane, batch, permit, lane.round, is_piece, attempt)
         loop = asyncio.get_running_loop()
         name = f"{self._state.name} export"
-        task = otp.run_in_background(loop, self._fly(flight), name=name, outlasting=True)
-        self._flights[task] = flight
-        task.add_done_callback(self._landed)
+        task = otp.run_in_background(loop, self._send_batch(in_flight), name=name, outlasting=True)
+        self._flights[task] = in_flight
+        task.add_done_callback(self._batch_ended)
 
     async def empty(
         self,
         seconds: float,
         *,
-        insist: bool,
+        last_chance: bool,
         give_way: Callable[[], bool] = lambda: False,
         urgent_first: bool = False,
     ) -> None:
@@ -235,47 +235,47 @@ class Delivery:
 
         Args:
             seconds: How long that may take.
-            insist: Whether not to wait between attempts: there will be no later.
+            last_chance: Whether not to wait between attempts: there will be no later.
             give_way: Ends it when true; asked after every batch and every :meth:`nudge`.
             urgent_first: Whether items the exporter calls urgent go before the others.
         """
         deadline = self._clock() + seconds
         resting = self._state.breaker.state != "closed"
-        goals = self._goals(1 if resting else 1 + self.settings.retry_attempts)
+        targets = self._targets(1 if resting else 1 + self.settings.retry_attempts)
         self._disordered = True
-        while outlets := [outlet for outlet in self._outlets.values() if self._is_short_of(outlet, goals)]:
+        while outlets := [lane for lane in self._lane_states.values() if self._is_short_of(lane, targets)]:
             left = deadline - self._clock()
             if left <= 0 or give_way():
                 return
             if urgent_first:
                 self._put_urgent_first()
             self._nudged.clear()
-            for outlet in outlets:
-                self._pump_lane(outlet, force=True, ignore_rest=insist or resting)
-            if not any(self._flying(outlet, of_any=True) for outlet in outlets):
-                at = min((self._lane_next_at(outlet) for outlet in outlets), default=math.inf)
+            for lane in outlets:
+                self._send_due_of(lane, force=True, ignore_rest=last_chance or resting)
+            if not any(self._flying(lane, of_any=True) for lane in outlets):
+                at = min((self._lane_next_at(lane) for lane in outlets), default=math.inf)
                 if at >= deadline:
                     return
                 left = min(left, at - self._clock())
             await self._nudge_within(max(0.0, left))
 
-    def _goals(self, attempts: int) -> dict[str, _Goal]:
-        goals = {}
-        flights = self._flights.values()
-        for name in {*self._state.lanes, *(flight.outlet.name for flight in flights)}:
-            outlet = self._outlet(name)
-            flying = sum(len(flight.batch) for flight in flights if flight.outlet is outlet)
-            settled = outlet.settled + self._waiting(outlet) + flying
-            goals[name] = _Goal(settled, outlet.retryable + attempts)
-        return goals
+    def _targets(self, attempts: int) -> dict[str, _Target]:
+        targets = {}
+        in_flights = self._flights.values()
+        for name in {*self._state.lanes, *(in_flight.lane.name for in_flight in in_flights)}:
+            lane = self._lane_state(name)
+            flying = sum(len(in_flight.batch) for in_flight in in_flights if in_flight.lane is lane)
+            done = lane.done + self._waiting(lane) + flying
+            targets[name] = _Target(done, lane.retryable + attempts)
+        return targets
 
-    def _is_short_of(self, outlet: _Outlet, goals: dict[str, _Goal]) -> bool:
+    def _is_short_of(self, lane: _LaneState, targets: dict[str, _Target]) -> bool:
         """Tell whether a lane has something to send, and should go on trying."""
-        goal = goals.get(outlet.name)
-        if goal is None or outlet.settled >= goal.settled or outlet.retryable >= goal.retryable:
+        target = targets.get(lane.name)
+        if target is None or lane.done >= target.done or lane.retryable >= target.retryable:
             return False
-        sendable = self._exporter is not None and self._waiting(outlet) > 0
-        return sendable or self._flying(outlet, of_any=True) > 0
+        sendable = self._exporter is not None and self._waiting(lane) > 0
+        return sendable or self._flying(lane, of_any=True) > 0
 
     def _put_urgent_first(self) -> None:
         urgent = overridden(self._exporter, "urgent")
@@ -283,7 +283,7 @@ class Delivery:
             self._state.put_first(urgent)
         self._disordered = False
 
-    def nudge(self) -> None:
+    def recheck(self) -> None:
         """Let :meth:`empty` look again whether it is to go on."""
         self._nudged.set()
 
@@ -296,24 +296,26 @@ class Delivery:
 
     def next_at(self) -> float | None:
         """Return when, on the clock, what cannot be sent now could be; None if nothing waits for time."""
-        times = [self._lane_next_at(self._outlet(lane)) for lane in self._state.lanes]
+        times = [self._lane_next_at(self._lane_state(lane)) for lane in self._state.lanes]
         at = min(times, default=math.inf)
         return None if math.isinf(at) else at
 
-    def _lane_next_at(self, outlet: _Outlet) -> float:
+    def _lane_next_at(self, lane: _LaneState) -> float:
         """Return when a lane may send again; never, as far as the clock goes, if a batch has to end first."""
         breaker = self._state.breaker
-        if self._exporter is None or not self._waiting(outlet) or breaker.probing:
+        if self._exporter is None or not self._waiting(lane) or breaker.probing:
             return math.inf
-        if self._flying(outlet) >= self.settings.concurrency:
+        if self._flying(lane) >= self.settings.concurrency:
             return math.inf
-        due = self._clock() if self._due(outlet) else self._due_at(outlet)
-        return max(due, outlet.not_before, self._clock() + breaker.remaining_rest)
+        due = self._clock() if self._due(lane) else self._due_at(lane)
+        return max(due, lane.not_before, self._clock() + breaker.remaining_rest)
 
     async def wait_for(self, exporter: Exporter[Any]) -> None:
         """Return when no batch is under way through this exporter."""
-        while flights := [task for task, flight in self._flights.items() if flight.exporter is exporter]:
-            await asyncio.wait(flights)
+        while in_flights := [
+            task for task, in_flight in self._flights.items() if in_flight.exporter is exporter
+        ]:
+            await asyncio.wait(in_flights)
 
     async def abandon(self, grace: float) -> None:
         """Cancel what is under way: time is up, and the batches go back to the state.
@@ -321,100 +323,100 @@ class Delivery:
         Args:
             grace: Seconds the exporters may take to stop; what has not stopped by then stays in flight.
         """
-        flights = list(self._flights)
-        for task in flights:
+        in_flights = list(self._flights)
+        for task in in_flights:
             task.cancel()
-        if flights:
-            await asyncio.wait(flights, timeout=grace)
+        if in_flights:
+            await asyncio.wait(in_flights, timeout=grace)
 
-    def _outlet(self, lane: str) -> _Outlet:
-        outlet = self._outlets.get(lane)
-        if outlet is None:
-            outlet = self._outlets[lane] = _Outlet(lane)
-        return outlet
+    def _lane_state(self, name: str) -> _LaneState:
+        lane = self._lane_states.get(name)
+        if lane is None:
+            lane = self._lane_states[name] = _LaneState(name)
+        return lane
 
-    def _waiting(self, outlet: _Outlet) -> int:
-        lane = self._state.lanes.get(outlet.name)
-        return 0 if lane is None else len(lane)
+    def _waiting(self, lane: _LaneState) -> int:
+        waiting = self._state.lanes.get(lane.name)
+        return 0 if waiting is None else len(waiting)
 
-    def _flying(self, outlet: _Outlet, *, of_any: bool = False) -> int:
+    def _flying(self, lane: _LaneState, *, of_any: bool = False) -> int:
         """Return how many batches of a lane are under way, through the exporter of the moment or any."""
         return sum(
-            flight.outlet is outlet and (of_any or flight.exporter is self._exporter)
-            for flight in self._flights.values()
+            in_flight.lane is lane and (of_any or in_flight.exporter is self._exporter)
+            for in_flight in self._flights.values()
         )
 
-    def _note_waiting(self, outlet: _Outlet) -> None:
-        if not self._waiting(outlet):
-            outlet.waiting_since = None
-        elif outlet.waiting_since is None:
-            outlet.waiting_since = self._clock()
+    def _note_waiting(self, lane: _LaneState) -> None:
+        if not self._waiting(lane):
+            lane.waiting_since = None
+        elif lane.waiting_since is None:
+            lane.waiting_since = self._clock()
 
-    def _due(self, outlet: _Outlet) -> bool:
-        full = self._waiting(outlet) >= self.settings.batch_size
-        return full or outlet.forced > 0 or outlet.in_pieces > 0 or self._clock() >= self._due_at(outlet)
+    def _due(self, lane: _LaneState) -> bool:
+        full = self._waiting(lane) >= self.settings.batch_size
+        return full or lane.forced > 0 or lane.in_pieces > 0 or self._clock() >= self._due_at(lane)
 
-    def _due_at(self, outlet: _Outlet) -> float:
-        since = self._clock() if outlet.waiting_since is None else outlet.waiting_since
+    def _due_at(self, lane: _LaneState) -> float:
+        since = self._clock() if lane.waiting_since is None else lane.waiting_since
         return since + self.settings.flush_interval
 
-    def _landed(self, task: asyncio.Task[None]) -> None:
-        flight = self._flights.pop(task, None)
-        if flight is not None and not self._flying(flight.outlet, of_any=True):
-            flight.outlet.waiting_since = None
+    def _batch_ended(self, task: asyncio.Task[None]) -> None:
+        in_flight = self._flights.pop(task, None)
+        if in_flight is not None and not self._flying(in_flight.lane, of_any=True):
+            in_flight.lane.waiting_since = None
         self._nudged.set()
         self._changed()
 
-    async def _fly(self, flight: _Flight) -> None:
+    async def _send_batch(self, in_flight: _InFlight) -> None:
         try:
-            outcome = await flight.exporter.export([item for item, _ in flight.batch])
+            outcome = await in_flight.exporter.export([item for item, _ in in_flight.batch])
         except Exception as error:  # noqa: BLE001  # whatever the backend's library raises is a failed delivery
-            self._failed(flight, error)
+            self._failed(in_flight, error)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and not task.cancelling():
                 strange = ExportError("its export ended with a CancelledError nobody had sent")
-                self._failed(flight, strange)
+                self._failed(in_flight, strange)
                 return
-            self._give_back(flight)
+            self._give_back(in_flight)
             raise
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
-            self._give_back(flight)
+            self._give_back(in_flight)
             raise
         except BaseException as error:  # noqa: BLE001  # a panic out of a native library, for instance
-            self._failed(flight, ExportError(describe(error)))
+            self._failed(in_flight, ExportError(describe(error)))
         else:
-            self._arrived(flight, outcome)
+            self._arrived(in_flight, outcome)
 
-    def _put_back(self, flight: _Flight) -> None:
-        self._state.put_back(flight.batch)
+    def _put_back(self, in_flight: _InFlight) -> None:
+        self._state.put_back(in_flight.batch)
         self._disordered = True
 
-    def _give_back(self, flight: _Flight) -> None:
-        self._put_back(flight)
-        if flight.exporter is self._exporter:
-            self._state.breaker.released(flight.permit)
+    def _give_back(self, in_flight: _InFlight) -> None:
+        self._put_back(in_flight)
+        if in_flight.exporter is self._exporter:
+            self._state.breaker.released(in_flight.permit)
 
-    def _arrived(self, flight: _Flight, outcome: object) -> None:
-        outlet, batch = flight.outlet, flight.batch
+    def _arrived(self, in_flight: _InFlight, outcome: object) -> None:
+        lane, batch = in_flight.lane, in_flight.batch
         refused, message = _refused(outcome, len(batch))
-        outlet.settled += len(batch)
+        lane.done += len(batch)
         self._state.delivered(batch, refused)
         self._remark(refused, message)
         self.batches += 1
-        if flight.exporter is not self._exporter:
+        if in_flight.exporter is not self._exporter:
             return
-        self._piece_settled(flight)
+        self._piece_done(in_flight)
         self._state.breaker.succeeded()
-        if flight.round == outlet.round:
-            outlet.attempts = 0
-            outlet.not_before = 0.0
-            self._recovered(flight)
+        if in_flight.round == lane.round:
+            lane.attempts = 0
+            lane.not_before = 0.0
+            self._recovered(in_flight)
 
     @staticmethod
-    def _piece_settled(flight: _Flight) -> None:
-        if flight.is_piece:
-            flight.outlet.in_pieces = max(0, flight.outlet.in_pieces - len(flight.batch))
+    def _piece_done(in_flight: _InFlight) -> None:
+        if in_flight.is_piece:
+            in_flight.lane.in_pieces = max(0, in_flight.lane.in_pieces - len(in_flight.batch))
 
     def _remark(self, refused: int, message: str) -> None:
         """Pass on what the backend says about a batch it took, unless it has said such a thing just now."""
@@ -437,74 +439,74 @@ class Delivery:
         )
         self._refused_unsaid = 0
 
-    def _split(self, flight: _Flight) -> None:
+    def _split(self, in_flight: _InFlight) -> None:
         """Have a batch that is too large sent in smaller ones, at once: the backend is up."""
-        self._give_back(flight)
-        if flight.exporter is self._exporter:
-            outlet, half = flight.outlet, (len(flight.batch) + 1) // 2
-            outlet.piece = min(outlet.piece, half) if outlet.in_pieces else half
-            outlet.in_pieces = max(outlet.in_pieces, len(flight.batch))
+        self._give_back(in_flight)
+        if in_flight.exporter is self._exporter:
+            lane, half = in_flight.lane, (len(in_flight.batch) + 1) // 2
+            lane.piece = min(lane.piece, half) if lane.in_pieces else half
+            lane.in_pieces = max(lane.in_pieces, len(in_flight.batch))
 
-    def _failed(self, flight: _Flight, error: Exception) -> None:
-        outlet, batch = flight.outlet, flight.batch
+    def _failed(self, in_flight: _InFlight, error: Exception) -> None:
+        lane, batch = in_flight.lane, in_flight.batch
         self.failures += 1
         too_large = isinstance(error, TooLargeError)
         if too_large and len(batch) > 1:
-            self._split(flight)
+            self._split(in_flight)
             return
         permanent = isinstance(error, ExportError) and not error.retryable
-        news = flight.round == outlet.round
+        news = in_flight.round == lane.round
         if permanent:
-            outlet.settled += len(batch)
+            lane.done += len(batch)
             self._state.delivered(batch, len(batch), "too_large" if too_large else "refused")
         else:
-            outlet.retryable += news
-            self._put_back(flight)
-        if flight.exporter is not self._exporter:
+            lane.retryable += news
+            self._put_back(in_flight)
+        if in_flight.exporter is not self._exporter:
             return
         if permanent:
-            self._piece_settled(flight)
+            self._piece_done(in_flight)
         else:
             # It was due before it failed: only the back-off holds it up, not the interval.
-            outlet.forced = max(outlet.forced, len(batch))
-        self._state.breaker.failed(flight.permit)
-        self._report(flight, error, permanent=permanent)
-        self._back_off(outlet, error, permanent=permanent, news=news)
+            lane.forced = max(lane.forced, len(batch))
+        self._state.breaker.failed(in_flight.permit)
+        self._report(in_flight, error, permanent=permanent)
+        self._back_off(lane, error, permanent=permanent, news=news)
 
-    def _back_off(self, outlet: _Outlet, error: Exception, *, permanent: bool, news: bool) -> None:
+    def _back_off(self, lane: _LaneState, error: Exception, *, permanent: bool, news: bool) -> None:
         """Wait before the next attempt; of batches that fail side by side the first one decides how long."""
         server_delay = _delay(error.retry_after) if isinstance(error, ExportError) else None
         if not news:
-            outlet.not_before = max(outlet.not_before, self._clock() + (server_delay or 0.0))
+            lane.not_before = max(lane.not_before, self._clock() + (server_delay or 0.0))
             return
-        outlet.round += 1
-        outlet.attempts = 0 if permanent else outlet.attempts + 1
-        if outlet.attempts > self.settings.retry_attempts:
+        lane.round += 1
+        lane.attempts = 0 if permanent else lane.attempts + 1
+        if lane.attempts > self.settings.retry_attempts:
             # These attempts are used up; the batch keeps its place, and the next round begins after a rest.
-            outlet.attempts = 0
+            lane.attempts = 0
             wait = max(self.settings.flush_interval, server_delay or 0.0)
         else:
-            wait = full_jitter(max(1, outlet.attempts), self._dice, server_delay=server_delay)
-        outlet.not_before = self._clock() + wait
+            wait = full_jitter(max(1, lane.attempts), self._dice, server_delay=server_delay)
+        lane.not_before = self._clock() + wait
 
-    def _report(self, flight: _Flight, error: Exception, *, permanent: bool) -> None:
+    def _report(self, in_flight: _InFlight, error: Exception, *, permanent: bool) -> None:
         """Say once per outage that the backend is in trouble."""
         said = error_text(error) if isinstance(error, ExportError) else ""
         reason = self._scrub(said or describe(error))
         fate = (
-            f"The items of this batch ({len(flight.batch)}) are counted as rejected"
+            f"The items of this batch ({len(in_flight.batch)}) are counted as rejected"
             if permanent
             else f"Nothing is lost: up to {self._state.queue_limit} events wait, and it is tried again"
         )
-        lane = flight.outlet.name
-        self._tell(self._outages.failed(lane, flight.attempt, reason, is_refusal=permanent), fate)
+        lane = in_flight.lane.name
+        self._tell(self._outages.failed(lane, in_flight.attempt, reason, is_refusal=permanent), fate)
 
-    def _recovered(self, flight: _Flight) -> None:
-        self._tell(self._outages.arrived(flight.outlet.name, flight.attempt, self._is_idle))
+    def _recovered(self, in_flight: _InFlight) -> None:
+        self._tell(self._outages.arrived(in_flight.lane.name, in_flight.attempt, self._is_idle))
 
-    def _is_idle(self, lane: str) -> bool:
-        outlet = self._outlet(lane)
-        return not self._waiting(outlet) and not self._flying(outlet)
+    def _is_idle(self, name: str) -> bool:
+        lane = self._lane_state(name)
+        return not self._waiting(lane) and not self._flying(lane)
 
     def _tell(self, news: list[Began | Ended], fate: str = "") -> None:
         for item in news:

@@ -25,7 +25,7 @@ async def _handle_call(_self: Any, message: Any, from_: Any, state: ExporterServ
         return (Reply(payload=state.runner.stats()), state)
     if otp.is_request(message, "get_config"):
         return (Reply(payload=state.configuration.as_dict()), state)
-    for tag, work in (("flush", state.runner.ending.flush), ("drain", state.runner.ending.drain)):
+    for tag, work in (("flush", state.runner.shutdown.flush), ("drain", state.runner.shutdown.drain)):
         if otp.is_request(message, tag, 2):
             try:
                 seconds = _seconds(message[1])
@@ -46,7 +46,7 @@ async def _handle_cast(_self: Any, message: Any, state: ExporterServer) -> Any:
     elif otp.is_request(message, "config_changed", 4):
         state.changed(*message[1:])
     elif otp.is_request(message, "flush_batch"):
-        otp.run_in_background(state.loop, state.runner.ending.flush_pending(), name="flush_batch")
+        otp.run_in_background(state.loop, state.runner.shutdown.flush_pending(), name="flush_batch")
     else:
         state.state.unknown_messages += 1
     return (NoReply(), state)

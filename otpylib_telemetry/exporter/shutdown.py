@@ -7,21 +7,21 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from otpylib_telemetry import otp
-from otpylib_telemetry.exporter.consumer import GATHERING, GATHERING_SHARE
+from otpylib_telemetry.exporter.consumer import PRODUCING, PRODUCING_SHARE
 from otpylib_telemetry.exporter.registry import restart_is_promised, restart_promise_of
 
 if TYPE_CHECKING:
     from otpylib_telemetry.config.live import Configuration
-    from otpylib_telemetry.exporter.consumer import Intake
-    from otpylib_telemetry.exporter.lifecycle import LifeCycle
-    from otpylib_telemetry.exporter.sender import Delivery
+    from otpylib_telemetry.exporter.consumer import QueueConsumer
+    from otpylib_telemetry.exporter.lifecycle import Lifecycle
+    from otpylib_telemetry.exporter.sender import Sender
     from otpylib_telemetry.exporter.state import ExporterState
 
 
 _log = logging.getLogger("otpylib_telemetry")
 
 
-#: Seconds a crashed process without a promise of restart waits for a successor before it exports what it has: any
+#: Seconds a crashed process without a promise of restart waits for a successor before it exports: any
 #: supervisor restarts faster.
 SUCCESSION = 1.0
 
@@ -41,7 +41,7 @@ CLOSING = 0.5
 GRACE = 0.1
 
 
-class Ending:
+class Shutdown:
     """Brings one life of an exporter to its end.
 
     Args:
@@ -56,15 +56,15 @@ class Ending:
         self,
         state: ExporterState,
         configuration: Configuration[Any],
-        intake: Intake,
-        delivery: Delivery,
-        life: LifeCycle,
+        consumer: QueueConsumer,
+        sender: Sender,
+        lifecycle: Lifecycle,
     ) -> None:
         self._state = state
         self._configuration = configuration
-        self._intake = intake
-        self._delivery = delivery
-        self._life = life
+        self._consumer = consumer
+        self._sender = sender
+        self._lifecycle = lifecycle
         self._loop = asyncio.get_running_loop()
         self._succeeded = asyncio.Event()
         self._draining: asyncio.Task[dict[str, Any]] | None = None
@@ -82,18 +82,18 @@ class Ending:
             that still wait; ``reason``: why, None if none do.
         """
         before, end = self._state.ledger.done(), self._loop.time() + seconds
-        await self._life.get_up(seconds)
-        await self._intake.catch_up()
-        await self._intake.gather(self._share(end), insist=True)
-        await self._delivery.empty(end - self._loop.time(), insist=False)
+        await self._lifecycle.wait_started(seconds)
+        await self._consumer.catch_up()
+        await self._consumer.let_produce(self._share(end), last_chance=True)
+        await self._sender.empty(end - self._loop.time(), last_chance=False)
         left = self._state.left - self._state.held_events
         return self._report(before, left, self._why(left))
 
     async def flush_pending(self) -> None:
         """Export what is pending now, without waiting for it to arrive."""
-        await self._intake.catch_up()
-        await self._intake.gather(GATHERING, insist=True)
-        self._delivery.pump(force=True)
+        await self._consumer.catch_up()
+        await self._consumer.let_produce(PRODUCING, last_chance=True)
+        self._sender.send_due(force=True)
 
     async def drain(self, seconds: float) -> dict[str, Any]:
         """Stop taking events, export what is held, release every resource.
@@ -112,22 +112,22 @@ class Ending:
         state, before = self._state, self._state.ledger.done()
         end = self._loop.time() + seconds
         closing = min(CLOSING, seconds * CLOSING_SHARE)
-        self._intake.unsubscribe()
-        await self._life.get_up((end - closing - self._loop.time()) / 2)
-        await self._life.suspend()
-        await self._intake.catch_up()
-        self._intake.settle()
-        await self._intake.gather(self._share(end - closing), insist=True)
-        await self._delivery.empty(end - closing - self._loop.time(), insist=True, urgent_first=True)
+        self._consumer.unsubscribe()
+        await self._lifecycle.wait_started((end - closing - self._loop.time()) / 2)
+        await self._lifecycle.suspend()
+        await self._consumer.catch_up()
+        self._consumer.give_up_held()
+        await self._consumer.let_produce(self._share(end - closing), last_chance=True)
+        await self._sender.empty(end - closing - self._loop.time(), last_chance=True, urgent_first=True)
         # Asked before it is drained: that would be a circular reason.
         reason = self._why(state.left)
-        if not self._intake.superseded:
-            await self._delivery.abandon(closing / 2)
+        if not self._consumer.superseded:
+            await self._sender.abandon(closing / 2)
             state.queue.connect(None, 1)
-            self._life.set_status("drained", "it was drained")
-        await self._life.release(max(0.01, end - self._loop.time()))
+            self._lifecycle.set_status("drained", "it was drained")
+        await self._lifecycle.release(max(0.01, end - self._loop.time()))
         report = self._report(before, state.left, reason)
-        if report["left"] and not self._intake.superseded:
+        if report["left"] and not self._consumer.superseded:
             state.left_reported = report["left"]
             _log.warning(
                 "%s was drained with %d events left: %s.", state.name, report["left"], report["reason"]
@@ -136,14 +136,14 @@ class Ending:
 
     def _share(self, end: float) -> float:
         """Return how long gathering may take of the time there is until then: the rest is for sending."""
-        return max(0.0, end - self._loop.time()) * GATHERING_SHARE
+        return max(0.0, end - self._loop.time()) * PRODUCING_SHARE
 
     def _why(self, left: int) -> str | None:
         """Return why events are left, if any are."""
         if not left:
             return None
-        starting = "it is still starting" if self._life.status == "starting" else None
-        return self._delivery.trouble or self._life.reason or starting or "time is up"
+        starting = "it is still starting" if self._lifecycle.status == "starting" else None
+        return self._sender.trouble or self._lifecycle.reason or starting or "time is up"
 
     def _report(self, before: int, left: int, reason: str | None) -> dict[str, Any]:
         return {
@@ -172,23 +172,23 @@ class Ending:
         limit = KILL_SUCCESSION + self._configuration.settings.shutdown_timeout + GRACE
         if not await otp.persist(self._stopping, limit) and self._draining is not None:
             self._draining.cancel()
-            await self._delivery.abandon(0)
+            await self._sender.abandon(0)
         self._finish()
 
     def supersede(self) -> None:
         """Step back at once: a successor bears the name now."""
-        self._intake.superseded = True
-        self._life.let_go()
+        self._consumer.superseded = True
+        self._lifecycle.detach_exporter()
         self._finish()
         self._succeeded.set()
-        self._releasing = self._start(self._life.suspend(), "hand-over")
+        self._releasing = self._start(self._lifecycle.suspend(), "hand-over")
 
     async def released(self) -> None:
         """Return when what a successor may need has been let go, or is not going to be."""
         if self._releasing is not None:
             await self._releasing
-        if not self._delivery.busy():
-            await self._life.release()
+        if not self._sender.busy():
+            await self._lifecycle.release()
 
     def _start(self, work: Any, what: str, *, outlasting: bool = True) -> asyncio.Task[Any]:
         return otp.run_in_background(
@@ -225,13 +225,13 @@ class Ending:
         return True
 
     async def _stop(self) -> None:
-        if self._life.status == "drained" or await self._succeeded_within(KILL_SUCCESSION):
+        if self._lifecycle.status == "drained" or await self._succeeded_within(KILL_SUCCESSION):
             return
         await self.drain(self._configuration.settings.shutdown_timeout)
 
     def _finish(self) -> None:
-        self._intake.unsubscribe()
-        self._life.set_status("stopped", self._life.reason)
-        if not self._intake.superseded and self._state.runner is not None:
+        self._consumer.unsubscribe()
+        self._lifecycle.set_status("stopped", self._lifecycle.reason)
+        if not self._consumer.superseded and self._state.runner is not None:
             self._state.queue.connect(None, 1)
             self._state.runner = None

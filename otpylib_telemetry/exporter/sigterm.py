@@ -56,7 +56,7 @@ async def _drain_and_die(loop: asyncio.AbstractEventLoop) -> None:
         runners = [
             found.runner for name in registry.names() if (found := registry.find(name)) and found.runner
         ]
-        await asyncio.gather(*(runner.ending.stop_for_good() for runner in runners), return_exceptions=True)
+        await asyncio.gather(*(runner.shutdown.stop_for_good() for runner in runners), return_exceptions=True)
     finally:
         _die(loop)
 

@@ -69,11 +69,11 @@ class RunningExporter(Protocol):
         """The exporter that collects now."""
 
     @property
-    def life(self) -> RunningLifecycle:
+    def lifecycle(self) -> RunningLifecycle:
         """Its lifecycle."""
 
     @property
-    def ending(self) -> RunningShutdown:
+    def shutdown(self) -> RunningShutdown:
         """Its shutdown."""
 
     def supersede(self) -> None:
@@ -107,7 +107,7 @@ class ExporterState:
         #: The one that works for this name now; an earlier one that finds another here steps back.
         self.runner: RunningExporter | None = None
         #: Whether a configuration was ever brought into force; until then, what is accepted is provisional.
-        self.settled = False
+        self.configured = False
         #: The settings of the exporter that was opened last: the breaker's record is about its backend.
         self.opened_with: ExporterSettings | None = None
         #: How many processes have borne the name.
@@ -119,14 +119,14 @@ class ExporterState:
         self.in_flight_events = 0
         #: The weight of all items an exporter ever made of no event; of those that wait or are under way; and
         #: the lanes they have to themselves.
-        self.made = 0
-        self.made_held = 0
-        self._made_lanes: set[str] = set()
+        self.produced = 0
+        self.produced_held = 0
+        self._produced_lanes: set[str] = set()
         #: Events an exporter accounted for without having been given them: a defect, but the books stay true.
         self.invented = 0
         self.left_reported = 0
         #: The trouble that was said last and is not over: state and reason.
-        self.said: tuple[str, str] | None = None
+        self.last_announced: tuple[str, str] | None = None
         self._miscount_reported = False
 
     @property
@@ -154,11 +154,11 @@ class ExporterState:
         self.held_events = held
         self.ledger.book(collected)
         self._sort_in(collected.items, lane_of)
-        if collected.made:
-            self._made_lanes.update(self._sort_in(collected.made, lane_of))
-            weight = weight_of(collected.made)
-            self.made += weight
-            self.made_held += weight
+        if collected.produced_items:
+            self._produced_lanes.update(self._sort_in(collected.produced_items, lane_of))
+            weight = weight_of(collected.produced_items)
+            self.produced += weight
+            self.produced_held += weight
         if unaccounted:
             self._settle_miscount(unaccounted)
         self.make_room()
@@ -225,8 +225,8 @@ class ExporterState:
         rejected = weight_of(batch[: max(0, refused)])
         weight = weight_of(batch)
         self.in_flight_events -= weight
-        if batch.lane in self._made_lanes:
-            self.made_held -= weight
+        if batch.lane in self._produced_lanes:
+            self.produced_held -= weight
         self.ledger.reject(rejected, reason)
         self.ledger.exported += weight - rejected
         self.make_room()
@@ -236,7 +236,7 @@ class ExporterState:
 
         Items made of no event are no part of that: whoever makes them sees to it that they do not pile up.
         """
-        held = self.held_events + self.waiting_events + self.in_flight_events - self.made_held
+        held = self.held_events + self.waiting_events + self.in_flight_events - self.produced_held
         self.queue.capacity = max(0, self.queue_limit - held)
 
     def limit(self, queue_limit: int) -> None:
@@ -256,7 +256,7 @@ class ExporterState:
         if overflowed:
             books["dropped"]["queue_full"] = overflowed
         return {
-            "accepted": self.queue.taken + queued + overflowed + self.made + self.invented,
+            "accepted": self.queue.taken + queued + overflowed + self.produced + self.invented,
             **books,
             "queued": queued + self.held_events + self.waiting_events,
             "in_flight": self.in_flight_events,
@@ -266,7 +266,7 @@ class ExporterState:
         """Be of no use to anybody any more: this is a forked child, and all of it is its parent's."""
         self.lanes.clear()
         self.waiting_events = self.held_events = self.in_flight_events = self.invented = 0
-        self.made = self.made_held = 0
+        self.produced = self.produced_held = 0
         self.queue = EventQueue(0)
         self.ledger = Ledger()
         runner, self.runner = self.runner, None

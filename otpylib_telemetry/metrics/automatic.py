@@ -326,7 +326,7 @@ class AutomaticMetrics:
                 self._give_up("emitter gone", opened.value)
         return len(overdue) + len(orphaned)
 
-    def settle(self) -> int:
+    def give_up_held(self) -> int:
         """Give up every open operation: their ends will not be seen.
 
         Returns:

@@ -145,9 +145,9 @@ class MetricsOfEvents:
         elif self._store.expiring:
             self._store.expire(now_ns, self._ttl_ns)
 
-    def settle(self) -> None:
+    def give_up_held(self) -> None:
         """Give up every open operation: their ends will not be seen."""
-        self._automatic.settle()
+        self._automatic.give_up_held()
 
     def stats(self) -> dict[str, Any]:
         """Return what is in the store, and what was left out of it."""

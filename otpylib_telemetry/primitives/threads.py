@@ -31,7 +31,7 @@ def start_in_thread(func: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> 
     loop = asyncio.get_running_loop()
     future: asyncio.Future[R] = loop.create_future()
 
-    def settle(result: R | None, error: Exception | None) -> None:
+    def hand_back(result: R | None, error: Exception | None) -> None:
         if future.done():
             return
         if error is not None:
@@ -47,7 +47,7 @@ def start_in_thread(func: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> 
         except BaseException as raised:  # noqa: BLE001  # it belongs to whoever awaits, not to the thread
             error = _portable(raised)
         try:
-            loop.call_soon_threadsafe(settle, result, error)
+            loop.call_soon_threadsafe(hand_back, result, error)
         except RuntimeError:
             # The loop is closed: the application has ended and nobody is left to be told.
             return

@@ -185,7 +185,7 @@ class Supervision:
         for name in self.children:
             found = registry.find(name)
             if found is not None and found.runner is not None:
-                await found.runner.ending.stop_for_good()
+                await found.runner.shutdown.stop_for_good()
 
 
 class Watcher(Protocol):

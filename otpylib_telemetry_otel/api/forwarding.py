@@ -51,7 +51,7 @@ class Target:
     def ready(self) -> bool:
         """Whether the exporter has come up, and it is known whether it takes anything."""
         found = registry.find(self.name)
-        return found is not None and found.settled
+        return found is not None and found.configured
 
     def give(self, span: Any) -> None:
         """Hand a finished span over; safe in any thread."""
@@ -168,12 +168,12 @@ class Handover:
         if threading.get_ident() == self._thread:
             for runner in runners:
                 otp.run_in_background(
-                    self._loop, runner.ending.flush_pending(), name="flush of the API's spans"
+                    self._loop, runner.shutdown.flush_pending(), name="flush of the API's spans"
                 )
             return False
 
         async def flush() -> bool:
-            reports = await asyncio.gather(*(runner.ending.flush(seconds) for runner in runners))
+            reports = await asyncio.gather(*(runner.shutdown.flush(seconds) for runner in runners))
             return not any(report["left"] for report in reports)
 
         work = flush()

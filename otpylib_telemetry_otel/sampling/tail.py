@@ -189,7 +189,7 @@ class Tail:
         self._decided.age(self._now_ns)
         return sifted
 
-    def settle(self) -> Sifted:
+    def decide_all(self) -> Sifted:
         """Decide about everything that is held: nothing more will come."""
         sifted = Sifted()
         for trace_id, trace in self._traces.items():

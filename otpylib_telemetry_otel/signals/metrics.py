@@ -231,10 +231,10 @@ class Metrics(SideSignal):
         if self.taken and self._recorder is not None:
             self._recorder.expire(now_ns, alive)
 
-    def settle(self) -> None:
+    def give_up_held(self) -> None:
         """Give up every open operation: nothing more will come."""
         if self._recorder is not None:
-            self._recorder.settle()
+            self._recorder.give_up_held()
 
     def due(self, now_ns: int) -> bool:
         """Tell whether it is time to read the series.
@@ -249,8 +249,8 @@ class Metrics(SideSignal):
             cursors.read_ns = now_ns
         return now_ns - cursors.read_ns >= self._settings.metrics_interval * _NS_PER_SECOND
 
-    async def gather(
-        self, book: Callable[[Callable[[], Collected]], bool], held: int, seconds: float, *, insist: bool
+    async def produce(
+        self, book: Callable[[Callable[[], Collected]], bool], held: int, seconds: float, *, last_chance: bool
     ) -> None:
         """Read the series and ask the producers; see :meth:`otpylib_telemetry.exporter.base.Exporter.gather`.
 
@@ -258,19 +258,19 @@ class Metrics(SideSignal):
             book: Runs a function and enters what it returns.
             held: How many points made earlier still wait or are under way.
             seconds: How long it may take.
-            insist: Whether this may be the last time.
+            last_chance: Whether this may be the last time.
         """
         if not self.taken or self._backend is None:
             return
         now_ns = time.monotonic_ns()
-        if held and (not insist or held > self._last_held):
+        if held and (not last_chance or held > self._last_held):
             # The backend is behind: what was measured stays in the series, where it costs nothing more.
             self._cursors.read_ns = now_ns
             self._counts[_SKIPPED] += 1
             return
         self._cursors.read_ns = now_ns
         try:
-            made = await self._gather(book, seconds)
+            made = await self._produce(book, seconds)
         except asyncio.CancelledError:
             self._counts[_CUT_OFF] += 1
             self._warn_once(
@@ -283,7 +283,7 @@ class Metrics(SideSignal):
             self._last_held = made
             self._counts[_READINGS] += 1
 
-    async def _gather(self, book: Callable[[Callable[[], Collected]], bool], seconds: float) -> int | None:
+    async def _produce(self, book: Callable[[Callable[[], Collected]], bool], seconds: float) -> int | None:
         """Read everything; returns how many points were made, or None if they are not wanted any more."""
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
@@ -359,7 +359,7 @@ class Metrics(SideSignal):
 
     def _made(self, points: Sequence[MetricPoint]) -> Collected:
         self._counts[_POINTS] += len(points)
-        return Collected(made=[(point, 1) for point in points])
+        return Collected(produced_items=[(point, 1) for point in points])
 
     def forget(self, request: tuple[Any, ...]) -> bool:
         """Forget a metric or a series; see :func:`otpylib_telemetry.metrics.recorder.answer_removal`."""

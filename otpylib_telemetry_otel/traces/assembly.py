@@ -257,7 +257,7 @@ class Assembler:
         ]
         return finished
 
-    def settle(self) -> list[FinishedSpan]:
+    def end_open(self) -> list[FinishedSpan]:
         """End every span that is still open: nothing more will come.
 
         They end at the latest time heard of, by an event or a tick.

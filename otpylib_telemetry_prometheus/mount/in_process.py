@@ -66,7 +66,9 @@ def published(exporter: str) -> Published:
     if runner is None:
         raise UnavailableError(f"no exporter named {exporter} runs in this process")
     if runner.exporter is None:
-        raise UnavailableError(f"{exporter} is {runner.life.status}: {runner.life.reason or 'it has ended'}")
+        raise UnavailableError(
+            f"{exporter} is {runner.lifecycle.status}: {runner.lifecycle.reason or 'it has ended'}"
+        )
     found = getattr(runner.exporter, "published", None)
     if not isinstance(found, Published):
         raise UnavailableError(f"{exporter} is no Prometheus exporter")

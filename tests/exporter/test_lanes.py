@@ -143,7 +143,7 @@ def test_an_item_without_a_lane_worth_the_name_goes_out_all_the_same(lane_of):
 async def test_batches_are_of_one_lane_each():
     rig = Rig(batch_size=3)
     rig.put("s1", "l1", "s2", "l2", "s3", "l3")
-    await rig.pump()
+    await rig.send_due()
     assert sorted(rig.sent) == [["l1", "l2", "l3"], ["s1", "s2", "s3"]]
     assert rig.state.books()["exported"] == 6
 
@@ -151,14 +151,14 @@ async def test_batches_are_of_one_lane_each():
 async def test_each_lane_is_due_by_itself():
     rig = Rig(batch_size=2, flush_interval=5.0)
     rig.put("s1", "l1")
-    await rig.pump()
+    await rig.send_due()
     rig.advance(1.0)
     rig.put("s2")
-    await rig.pump()
+    await rig.send_due()
     assert rig.sent == [["s1", "s2"]]
-    assert rig.delivery.next_at() == 105.0
+    assert rig.sender.next_at() == 105.0
     rig.advance(4.0)
-    await rig.pump()
+    await rig.send_due()
     assert rig.sent[1:] == [["l1"]]
 
 
@@ -167,12 +167,12 @@ async def test_a_lane_that_hangs_does_not_hold_up_another():
     gate = asyncio.get_running_loop().create_future()
     rig.script_of = {"s": [gate]}
     rig.put("s1", "s2", "l1", "l2")
-    await rig.pump()
-    await rig.pump()
+    await rig.send_due()
+    await rig.send_due()
     assert rig.sent == [["s1"], ["l1"], ["l2"]]
     gate.set_result(None)
-    await rig.pump()
-    await rig.pump()
+    await rig.send_due()
+    await rig.send_due()
     assert rig.sent[3:] == [["s2"]]
 
 
@@ -180,12 +180,12 @@ async def test_a_lane_that_is_retried_does_not_hold_up_another():
     rig = Rig(batch_size=1, failure_threshold=100)
     rig.script_of = {"s": [ExportError("busy", retry_after=50)]}
     rig.put("s1", "l1", "l2")
-    await rig.pump()
-    await rig.pump()
+    await rig.send_due()
+    await rig.send_due()
     assert rig.sent == [["s1"], ["l1"], ["l2"]]
-    assert rig.delivery.next_at() == 150.5
+    assert rig.sender.next_at() == 150.5
     rig.advance(51)
-    await rig.pump()
+    await rig.send_due()
     assert rig.sent[3:] == [["s1"]]
 
 
@@ -194,19 +194,19 @@ async def test_an_open_breaker_holds_up_every_lane_and_is_probed_by_one():
     gate = asyncio.get_running_loop().create_future()
     rig.script_of = {"s": [OSError("down"), gate], "l": []}
     rig.put("s1")
-    await rig.pump()
+    await rig.send_due()
     rig.put("l1")
-    await rig.pump()
+    await rig.send_due()
     assert rig.sent == [["s1"]]
     rig.advance(11)
-    await rig.pump()
-    await rig.pump()
+    await rig.send_due()
+    await rig.send_due()
     assert rig.sent[1:] == [["s1"]]
     assert rig.state.breaker.probing
-    assert rig.delivery.next_at() is None
+    assert rig.sender.next_at() is None
     gate.set_result(None)
-    await rig.pump()
-    await rig.pump()
+    await rig.send_due()
+    await rig.send_due()
     assert rig.sent[2:] == [["l1"]]
 
 
@@ -216,13 +216,13 @@ async def test_one_outage_of_two_lanes_is_said_once_and_over_when_both_are_well(
     rig.script_of = {"s": [OSError("down")], "l": [OSError("down")] * 2}
     rig.put("s1", "l1")
     for _ in range(4):
-        await rig.pump()
+        await rig.send_due()
         rig.advance(60)
     texts = [record.getMessage() for record in caplog.records]
     assert len(texts) == 2
     assert "rig cannot export: OSError: down" in texts[0]
     assert "rig exports again after 3 failed attempts" in texts[1]
-    assert rig.delivery.trouble is None
+    assert rig.sender.trouble is None
 
 
 async def test_different_troubles_of_two_lanes_are_told_apart(caplog):
@@ -231,7 +231,7 @@ async def test_different_troubles_of_two_lanes_are_told_apart(caplog):
     rig.script_of = {"s": [OSError("down")] * 3, "l": [ExportError("404", retryable=False)]}
     rig.put("s1", "l1", "l2")
     for _ in range(3):
-        await rig.pump()
+        await rig.send_due()
         rig.advance(60)
     texts = [record.getMessage() for record in caplog.records]
     assert [text.split(":")[0] for text in texts] == [
@@ -239,7 +239,7 @@ async def test_different_troubles_of_two_lanes_are_told_apart(caplog):
         "rig cannot export l",
         "rig exports l again after 1 failed attempts; 1 events wait.",
     ]
-    assert rig.delivery.trouble == "OSError: down"
+    assert rig.sender.trouble == "OSError: down"
 
 
 async def test_a_batch_too_large_is_taken_apart_in_its_lane_alone():
@@ -249,7 +249,7 @@ async def test_a_batch_too_large_is_taken_apart_in_its_lane_alone():
     rig.script_of = {"s": [TooLargeError("4 MB")]}
     rig.put("s1", "s2", "s3", "s4", "l1", "l2", "l3", "l4")
     for _ in range(4):
-        await rig.pump()
+        await rig.send_due()
     assert rig.sent == [["s1", "s2", "s3", "s4"], ["l1", "l2", "l3", "l4"], ["s1", "s2"], ["s3", "s4"]]
 
 
@@ -257,7 +257,7 @@ async def test_emptying_gives_up_a_lane_that_is_down_and_empties_the_others():
     rig = Rig(batch_size=1, retry_attempts=1, failure_threshold=100)
     rig.script_of = {"s": [OSError("down")] * 50}
     rig.put("s1", "s2", "l1", "l2", "l3", "l4", "l5")
-    await rig.delivery.empty(1000.0, insist=True)
+    await rig.sender.empty(1000.0, last_chance=True)
     assert sorted(rig.sent) == [["l1"], ["l2"], ["l3"], ["l4"], ["l5"], ["s1"], ["s1"]]
     assert rig.state.left == 2
     rig.check()
@@ -266,7 +266,7 @@ async def test_emptying_gives_up_a_lane_that_is_down_and_empties_the_others():
 async def test_items_that_weigh_nothing_are_emptied_too():
     rig = Rig(batch_size=1)
     rig.state.book(Collected(items=[("m1", 0), ("m2", 0)]), 0, 0, rig.lane)
-    await rig.delivery.empty(1000.0, insist=True)
+    await rig.sender.empty(1000.0, last_chance=True)
     assert rig.sent == [["m1"], ["m2"]]
 
 
@@ -276,7 +276,7 @@ async def test_items_that_weigh_nothing_are_emptied_too():
 async def test_emptying_sends_urgent_items_first_and_otherwise_in_order():
     rig = Rig(batch_size=2)
     rig.put("s1", "s2E", "s3", "s4E", "s5", "s6E")
-    await rig.delivery.empty(1000.0, insist=True, urgent_first=True)
+    await rig.sender.empty(1000.0, last_chance=True, urgent_first=True)
     assert rig.sent == [["s2E", "s4E"], ["s6E", "s1"], ["s3", "s5"]]
 
 
@@ -285,9 +285,9 @@ async def test_what_comes_back_while_emptying_does_not_go_before_urgent_items():
     gate = asyncio.get_running_loop().create_future()
     rig.script_of = {"s": [gate]}
     rig.put("s1", "s2")
-    await rig.pump()
+    await rig.send_due()
     rig.put("s3", "s4E")
-    emptying = asyncio.ensure_future(rig.delivery.empty(1000.0, insist=True, urgent_first=True))
+    emptying = asyncio.ensure_future(rig.sender.empty(1000.0, last_chance=True, urgent_first=True))
     await asyncio.sleep(0)
     gate.set_exception(OSError("down"))
     await emptying
@@ -297,8 +297,8 @@ async def test_what_comes_back_while_emptying_does_not_go_before_urgent_items():
 async def test_urgent_items_wait_their_turn_while_there_is_time():
     rig = Rig(batch_size=2)
     rig.put("s1", "s2E", "s3", "s4E")
-    await rig.pump(force=True)
-    await rig.pump()
+    await rig.send_due(force=True)
+    await rig.send_due()
     assert rig.sent == [["s1", "s2E"], ["s3", "s4E"]]
 
 
@@ -306,7 +306,7 @@ async def test_urgent_that_raises_costs_nothing():
     rig = Rig(batch_size=2)
     rig.put("s1", "s2")
     rig.state.put_first(lambda _item: 1 / 0)
-    await rig.delivery.empty(1000.0, insist=True)
+    await rig.sender.empty(1000.0, last_chance=True)
     assert rig.sent == [["s1", "s2"]]
 
 
@@ -338,10 +338,10 @@ async def test_an_exporter_with_two_lanes_delivers_each_in_order(runtime):
 async def test_a_drain_that_runs_out_of_time_has_sent_the_errors(runtime):
     module, backend = make_exporter(urgent=lambda self, item: item.measurements["n"] >= 95)
     await start(module, flush_interval=60.0, batch_size=5, queue_limit=1000)
-    registry.find(NAME).runner.delivery.use(None)
+    registry.find(NAME).runner.sender.use(None)
     emit(100)
     await call(("flush", 0.0))
-    registry.find(NAME).runner.delivery.use(backend.exporters[-1])
+    registry.find(NAME).runner.sender.use(backend.exporters[-1])
     backend.script.append(None)
     backend.always = asyncio.get_running_loop().create_future()
     answer = await call(("drain", 0.2))

@@ -666,7 +666,7 @@ async def test_a_change_that_was_refused_from_outside_and_is_taken_back_leaves_n
     await up(state="degraded")
     config_file.write(**before)
     await up(state="running")
-    assert runner().life.reason is None
+    assert runner().lifecycle.reason is None
     emit(3)
     await delivered(backend, 3)
     assert set(backend.endpoints) == {"one"}

@@ -7,7 +7,7 @@ import pytest
 from otpylib_telemetry import ExporterCircuitBreaker, ExportError, ExportOutcome
 from otpylib_telemetry.config.settings import ExporterSettings
 from otpylib_telemetry.exporter.base import Collected, TooLargeError
-from otpylib_telemetry.exporter.sender import LONGEST_DELAY, Delivery
+from otpylib_telemetry.exporter.sender import LONGEST_DELAY, Sender
 from otpylib_telemetry.exporter.state import ExporterState
 from tests.support.chassis import balance
 
@@ -25,16 +25,16 @@ class Rig:
         self.state.breaker = ExporterCircuitBreaker(
             settings.get("failure_threshold", 5), settings.get("reset_timeout", 60.0), clock=lambda: self.now
         )
-        self.delivery = Delivery(
+        self.sender = Sender(
             self.state,
             ExporterSettings(**settings),
-            self._landed,
+            self._batch_ended,
             clock=lambda: self.now,
             dice=lambda: self.dice,
         )
-        self.delivery.use(self)
+        self.sender.use(self)
 
-    def _landed(self):
+    def _batch_ended(self):
         self.landed += 1
 
     async def export(self, batch):
@@ -59,8 +59,8 @@ class Rig:
     def check(self):
         balance(self.state.books())
 
-    async def pump(self, **options):
-        self.delivery.pump(**options)
+    async def send_due(self, **options):
+        self.sender.send_due(**options)
         self.check()
         for _ in range(5):
             await asyncio.sleep(0)
@@ -73,15 +73,15 @@ class Rig:
 async def test_a_full_batch_is_sent_at_once_and_the_rest_waits_for_the_interval():
     rig = Rig(batch_size=3, flush_interval=5.0)
     rig.put(*"abcd")
-    await rig.pump()
-    await rig.pump()
+    await rig.send_due()
+    await rig.send_due()
     assert rig.sent == [["a", "b", "c"]]
-    assert rig.delivery.next_at() == 105.0
+    assert rig.sender.next_at() == 105.0
     rig.advance(4.9)
-    await rig.pump()
+    await rig.send_due()
     assert len(rig.sent) == 1
     rig.advance(0.1)
-    await rig.pump()
+    await rig.send_due()
     assert rig.sent[1] == ["d"]
     assert rig.state.books()["exported"] == 4
 
@@ -91,14 +91,14 @@ async def test_one_batch_is_under_way_at_a_time():
     gate = asyncio.get_running_loop().create_future()
     rig.script = [gate]
     rig.put(*"ab")
-    await rig.pump()
-    await rig.pump()
+    await rig.send_due()
+    await rig.send_due()
     assert rig.sent == [["a"]]
     assert rig.state.books()["in_flight"] == 1
-    assert rig.delivery.next_at() is None
+    assert rig.sender.next_at() is None
     gate.set_result(None)
-    await rig.pump()
-    await rig.pump()
+    await rig.send_due()
+    await rig.send_due()
     assert rig.sent == [["a"], ["b"]]
     assert rig.landed == 2
 
@@ -106,9 +106,9 @@ async def test_one_batch_is_under_way_at_a_time():
 async def test_force_sends_all_that_waits_in_as_many_batches_as_it_takes():
     rig = Rig(batch_size=2, flush_interval=1000.0)
     rig.put(*"abcde")
-    await rig.pump(force=True)
+    await rig.send_due(force=True)
     for _ in range(3):
-        await rig.pump()
+        await rig.send_due()
     assert rig.sent == [["a", "b"], ["c", "d"], ["e"]]
 
 
@@ -118,13 +118,13 @@ async def test_a_failed_batch_keeps_its_place_and_is_retried_with_back_off():
     rig.put(*"abcd")
     waits = []
     while len(rig.sent) < 4:
-        await rig.pump()
+        await rig.send_due()
         if rig.state.books()["exported"] == 0:
-            waits.append(rig.delivery.next_at() - rig.now)
+            waits.append(rig.sender.next_at() - rig.now)
             rig.advance(waits[-1])
     assert rig.sent == [["a", "b"]] * 4
     assert waits == [0.5, 1.0, 2.0]
-    assert rig.delivery.failures == 3
+    assert rig.sender.failures == 3
     assert rig.state.books()["exported"] == 2
 
 
@@ -132,8 +132,8 @@ async def test_a_partial_batch_that_failed_waits_for_the_back_off_and_not_for_th
     rig = Rig(batch_size=100, flush_interval=60.0)
     rig.script = [OSError("refused")]
     rig.put("a")
-    await rig.pump(force=True)
-    assert rig.delivery.next_at() == rig.now + 0.5
+    await rig.send_due(force=True)
+    assert rig.sender.next_at() == rig.now + 0.5
 
 
 async def test_the_back_off_is_jittered_down_to_nothing():
@@ -141,8 +141,8 @@ async def test_the_back_off_is_jittered_down_to_nothing():
     rig.dice = 0.0
     rig.script = [OSError("refused")]
     rig.put("a")
-    await rig.pump()
-    assert rig.delivery.next_at() == rig.now
+    await rig.send_due()
+    assert rig.sender.next_at() == rig.now
 
 
 async def test_attempts_are_limited_per_round_and_then_rest_for_the_interval_and_nothing_is_dropped():
@@ -151,11 +151,11 @@ async def test_attempts_are_limited_per_round_and_then_rest_for_the_interval_and
     rig.put("a")
     waits = []
     for _ in range(9):
-        await rig.pump()
-        waits.append(rig.delivery.next_at() - rig.now)
+        await rig.send_due()
+        waits.append(rig.sender.next_at() - rig.now)
         rig.advance(waits[-1])
     assert waits == [0.5, 1.0, 30.0] * 3
-    await rig.pump()
+    await rig.send_due()
     assert rig.state.books()["exported"] == 1
     assert rig.state.books()["dropped"] == {}
 
@@ -177,18 +177,18 @@ async def test_a_delay_the_server_asks_for_is_honoured_if_it_makes_sense(asked, 
     rig = Rig(batch_size=1)
     rig.script = [ExportError("busy", retry_after=asked)]
     rig.put("a")
-    await rig.pump()
-    assert rig.delivery.next_at() - rig.now == waited
+    await rig.send_due()
+    assert rig.sender.next_at() - rig.now == waited
 
 
 async def test_a_permanent_error_counts_the_batch_as_rejected_and_goes_on_with_the_next():
     rig = Rig(batch_size=2)
     rig.script = [ExportError("malformed", retryable=False)]
     rig.put(*"abcd")
-    await rig.pump()
+    await rig.send_due()
     assert rig.state.books()["rejected"] == 2
     rig.advance(1)
-    await rig.pump()
+    await rig.send_due()
     assert rig.sent == [["a", "b"], ["c", "d"]]
     assert rig.state.books()["exported"] == 2
 
@@ -198,7 +198,7 @@ async def test_a_partial_success_counts_what_was_refused_whatever_number_it_give
     rig = Rig(batch_size=3)
     rig.script = [ExportOutcome(rejected=refused, message="too old")]
     rig.put(*"abc")
-    await rig.pump()
+    await rig.send_due()
     assert rig.state.books()["rejected"] == counted
     assert rig.state.books()["exported"] == 3 - counted
 
@@ -208,7 +208,7 @@ async def test_an_outcome_of_the_wrong_kind_is_a_success():
     rig.script = [True, "fine", object()]
     rig.put(*"abc")
     for _ in range(3):
-        await rig.pump()
+        await rig.send_due()
     assert rig.state.books()["exported"] == 3
     assert rig.state.books()["in_flight"] == 0
 
@@ -216,7 +216,7 @@ async def test_an_outcome_of_the_wrong_kind_is_a_success():
 async def test_weights_are_counted_in_events():
     rig = Rig(batch_size=1)
     rig.put("a", "b", weight=5)
-    await rig.pump()
+    await rig.send_due()
     assert rig.state.books()["exported"] == 5
     assert rig.state.books()["queued"] == 5
 
@@ -225,24 +225,24 @@ async def test_the_breaker_opens_probes_and_closes_while_events_queue():
     rig = Rig(batch_size=1, failure_threshold=2, reset_timeout=60.0, retry_attempts=100)
     rig.script = [OSError("down")] * 3
     rig.put(*"abc")
-    await rig.pump()
+    await rig.send_due()
     rig.advance(30)
-    await rig.pump()
+    await rig.send_due()
     assert rig.state.breaker.state == "open"
-    assert rig.delivery.next_at() == rig.now + 60.0
+    assert rig.sender.next_at() == rig.now + 60.0
     rig.advance(59)
-    await rig.pump()
+    await rig.send_due()
     assert len(rig.sent) == 2
     rig.put(*"de")
     rig.advance(1)
-    await rig.pump()
+    await rig.send_due()
     assert len(rig.sent) == 3
     assert rig.state.breaker.state == "open"
     rig.advance(60)
-    await rig.pump()
+    await rig.send_due()
     assert rig.state.breaker.state == "closed"
     for _ in range(4):
-        await rig.pump()
+        await rig.send_due()
     assert [batch[0] for batch in rig.sent] == ["a", "a", "a", "a", "b", "c", "d", "e"]
     assert rig.state.books()["exported"] == 5
 
@@ -251,13 +251,13 @@ async def test_a_cancelled_export_goes_back_and_is_neither_success_nor_failure()
     rig = Rig(batch_size=2, failure_threshold=1)
     rig.script = [asyncio.get_running_loop().create_future()]
     rig.put(*"ab")
-    await rig.pump()
-    await rig.delivery.abandon(1.0)
+    await rig.send_due()
+    await rig.sender.abandon(1.0)
     rig.check()
     assert rig.state.books()["queued"] == 2
-    assert rig.delivery.failures == 0
+    assert rig.sender.failures == 0
     assert rig.state.breaker.state == "closed"
-    await rig.pump()
+    await rig.send_due()
     assert rig.sent == [["a", "b"], ["a", "b"]]
 
 
@@ -265,10 +265,10 @@ async def test_a_leaked_cancellation_is_a_failure_with_back_off_and_no_busy_loop
     rig = Rig(batch_size=1)
     rig.script = [asyncio.CancelledError()]
     rig.put("a")
-    await rig.pump()
-    assert rig.delivery.failures == 1
+    await rig.send_due()
+    assert rig.sender.failures == 1
     assert rig.state.books()["queued"] == 1
-    assert rig.delivery.next_at() == rig.now + 0.5
+    assert rig.sender.next_at() == rig.now + 0.5
 
 
 class Panic(BaseException):
@@ -279,11 +279,11 @@ async def test_a_panic_is_a_failure_with_back_off_and_no_busy_loop(caplog):
     rig = Rig(batch_size=1)
     rig.script = [Panic("index out of bounds")]
     rig.put("a")
-    await rig.pump()
-    assert rig.delivery.failures == 1
+    await rig.send_due()
+    assert rig.sender.failures == 1
     assert rig.state.books()["queued"] == 1
-    assert rig.delivery.next_at() == rig.now + 0.5
-    assert rig.delivery.trouble == "Panic: index out of bounds"
+    assert rig.sender.next_at() == rig.now + 0.5
+    assert rig.sender.trouble == "Panic: index out of bounds"
     assert len(caplog.records) == 1
 
 
@@ -291,9 +291,9 @@ async def test_asyncio_run_does_not_cut_an_export_under_way():
     rig = Rig(batch_size=1)
     rig.script = [asyncio.get_running_loop().create_future()]
     rig.put("a")
-    await rig.pump()
+    await rig.send_due()
     assert not [task for task in asyncio.all_tasks() if "export" in task.get_name()]
-    await rig.delivery.abandon(1.0)
+    await rig.sender.abandon(1.0)
 
 
 async def test_another_exporter_sends_at_once_while_the_old_one_hangs():
@@ -301,12 +301,12 @@ async def test_another_exporter_sends_at_once_while_the_old_one_hangs():
     gate = asyncio.get_running_loop().create_future()
     rig.script = [gate]
     rig.put(*"ab")
-    await rig.pump()
+    await rig.send_due()
     other = Rig()
-    rig.delivery.use(other)
-    await rig.pump()
+    rig.sender.use(other)
+    await rig.send_due()
     assert other.sent == [["b"]]
-    waiting = asyncio.ensure_future(rig.delivery.wait_for(rig))
+    waiting = asyncio.ensure_future(rig.sender.wait_for(rig))
     await asyncio.sleep(0)
     assert not waiting.done()
     gate.set_result(None)
@@ -319,12 +319,12 @@ async def test_the_end_of_an_old_exporter_says_nothing_about_the_new_one():
     gate = asyncio.get_running_loop().create_future()
     rig.script = [gate]
     rig.put("a")
-    await rig.pump()
+    await rig.send_due()
     other = Rig()
-    rig.delivery.use(other)
+    rig.sender.use(other)
     gate.set_exception(OSError("old endpoint"))
-    await rig.pump()
-    await rig.pump()
+    await rig.send_due()
+    await rig.send_due()
     assert rig.state.breaker.state == "closed"
     assert other.sent == [["a"]]
     assert rig.state.books()["exported"] == 1
@@ -334,12 +334,12 @@ async def test_the_breakers_record_survives_a_restart_with_the_same_backend_only
     rig = Rig(batch_size=1, failure_threshold=1)
     rig.script = [OSError("down")]
     rig.put("a")
-    await rig.pump()
-    rig.delivery.use(None)
-    rig.delivery.use(rig, same_backend=True)
+    await rig.send_due()
+    rig.sender.use(None)
+    rig.sender.use(rig, same_backend=True)
     assert rig.state.breaker.state == "open"
-    rig.delivery.use(None)
-    rig.delivery.use(Rig(), same_backend=False)
+    rig.sender.use(None)
+    rig.sender.use(Rig(), same_backend=False)
     assert rig.state.breaker.state == "closed"
 
 
@@ -348,24 +348,24 @@ async def test_a_probe_cut_by_a_crash_does_not_block_the_next_one():
     gate = asyncio.get_running_loop().create_future()
     rig.script = [OSError("down"), gate]
     rig.put("a")
-    await rig.pump()
+    await rig.send_due()
     rig.advance(31)
-    await rig.pump()
+    await rig.send_due()
     assert rig.state.breaker.state == "half_open"
     other = Rig()
     rig.put("b")
-    rig.delivery.use(other, same_backend=True)
-    await rig.pump()
+    rig.sender.use(other, same_backend=True)
+    await rig.send_due()
     assert other.sent == [["b"]]
     gate.set_result(None)
-    await rig.pump()
+    await rig.send_due()
 
 
 async def test_emptying_stops_when_the_backend_has_shown_that_it_is_down():
     rig = Rig(batch_size=1, retry_attempts=2, failure_threshold=50)
     rig.script = [OSError("down")] * 50
     rig.put(*"abc")
-    await rig.delivery.empty(1000.0, insist=True)
+    await rig.sender.empty(1000.0, last_chance=True)
     assert len(rig.sent) == 3
     rig.check()
 
@@ -374,7 +374,7 @@ async def test_emptying_goes_on_past_batches_the_backend_refuses_for_good():
     rig = Rig(batch_size=1, retry_attempts=0, failure_threshold=50)
     rig.script = [ExportError("bad", retryable=False)] * 5
     rig.put(*"abcdefg")
-    await rig.delivery.empty(1000.0, insist=True)
+    await rig.sender.empty(1000.0, last_chance=True)
     books = rig.state.books()
     assert (books["rejected"], books["exported"]) == (5, 2)
 
@@ -383,7 +383,7 @@ async def test_emptying_does_not_wait_for_a_breaker_that_rests_beyond_the_deadli
     rig = Rig(batch_size=1, failure_threshold=1, reset_timeout=600.0)
     rig.script = [OSError("down")]
     rig.put(*"ab")
-    await asyncio.wait_for(rig.delivery.empty(30.0, insist=False), 5)
+    await asyncio.wait_for(rig.sender.empty(30.0, last_chance=False), 5)
     assert len(rig.sent) == 1
     assert rig.state.left == 2
 
@@ -399,28 +399,28 @@ async def test_emptying_does_not_chase_items_that_come_later():
             rig.put("more")
 
     rig.put(*"ab")
-    rig.delivery.use(Endless())
-    await asyncio.wait_for(rig.delivery.empty(1000.0, insist=False), 5)
+    rig.sender.use(Endless())
+    await asyncio.wait_for(rig.sender.empty(1000.0, last_chance=False), 5)
     assert Endless.sent == 2
 
 
 async def test_trouble_and_remarks_are_scrubbed_before_they_are_said(caplog):
     rig = Rig(batch_size=1)
-    rig.delivery = Delivery(
+    rig.sender = Sender(
         rig.state,
         ExporterSettings(batch_size=1),
-        rig._landed,
+        rig._batch_ended,
         clock=lambda: rig.now,
         scrub=lambda text: text.replace("sesame", "<redacted>"),
     )
-    rig.delivery.use(rig)
+    rig.sender.use(rig)
     rig.script = [OSError("no route to sesame")]
     rig.put("a")
-    await rig.pump()
-    assert rig.delivery.trouble == "OSError: no route to <redacted>"
+    await rig.send_due()
+    assert rig.sender.trouble == "OSError: no route to <redacted>"
     rig.script = [ExportOutcome(message="sesame is deprecated")]
     rig.advance(60)
-    await rig.pump()
+    await rig.send_due()
     assert "<redacted> is deprecated" in caplog.text
     assert "sesame" not in caplog.text
 
@@ -431,13 +431,13 @@ async def test_trouble_is_said_once_per_outage(caplog):
     rig.script = [OSError("no route"), OSError("no route"), ExportError("no luck")]
     rig.put("a")
     for _ in range(4):
-        await rig.pump()
+        await rig.send_due()
         rig.advance(60)
     texts = [record.getMessage() for record in caplog.records]
     assert len(texts) == 2
     assert "OSError: no route" in texts[0]
     assert "exports again after 3 failed attempts" in texts[1]
-    assert rig.delivery.trouble is None
+    assert rig.sender.trouble is None
 
 
 def too_large_beyond(rig, items):
@@ -456,7 +456,7 @@ async def test_a_batch_that_is_too_large_is_halved_until_it_goes_and_nothing_is_
     too_large_beyond(rig, 3)
     rig.put(*"abcdefgh")
     for _ in range(8):
-        await rig.pump()
+        await rig.send_due()
     assert ["".join(batch) for batch in rig.sent] == ["abcdefgh", "abcd", "ab", "cd", "ef", "gh"]
     assert rig.state.books()["exported"] == 8
     assert rig.state.breaker.failure_count == 0
@@ -468,7 +468,7 @@ async def test_the_next_batch_is_tried_whole_again():
     rig.script = [TooLargeError("too large")]
     rig.put(*"abcdefgh")
     for _ in range(6):
-        await rig.pump()
+        await rig.send_due()
     assert ["".join(batch) for batch in rig.sent] == ["abcd", "ab", "cd", "efgh"]
 
 
@@ -483,7 +483,7 @@ async def test_one_item_that_is_too_large_by_itself_is_rejected_for_that_reason_
     rig.export = export
     rig.put(*"abcdef", weight=2)
     for _ in range(12):
-        await rig.pump()
+        await rig.send_due()
         rig.advance(5)
     assert ["".join(batch) for batch in rig.sent] == ["abcd", "ab", "cd", "c", "d", "ef"]
     assert rig.state.books()["rejected"] == 2
@@ -495,10 +495,10 @@ async def test_a_batch_in_pieces_ends_with_the_backend_it_was_too_large_for():
     rig = Rig(batch_size=4)
     rig.script = [TooLargeError("too large")]
     rig.put(*"abcd")
-    await rig.pump()
+    await rig.send_due()
     other = Rig()
-    rig.delivery.use(other)
-    await rig.pump()
+    rig.sender.use(other)
+    await rig.send_due()
     assert other.sent == [["a", "b", "c", "d"]]
 
 
@@ -507,7 +507,7 @@ async def test_a_piece_that_fails_for_another_reason_is_retried_as_it_is():
     rig.script = [TooLargeError("too large"), OSError("down")]
     rig.put(*"abcd")
     for _ in range(5):
-        await rig.pump()
+        await rig.send_due()
         rig.advance(1)
     assert ["".join(batch) for batch in rig.sent] == ["abcd", "ab", "ab", "cd"]
 
@@ -516,7 +516,7 @@ async def test_emptying_goes_on_in_pieces():
     rig = Rig(batch_size=8, retry_attempts=0)
     too_large_beyond(rig, 1)
     rig.put(*"abcdefgh")
-    await rig.delivery.empty(30.0, insist=True)
+    await rig.sender.empty(30.0, last_chance=True)
     assert rig.state.books()["exported"] == 8
 
 
@@ -524,9 +524,9 @@ async def test_rejections_are_counted_by_reason():
     rig = Rig(batch_size=2)
     rig.script = [ExportError("malformed", retryable=False), ExportOutcome(1, "too old")]
     rig.put(*"abcd")
-    await rig.pump()
+    await rig.send_due()
     rig.advance(1)
-    await rig.pump()
+    await rig.send_due()
     assert rig.state.books()["rejected"] == 3
     assert rig.state.ledger.rejected_for == {"refused": 2, "partial_success": 1}
 
@@ -536,7 +536,7 @@ async def test_what_a_backend_says_about_batches_it_takes_is_passed_on_once_a_mi
     rig.script = [ExportOutcome(1, "too old")] * 3 + [ExportOutcome(0, "use the other port")] * 2 + [None]
     rig.put(*"abcdef")
     for _ in range(6):
-        await rig.pump()
+        await rig.send_due()
     texts = [record.getMessage() for record in caplog.records]
     assert len(texts) == 2
     assert "items of batches it takes; 1 are counted" in texts[0]
@@ -545,6 +545,6 @@ async def test_what_a_backend_says_about_batches_it_takes_is_passed_on_once_a_mi
     rig.advance(60)
     rig.script = [ExportOutcome(1)]
     rig.put("g")
-    await rig.pump()
+    await rig.send_due()
     assert "items of batches it takes; 3 are counted" in caplog.records[-1].getMessage()
     assert caplog.records[-1].getMessage().endswith("it gave no reason")

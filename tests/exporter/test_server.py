@@ -177,7 +177,7 @@ async def test_get_stats_has_the_ledger_and_what_a_person_asks_for(runtime):
         "queued",
         "in_flight",
     }
-    delivery = {
+    sender = {
         *("breaker", "breaker_failures", "breaker_transitions"),
         *("batches", "export_failures", "lanes"),
     }
@@ -193,7 +193,7 @@ async def test_get_stats_has_the_ledger_and_what_a_person_asks_for(runtime):
         "config_generation",
         "config_problems",
     }
-    expected = ledger | delivery | queue | person | {"port"}
+    expected = ledger | sender | queue | person | {"port"}
     assert set(answer) == expected
     assert (answer["state"], answer["reason"], answer["breaker"]) == ("running", None, "closed")
     assert answer["uptime"] >= 0

@@ -202,18 +202,18 @@ def test_items_made_of_no_event_are_accepted_when_they_are_made_and_take_no_room
     found = filled(10, limit=20)
     found.queue.take(10)
     points = [(f"p{number}", 1) for number in range(50)]
-    found.book(Collected(items=[("a", 10)], made=points), 10, held=0, lane_of=lambda item: item[0])
+    found.book(Collected(items=[("a", 10)], produced_items=points), 10, held=0, lane_of=lambda item: item[0])
     check(found)
     books = found.books()
-    assert (books["accepted"], books["queued"], found.made_held) == (60, 60, 50)
+    assert (books["accepted"], books["queued"], found.produced_held) == (60, 60, 50)
     assert found.queue.capacity == 10
     batch = found.load(20, "p")
     check(found)
-    assert found.made_held == 50
+    assert found.produced_held == 50
     found.put_back(batch)
     check(found)
     found.delivered(found.load(50, "p"), refused=3)
     found.delivered(found.load(10, "a"))
     check(found)
     books = found.books()
-    assert (books["exported"], books["rejected"], found.made_held, found.queue.capacity) == (57, 3, 0, 20)
+    assert (books["exported"], books["rejected"], found.produced_held, found.queue.capacity) == (57, 3, 0, 20)

@@ -17,7 +17,7 @@ import pytest
 
 from otpylib_telemetry import ExporterCircuitBreaker
 from otpylib_telemetry.exporter.base import Collected, ExportContext
-from otpylib_telemetry.exporter.sender import Delivery
+from otpylib_telemetry.exporter.sender import Sender
 from otpylib_telemetry.exporter.state import ExporterState
 from otpylib_telemetry.primitives.threads import run_in_thread_to_end
 from otpylib_telemetry_otel.backend import OtelBackend
@@ -72,7 +72,7 @@ class Rig:
         self.settings = OtelSettings(endpoint=endpoint, protocol=protocol, **given)
         self.state = ExporterState("otel_exporter")
         self.state.breaker = ExporterCircuitBreaker(100, 60.0, clock=lambda: self.now)
-        self.delivery = Delivery(
+        self.sender = Sender(
             self.state, self.settings, lambda: None, clock=lambda: self.now, dice=lambda: 1.0
         )
         self.exporter = OtelBackend(
@@ -83,7 +83,7 @@ class Rig:
         await self.exporter.open()
         if self.settings.protocol != "grpc":
             self.exporter._backend._transport._clock = NOON.timestamp
-        self.delivery.use(self.exporter)
+        self.sender.use(self.exporter)
         return self
 
     async def __aexit__(self, *_):
@@ -97,12 +97,12 @@ class Rig:
 
     async def attempt(self):
         """Send one batch, wait for what becomes of it, and put the clock forward to the next attempt."""
-        self.delivery.pump(force=True)
+        self.sender.send_due(force=True)
         balance(self.state.books())
-        await self.delivery.wait_for(self.exporter)
+        await self.sender.wait_for(self.exporter)
         books = self.state.books()
         balance(books)
-        at = self.delivery.next_at()
+        at = self.sender.next_at()
         if at is not None and books["exported"] + books["rejected"] == 0:
             self.waits.append(round(at - self.now, 3))
         self.now = max(self.now, at or 0)
@@ -114,7 +114,7 @@ class Rig:
 
     @property
     def attempts(self):
-        return self.delivery.batches + self.delivery.failures
+        return self.sender.batches + self.sender.failures
 
     @property
     def ledger(self):
@@ -486,7 +486,7 @@ def lingering(rig, seconds):
 async def begin(rig, receiver):
     """Send a batch; returns when it is at the server, which does not answer yet."""
     rig.put(*(span(number) for number in range(1, SPANS + 1)))
-    rig.delivery.pump(force=True)
+    rig.sender.send_due(force=True)
     await eventually(lambda: receiver.requests)
 
 
@@ -495,7 +495,7 @@ async def test_a_batch_that_is_being_taken_when_all_ends_is_neither_lost_nor_dou
     async with Rig(receiver.endpoint, receiver.protocol) as rig:
         lingering(rig, 10.0)
         await begin(rig, receiver)
-        abandoning = asyncio.create_task(rig.delivery.abandon(10.0))
+        abandoning = asyncio.create_task(rig.sender.abandon(10.0))
         await asyncio.sleep(0.01)
         receiver.release()
         await abandoning
@@ -508,9 +508,9 @@ async def test_a_batch_that_is_not_taken_before_the_end_goes_back_to_the_queue(r
     async with Rig(receiver.endpoint, receiver.protocol) as rig:
         lingering(rig, 0.05)
         await begin(rig, receiver)
-        await rig.delivery.abandon(10.0)
+        await rig.sender.abandon(10.0)
         assert rig.ledger == {"queued": SPANS * WEIGHT}
-        assert rig.delivery.failures == 0
+        assert rig.sender.failures == 0
 
 
 # --- answers that begin and do not end ---------------------------------------------------------------------

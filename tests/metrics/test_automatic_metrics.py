@@ -273,7 +273,7 @@ def test_too_many_open_operations_give_up_the_oldest():
 def test_settling_gives_up_everything(metrics):
     metrics.emit("job.start")
     metrics.emit("job.start")
-    assert metrics.metrics.settle() == 2
+    assert metrics.metrics.give_up_held() == 2
     assert metrics.series("job_in_flight") == {"": 0}
 
 
@@ -640,7 +640,7 @@ def test_every_event_whatever_is_in_it_is_accounted_for_once_and_none_raises(eve
     metrics = Metrics(max_series=5)
     taken, rejected = metrics.metrics.record([tuple(map(real, event)) for event in events])
     assert taken + rejected == len(events)
-    metrics.metrics.settle()
+    metrics.metrics.give_up_held()
     in_flight = [
         one.value
         for metric in metrics.store.metrics

@@ -66,7 +66,7 @@ class Trace:
         return ended
 
     def settle(self):
-        ended = self.assembler.settle()
+        ended = self.assembler.end_open()
         self.spans += ended
         self.balance()
         return ended

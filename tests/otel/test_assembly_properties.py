@@ -571,7 +571,7 @@ def test_any_events_at_all_are_assembled_as_the_rules_say(program, limit, hours)
     assert (books.unused, books.repeated, books.rejected) == (model.unused, model.repeated, 0)
     assert [compared(span) for span in books.spans] == [expected(span) for span in model.finished]
     assert len(books.assembler) == len(model.open)
-    books.add(books.assembler.settle())
+    books.add(books.assembler.end_open())
     assert books.assembler.held == 0
     assert len({span.span_id for span in books.spans}) == len(books.spans)
 

@@ -671,7 +671,7 @@ class TestOtelBackend:
         exporter.collect([("c.start", {}, {}, 900 * MS, "p")], START)
         ended = exporter.tick(1000 * MS, START, lambda emitter: emitter != "dead")
         assert [item.incomplete for item, _ in ended.items] == ["ttl", "emitter_died"]
-        assert [item.incomplete for item, _ in exporter.settle(START).items] == ["shutdown"]
+        assert [item.incomplete for item, _ in exporter.give_up_held(START).items] == ["shutdown"]
         assert exporter.held == 0
         assert exporter.stats()["incomplete_spans"] == {"ttl": 1, "emitter_died": 1, "shutdown": 1}
 

@@ -328,7 +328,7 @@ class TestExporter:
         )
         assert [(item.name, item.span_id > 0) for item in logs] == [("shop.packed", True)]
         assert (collected.exported, len(collected.items), exporter.held) == (2, 1, 1)
-        settled = exporter.settle(START)
+        settled = exporter.give_up_held(START)
         assert (settled.exported, settled.items) == (1, [])
 
     def test_what_is_said_twice_is_no_log_record(self):
@@ -387,7 +387,7 @@ class TestExporter:
         exporter = backend(traces=traces, logs=logs)
         collected, _ = collect(exporter, *events)
         assert collected.events() + exporter.held == len(events)
-        assert exporter.settle(START).events() + collected.events() == len(events)
+        assert exporter.give_up_held(START).events() + collected.events() == len(events)
         assert exporter.held == 0
 
 

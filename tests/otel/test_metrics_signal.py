@@ -199,7 +199,7 @@ class TestTrouble:
         stats = await stats_of(NAME)
         assert stats["metrics"]["skipped"] > 0
         # However long it lasts, no more wait than one reading had.
-        assert registry.find(NAME).made_held <= 2
+        assert registry.find(NAME).produced_held <= 2
         grpc.always(Ok())
         await eventually(
             lambda: sum(values(grpc)) >= 21 if temporality == "delta" else values(grpc)[-1] == 21

@@ -53,7 +53,7 @@ class Running:
         self.book(self.exporter.tick(self.now, 0, alive))
 
     def settle(self):
-        self.book(self.exporter.settle(0))
+        self.book(self.exporter.give_up_held(0))
 
     async def change(self, **settings):
         wanted = OtelSettings(**settings)

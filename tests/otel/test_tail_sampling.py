@@ -93,7 +93,7 @@ class Process:
             self.pass_time(1)
 
     def settle(self):
-        self.book(self.tail.settle())
+        self.book(self.tail.decide_all())
 
     def use(self, policy):
         self.tail.use(policy, self.open_traces)

@@ -239,7 +239,7 @@ async def test_shutting_down_does_not_wait_for_a_long_drain_that_is_under_way(ru
     pid = await start(module, shutdown_timeout=0.2)
     emit(5)
     draining = asyncio.ensure_future(gen_server.call(NAME, ("drain", 3000.0), timeout=5.0))
-    await eventually(lambda: runner().ending._draining is not None)
+    await eventually(lambda: runner().shutdown._draining is not None)
     await process.exit(pid, SHUTDOWN)
     await eventually(lambda: not process.is_alive(pid), timeout=3)
     assert books()["queued"] == 5

@@ -555,7 +555,7 @@ async def test_the_clock_and_the_end_give_up_open_operations(server):
     assert backend.stats()["open_operations"] == 3
     assert backend.tick(0, 0, lambda emitter: emitter != 1).events() == 0
     assert backend.tick(300 * 10**9, 0, lambda _emitter: True).events() == 0
-    assert backend.settle(0).events() == 0
+    assert backend.give_up_held(0).events() == 0
     stats = backend.stats()
     assert stats["open_operations"] == 0
     assert stats["operations_given_up"] == {"emitter gone": 1, "expired": 1, "stopped": 1}

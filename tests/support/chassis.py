@@ -128,7 +128,7 @@ def stats(name=NAME):
 
 
 async def up(name=NAME, state="running"):
-    await eventually(lambda: runner(name).life.status == state, message=f"{name} is {state}")
+    await eventually(lambda: runner(name).lifecycle.status == state, message=f"{name} is {state}")
 
 
 def books(name=NAME):

@@ -373,7 +373,7 @@ def with_floats(page):
 def collected():
     """Have both take what was emitted so far; nobody else runs meanwhile."""
     for name in (OTEL, PROM):
-        registry.find(name).runner.intake.collect_now()
+        registry.find(name).runner.consumer.collect_now()
 
 
 def exits(beginnings=("",)):
@@ -593,7 +593,7 @@ def in_force(there, here, value):
         for name, key in ((PROM, there), (OTEL, here)):
             runner = registry.find(name).runner
             found = getattr(runner.exporter.settings, key)
-            if runner.life.status != "running" or plain(found) != plain(value):
+            if runner.lifecycle.status != "running" or plain(found) != plain(value):
                 return False
         return True
 
@@ -700,7 +700,7 @@ async def test_what_was_emitted_before_a_change_of_endpoint_as_well_is_measured_
         settings = {"endpoint": elsewhere.endpoint, "metrics_definitions": only}
         await gen_server.cast(OTEL, ("config_changed", "telemetry.otel", {}, settings))
         await eventually(lambda: registry.find(OTEL).runner.exporter.settings.endpoint == elsewhere.endpoint)
-        registry.find(OTEL).runner.intake.collect_now()
+        registry.find(OTEL).runner.consumer.collect_now()
         assert [metric.name for metric in store_of(OTEL).metrics] == ["shop.order.stop.count"]
         assert store_of(OTEL).metrics[0].all_series() == []
         await gen_server.call(OTEL, ("drain", 2.0))

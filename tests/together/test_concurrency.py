@@ -47,22 +47,22 @@ async def test_as_many_batches_are_under_way_as_allowed_and_no_more():
     rig = Rig(batch_size=2, concurrency=3, flush_interval=1000.0)
     rig.script = gates(4)
     rig.put(*"abcdefgh")
-    await rig.pump()
-    await rig.pump()
+    await rig.send_due()
+    await rig.send_due()
     assert rig.sent == [["a", "b"], ["c", "d"], ["e", "f"]]
     assert rig.state.books()["in_flight"] == 6
-    assert rig.delivery.next_at() is None
+    assert rig.sender.next_at() is None
 
 
 async def test_what_is_not_a_full_batch_waits_for_its_interval_also_beside_others_under_way():
     rig = Rig(batch_size=2, concurrency=2, flush_interval=5.0)
     rig.script = gates(1)
     rig.put(*"abc")
-    await rig.pump()
+    await rig.send_due()
     assert rig.sent == [["a", "b"]]
-    assert rig.delivery.next_at() == 105.0
+    assert rig.sender.next_at() == 105.0
     rig.advance(5.0)
-    await rig.pump()
+    await rig.send_due()
     assert rig.sent[1:] == [["c"]]
 
 
@@ -72,13 +72,13 @@ async def test_batches_that_fail_in_any_order_are_sent_again_in_the_first_one(or
     waiting = rig.script = gates(3)
     waiting = list(waiting)
     rig.put(*"abcdefgh")
-    await rig.pump()
+    await rig.send_due()
     for number in order:
         waiting[number].set_exception(OSError("down"))
-        await rig.pump()
+        await rig.send_due()
     rig.advance(60)
-    await rig.pump()
-    await rig.pump()
+    await rig.send_due()
+    await rig.send_due()
     assert rig.sent[3:] == [["a", "b"], ["c", "d"], ["e", "f"], ["g", "h"]]
 
 
@@ -86,21 +86,21 @@ async def test_batches_that_fail_side_by_side_are_one_attempt():
     rig = Rig(batch_size=1, concurrency=3, failure_threshold=100, retry_attempts=1, flush_interval=40.0)
     rig.script = [OSError("down")] * 6
     rig.put(*"abc")
-    await rig.pump()
-    assert rig.delivery.next_at() == 100.5
+    await rig.send_due()
+    assert rig.sender.next_at() == 100.5
     rig.advance(0.5)
-    await rig.pump()
+    await rig.send_due()
     # Both attempts are used up: the next round begins after the flush interval.
-    assert rig.delivery.next_at() == 140.5
-    assert rig.delivery.failures == 6
+    assert rig.sender.next_at() == 140.5
+    assert rig.sender.failures == 6
 
 
 async def test_a_delay_the_server_asks_for_counts_whichever_batch_it_is_told():
     rig = Rig(batch_size=1, concurrency=2, failure_threshold=100)
     rig.script = [OSError("down"), ExportError("busy", retry_after=30)]
     rig.put(*"ab")
-    await rig.pump()
-    assert rig.delivery.next_at() == 130.0
+    await rig.send_due()
+    assert rig.sender.next_at() == 130.0
 
 
 async def test_a_success_of_a_batch_sent_before_the_failure_does_not_cut_the_wait_short():
@@ -108,11 +108,11 @@ async def test_a_success_of_a_batch_sent_before_the_failure_does_not_cut_the_wai
     gate = gates(1)[0]
     rig.script = [gate, ExportError("busy", retry_after=30)]
     rig.put(*"abc")
-    await rig.pump()
+    await rig.send_due()
     gate.set_result(None)
-    await rig.pump()
-    assert rig.delivery.next_at() == 130.5
-    assert rig.delivery.trouble == "busy"
+    await rig.send_due()
+    assert rig.sender.next_at() == 130.5
+    assert rig.sender.trouble == "busy"
 
 
 async def test_a_half_open_breaker_lets_one_probe_through_and_then_all():
@@ -120,16 +120,16 @@ async def test_a_half_open_breaker_lets_one_probe_through_and_then_all():
     probe = gates(1)[0]
     rig.script = [OSError("down")] * 3 + [probe]
     rig.put(*"abcd")
-    await rig.pump()
+    await rig.send_due()
     assert rig.state.breaker.state == "open"
     rig.advance(11)
-    await rig.pump()
-    await rig.pump()
+    await rig.send_due()
+    await rig.send_due()
     assert rig.sent[3:] == [["a"]]
-    assert rig.delivery.next_at() is None
+    assert rig.sender.next_at() is None
     probe.set_result(None)
-    await rig.pump()
-    await rig.pump()
+    await rig.send_due()
+    await rig.send_due()
     assert sorted(rig.sent[4:]) == [["b"], ["c"], ["d"]]
 
 
@@ -138,15 +138,15 @@ async def test_a_late_failure_beside_a_probe_does_not_decide_for_it():
     late, probe = gates(2)
     rig.script = [late, OSError("down"), probe]
     rig.put(*"abc")
-    await rig.pump()
+    await rig.send_due()
     rig.advance(11)
-    await rig.pump()
+    await rig.send_due()
     assert rig.state.breaker.state == "half_open"
     late.set_exception(OSError("late"))
-    await rig.pump()
+    await rig.send_due()
     assert rig.state.breaker.state == "half_open"
     probe.set_result(None)
-    await rig.pump()
+    await rig.send_due()
     assert rig.state.breaker.state == "closed"
 
 
@@ -154,9 +154,9 @@ async def test_emptying_with_an_open_breaker_tries_with_one_batch():
     rig = Rig(batch_size=1, concurrency=4, failure_threshold=1, reset_timeout=600.0)
     rig.script = [OSError("down")] * 9
     rig.put("a")
-    await rig.pump()
+    await rig.send_due()
     rig.put(*"bcd")
-    await rig.delivery.empty(1000.0, insist=True)
+    await rig.sender.empty(1000.0, last_chance=True)
     assert rig.sent == [["a"], ["a"]]
 
 
@@ -165,7 +165,7 @@ async def test_emptying_uses_all_the_ways_there_are():
     waiting = rig.script = gates(3)
     waiting = list(waiting)
     rig.put(*"abcde")
-    emptying = asyncio.ensure_future(rig.delivery.empty(1000.0, insist=True))
+    emptying = asyncio.ensure_future(rig.sender.empty(1000.0, last_chance=True))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert len(rig.sent) == 3
@@ -179,8 +179,8 @@ async def test_abandoning_takes_every_batch_back():
     rig = Rig(batch_size=2, concurrency=3)
     rig.script = gates(3)
     rig.put(*"abcdef")
-    await rig.pump()
-    await rig.delivery.abandon(1.0)
+    await rig.send_due()
+    await rig.sender.abandon(1.0)
     assert [payload for payload, _ in rig.state.waiting] == list("abcdef")
     assert rig.state.books()["in_flight"] == 0
     rig.check()
@@ -191,15 +191,15 @@ async def test_a_smaller_concurrency_is_in_force_as_soon_as_enough_have_landed()
     waiting = rig.script = gates(3)
     waiting = list(waiting)
     rig.put(*"abcde")
-    await rig.pump()
-    rig.delivery.settings = rig.delivery.settings.model_copy(update={"concurrency": 1})
+    await rig.send_due()
+    rig.sender.settings = rig.sender.settings.model_copy(update={"concurrency": 1})
     for gate in waiting[:2]:
         gate.set_result(None)
-        await rig.pump()
+        await rig.send_due()
     assert len(rig.sent) == 3
     waiting[2].set_result(None)
-    await rig.pump()
-    await rig.pump()
+    await rig.send_due()
+    await rig.send_due()
     assert len(rig.sent) == 4
 
 
@@ -231,12 +231,12 @@ async def test_the_books_are_exact_whatever_becomes_of_overlapping_batches():
                 return outcome
             raise outcome
 
-    rig.delivery.use(Random())
+    rig.sender.use(Random())
     for _ in range(400):
         count = dice.randrange(12)
         rig.put(*range(emitted, emitted + count))
         emitted += count
-        await rig.pump(ignore_rest=dice.random() < 0.3)
+        await rig.send_due(ignore_rest=dice.random() < 0.3)
         dice.shuffle(flying)
         for _ in range(dice.randrange(4)):
             if flying:
@@ -246,7 +246,7 @@ async def test_the_books_are_exact_whatever_becomes_of_overlapping_batches():
         rig.check()
     while rig.state.left:
         rig.advance(60)
-        await rig.pump(force=True, ignore_rest=True)
+        await rig.send_due(force=True, ignore_rest=True)
         while flying:
             flying.pop().set_result(None)
         await asyncio.sleep(0)
