@@ -10,13 +10,13 @@ from otpylib_telemetry.config.settings import ExporterSettings
 from otpylib_telemetry.exporter.base import Collected, ExportContext, Exporter, ExportError, ExportOutcome
 from otpylib_telemetry.primitives.threads import run_in_thread, run_in_thread_to_end
 from otpylib_telemetry.tracing.propagation import IdSource, use_ids_of, use_own_ids
-from otpylib_telemetry_otel.destinations.base import Backend, build, resource_of
+from otpylib_telemetry_otel.destinations.base import Destination, build, resource_of
 from otpylib_telemetry_otel.log_records import LogItem
 from otpylib_telemetry_otel.sampling.head import SAMPLING_WEIGHT
 from otpylib_telemetry_otel.sampling.installed import load
 from otpylib_telemetry_otel.sampling.policy import Policy, Sampler
 from otpylib_telemetry_otel.sampling.rules import rules_from
-from otpylib_telemetry_otel.sampling.tail import Sifted, Tail
+from otpylib_telemetry_otel.sampling.tail import Decided, Tail
 from otpylib_telemetry_otel.sdk.plugins import load_id_generator
 from otpylib_telemetry_otel.sdk.suppression import unobserved
 from otpylib_telemetry_otel.settings.model import OtelSettings
@@ -103,7 +103,7 @@ class OtelBackend(Exporter[OtelSettings]):
         self._tail: Tail = context.memory.setdefault(_TAIL, Tail(policy_from(settings, None)))
         self._sampler: Sampler | None = None
         self._policy = policy_from(settings, None)
-        self._backend: Backend | None = None
+        self._destination: Destination | None = None
         self._id_source: IdSource | None = None
         #: Whether other signals alone are sent.
         others = can_be_sent(settings) or can_send_metrics(settings)
@@ -138,7 +138,7 @@ class OtelBackend(Exporter[OtelSettings]):
             self._id_source = use_ids_of(generator)
         resource = await run_in_thread(resource_of, settings)
         if not self._without_spans:
-            self._backend = await run_in_thread(build, settings, resource)
+            self._destination = await run_in_thread(build, settings, resource)
         await self._logs.open(resource)
         await self._metrics.open(resource)
 
@@ -235,17 +235,17 @@ class OtelBackend(Exporter[OtelSettings]):
             return await self._metrics.export(batch, self._send)
         if self._without_spans:
             return ExportOutcome(len(batch), "traces are switched off")
-        if self._backend is None:
+        if self._destination is None:
             raise ExportError("the exporter is not open")
-        return await self._send(self._backend, batch)
+        return await self._send(self._destination, batch)
 
-    async def _send(self, backend: Backend, batch: Sequence[Any]) -> ExportOutcome | None:
+    async def _send(self, destination: Destination, batch: Sequence[Any]) -> ExportOutcome | None:
         # The transport keeps the time-out of its signal; this is the limit on all of them.
         settings = self.settings
         seconds = max(settings.timeout, settings.for_logs().timeout, settings.for_metrics().timeout)
         try:
             return await run_in_thread_to_end(
-                unobserved, backend.send, batch, timeout=seconds + _GRACE, linger=_LINGER
+                unobserved, destination.send, batch, timeout=seconds + _GRACE, linger=_LINGER
             )
         except TimeoutError as error:
             raise ExportError(f"no answer within {seconds:g} s") from error
@@ -262,10 +262,10 @@ class OtelBackend(Exporter[OtelSettings]):
         if changed & METRICS_MAKING:
             # What was emitted before the change is measured as was the rule then.
             await self.context.catch_up()
-        self._metrics.retune(settings, changed)
+        self._metrics.apply_options(settings, changed)
         self.settings = settings
         self._policy = policy_from(settings, self._sampler)
-        self._logs.retune(settings, changed)
+        self._logs.apply_options(settings, changed)
         self._take_limits(settings)
         # At once: what has begun by now began under the old one.
         self._in_force()
@@ -273,13 +273,13 @@ class OtelBackend(Exporter[OtelSettings]):
 
     async def close(self) -> None:
         """Release the connections."""
-        backend, self._backend = self._backend, None
+        destination, self._destination = self._destination, None
         source, self._id_source = self._id_source, None
         if source is not None:
             use_own_ids(source)
         try:
-            if backend is not None:
-                await run_in_thread(backend.close)
+            if destination is not None:
+                await run_in_thread(destination.close)
         finally:
             try:
                 await self._logs.close()
@@ -357,7 +357,7 @@ class OtelBackend(Exporter[OtelSettings]):
             add((span, span.weight))
         return collected
 
-    def _collected(self, *sifted: Sifted) -> Collected:
+    def _collected(self, *sifted: Decided) -> Collected:
         """Make what sampling kept exportable."""
         collected = Collected()
         for part in sifted:

@@ -28,7 +28,7 @@ from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.primitives.threads import run_in_thread
 from otpylib_telemetry.supervision.specs import checked_argument
 from otpylib_telemetry.supervision.supervisor import Child, Supervision
-from otpylib_telemetry_otel.api.forwarding import MAX_WAITING, Handover
+from otpylib_telemetry_otel.api.forwarding import MAX_WAITING, SpanForwarder
 from otpylib_telemetry_otel.exporter import OtelExporter
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class _Service:
             self._argument = _checked(argument)
         except ValueError as error:
             refusal = str(error)
-        self.handover = Handover(self._argument.exporters, self.loop)
+        self.forwarder = SpanForwarder(self._argument.exporters, self.loop)
         if refusal is not None:
             self._rest("idle", refusal)
 
@@ -139,7 +139,7 @@ class _Service:
         if self.ended:
             return
         try:
-            self.provider = api.put_up(self.handover)
+            self.provider = api.put_up(self.forwarder)
         except Exception as error:  # noqa: BLE001 - a provider of the application's own making
             self._rest("idle", describe(error).removeprefix("UnusableProviderError: "))
             return
@@ -149,7 +149,7 @@ class _Service:
         self.state = "running"
         predecessor, _Current.service = _Current.service, self
         if predecessor is not None and predecessor is not self:
-            self.handover.adopt(predecessor.handover)
+            self.forwarder.take_over(predecessor.forwarder)
 
     def _put_up_metrics(self, meter_provider: ModuleType) -> None:
         if not self._argument.metrics:
@@ -159,7 +159,7 @@ class _Service:
         else:
             try:
                 self.metrics = meter_provider.put_up(
-                    self._argument.exporters, self._argument.views, self.handover.flush
+                    self._argument.exporters, self._argument.views, self.forwarder.flush
                 )
             except Exception as error:  # noqa: BLE001 - a provider of the application's own making
                 self.metrics = f"not carried: {describe(error)}"
@@ -169,7 +169,7 @@ class _Service:
 
     def _rest(self, state: str, reason: str) -> None:
         # What fails may speak of what the exporters were told: their secrets are ours to keep as well.
-        for runner in self.handover.runners():
+        for runner in self.forwarder.runners():
             reason = runner.configuration.scrub(reason)
         self.state, self.reason = state, reason
         _log.warning(
@@ -191,11 +191,11 @@ class _Service:
                     self.name,
                     name,
                 )
-        if self.state not in {"starting", "running"} or self.handover.catch_up():
+        if self.state not in {"starting", "running"} or self.forwarder.catch_up():
             return False
         if not self._complained and time.monotonic() - self._started > _PATIENCE:
             self._complained = True
-            absent = [target.name for target in self.handover.targets if not target.ready]
+            absent = [target.name for target in self.forwarder.targets if not target.ready]
             _log.warning(
                 "%s: no exporter is up under the name %s. The latest spans of the OpenTelemetry API wait for "
                 "it, %d at most.",
@@ -213,7 +213,7 @@ class _Service:
             "reason": self.reason,
             "uptime": time.monotonic() - self._started,
             "provider": self.provider,
-            "exporters": {target.name: target.stats() for target in self.handover.targets},
+            "exporters": {target.name: target.stats() for target in self.forwarder.targets},
             "missed": 0 if self._api is None else self._api.missed(),
             "signals": {
                 "traces": self.state,
@@ -254,12 +254,12 @@ class _Service:
             return
         _Current.service = None
         if self._api is not None:
-            self._api.take_down(self.handover)
+            self._api.take_down(self.forwarder)
         if self._api_logs is not None:
             self._api_logs.take_down()
         if self._api_meters is not None:
             self._api_meters.take_down()
-        self.handover.give_up()
+        self.forwarder.give_up()
         self.state = "stopped"
 
 

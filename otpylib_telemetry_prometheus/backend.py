@@ -13,7 +13,7 @@ from otpylib_telemetry.aggregation.observers import Regularly
 from otpylib_telemetry.exporter.base import Collected, ExportContext, Exporter
 from otpylib_telemetry.metrics.names import PROMETHEUS
 from otpylib_telemetry.metrics.options import DefinitionError
-from otpylib_telemetry.metrics.recorder import MetricsOfEvents, answer_removal, making_of
+from otpylib_telemetry.metrics.recorder import MetricRecorder, answer_removal, metric_options_of
 from otpylib_telemetry.metrics.settings import definitions_in
 from otpylib_telemetry.primitives.threads import run_in_thread
 from otpylib_telemetry_prometheus.client.merged import merged_in
@@ -61,7 +61,7 @@ class _Kept:
 
     def __init__(self, context: ExportContext) -> None:
         self.store = store_in(context.memory, context.name)
-        self.metrics = MetricsOfEvents(self.store, PROMETHEUS)
+        self.metrics = MetricRecorder(self.store, PROMETHEUS)
         self.endpoint: Endpoint | None = None
         #: Whose endpoint it is: one that has been succeeded must not close its successor's.
         self.owner: object = None
@@ -111,7 +111,7 @@ class PrometheusBackend(Exporter[PrometheusSettings]):
         self._loop = asyncio.get_running_loop()
         # First of all: what ends before its endpoint is up has something to push all the same.
         self._pusher.configure(PushPlan.of(self.settings))
-        self._take_up(self.settings)
+        self._apply_metric_options(self.settings)
         kept = self._kept
         if kept.endpoint is not None and not kept.endpoint.serving:
             kept.endpoint.abandon()
@@ -131,7 +131,7 @@ class PrometheusBackend(Exporter[PrometheusSettings]):
         del wall_offset_ns
         # What clashes is said by ``open``, which is tried again; what can be measured is measured.
         with contextlib.suppress(DefinitionError):
-            self._take_up(self.settings)
+            self._apply_metric_options(self.settings)
         taken, rejected = self._kept.metrics.record(events)
         if self._multiprocess is not None:
             self._multiprocess.write(self._kept.store)
@@ -219,7 +219,7 @@ class PrometheusBackend(Exporter[PrometheusSettings]):
                 files.close()
             raise
         self._made = self._made and not changed & _MAKING
-        self._take_up(settings)
+        self._apply_metric_options(settings)
         await self._look_around(settings, files)
         self.settings = settings
         return True
@@ -284,11 +284,11 @@ class PrometheusBackend(Exporter[PrometheusSettings]):
             **({"multiprocess": self._multiprocess.stats()} if self._multiprocess else {}),
         }
 
-    def _take_up(self, settings: PrometheusSettings) -> None:
+    def _apply_metric_options(self, settings: PrometheusSettings) -> None:
         """Make metrics and pages under these settings from now on: all of it, or nothing."""
         if not self._made:
             self._kept.metrics.configure(
-                making_of(
+                metric_options_of(
                     settings.labels,
                     settings.drop_labels,
                     settings.buckets,

@@ -1,1 +1,1 @@
-"""Configuration: layers of values in, settings and changes out."""
+"""LiveConfig: layers of values in, settings and changes out."""

@@ -24,7 +24,7 @@ MOST_SECRETS = 200
 LONGEST_HISTORY = 20
 
 
-class Configuration(Generic[S]):
+class LiveConfig(Generic[S]):
     """Keeps the layers apart, and the last good settings in force.
 
     Args:

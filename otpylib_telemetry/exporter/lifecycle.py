@@ -16,7 +16,7 @@ from otpylib_telemetry.primitives.errors import describe
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from otpylib_telemetry.config.live import Configuration
+    from otpylib_telemetry.config.live import LiveConfig
     from otpylib_telemetry.exporter.base import ExportContext, Exporter
     from otpylib_telemetry.exporter.consumer import QueueConsumer
     from otpylib_telemetry.exporter.sender import Sender
@@ -59,7 +59,7 @@ class Lifecycle:
         exporter_type: type[Exporter[Any]],
         context: ExportContext,
         state: ExporterState,
-        configuration: Configuration[Any],
+        configuration: LiveConfig[Any],
         consumer: QueueConsumer,
         sender: Sender,
         *,

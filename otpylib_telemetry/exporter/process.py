@@ -14,7 +14,7 @@ from otpylib import gen_server, process
 
 from otpylib_telemetry import otp
 from otpylib_telemetry.config import otpylib_config, resolve, sections
-from otpylib_telemetry.config.live import Configuration, differ
+from otpylib_telemetry.config.live import LiveConfig, differ
 from otpylib_telemetry.exporter import sigterm
 from otpylib_telemetry.exporter.queue import as_plain_dict
 from otpylib_telemetry.exporter.registry import state_of
@@ -88,10 +88,10 @@ class ExporterServer:
             self._configured()
         self._arm()
 
-    def _configuration(self, argument: Mapping[str, Any]) -> Configuration[Any]:
+    def _configuration(self, argument: Mapping[str, Any]) -> LiveConfig[Any]:
         known = self.state.configuration
         if known is None or known.settings_type is not self.settings_type or known.section != self.section:
-            known = Configuration(self.settings_type, self.section, argument, os.environ)
+            known = LiveConfig(self.settings_type, self.section, argument, os.environ)
             self.state.configuration = known
         else:
             known.restart(argument, os.environ)

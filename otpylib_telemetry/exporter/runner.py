@@ -28,7 +28,7 @@ from otpylib_telemetry.primitives.errors import describe
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otpylib_telemetry.config.live import Configuration
+    from otpylib_telemetry.config.live import LiveConfig
     from otpylib_telemetry.exporter.state import ExporterState
 
 _log = logging.getLogger("otpylib_telemetry")
@@ -56,7 +56,7 @@ class Runner:
         self,
         exporter_type: type[Exporter[Any]],
         state: ExporterState,
-        configuration: Configuration[Any],
+        configuration: LiveConfig[Any],
         wake: Callable[[], None],
         *,
         superseded: Callable[[], None] = lambda: None,

@@ -11,7 +11,7 @@ from otpylib_telemetry.exporter.consumer import PRODUCING, PRODUCING_SHARE
 from otpylib_telemetry.exporter.registry import restart_is_promised, restart_promise_of
 
 if TYPE_CHECKING:
-    from otpylib_telemetry.config.live import Configuration
+    from otpylib_telemetry.config.live import LiveConfig
     from otpylib_telemetry.exporter.consumer import QueueConsumer
     from otpylib_telemetry.exporter.lifecycle import Lifecycle
     from otpylib_telemetry.exporter.sender import Sender
@@ -55,7 +55,7 @@ class Shutdown:
     def __init__(
         self,
         state: ExporterState,
-        configuration: Configuration[Any],
+        configuration: LiveConfig[Any],
         consumer: QueueConsumer,
         sender: Sender,
         lifecycle: Lifecycle,

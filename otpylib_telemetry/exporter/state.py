@@ -18,7 +18,7 @@ from otpylib_telemetry.exporter.queue import EventQueue
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from otpylib_telemetry.config.live import Configuration
+    from otpylib_telemetry.config.live import LiveConfig
     from otpylib_telemetry.config.settings import ExporterSettings
     from otpylib_telemetry.exporter.base import Collected, Exporter
 
@@ -61,7 +61,7 @@ class RunningExporter(Protocol):
     """The runner at work for a name, as those who do not run it see it."""
 
     @property
-    def configuration(self) -> Configuration[Any]:
+    def configuration(self) -> LiveConfig[Any]:
         """Its configuration."""
 
     @property
@@ -103,7 +103,7 @@ class ExporterState:
         self.ledger = Ledger()
         self.breaker = ExporterCircuitBreaker(name=name)
         self.memory: dict[str, Any] = {}
-        self.configuration: Configuration[Any] | None = None
+        self.configuration: LiveConfig[Any] | None = None
         #: The one that works for this name now; an earlier one that finds another here steps back.
         self.runner: RunningExporter | None = None
         #: Whether a configuration was ever brought into force; until then, what is accepted is provisional.

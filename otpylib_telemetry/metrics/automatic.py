@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry.bus.events import RawEvent
 
-__all__ = ["MAX_OPEN", "OPEN_TTL_NS", "OWNER", "AutomaticMetrics", "Bound", "Making"]
+__all__ = ["MAX_OPEN", "OPEN_TTL_NS", "OWNER", "AutomaticMetrics", "Bound", "MetricOptions"]
 
 #: How many operations may be open at once, and for how long: the limits the spans have, too.
 MAX_OPEN: Final = 10_000
@@ -124,7 +124,7 @@ _Histogram: TypeAlias = HistogramSeries | ExponentialSeries | _Nowhere
 
 
 @dataclass(frozen=True, slots=True)
-class Making:
+class MetricOptions:
     """How events become series.
 
     Attributes:
@@ -230,7 +230,7 @@ class AutomaticMetrics:
         self,
         store: SeriesStore,
         operations: OpenOperations[Bound],
-        making: Making,
+        making: MetricOptions,
         naming: Naming = PROMETHEUS,
     ) -> None:
         self.unused = 0
@@ -253,7 +253,7 @@ class AutomaticMetrics:
         """How many operations have begun and not ended."""
         return len(self._operations)
 
-    def configure(self, making: Making) -> None:
+    def configure(self, making: MetricOptions) -> None:
         """Go on with other settings. Series stay, but for those of histograms whose buckets change.
 
         Args:

@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from otpylib_telemetry.metrics.automatic import MAX_OPEN, OPEN_TTL_NS, OWNER, AutomaticMetrics, Bound, Making
+from otpylib_telemetry.metrics.automatic import (
+    MAX_OPEN,
+    OPEN_TTL_NS,
+    OWNER,
+    AutomaticMetrics,
+    Bound,
+    MetricOptions,
+)
 from otpylib_telemetry.metrics.defined import DefinedMetrics
 from otpylib_telemetry.metrics.labels import LabelRules, label_text
 from otpylib_telemetry.tracing.operations import OpenOperations
@@ -30,7 +37,7 @@ _SELDOM: Final = 60 * 1_000_000_000
 _OFTEN: Final = 1_000_000_000
 
 
-class MetricsOfEvents:
+class MetricRecorder:
     """Turns events into changes of a store's series.
 
     Args:
@@ -43,7 +50,7 @@ class MetricsOfEvents:
         # Nothing is made before it is known how.
         self._automatic_on = False
         self._operations: OpenOperations[Bound] = OpenOperations(MAX_OPEN, OPEN_TTL_NS)
-        self._automatic = AutomaticMetrics(store, self._operations, Making(LabelRules(), ()), naming)
+        self._automatic = AutomaticMetrics(store, self._operations, MetricOptions(LabelRules(), ()), naming)
         self._defined = DefinedMetrics(store, (), naming)
         self._ttl_ns: int | None = None
         self._look_at_ns = 0
@@ -69,7 +76,7 @@ class MetricsOfEvents:
 
     def configure(
         self,
-        making: Making,
+        making: MetricOptions,
         definitions: Sequence[Definition] = (),
         *,
         automatic: bool | None = None,
@@ -173,7 +180,7 @@ def _is_automatic(definitions: Sequence[Definition], automatic: bool | None) -> 
     return not definitions if automatic is None else automatic
 
 
-def making_of(  # noqa: PLR0913 - the settings of both exits, by name
+def metric_options_of(  # noqa: PLR0913 - the settings of both exits, by name
     labels: Iterable[str] | None,
     drop_labels: Iterable[str],
     buckets: Iterable[float],
@@ -181,7 +188,7 @@ def making_of(  # noqa: PLR0913 - the settings of both exits, by name
     span_metrics: bool,
     exemplars: bool,
     exponential: bool = False,
-) -> Making:
+) -> MetricOptions:
     """Return how automatic metrics are made under these settings.
 
     Args:
@@ -193,7 +200,7 @@ def making_of(  # noqa: PLR0913 - the settings of both exits, by name
         exponential: Whether histograms of durations have exponential buckets.
     """
     rules = LabelRules.of(labels, drop_labels)
-    return Making(rules, tuple(buckets), span_metrics, exemplars, exponential)
+    return MetricOptions(rules, tuple(buckets), span_metrics, exemplars, exponential)
 
 
 def answer_removal(store: SeriesStore, request: tuple[Any, ...]) -> bool:

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry.exporter.state import RunningExporter
 
-__all__ = ["MAX_WAITING", "Handover", "Target"]
+__all__ = ["MAX_WAITING", "Destination", "SpanForwarder"]
 
 #: How many spans wait for an exporter that has not come up yet. As many as an SDK's queue holds by default
 #: (OpenTelemetry, "Environment Variable Specification": OTEL_BSP_MAX_QUEUE_SIZE).
 MAX_WAITING: Final = 2048
 
 
-class Target:
+class Destination:
     """One exporter that spans are handed to.
 
     Args:
@@ -38,7 +38,7 @@ class Target:
         #: Spans that were not, by reason.
         self.dropped: Counter[str] = Counter()
         self._waiting: deque[Any] = deque()
-        self._heir: Target | None = None
+        self._heir: Destination | None = None
         # Re-entrant, because a signal handler may end a span while its thread is in here.
         self._lock = threading.RLock()
 
@@ -75,7 +75,7 @@ class Target:
             while self._waiting and self.ready:
                 self._pass_on(self._waiting.popleft())
 
-    def adopt(self, former: Target) -> None:
+    def take_over(self, former: Destination) -> None:
         """Take over the books of an earlier life, and what waits in it."""
         with former._lock, self._lock:
             former._heir = self
@@ -114,7 +114,7 @@ class Target:
         self.handed_over += 1
 
 
-class Handover:
+class SpanForwarder:
     """Hands spans to all exporters that are to have them.
 
     Args:
@@ -123,7 +123,7 @@ class Handover:
     """
 
     def __init__(self, names: Iterable[str], loop: asyncio.AbstractEventLoop) -> None:
-        self.targets = [Target(name) for name in names]
+        self.targets = [Destination(name) for name in names]
         self._loop = loop
         self._thread = threading.get_ident()
 
@@ -138,12 +138,12 @@ class Handover:
             target.catch_up()
         return all(target.ready for target in self.targets)
 
-    def adopt(self, former: Handover) -> None:
+    def take_over(self, former: SpanForwarder) -> None:
         """Take over from an earlier life, which is given no spans any more."""
         by_name = {target.name: target for target in self.targets}
         for target in former.targets:
             if target.name in by_name:
-                by_name[target.name].adopt(target)
+                by_name[target.name].take_over(target)
         former.give_up()
 
     def give_up(self) -> None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace.span import TraceState
     from opentelemetry.util.types import Attributes
 
-    from otpylib_telemetry_otel.api.forwarding import Handover
+    from otpylib_telemetry_otel.api.forwarding import SpanForwarder
 
 __all__ = ["OURS", "THEIRS", "UnusableProviderError", "missed", "put_up", "take_down"]
 
@@ -52,7 +52,7 @@ class UnusableProviderError(Exception):
 class _Switch:
     """Where the spans go; None while nobody is there."""
 
-    handover: Handover | None = None
+    forwarder: SpanForwarder | None = None
     #: Spans that ended while nobody was there.
     missed = 0
 
@@ -71,7 +71,7 @@ class _Processor(SpanProcessor):
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Note that a span is open."""
         del parent_context
-        if _Switch.handover is not None and (context := span.get_span_context()) is not None:
+        if _Switch.forwarder is not None and (context := span.get_span_context()) is not None:
             api_spans.began(context.span_id, context.trace_id)
 
     def on_end(self, span: ReadableSpan) -> None:
@@ -79,21 +79,21 @@ class _Processor(SpanProcessor):
         context = span.get_span_context()
         if context is None:
             return
-        handover = _Switch.handover
-        wanted = handover is not None and (self._every or context.trace_flags.sampled)
+        forwarder = _Switch.forwarder
+        wanted = forwarder is not None and (self._every or context.trace_flags.sampled)
         api_spans.ended(context.span_id, queued=wanted)
-        if handover is None:
+        if forwarder is None:
             _Switch.missed += 1
         elif wanted:
-            handover.give(span)
+            forwarder.give(span)
 
     def shutdown(self) -> None:
         """Do nothing: there is nothing here to release, and the exporter is the supervisor's."""
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Have everything exported; see :meth:`.handover.Handover.flush`."""
-        handover = _Switch.handover
-        return handover is None or handover.flush(timeout_millis / _MS_PER_SECOND)
+        """Have everything exported; see :meth:`.handover.SpanForwarder.flush`."""
+        forwarder = _Switch.forwarder
+        return forwarder is None or forwarder.flush(timeout_millis / _MS_PER_SECOND)
 
 
 class _Sampler(Sampler):
@@ -115,7 +115,7 @@ class _Sampler(Sampler):
         """Decide about a span that is about to begin."""
         del trace_id, name, kind, links, trace_state
         parent = trace.get_current_span(parent_context).get_span_context()
-        if _Switch.handover is None:
+        if _Switch.forwarder is None:
             decision = Decision.DROP
         elif parent.is_valid and not parent.trace_flags.sampled:
             decision = Decision.RECORD_ONLY
@@ -188,11 +188,11 @@ _served: weakref.WeakSet[Any] = weakref.WeakSet()
 _own: list[TracerProvider] = []
 
 
-def put_up(handover: Handover) -> str:
+def put_up(forwarder: SpanForwarder) -> str:
     """Have the spans of the OpenTelemetry API handed over, and join its context with ours.
 
     Args:
-        handover: Where to.
+        forwarder: Where to.
 
     Returns:
         Whose provider makes the spans: :data:`OURS` or :data:`THEIRS`.
@@ -202,16 +202,16 @@ def put_up(handover: Handover) -> str:
     """
     with _lock:
         whose = _provide()
-        _Switch.handover = handover
+        _Switch.forwarder = forwarder
         bridge.install(_bridge)
         return whose
 
 
-def take_down(handover: Handover) -> None:
+def take_down(forwarder: SpanForwarder) -> None:
     """Undo :func:`put_up`, unless somebody else has put up another by now."""
     with _lock:
-        if _Switch.handover is handover:
-            _Switch.handover = None
+        if _Switch.forwarder is forwarder:
+            _Switch.forwarder = None
             bridge.uninstall(_bridge)
 
 
@@ -254,7 +254,7 @@ def _after_fork() -> None:
     """Leave what was put up to the parent, whose exporters it is for; the child may put up its own."""
     global _lock  # noqa: PLW0603 - there is one set of global providers
     _lock = threading.Lock()
-    _Switch.handover = None
+    _Switch.forwarder = None
     bridge.uninstall(_bridge)
 
 

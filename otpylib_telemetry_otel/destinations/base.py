@@ -53,7 +53,7 @@ class Transport(Protocol):
         ...
 
 
-class Backend(Protocol):
+class Destination(Protocol):
     """Takes items of one signal, spans or log records, and says what became of them.
 
     All methods block: they belong on a thread.
@@ -78,7 +78,7 @@ class Backend(Protocol):
         ...
 
 
-class OtlpBackend:
+class OtlpDestination:
     """Speaks OTLP.
 
     Args:
@@ -116,7 +116,7 @@ class Converts(Protocol):
         ...
 
 
-class ExporterBackend:
+class SdkDestination:
     """An OpenTelemetry exporter of any package, for whichever signal, made to say why it failed.
 
     Args:
@@ -154,7 +154,7 @@ class ExporterBackend:
             self._quiet.lift()
 
 
-def build(settings: OtelSettings, resource: Mapping[str, Any] | None = None) -> Backend:
+def build(settings: OtelSettings, resource: Mapping[str, Any] | None = None) -> Destination:
     """Build what sends spans. Imports OpenTelemetry, reads files, connects to nothing.
 
     Args:
@@ -173,7 +173,7 @@ def build(settings: OtelSettings, resource: Mapping[str, Any] | None = None) -> 
         exporter = plugins.load(
             plugins.EXPORTERS, settings.exporter, "span exporter", "opentelemetry-exporter-{}"
         )
-        return ExporterBackend(exporter, Converter(attributes))
+        return SdkDestination(exporter, Converter(attributes))
     what = "OTLP over gRPC" if protocol == "grpc" else "OTLP over HTTP"
     try:
         from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - see the module's docstring
@@ -184,8 +184,8 @@ def build(settings: OtelSettings, resource: Mapping[str, Any] | None = None) -> 
         complete = Resource.create(dict(attributes))
         encoder = SpanEncoder(complete.attributes, complete.schema_url, ("otpylib_telemetry", own_version()))
         if protocol == "grpc":
-            return OtlpBackend(encoder.encode, grpc_transport(settings, TRACES))
-        return OtlpBackend(encoder.encode, http_transport(settings, TRACES, settings.traces_url() or ""))
+            return OtlpDestination(encoder.encode, grpc_transport(settings, TRACES))
+        return OtlpDestination(encoder.encode, http_transport(settings, TRACES, settings.traces_url() or ""))
     except ImportError as error:
         raise BackendUnavailableError(missing(what, error)) from error
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from otpylib_telemetry_otel.destinations.base import Backend, ExporterBackend, missing
+from otpylib_telemetry_otel.destinations.base import Destination, SdkDestination, missing
 from otpylib_telemetry_otel.destinations.otlp import over_otlp, why_none
 from otpylib_telemetry_otel.errors import BackendUnavailableError
 from otpylib_telemetry_otel.sdk import plugins
@@ -33,7 +33,7 @@ def why_no_logs(settings: OtelSettings) -> str | None:
     return why_none(settings, "log", EXPORTERS, otlp=otlp, url=settings.logs_url())
 
 
-def build_logs(settings: OtelSettings, resource: Mapping[str, Any]) -> Backend:
+def build_logs(settings: OtelSettings, resource: Mapping[str, Any]) -> Destination:
     """Build what sends log records. Imports OpenTelemetry, reads files, connects to nothing.
 
     Args:
@@ -50,7 +50,7 @@ def build_logs(settings: OtelSettings, resource: Mapping[str, Any]) -> Backend:
         except ImportError as error:
             raise BackendUnavailableError(missing("exporting logs", error)) from error
         exporter = plugins.load(EXPORTERS, settings.exporter, "log exporter", "opentelemetry-exporter-{}")
-        return ExporterBackend(exporter, LogConverter(resource))
+        return SdkDestination(exporter, LogConverter(resource))
     try:
         from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - see the module's docstring
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from otpylib_telemetry_otel.destinations.base import Backend, ExporterBackend, missing
+from otpylib_telemetry_otel.destinations.base import Destination, SdkDestination, missing
 from otpylib_telemetry_otel.destinations.otlp import over_otlp, why_none
 from otpylib_telemetry_otel.errors import BackendUnavailableError
 from otpylib_telemetry_otel.sdk import plugins
@@ -32,7 +32,7 @@ def why_no_metrics(settings: OtelSettings) -> str | None:
     return why_none(settings, "metric", EXPORTERS, otlp=otlp, url=settings.metrics_url())
 
 
-def build_metrics(settings: OtelSettings, resource: Mapping[str, Any]) -> Backend:
+def build_metrics(settings: OtelSettings, resource: Mapping[str, Any]) -> Destination:
     """Build what sends metrics. Imports OpenTelemetry, reads files, connects to nothing.
 
     Args:
@@ -49,7 +49,7 @@ def build_metrics(settings: OtelSettings, resource: Mapping[str, Any]) -> Backen
         from otpylib_telemetry_otel.sdk.metrics import MetricConverter, MetricEncoder  # noqa: PLC0415
 
         if protocol is None:
-            return ExporterBackend(_exporter(settings.exporter), MetricConverter(resource))
+            return SdkDestination(_exporter(settings.exporter), MetricConverter(resource))
         encode = MetricEncoder(resource).encode
         return over_otlp(settings.for_metrics(), protocol, settings.metrics_url() or "", METRICS, encode)
     except ImportError as error:

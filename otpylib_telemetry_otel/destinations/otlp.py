@@ -5,12 +5,12 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from otpylib_telemetry_otel.destinations.base import OtlpBackend, grpc_transport, http_transport
+from otpylib_telemetry_otel.destinations.base import OtlpDestination, grpc_transport, http_transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otpylib_telemetry_otel.destinations.base import Backend
+    from otpylib_telemetry_otel.destinations.base import Destination
     from otpylib_telemetry_otel.settings.model import OtelSettings
 
 __all__ = ["over_otlp", "why_none"]
@@ -43,7 +43,7 @@ def why_none(settings: OtelSettings, noun: str, group: str, *, otlp: bool, url: 
 
 def over_otlp(
     settings: OtelSettings, protocol: str, url: str, signal: Any, encode: Callable[[Any], Any]
-) -> Backend:
+) -> Destination:
     """Return what sends a signal over OTLP.
 
     Args:
@@ -55,5 +55,5 @@ def over_otlp(
     """
     there = settings.model_copy(update={"endpoint": url})
     if protocol == "grpc":
-        return OtlpBackend(encode, grpc_transport(there, signal))
-    return OtlpBackend(encode, http_transport(there, signal, url))
+        return OtlpDestination(encode, grpc_transport(there, signal))
+    return OtlpDestination(encode, http_transport(there, signal, url))

@@ -78,7 +78,7 @@ def decide(policy: Policy, spans: Sequence[FinishedSpan]) -> Verdict:
     if policy.sampler is None:
         bound = policy.bound if rate is None else max(policy.bound, bound_of(rate))
         return by_ratio(trace_id, bound)
-    verdict = policy.sampler.decide(top(spans))
+    verdict = policy.sampler.decide(root_span(spans))
     if verdict is None:
         verdict = by_ratio(trace_id, policy.bound)
     if not verdict.keep and rate and by_ratio(trace_id, bound_of(rate)).keep:
@@ -87,7 +87,7 @@ def decide(policy: Policy, spans: Sequence[FinishedSpan]) -> Verdict:
     return verdict
 
 
-def top(spans: Sequence[FinishedSpan]) -> FinishedSpan:
+def root_span(spans: Sequence[FinishedSpan]) -> FinishedSpan:
     """Return the span that began the trace in this process, as far as it is known."""
     ids = {span.span_id for span in spans}
     return min(spans, key=lambda span: (span.parent_span_id in ids, span.start_ns))

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from otpylib_telemetry_otel.sampling.budget import SpanBudget
-from otpylib_telemetry_otel.sampling.head import by_ratio, decide, top
+from otpylib_telemetry_otel.sampling.head import by_ratio, decide, root_span
 from otpylib_telemetry_otel.sampling.policy import KEEP, OUT, Policy, Verdict
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry_otel.traces.spans import FinishedSpan
 
-__all__ = ["Sifted", "Tail"]
+__all__ = ["Decided", "Tail"]
 
 #: By trace id, when the earliest of its open spans began, on the monotonic clock in nanoseconds.
 OpenTraces: TypeAlias = "Callable[[], Mapping[int, int]]"
@@ -56,7 +56,7 @@ _HANDED_ON: Final = ("trace_id", "span_id", "traceparent", "correlation_id")
 
 
 @dataclass(slots=True)
-class Sifted:
+class Decided:
     """What became of spans.
 
     Attributes:
@@ -146,7 +146,7 @@ class Tail:
             if trace_id not in self._traces and trace_id not in self._pinned:
                 self._pinned[trace_id] = before
 
-    def take(self, spans: Iterable[FinishedSpan], now_ns: int, open_traces: OpenTraces) -> Sifted:
+    def take(self, spans: Iterable[FinishedSpan], now_ns: int, open_traces: OpenTraces) -> Decided:
         """Take spans that are finished.
 
         Args:
@@ -158,17 +158,17 @@ class Tail:
             What was decided now, about these spans and those held before.
         """
         self._now_ns = max(self._now_ns, now_ns)
-        sifted = Sifted()
+        decided = Decided()
         if self.policy.by_ratio_alone and not (self._traces or self._pinned or self._decided):
-            self._take_by_ratio(spans, sifted)
-            return sifted
+            self._take_by_ratio(spans, decided)
+            return decided
         for span in spans:
-            self._take(span, sifted)
+            self._take(span, decided)
         if self._is_full() or len(self._traces) > max(self.max_spans, self._crowd):
-            self._make_room(open_traces, sifted)
-        return sifted
+            self._make_room(open_traces, decided)
+        return decided
 
-    def sweep(self, now_ns: int, open_traces: OpenTraces) -> Sifted:
+    def sweep(self, now_ns: int, open_traces: OpenTraces) -> Decided:
         """Decide about traces that are over by now; to be called about once a second.
 
         Where many are held it is a slice of them, the next one with the next call: a tick decides about a
@@ -179,26 +179,26 @@ class Tail:
             open_traces: Returns the traces that have open spans.
         """
         self._now_ns = max(self._now_ns, now_ns)
-        sifted = Sifted()
+        decided = Decided()
         if self._traces or self._pinned:
             opened = open_traces()
             for trace_id in self._next_slice():
                 if (trace := self._traces.get(trace_id)) is not None:
-                    self._decide_if_over(trace_id, trace, opened, sifted, patient=True)
+                    self._decide_if_over(trace_id, trace, opened, decided, patient=True)
             self._unpin(opened)
         self._decided.age(self._now_ns)
-        return sifted
+        return decided
 
-    def decide_all(self) -> Sifted:
+    def decide_all(self) -> Decided:
         """Decide about everything that is held: nothing more will come."""
-        sifted = Sifted()
+        decided = Decided()
         for trace_id, trace in self._traces.items():
-            self._conclude(trace, sifted)
+            self._conclude(trace, decided)
             self._remember(trace_id, trace)
         self._traces.clear()
         self._pinned.clear()
         self._round.clear()
-        return sifted
+        return decided
 
     def stats(self) -> dict[str, Any]:
         """Return what is worth knowing; empty if there is nothing."""
@@ -207,61 +207,61 @@ class Tail:
             told |= {"held_spans": self.held_spans, "undecided_traces": len(self._traces)}
         return told
 
-    def _take_by_ratio(self, spans: Iterable[FinishedSpan], sifted: Sifted) -> None:
+    def _take_by_ratio(self, spans: Iterable[FinishedSpan], decided: Decided) -> None:
         """Decide about spans by nothing but their trace ids, as cheaply as that can be done."""
         bound = self.policy.bound
         for span in spans:
             verdict = by_ratio(span.trace_id, bound)
             if verdict.keep:
-                sifted.kept.append((span, verdict.weight))
+                decided.kept.append((span, verdict.weight))
             else:
-                sifted.sampled_out += span.weight
+                decided.sampled_out += span.weight
 
-    def _take(self, span: FinishedSpan, sifted: Sifted) -> None:
+    def _take(self, span: FinishedSpan, decided: Decided) -> None:
         trace_id = span.trace_id
         trace = self._traces.get(trace_id)
         if trace is None:
             known = self._decided.get(trace_id)
             if known is not None:
                 verdict, policy = known
-                changed = self._follow(span, verdict, policy, sifted)
+                changed = self._follow(span, verdict, policy, decided)
                 if changed is not verdict:
                     self._decided.put(trace_id, (changed, policy))
                 return
             policy = self._pinned.get(trace_id, self.policy) if self._pinned else self.policy
             if (at_once := _at_once(trace_id, policy)) is not None:
-                _let_go([span], at_once, sifted)
+                _release([span], at_once, decided)
                 return
             trace = _Trace(policy, self._now_ns, self._now_ns)
             if _is_alone(span) and not policy.awaits_sampler:
                 self._hold(span, trace)
-                self._conclude(trace, sifted, urgent=policy.is_urgent(span))
+                self._conclude(trace, decided, urgent=policy.is_urgent(span))
                 return
             self._traces[trace_id] = trace
         trace.latest_ns = self._now_ns
         if trace.verdict is not None:
-            trace.verdict = self._follow(span, trace.verdict, trace.policy, sifted)
+            trace.verdict = self._follow(span, trace.verdict, trace.policy, decided)
             return
         self._hold(span, trace)
         if trace.policy.is_urgent(span):
-            self._conclude(trace, sifted, urgent=True)
+            self._conclude(trace, decided, urgent=True)
 
     def _hold(self, span: FinishedSpan, trace: _Trace) -> None:
         trace.spans.append(span)
         self.held_spans += 1
         self.held += span.weight
 
-    def _follow(self, span: FinishedSpan, verdict: Verdict, policy: Policy, sifted: Sifted) -> Verdict:
+    def _follow(self, span: FinishedSpan, verdict: Verdict, policy: Policy, decided: Decided) -> Verdict:
         """Treat a span as the rest of its trace was; an error that comes late is kept all the same."""
         if verdict.keep:
             self._budget.spend(1, self._now_ns)
         elif not verdict.final and policy.is_urgent(span):
             self.counts["kept_in_part"] += 1
             verdict = self._ration(KEEP, [span], urgent=True)
-        _let_go([span], verdict, sifted)
+        _release([span], verdict, decided)
         return verdict
 
-    def _conclude(self, trace: _Trace, sifted: Sifted, *, urgent: bool = False) -> None:
+    def _conclude(self, trace: _Trace, decided: Decided, *, urgent: bool = False) -> None:
         """Decide about a trace, unless that was done, and let go what is held of it."""
         if trace.verdict is not None:
             return
@@ -271,7 +271,7 @@ class Tail:
             verdict = self._ration(verdict, spans, urgent=urgent)
         trace.verdict = verdict
         self.held_spans -= len(spans)
-        self.held -= _let_go(spans, verdict, sifted)
+        self.held -= _release(spans, verdict, decided)
 
     def _ration(self, verdict: Verdict, spans: list[FinishedSpan], *, urgent: bool) -> Verdict:
         """Keep a trace only if there is anything left of the spans per second.
@@ -280,7 +280,7 @@ class Tail:
         """
         if self._budget.per_second is None:
             return verdict
-        name = top(spans).name
+        name = root_span(spans).name
         among = (name, urgent) if (name, urgent) in self._left_out else ("", urgent)
         weight = 1.0 if verdict.weight is None else verdict.weight
         if self._budget.admit(len(spans), self._now_ns, urgent=urgent):
@@ -302,7 +302,7 @@ class Tail:
         return self._round[begin : self._looked]
 
     def _decide_if_over(
-        self, trace_id: int, trace: _Trace, open_traces: Mapping[int, int], sifted: Sifted, *, patient: bool
+        self, trace_id: int, trace: _Trace, open_traces: Mapping[int, int], decided: Decided, *, patient: bool
     ) -> None:
         """Decide about a trace if nothing of it is open, or if what is open decides by itself."""
         now_ns, policy, began_ns = self._now_ns, trace.policy, open_traces.get(trace_id)
@@ -310,16 +310,16 @@ class Tail:
         if began_ns is None:
             waits = waits or (patient and now_ns - trace.latest_ns < policy.wait_ns)
             if trace.verdict is not None or not waits:
-                self._conclude(trace, sifted)
+                self._conclude(trace, decided)
                 self._remember(trace_id, self._traces.pop(trace_id))
         elif trace.verdict is None:
             slow_ns = policy.keep_slower_than_ns
             if slow_ns is not None and now_ns - began_ns > slow_ns:
                 # However it goes on, what is open there has taken too long already.
-                self._conclude(trace, sifted, urgent=True)
+                self._conclude(trace, decided, urgent=True)
             elif now_ns - trace.since_ns >= self.max_age_ns:
                 self.counts["decided_early"] += 1
-                self._conclude(trace, sifted)
+                self._conclude(trace, decided)
 
     def _unpin(self, open_traces: Mapping[int, int]) -> None:
         for trace_id in [trace_id for trace_id in self._pinned if trace_id not in open_traces]:
@@ -334,20 +334,20 @@ class Tail:
         share = 1 - _ROOM
         return self.held_spans <= self.max_spans * share and self.held <= self.max_events * share
 
-    def _make_room(self, open_traces: OpenTraces, sifted: Sifted) -> None:
+    def _make_room(self, open_traces: OpenTraces, decided: Decided) -> None:
         # What is over while there is too much, and no more of it than that: the rest may still go on.
         is_crowded, opened = not self._is_full(), open_traces()
         for trace_id, trace in list(self._traces.items()):
             if not is_crowded and self._has_room():
                 break
-            self._decide_if_over(trace_id, trace, opened, sifted, patient=False)
+            self._decide_if_over(trace_id, trace, opened, decided, patient=False)
         if self._is_full():
             for trace in self._traces.values():
                 if self._has_room():
                     break
                 if trace.verdict is None:
                     self.counts["decided_early"] += 1
-                    self._conclude(trace, sifted)
+                    self._conclude(trace, decided)
         # What is left is open, and leaves with its last span; looking for it again at once would be in vain.
         self._crowd = 2 * len(self._traces)
 
@@ -406,13 +406,13 @@ def _is_alone(span: FinishedSpan) -> bool:
         return False
 
 
-def _let_go(spans: list[FinishedSpan], verdict: Verdict, sifted: Sifted) -> int:
+def _release(spans: list[FinishedSpan], verdict: Verdict, decided: Decided) -> int:
     """Hand spans out as was decided; returns how many events they are made of."""
     events = 0
     for span in spans:
         events += span.weight
     if verdict.keep:
-        sifted.kept += [(span, verdict.weight) for span in spans]
+        decided.kept += [(span, verdict.weight) for span in spans]
     else:
-        sifted.sampled_out += events
+        decided.sampled_out += events
     return events

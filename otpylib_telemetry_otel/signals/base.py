@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Awaitable, Callable, Sequence
 
-    from otpylib_telemetry_otel.destinations.base import Backend
+    from otpylib_telemetry_otel.destinations.base import Destination
 
-__all__ = ["SideSignal"]
+__all__ = ["Signal"]
 
 _log = logging.getLogger("otpylib_telemetry")
 
@@ -27,7 +27,7 @@ _log = logging.getLogger("otpylib_telemetry")
 _SAID: Final = "said: "
 
 
-class SideSignal:
+class Signal:
     """Log records or metrics of one exporter, as far as sending them goes.
 
     Args:
@@ -42,7 +42,7 @@ class SideSignal:
         self._name = name
         self._counts = counts
         self._wanted = wanted
-        self._backend: Backend | None = None
+        self._destination: Destination | None = None
         #: Why none are sent though they are wanted.
         self._off: str | None = None
 
@@ -53,14 +53,14 @@ class SideSignal:
 
     async def close(self) -> None:
         """Release the connection."""
-        backend, self._backend = self._backend, None
-        if backend is not None:
-            await run_in_thread(backend.close)
+        destination, self._destination = self._destination, None
+        if destination is not None:
+            await run_in_thread(destination.close)
 
     async def export(
         self,
         batch: Sequence[Any],
-        send: Callable[[Backend, Sequence[Any]], Awaitable[ExportOutcome | None]],
+        send: Callable[[Destination, Sequence[Any]], Awaitable[ExportOutcome | None]],
     ) -> ExportOutcome | None:
         """Send some.
 
@@ -77,10 +77,10 @@ class SideSignal:
         Raises:
             ExportError: They did not arrive, or will not be taken.
         """
-        if self._backend is None or self._off is not None:
+        if self._destination is None or self._off is not None:
             return ExportOutcome(len(batch), self._off or f"{self._noun} are switched off")
         try:
-            return await send(self._backend, batch)
+            return await send(self._destination, batch)
         except SignalRefusedError as error:
             self._off = (
                 f"the backend takes no {self._noun} ({error}); none are sent until the configuration "

@@ -9,7 +9,7 @@ from otpylib_telemetry.primitives.threads import run_in_thread
 from otpylib_telemetry_otel.destinations.logs import build_logs, why_no_logs
 from otpylib_telemetry_otel.errors import BackendUnavailableError
 from otpylib_telemetry_otel.log_records import SEVERITIES, LogMaker
-from otpylib_telemetry_otel.signals.base import SideSignal
+from otpylib_telemetry_otel.signals.base import Signal
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -40,7 +40,7 @@ _RECORDS: Final = frozenset({LOG_EVENT})
 _EVERYTHING: Final = _Everything()
 
 
-class Logs(SideSignal):
+class Logs(Signal):
     """Makes log records of events and sends them.
 
     Args:
@@ -77,7 +77,7 @@ class Logs(SideSignal):
         reason = await run_in_thread(why_no_logs, settings)
         if reason is None:
             try:
-                self._backend = await run_in_thread(build_logs, settings, resource)
+                self._destination = await run_in_thread(build_logs, settings, resource)
             except BackendUnavailableError as error:
                 if not sends_spans(settings):
                     raise
@@ -86,7 +86,7 @@ class Logs(SideSignal):
                 return
         self._switch_off(reason)
 
-    def retune(self, settings: OtelSettings, changed: frozenset[str]) -> None:
+    def apply_options(self, settings: OtelSettings, changed: frozenset[str]) -> None:
         """Take patterns and severity into use.
 
         Args:
@@ -96,7 +96,7 @@ class Logs(SideSignal):
         self._settings = settings
         if changed & IN_PLACE:
             self._maker = _maker(settings)
-            if self._backend is not None:
+            if self._destination is not None:
                 self._off = None
 
     def collect(

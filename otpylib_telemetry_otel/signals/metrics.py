@@ -23,7 +23,7 @@ from otpylib_telemetry.aggregation.observers import refresh
 from otpylib_telemetry.exporter.base import Collected
 from otpylib_telemetry.metrics.names import OPENTELEMETRY
 from otpylib_telemetry.metrics.options import DefinitionError
-from otpylib_telemetry.metrics.recorder import MetricsOfEvents, answer_removal, making_of
+from otpylib_telemetry.metrics.recorder import MetricRecorder, answer_removal, metric_options_of
 from otpylib_telemetry.metrics.settings import definitions_in
 from otpylib_telemetry.primitives.clock import wall_clock
 from otpylib_telemetry.primitives.threads import run_in_thread
@@ -31,7 +31,7 @@ from otpylib_telemetry_otel.destinations.metrics import build_metrics, why_no_me
 from otpylib_telemetry_otel.errors import BackendUnavailableError
 from otpylib_telemetry_otel.metrics.producer_deltas import Deltas
 from otpylib_telemetry_otel.metrics.producers import producers_in
-from otpylib_telemetry_otel.signals.base import SideSignal
+from otpylib_telemetry_otel.signals.base import Signal
 from otpylib_telemetry_otel.signals.logs import can_be_sent as can_send_logs
 from otpylib_telemetry_otel.signals.logs import sends_spans
 
@@ -87,7 +87,7 @@ _CUT_OFF: Final = "metric_readings_cut_off"
 _UNOBSERVED: Final = "metric_readings_unobserved"
 
 
-class Metrics(SideSignal):
+class Metrics(Signal):
     """Makes data points and sends them.
 
     Args:
@@ -101,7 +101,7 @@ class Metrics(SideSignal):
         self._settings = settings
         self._catch_up = context.catch_up
         self._store = store_in(context.memory, context.name)
-        self._recorder: MetricsOfEvents | None = context.memory.get(_RECORDER)
+        self._recorder: MetricRecorder | None = context.memory.get(_RECORDER)
         self._memory = context.memory
         self._cursors: Cursors = context.memory.setdefault(_CURSORS, Cursors())
         self._deltas: Deltas = context.memory.setdefault(_DELTAS, Deltas())
@@ -125,7 +125,7 @@ class Metrics(SideSignal):
         reason = await run_in_thread(why_no_metrics, settings)
         if reason is None:
             try:
-                self._backend = await run_in_thread(build_metrics, settings, resource)
+                self._destination = await run_in_thread(build_metrics, settings, resource)
             except BackendUnavailableError as error:
                 if not sends_spans(settings) and not can_send_logs(settings):
                     raise
@@ -145,7 +145,7 @@ class Metrics(SideSignal):
             return f"the definitions do not go with the metrics that are there ({error})"
         return None
 
-    def retune(self, settings: OtelSettings, changed: frozenset[str]) -> None:
+    def apply_options(self, settings: OtelSettings, changed: frozenset[str]) -> None:
         """Take settings into use that need no other connection: all of them, or none.
 
         Args:
@@ -159,15 +159,15 @@ class Metrics(SideSignal):
         if changed & MAKING and self._wanted:
             self._configure(settings)
         self._settings = settings
-        if changed & IN_PLACE and self._backend is not None:
+        if changed & IN_PLACE and self._destination is not None:
             self._off = None
 
-    def _configure(self, settings: OtelSettings) -> MetricsOfEvents:
+    def _configure(self, settings: OtelSettings) -> MetricRecorder:
         recorder = self._recorder
         if recorder is None:
-            recorder = self._memory.get(_RECORDER) or MetricsOfEvents(self._store, OPENTELEMETRY)
+            recorder = self._memory.get(_RECORDER) or MetricRecorder(self._store, OPENTELEMETRY)
             self._recorder = self._memory[_RECORDER] = recorder
-        making = making_of(
+        making = metric_options_of(
             settings.metrics_labels,
             settings.metrics_drop_labels,
             settings.metrics_buckets,
@@ -188,7 +188,7 @@ class Metrics(SideSignal):
         self._configured = True
         return recorder
 
-    def _making(self) -> MetricsOfEvents:
+    def _making(self) -> MetricRecorder:
         if self._recorder is None or not self._configured:
             return self._configure(self._settings)
         return self._recorder
@@ -242,7 +242,7 @@ class Metrics(SideSignal):
         Args:
             now_ns: The present, on the monotonic clock.
         """
-        if not self.taken or self._backend is None:
+        if not self.taken or self._destination is None:
             return False
         cursors = self._cursors
         if cursors.read_ns is None:
@@ -260,7 +260,7 @@ class Metrics(SideSignal):
             seconds: How long it may take.
             last_chance: Whether this may be the last time.
         """
-        if not self.taken or self._backend is None:
+        if not self.taken or self._destination is None:
             return
         now_ns = time.monotonic_ns()
         if held and (not last_chance or held > self._last_held):

@@ -29,7 +29,7 @@ from otpylib_telemetry.tracing.propagation import (
     parse_traceparent,
 )
 from otpylib_telemetry_otel.semantics import SpanLink
-from otpylib_telemetry_otel.traces.ended import MAX_ENDED, EarlyEndings, Ending, Memory
+from otpylib_telemetry_otel.traces.ended import MAX_ENDED, EarlyEndings, Ending, RecentKeys
 from otpylib_telemetry_otel.traces.spans import (
     IDENTITY,
     INCOMPLETE,
@@ -111,7 +111,7 @@ class Assembler:
         self._latest_ns = 0
         self._wall_offset_ns = 0
         #: By the span id that was given: operation, trace, and what makes wall-clock time of the trace's.
-        self._ended: Memory[tuple[str, int, int]] = Memory(MAX_ENDED)
+        self._ended: RecentKeys[tuple[str, int, int]] = RecentKeys(MAX_ENDED)
         self._early = EarlyEndings()
 
     @property

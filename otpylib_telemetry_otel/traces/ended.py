@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from otpylib_telemetry.bus.events import RawEvent
     from otpylib_telemetry_otel.traces.spans import FinishedSpan, SpanEvent
 
-__all__ = ["MAX_EARLY", "MAX_ENDED", "EarlyEndings", "Ending", "Memory"]
+__all__ = ["MAX_EARLY", "MAX_ENDED", "EarlyEndings", "Ending", "RecentKeys"]
 
 V = TypeVar("V")
 
@@ -26,7 +26,7 @@ MAX_ENDED: Final = 8192
 MAX_EARLY: Final = 1024
 
 
-class Memory(Generic[V]):
+class RecentKeys(Generic[V]):
     """A table that forgets: it holds what came last, between half of its limit and all of it.
 
     Args:
@@ -115,8 +115,8 @@ class EarlyEndings:
     __slots__ = ("_by_id", "_by_span_id", "has_span_ids", "latest_ns")
 
     def __init__(self, limit: int = MAX_EARLY) -> None:
-        self._by_span_id: Memory[Ending] = Memory(limit)
-        self._by_id: Memory[Ending] = Memory(limit)
+        self._by_span_id: RecentKeys[Ending] = RecentKeys(limit)
+        self._by_id: RecentKeys[Ending] = RecentKeys(limit)
         self.latest_ns = -1
         self.has_span_ids = False
 

@@ -5,11 +5,11 @@ import itertools
 from otpylib_telemetry import metrics
 from otpylib_telemetry.aggregation.exponential import scale_for
 from otpylib_telemetry.aggregation.store import SeriesStore
-from otpylib_telemetry.metrics.automatic import Making
+from otpylib_telemetry.metrics.automatic import MetricOptions
 from otpylib_telemetry.metrics.labels import LabelRules
 from otpylib_telemetry.metrics.names import PROMETHEUS
 from otpylib_telemetry.metrics.options import Base2
-from otpylib_telemetry.metrics.recorder import MetricsOfEvents
+from otpylib_telemetry.metrics.recorder import MetricRecorder
 
 #: Each is measured by seven definitions, which makes a million measurements.
 EVENTS = 150_000
@@ -32,8 +32,8 @@ DEFINITIONS = [
 def test_a_million_measurements_with_ever_new_labels_that_nobody_fetches_cost_what_a_tenth_of_them_does():
     now = 0
     store = SeriesStore(MAX_SERIES, now_ns=lambda: now)
-    recorder = MetricsOfEvents(store, PROMETHEUS)
-    recorder.configure(Making(LabelRules(), (1.0,)), DEFINITIONS)
+    recorder = MetricRecorder(store, PROMETHEUS)
+    recorder.configure(MetricOptions(LabelRules(), (1.0,)), DEFINITIONS)
     amounts = itertools.cycle([2.0 ** (number / 7 - 20) for number in range(280)])
     held = []
     for start in range(0, EVENTS, CHUNK):

@@ -12,7 +12,7 @@ from prometheus_client.utils import floatToGoString
 
 from otpylib_telemetry.aggregation.metric import OVERFLOW_LABELS
 from otpylib_telemetry.aggregation.store import SeriesStore
-from otpylib_telemetry.metrics.automatic import OPEN_TTL_NS, AutomaticMetrics, Making
+from otpylib_telemetry.metrics.automatic import OPEN_TTL_NS, AutomaticMetrics, MetricOptions
 from otpylib_telemetry.metrics.labels import CORRELATION_KEYS, LabelCache, LabelRules, number_text
 from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS, label_name, metric_name
 from otpylib_telemetry.tracing.operations import OpenOperations
@@ -62,7 +62,7 @@ def made(*values):
 
 
 def making(*, rules=None, buckets=BUCKETS, span_metrics=True, exemplars=True):
-    return Making(rules or LabelRules(), buckets, span_metrics, exemplars)
+    return MetricOptions(rules or LabelRules(), buckets, span_metrics, exemplars)
 
 
 class Metrics:

@@ -14,7 +14,7 @@ from otpylib_telemetry.aggregation.metric import OVERFLOW_LABELS
 from otpylib_telemetry.aggregation.store import SeriesStore
 from otpylib_telemetry.metrics import definitions as definitions_module
 from otpylib_telemetry.metrics import options as options_module
-from otpylib_telemetry.metrics.automatic import AutomaticMetrics, Making
+from otpylib_telemetry.metrics.automatic import AutomaticMetrics, MetricOptions
 from otpylib_telemetry.metrics.defined import OWNER, DefinedMetrics
 from otpylib_telemetry.metrics.labels import LabelRules, label_text
 from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS
@@ -650,7 +650,7 @@ def test_a_metric_whose_name_somebody_else_took_meanwhile_is_refused_and_counted
 
 def test_automatic_metrics_leave_alone_what_is_defined():
     given = Metrics(definitions_module.counter("a.n", event="b"))
-    automatic = AutomaticMetrics(given.store, OpenOperations(10, SECOND), Making(LabelRules(), (1.0,)))
+    automatic = AutomaticMetrics(given.store, OpenOperations(10, SECOND), MetricOptions(LabelRules(), (1.0,)))
     assert automatic.record([("a.n", {"count": 5}, {}, 0, 1)]) == (0, 1)
     given.emit("b")
     assert given.series("a_n_total") == {"": 1}

@@ -7,11 +7,11 @@ import pytest
 from otpylib_telemetry import execute
 from otpylib_telemetry.aggregation.metric import Kind
 from otpylib_telemetry.aggregation.store import SeriesStore
-from otpylib_telemetry.metrics.automatic import Making
+from otpylib_telemetry.metrics.automatic import MetricOptions
 from otpylib_telemetry.metrics.definitions import counter, last_value
 from otpylib_telemetry.metrics.labels import LabelRules
 from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS, instrument_name, metric_name
-from otpylib_telemetry.metrics.recorder import MetricsOfEvents
+from otpylib_telemetry.metrics.recorder import MetricRecorder
 from tests.prometheus.test_prometheus_exporter import NAME, page, start
 from tests.support.ledger import stats_of
 from tests.support.waiting import eventually
@@ -80,8 +80,8 @@ async def test_events_whose_names_meet_on_the_page_are_told_of_once(runtime, cap
 def recorded(naming, events, definitions=()):
     reports = []
     store = SeriesStore(100, report=reports.append)
-    recorder = MetricsOfEvents(store, naming)
-    recorder.configure(Making(LabelRules(), (1.0,)), definitions, automatic=True)
+    recorder = MetricRecorder(store, naming)
+    recorder.configure(MetricOptions(LabelRules(), (1.0,)), definitions, automatic=True)
     recorder.record([(name, measurements, {}, 0, 1) for name, measurements in events * 3])
     return reports, recorder.stats()
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otpylib_telemetry.aggregation.metric import Kind
-from otpylib_telemetry.config.live import Configuration
+from otpylib_telemetry.config.live import LiveConfig
 from otpylib_telemetry.config.resolution import redacted
 from otpylib_telemetry.config.resolve import resolve, validate_argument
 from otpylib_telemetry.config.settings import RefusedError
@@ -604,7 +604,7 @@ def test_a_start_argument_with_functions_passes_and_a_wrong_one_names_what_is_wr
 
 
 def test_definitions_put_at_runtime_replace_those_before_and_bad_ones_do_not():
-    configuration = Configuration(PrometheusSettings, "telemetry.prometheus", {}, {})
+    configuration = LiveConfig(PrometheusSettings, "telemetry.prometheus", {}, {})
     assert configuration.change({"metrics": [{"type": "counter", "name": "a.b"}]}) == {"metrics"}
     assert configuration.change({"metrics": [{"type": "counter", "name": "a.b"}]}) == frozenset()
     assert configuration.change({"metrics": [{"type": "counter"}]}) == frozenset()

@@ -13,8 +13,8 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from otpylib_telemetry.exporter.base import ExportContext, ExportError, ExportOutcome, TooLargeError
 from otpylib_telemetry_otel.backend import OtelBackend
 from otpylib_telemetry_otel.destinations.base import (
-    ExporterBackend,
-    OtlpBackend,
+    OtlpDestination,
+    SdkDestination,
     build,
     grpc_transport,
     http_transport,
@@ -369,7 +369,7 @@ class TestRequests:
             def send(self, body):
                 return ExportOutcome(2, "too old")
 
-        backend = OtlpBackend(lambda items: Encoded(b"", 1, "ValueError: odd"), Transport())
+        backend = OtlpDestination(lambda items: Encoded(b"", 1, "ValueError: odd"), Transport())
         assert backend.send([1, 2, 3, 4]) == ExportOutcome(
             3, "too old; 1 could not be encoded: ValueError: odd"
         )
@@ -409,14 +409,14 @@ def raising(error):
 
 class TestOtherExporters:
     def test_the_last_message_of_a_failing_exporter_is_the_reason(self, caplog):
-        backend = ExporterBackend(Scripted(refuse), Plain())
+        backend = SdkDestination(Scripted(refuse), Plain())
         error = failure_of(backend)
         assert (str(error), error.retryable) == ("Failed: no quota", True)
         backend.close()
         assert caplog.records == []
 
     def test_a_failure_without_a_word_is_still_told(self):
-        backend = ExporterBackend(Scripted(lambda spans: SpanExportResult.FAILURE), Plain())
+        backend = SdkDestination(Scripted(lambda spans: SpanExportResult.FAILURE), Plain())
         assert "gave no reason" in str(failure_of(backend))
         backend.close()
 
@@ -430,7 +430,7 @@ class TestOtherExporters:
         ],
     )
     def test_an_exporter_that_raises_has_failed(self, raised, retryable):
-        backend = ExporterBackend(Scripted(raising(raised)), Plain())
+        backend = SdkDestination(Scripted(raising(raised)), Plain())
         error = failure_of(backend)
         assert error.retryable is retryable
         assert type(raised).__name__ in str(error)
@@ -438,7 +438,7 @@ class TestOtherExporters:
 
     @pytest.mark.parametrize("result", [SpanExportResult.SUCCESS, None])
     def test_no_failure_is_success(self, result):
-        backend = ExporterBackend(Scripted(lambda spans: result), Plain())
+        backend = SdkDestination(Scripted(lambda spans: result), Plain())
         assert backend.send([span()]) is None
         backend.close()
 
@@ -573,14 +573,14 @@ class TestQuiet:
         assert caplog.records == []
 
     def test_the_messages_of_the_applications_own_exporters_are_left_alone(self, caplog):
-        backend = ExporterBackend(Scripted(refuse), Plain())
+        backend = SdkDestination(Scripted(refuse), Plain())
         logging.getLogger(__name__).error("of the application")
         backend.close()
         assert [record.getMessage() for record in caplog.records] == ["of the application"]
 
     def test_the_loggers_are_as_before_once_all_are_closed(self):
         before = list(logging.getLogger(__name__).filters)
-        one, other = ExporterBackend(Scripted(refuse), Plain()), ExporterBackend(Scripted(refuse), Plain())
+        one, other = SdkDestination(Scripted(refuse), Plain()), SdkDestination(Scripted(refuse), Plain())
         assert len(logging.getLogger(__name__).filters) == len(before) + 1
         one.close()
         assert len(logging.getLogger(__name__).filters) == len(before) + 1
@@ -590,7 +590,7 @@ class TestQuiet:
     def test_an_exporter_that_fails_to_close_leaves_the_loggers_as_they_were(self):
         exporter = Scripted(refuse)
         exporter.shutdown = raising(OSError("no"))
-        backend = ExporterBackend(exporter, Plain())
+        backend = SdkDestination(exporter, Plain())
         with pytest.raises(OSError, match="no"):
             backend.close()
         assert logging.getLogger(__name__).filters == []
@@ -734,7 +734,7 @@ class TestOtelBackend:
         monkeypatch.setattr("otpylib_telemetry_otel.backend._GRACE", 0.0)
         released = threading.Event()
         exporter = OtelBackend(OtelSettings(exporter="console", timeout=0.05), context())
-        exporter._backend = ExporterBackend(Scripted(lambda spans: released.wait(30)), Plain())
+        exporter._destination = SdkDestination(Scripted(lambda spans: released.wait(30)), Plain())
         with pytest.raises(ExportError, match=r"no answer within 0\.05 s"):
             await exporter.export([span()])
         released.set()
@@ -765,7 +765,7 @@ class TestOtelBackend:
     async def test_opening_again_releases_what_was_open(self, receiver):
         exporter = OtelBackend(settings_for(receiver), context())
         await exporter.open()
-        first = exporter._backend
+        first = exporter._destination
         await exporter.open()
         assert "closed" in str(failure_of(first))
         assert await exporter.export([span()]) is None

@@ -30,7 +30,7 @@ from otpylib_telemetry.instrument.logging import LOG_EVENT
 from otpylib_telemetry.meters.views import View
 from otpylib_telemetry.tracing import bridge
 from otpylib_telemetry_otel import start_otel_exporter
-from otpylib_telemetry_otel.api.forwarding import MAX_WAITING, Handover
+from otpylib_telemetry_otel.api.forwarding import MAX_WAITING, SpanForwarder
 from otpylib_telemetry_otel.backend import OtelBackend
 from otpylib_telemetry_otel.sdk.suppression import unobserved
 from otpylib_telemetry_otel.service import SERVICE, TelemetryService, child_spec, start_telemetry_service
@@ -550,10 +550,10 @@ async def test_a_crash_costs_neither_what_waits_nor_the_counts(runtime, http_rec
 
 async def test_what_reaches_a_former_life_too_late_goes_to_its_heir(runtime):
     loop = asyncio.get_running_loop()
-    former, heir = Handover(["nobody", "other"], loop), Handover(["nobody"], loop)
-    heir.adopt(former)
+    former, successor = SpanForwarder(["nobody", "other"], loop), SpanForwarder(["nobody"], loop)
+    successor.adopt(former)
     former.give("span")
-    assert heir.targets[0].waiting == 1
+    assert successor.targets[0].waiting == 1
     # The heir does not serve the other one: what comes for it still has a place, and is counted in the end.
     assert [target.waiting for target in former.targets] == [0, 1]
     former.give_up()

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from otpylib_telemetry.aggregation.store import SeriesStore
-from otpylib_telemetry.metrics.automatic import AutomaticMetrics, Making
+from otpylib_telemetry.metrics.automatic import AutomaticMetrics, MetricOptions
 from otpylib_telemetry.metrics.labels import LabelRules
 from otpylib_telemetry.tracing.operations import OpenOperations
 from otpylib_telemetry_prometheus.exposition.labels_text import LabelWriter
@@ -24,7 +24,9 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 def recorded(events, *, max_series=2000):
     """Return the store that events, as (name, measurements, metadata, seconds), have made."""
     store = SeriesStore(max_series)
-    metrics = AutomaticMetrics(store, OpenOperations(100, 10**12), Making(LabelRules(), (0.005, 0.25, 1.0)))
+    metrics = AutomaticMetrics(
+        store, OpenOperations(100, 10**12), MetricOptions(LabelRules(), (0.005, 0.25, 1.0))
+    )
     metrics.record([(name, measures, metadata, int(at * 1e9), 1) for name, measures, metadata, at in events])
     return store
 

@@ -12,7 +12,7 @@ import subprocess
 import pytest
 from pydantic import SecretStr
 
-from otpylib_telemetry.config.live import Configuration
+from otpylib_telemetry.config.live import LiveConfig
 from otpylib_telemetry.config.resolution import redacted
 from otpylib_telemetry.config.resolve import resolve
 from otpylib_telemetry.exporter.base import ExportContext
@@ -715,7 +715,7 @@ def test_an_empty_login_is_none(nothing):
 
 
 def test_the_password_is_replaced_in_any_text_and_the_name_is_not():
-    configuration = Configuration(
+    configuration = LiveConfig(
         PrometheusSettings, "telemetry.prometheus", {"basic_auth": f"prometheus:{PASSWORD}"}, {}
     )
     assert configuration.scrub(f"telemetry.prometheus: {PASSWORD}") == "telemetry.prometheus: <redacted>"

@@ -9,10 +9,10 @@ import json
 from pathlib import Path
 
 from otpylib_telemetry.aggregation.store import SeriesStore
-from otpylib_telemetry.metrics.automatic import Making
+from otpylib_telemetry.metrics.automatic import MetricOptions
 from otpylib_telemetry.metrics.definitions import definitions_from_tables
 from otpylib_telemetry.metrics.labels import LabelRules
-from otpylib_telemetry.metrics.recorder import MetricsOfEvents
+from otpylib_telemetry.metrics.recorder import MetricRecorder
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 CASES = sorted(path.name.removesuffix(".events.jsonl") for path in GOLDEN.glob("*.events.jsonl"))
@@ -31,10 +31,10 @@ def events_of(case):
 def recorder_of(case, naming, now_ns=lambda: 0):
     """A store, and what makes its series of the case's events."""
     store = SeriesStore(2000, now_ns=now_ns)
-    recorder = MetricsOfEvents(store, naming)
+    recorder = MetricRecorder(store, naming)
     tables = GOLDEN / f"{case}.definitions.json"
     defined = json.loads(tables.read_text(encoding="utf-8")) if tables.exists() else []
-    recorder.configure(Making(LabelRules(), (0.005, 0.25, 1.0)), definitions_from_tables(defined))
+    recorder.configure(MetricOptions(LabelRules(), (0.005, 0.25, 1.0)), definitions_from_tables(defined))
     return store, recorder
 
 
