@@ -20,7 +20,7 @@ RUN = "$(VENV)/bin/python" -m
 # The same output in every locale.
 export PYTHONUTF8 = 1
 
-.PHONY: help environment demo test lint format bench constraints clean
+.PHONY: help environment demo test lint format bench lines constraints clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r target text; do \
@@ -47,6 +47,9 @@ format: environment ## put the code into its format
 
 bench: environment ## measure against the libraries called directly
 	@$(RUN) benchmarks $(ARGS)
+
+lines: environment ## count the library's lines
+	@$(RUN) scripts.lines
 
 constraints: environment ## write constraints.txt anew from the newest versions that fit together
 	@$(RUN) scripts.constraints

@@ -206,7 +206,7 @@ class OtelBackend(Exporter[OtelSettings]):
     async def produce(
         self, book: Callable[[Callable[[], Collected]], bool], held: int, seconds: float, *, last_chance: bool
     ) -> None:
-        """Make data points of what was measured; see :meth:`otpylib_telemetry.exporter.Exporter.gather`."""
+        """Make data points of what was measured; see ``Exporter.produce``."""
         await self._metrics.produce(book, held, seconds, last_chance=last_chance)
 
     def give_up_held(self, wall_offset_ns: int) -> Collected:

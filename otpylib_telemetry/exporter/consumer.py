@@ -35,7 +35,7 @@ CHUNK = 100
 SLICE_NS = 2_000_000
 
 
-#: Seconds that gathering may take when its time has come.
+#: Seconds that producing may take when its time has come.
 PRODUCING = 30.0
 
 
@@ -69,8 +69,8 @@ class QueueConsumer:
         self._scrub = scrub
         self._patterns: tuple[str, ...] = ()
         self._reported: set[str] = set()
-        self._gathering = asyncio.Lock()
-        # The limit of the gathering that is under way.
+        self._producing = asyncio.Lock()
+        # The limit of the producing that is under way.
         self._limit: asyncio.Timeout | None = None
         self._cut_off_said = False
 
@@ -144,12 +144,12 @@ class QueueConsumer:
         now = time.monotonic_ns()
         self._book(lambda exporter: exporter.tick(now, wall_clock.offset_ns(), otp.is_running))
         exporter = self.exporter
-        if overridden(exporter, "gather") is None or self._gathering.locked() or self.superseded:
+        if overridden(exporter, "produce") is None or self._producing.locked() or self.superseded:
             return
         if exporter is not None and exporter.produce_due(now):
             loop = asyncio.get_running_loop()
             otp.run_in_background(
-                loop, self.let_produce(PRODUCING, last_chance=False), name=f"{self._state.name} gathering"
+                loop, self.let_produce(PRODUCING, last_chance=False), name=f"{self._state.name} producing"
             )
 
     async def let_produce(self, seconds: float, *, last_chance: bool) -> None:
@@ -160,7 +160,7 @@ class QueueConsumer:
             last_chance: Whether this may be the last time.
         """
         exporter = self.exporter
-        if self.superseded or exporter is None or overridden(exporter, "gather") is None:
+        if self.superseded or exporter is None or overridden(exporter, "produce") is None:
             return
         clock = asyncio.get_running_loop().time
         end = clock() + max(0.0, seconds)
@@ -170,7 +170,7 @@ class QueueConsumer:
             give_way = clock() + max(0.0, seconds) * GIVE_WAY
             earlier.reschedule(min(earlier.when() or give_way, give_way))
         try:
-            async with asyncio.timeout_at(end) as limit, self._gathering:
+            async with asyncio.timeout_at(end) as limit, self._producing:
                 self._limit = limit
                 try:
                     left = max(0.0, end - clock())
@@ -183,7 +183,7 @@ class QueueConsumer:
             if not self._cut_off_said:
                 self._cut_off_said = True
                 _log.warning(
-                    "%s did not gather everything in time (%.3g s); what is missing is part of the next, if "
+                    "%s did not produce everything in time (%.3g s); what is missing is part of the next, if "
                     "there is one. That is said once.",
                     self._state.name,
                     seconds,

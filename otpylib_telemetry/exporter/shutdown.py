@@ -135,7 +135,7 @@ class Shutdown:
         return report
 
     def _share(self, end: float) -> float:
-        """Return how long gathering may take of the time there is until then: the rest is for sending."""
+        """Return how long producing may take of the time there is until then: the rest is for sending."""
         return max(0.0, end - self._loop.time()) * PRODUCING_SHARE
 
     def _why(self, left: int) -> str | None:

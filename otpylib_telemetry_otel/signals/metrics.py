@@ -181,7 +181,7 @@ class Metrics(Signal):
                 making,
                 definitions_in(settings.metrics_definitions),
                 automatic=settings.automatic_metrics,
-                # Series go when they have been read, and not before: see gather.
+                # Series go when they have been read, and not before: see produce.
                 series_ttl=None,
             )
             self._store.max_series = settings.max_series
@@ -252,7 +252,7 @@ class Metrics(Signal):
     async def produce(
         self, book: Callable[[Callable[[], Collected]], bool], held: int, seconds: float, *, last_chance: bool
     ) -> None:
-        """Read the series and ask the producers; see :meth:`otpylib_telemetry.exporter.base.Exporter.gather`.
+        """Read the series and ask the producers; see ``Exporter.produce``.
 
         Args:
             book: Runs a function and enters what it returns.

@@ -112,7 +112,7 @@ async def test_events_from_threads_are_all_there(runtime):
         thread.join()
 
 
-@pytest.mark.parametrize("where", ["collect", "tick", "settle", "held", "stats"])
+@pytest.mark.parametrize("where", ["collect", "tick", "give_up_held", "held", "stats"])
 async def test_an_exporter_that_raises_loses_no_count_and_no_process(runtime, where):
     def broken(self, *args):
         raise RuntimeError(f"{where} is broken")
@@ -162,7 +162,7 @@ async def test_held_events_are_queued_until_they_are_settled(runtime):
     module, backend = make_exporter(
         collect=lambda self, events, offset: kept.extend(events) or Collected(),
         held=property(lambda self: len(kept)),
-        settle=lambda self, offset: Collected(items=[(kept.pop(0), 1) for _ in range(len(kept))]),
+        give_up_held=lambda self, offset: Collected(items=[(kept.pop(0), 1) for _ in range(len(kept))]),
     )
     await start(module)
     emit(15)

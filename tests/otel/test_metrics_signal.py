@@ -455,11 +455,11 @@ class TestSlowReadings:
             await asyncio.sleep(3600)
 
         await start(grpc)
-        monkeypatch.setattr(Metrics, "_gather", never)
+        monkeypatch.setattr(Metrics, "_produce", never)
         for _ in range(2):
             await flush(0.3)
         assert caplog.text.count("reading its series took longer") == 1
-        assert caplog.text.count("did not gather everything in time") == 1
+        assert caplog.text.count("did not produce everything in time") == 1
         assert (await stats_of(NAME))["metrics"]["cut_off"] == 2
 
 

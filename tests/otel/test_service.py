@@ -551,7 +551,7 @@ async def test_a_crash_costs_neither_what_waits_nor_the_counts(runtime, http_rec
 async def test_what_reaches_a_former_life_too_late_goes_to_its_heir(runtime):
     loop = asyncio.get_running_loop()
     former, successor = SpanForwarder(["nobody", "other"], loop), SpanForwarder(["nobody"], loop)
-    successor.adopt(former)
+    successor.take_over(former)
     former.give("span")
     assert successor.targets[0].waiting == 1
     # The heir does not serve the other one: what comes for it still has a place, and is counted in the end.
