@@ -1,0 +1,49 @@
+"""What users import says what it takes, returns and raises."""
+
+import importlib
+import inspect
+
+import pytest
+from otpylib.module import OTPModule
+
+FACADES = (
+    "otpylib_telemetry",
+    "otpylib_telemetry.metrics",
+    "otpylib_telemetry_otel",
+    "otpylib_telemetry_prometheus",
+    "otpylib_telemetry_prometheus.multiprocess",
+    "otpylib_telemetry_mock",
+)
+
+
+def public(facade):
+    module = importlib.import_module(facade)
+    return [(name, getattr(module, name)) for name in module.__all__]
+
+
+@pytest.mark.parametrize("facade", FACADES)
+def test_everything_in_a_facade_says_what_it_is(facade):
+    silent = []
+    for name, thing in public(facade):
+        if not inspect.getdoc(thing):
+            silent.append(name)
+        if not inspect.isclass(thing) or isinstance(thing, OTPModule):
+            continue  # the callbacks of a process are otpylib's to describe
+        for member, value in vars(thing).items():
+            function = getattr(value, "__func__", value)
+            if inspect.isfunction(function) and not member.startswith("_") and not inspect.getdoc(function):
+                silent.append(f"{name}.{member}")
+    assert silent == []
+
+
+@pytest.mark.parametrize("facade", FACADES)
+def test_every_function_of_a_facade_names_its_arguments(facade):
+    missing = []
+    for name, function in public(facade):
+        if not inspect.isfunction(function):
+            continue
+        text = inspect.getdoc(function) or ""
+        for argument, parameter in inspect.signature(function).parameters.items():
+            if f"{argument}:" not in text and parameter.kind is not parameter.VAR_POSITIONAL:
+                missing.append(f"{facade}.{name}: {argument}")
+    assert missing == []
