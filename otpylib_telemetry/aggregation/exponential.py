@@ -38,10 +38,13 @@ __all__ = [
     "sum_of",
 ]
 
-#: The scales OpenTelemetry's SDK specification ("Base2 Exponential Bucket Histogram Aggregation") starts from
-#: and ends at: at the least, all positive floats share two buckets.
+#: Between which scales a distribution may begin, as in OpenTelemetry's SDK.
 MAX_SCALE: Final = 20
 MIN_SCALE: Final = -10
+
+#: At this scale all positive floats share two buckets. At the one above there is a third, for the subnormal
+#: numbers up to ``2 ** -1024``.
+_COARSEST: Final = MIN_SCALE - 1
 
 #: Counts up to this have four bytes where they are packed.
 _FOUR_BYTES: Final = 2**32 - 1
@@ -314,7 +317,7 @@ class ExponentialBuckets:
 
     def _fit(self) -> None:
         """Coarsen the buckets until there are not too many."""
-        while self.scale > MIN_SCALE and (
+        while self.scale > _COARSEST and (
             _width(self._positive_ends) > self.max_size or _width(self._negative_ends) > self.max_size
         ):
             self._coarsen(1)

@@ -85,11 +85,20 @@ def test_two_buckets_of_a_scale_are_one_of_the_scale_below(value, scale):
         assert abs(value - bound) <= 2 * math.ulp(bound)
 
 
-def test_all_floats_have_two_buckets_at_the_least_scale():
-    assert bucket_index(5e-324, MIN_SCALE) == -2 or bucket_index(5e-324, MIN_SCALE) == -1
-    assert bucket_index(FLOAT_MAX, MIN_SCALE) == 0
-    assert lower_bound(0, MIN_SCALE) == 1.0
-    assert lower_bound(1, MIN_SCALE) == math.inf
+def test_only_subnormal_numbers_have_a_third_bucket_at_the_least_scale_and_none_have_one_below():
+    assert (bucket_index(2.0**-1024, MIN_SCALE), bucket_index(5e-324, MIN_SCALE)) == (-2, -2)
+    assert bucket_index(math.nextafter(2.0**-1024, 1), MIN_SCALE) == -1
+    assert bucket_index(5e-324, MIN_SCALE - 1) == -1
+    for scale in (MIN_SCALE, MIN_SCALE - 1):
+        assert bucket_index(FLOAT_MAX, scale) == 0
+        assert lower_bound(0, scale) == 1.0
+        assert lower_bound(1, scale) == math.inf
+
+
+def test_a_distribution_of_all_floats_is_read_at_the_coarsest_scale():
+    buckets = filled([FLOAT_MAX, 2.0, 5e-324, 5e-324, 1.0], max_size=2)
+    assert (buckets.scale, buckets.positive) == (MIN_SCALE - 1, {-1: 3, 0: 2})
+    assert buckets.quantiles([0, 0.25, 1]) == [5e-324, 5e-324, FLOAT_MAX]
 
 
 @given(st.floats(min_value=1e-6, max_value=0.99))
@@ -183,6 +192,9 @@ def sum_of(parts):
     return sum(abs(value) for part in parts for value in part)
 
 
+@example([2.0, 5e-324], 2)
+@example([-2.0, -5e-324], 2)
+@example([FLOAT_MAX, 2.0**-1024, 5e-324], 2)
 @given(st.lists(finite, max_size=60), st.integers(2, 20))
 def test_there_are_never_more_buckets_than_there_may_be(values, max_size):
     buckets = filled(values, max_size=max_size)
