@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-import os
 import ssl
-import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple
 
+from otpylib_telemetry.primitives.pem_files import FollowedFiles, no_password
 from otpylib_telemetry_otel.otlp.certificates import complaint, validity_of_pem
 
 if TYPE_CHECKING:
@@ -24,15 +23,12 @@ __all__ = ["Credentials", "CredentialsError", "Files", "Watched"]
 
 _log = logging.getLogger("otpylib_telemetry")
 
-_Signature = tuple[tuple[int, int, int, int] | None, ...]
-
 
 class CredentialsError(Exception):
     """The files cannot be used as they are; the message says which one and why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Files:
+class Files(NamedTuple):
     """Where certificates and keys lie, as PEM files; None for what is not used.
 
     Attributes:
@@ -44,10 +40,6 @@ class Files:
     certificate: str | None = None
     client_key: str | None = None
     client_certificate: str | None = None
-
-    def signature(self) -> _Signature:
-        """Return what changes when a file is replaced or written."""
-        return tuple(_stat(path) for path in (self.certificate, self.client_key, self.client_certificate))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,50 +76,35 @@ class Watched:
         self, files: Files, now: Callable[[], dt.datetime] = lambda: dt.datetime.now(tz=dt.UTC)
     ) -> None:
         self._files = files
-        self._now = now
-        self._lock = threading.Lock()
-        self._signature = files.signature()
-        self.credentials = read(files, now())
-        self._trouble: str | None = None
+        self._followed = FollowedFiles(files, lambda: read(files, now()), CredentialsError, _report)
         if self.credentials.warning:
             _log.warning("%s.", self.credentials.warning)
 
+    @property
+    def credentials(self) -> Credentials:
+        """What the files said when they could last be used."""
+        return self._followed.content
+
     def renewed(self) -> bool:
-        """Look at the files, and take what they say if it is new and can be used.
+        """Look at the files, and take what they say if it is new and can be used; tell whether it was.
 
         What cannot be used is reported once, and the credentials stay as they were until the files change
         again.
-
-        Returns:
-            Whether there are new credentials.
         """
-        signature = self._files.signature()
-        if signature == self._signature:
+        recovered = self._followed.in_trouble
+        if not self._followed.renewed():
             return False
-        with self._lock:
-            if signature == self._signature:
-                return False
-            try:
-                found = read(self._files, self._now())
-            except CredentialsError as error:
-                self._signature = signature
-                if self._trouble is None:
-                    _log.warning("%s. The credentials read before stay in use.", error)
-                self._trouble = str(error)
-                return False
-            if self._files.signature() != signature:
-                # Still being written: what was read may be half of one and half of the other.
-                return False
-            self._signature = signature
-            self.credentials = found
-            recovered, self._trouble = self._trouble is not None, None
         names = ", ".join(
             path for path in (self._files.certificate, self._files.client_certificate) if path is not None
         )
         _log.info("%s: read again%s.", names, ", and in order now" if recovered else "")
-        if found.warning:
-            _log.warning("%s.", found.warning)
+        if self.credentials.warning:
+            _log.warning("%s.", self.credentials.warning)
         return True
+
+
+def _report(error: Exception) -> None:
+    _log.warning("%s. The credentials read before stay in use.", error)
 
 
 def read(files: Files, now: dt.datetime) -> Credentials:
@@ -152,7 +129,7 @@ def read(files: Files, now: dt.datetime) -> Credentials:
         ) from error
     if files.client_certificate is not None:
         try:
-            context.load_cert_chain(files.client_certificate, files.client_key, password=_no_password)
+            context.load_cert_chain(files.client_certificate, files.client_key, password=no_password)
         except (OSError, ValueError) as error:
             raise CredentialsError(_client_trouble(files, error)) from error
     return Credentials(
@@ -167,11 +144,6 @@ def _content(key: str, path: str | None) -> bytes | None:
         return Path(path).read_bytes()
     except OSError as error:
         raise CredentialsError(f"{key}: the file {path} cannot be read: {error.strerror or error}") from error
-
-
-def _no_password() -> NoReturn:
-    # Without this, OpenSSL would ask for it on the terminal.
-    raise ValueError("the key is encrypted with a password, which is not supported")
 
 
 def _client_trouble(files: Files, error: Exception) -> str:
@@ -195,13 +167,3 @@ def _warning(files: Files, client_certificate: bytes | None, now: dt.datetime) -
     except ValueError:
         return None
     return wrong and f"client_certificate: the certificate in {files.client_certificate} {wrong}"
-
-
-def _stat(path: str | None) -> tuple[int, int, int, int] | None:
-    if path is None:
-        return None
-    try:
-        found = os.stat(path)  # noqa: PTH116 - a call of its own costs a tenth of what a Path does
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import ssl
 import time
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Final, NoReturn, TypeAlias
+from typing import Final, NamedTuple
 
+from otpylib_telemetry.primitives.pem_files import FollowedFiles, no_password
 from otpylib_telemetry.primitives.threads import run_in_thread, start_in_thread
 from otpylib_telemetry_prometheus.endpoint.sockets import EndpointError
 
@@ -29,11 +29,8 @@ _LOOK_INTERVAL: Final = 1.0
 #: Seconds a handshake waits for a look at the files; then it goes on with what was read before.
 _LOOK_PATIENCE: Final = 2.0
 
-_Signature: TypeAlias = "tuple[tuple[int, int, int, int] | None, ...]"
 
-
-@dataclass(frozen=True, slots=True)
-class Files:
+class Files(NamedTuple):
     """Where the PEM files lie.
 
     Attributes:
@@ -46,40 +43,24 @@ class Files:
     key: str | None = None
     client_ca: str | None = None
 
-    def signature(self) -> _Signature:
-        """Return what changes when a file is replaced or written."""
-        return tuple(_stat(path) for path in (self.certificate, self.key, self.client_ca))
-
 
 class Tls:
-    """What new connections are encrypted with: always what the files say, if that can be used.
+    """What new connections are encrypted with: always what the files say, if that can be used."""
 
-    Args:
-        files: Where they lie.
-        context: What was read from them.
-        signature: What they looked like then.
-    """
-
-    def __init__(self, files: Files, context: ssl.SSLContext, signature: _Signature) -> None:
+    def __init__(self, files: Files, followed: FollowedFiles[ssl.SSLContext]) -> None:
         self.files = files
-        self._context = context
-        self._signature = signature
+        self._followed = followed
         self._next_look = time.monotonic() + _LOOK_INTERVAL
-        self._in_trouble = False
 
     @classmethod
     async def of(cls, files: Files) -> Tls:
         """Read the files.
 
-        Args:
-            files: Where they lie.
-
         Raises:
             EndpointError: They cannot be used; the message names the file, the key and the reason.
         """
-        signature = files.signature
-        seen = await run_in_thread(signature)
-        return cls(files, await run_in_thread(_read, files), seen)
+        read = partial(_read, files)
+        return cls(files, await run_in_thread(FollowedFiles, files, read, EndpointError, _report))
 
     async def context(self) -> ssl.SSLContext:
         """Return what to meet the next client with, after a look at the files if one is due."""
@@ -89,27 +70,15 @@ class Tls:
             self._next_look = now + _LOOK_INTERVAL
             with contextlib.suppress(RuntimeError):
                 await asyncio.wait({start_in_thread(self._look)}, timeout=_LOOK_PATIENCE)
-        return self._context
+        return self._followed.content
 
     def _look(self) -> None:
-        signature = self.files.signature()
-        if signature == self._signature:
-            return
-        try:
-            context = _read(self.files)
-        except EndpointError as error:
-            if self.files.signature() != signature:
-                return
-            self._signature = signature
-            if not self._in_trouble:
-                self._in_trouble = True
-                _log.warning("%s. The endpoint goes on with the files as they were read before.", error)
-            return
-        if self.files.signature() != signature:
-            # Still being replaced: this may be half of the old and half of the new.
-            return
-        self._context, self._signature, self._in_trouble = context, signature, False
-        _log.info("The endpoint uses %s as it is now for every new connection.", self.files.certificate)
+        if self._followed.renewed():
+            _log.info("The endpoint uses %s as it is now for every new connection.", self.files.certificate)
+
+
+def _report(error: Exception) -> None:
+    _log.warning("%s. The endpoint goes on with the files as they were read before.", error)
 
 
 def _read(files: Files) -> ssl.SSLContext:
@@ -124,7 +93,7 @@ def _read(files: Files) -> ssl.SSLContext:
     # RFC 8996 retires what came before; Prometheus speaks 1.2 at least, too.
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        context.load_cert_chain(files.certificate, files.key, password=_no_password)
+        context.load_cert_chain(files.certificate, files.key, password=no_password)
     except (OSError, ValueError) as error:
         raise EndpointError(_trouble(files, error)) from error
     if files.client_ca is not None:
@@ -145,11 +114,6 @@ def _must_be_readable(key: str, path: str | None) -> None:
     except (OSError, ValueError) as error:
         said = getattr(error, "strerror", None) or str(error)
         raise EndpointError(f"{key}: {path} cannot be read ({said})") from error
-
-
-def _no_password() -> NoReturn:
-    # Without this, OpenSSL would ask for it on the terminal.
-    raise ValueError("the private key is encrypted with a password, which is not supported")
 
 
 def _trouble(files: Files, error: Exception) -> str:
@@ -178,13 +142,3 @@ def _holds(path: str, label: bytes) -> bool:
         )
     except OSError:
         return False
-
-
-def _stat(path: str | None) -> tuple[int, int, int, int] | None:
-    if path is None:
-        return None
-    try:
-        found = os.stat(path)  # noqa: PTH116 - a call of its own costs a tenth of what a Path does
-    except (OSError, ValueError):
-        return None
-    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
