@@ -6,13 +6,13 @@ import asyncio
 import logging
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from otpylib_telemetry import otp
 from otpylib_telemetry.exporter.base import ExportError, ExportOutcome, TooLargeError, overridden
 from otpylib_telemetry.exporter.outages import Began, Ended, Outages, named
-from otpylib_telemetry.primitives.backoff import full_jitter
+from otpylib_telemetry.exporter.retry import Attempt, RetryState, after_failure, after_success
 from otpylib_telemetry.primitives.circuit import ORDINARY
 from otpylib_telemetry.primitives.errors import describe, error_text
 
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("otpylib_telemetry")
 
-#: Seconds a server can make an exporter wait at most: beyond that, what it asked for is taken for a mistake.
-LONGEST_DELAY = 3600.0
-
 #: Seconds between two reports of what a backend says about batches it takes.
 REMARK_INTERVAL = 60.0
 
@@ -39,55 +36,45 @@ class _LaneState:
 
     Attributes:
         name: The lane's.
-        attempts: Failures in a row, of attempts that follow each other.
-        round: Counts failures; a batch that was sent before the latest one says nothing new about it.
+        retry: How its attempts went.
         forced: Items that are due although their time has not come.
-        not_before: When, on the clock, the next batch may be sent.
         waiting_since: Since when something waits.
-        in_pieces: Items left of a batch that was too large.
-        piece: How many of those go at once.
         done: Items delivered or refused.
         retryable: Attempts that failed though another might help.
     """
 
     name: str
-    attempts: int = 0
-    round: int = 0
+    retry: RetryState = field(default_factory=RetryState)
     forced: int = 0
-    not_before: float = 0.0
     waiting_since: float | None = None
-    in_pieces: int = 0
-    piece: int = 1
     done: int = 0
     retryable: int = 0
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class _InFlight:
     """A batch under way.
 
     Attributes:
         exporter: Through whom.
-        outlet: Its lane.
+        lane: Its lane.
         batch: What.
+        attempt: What deciding about another attempt depends on.
         permit: The breaker's.
-        round: The lane's, when it was sent.
-        is_piece: Whether it is part of a batch that was too large.
-        attempt: What the outages know it by.
+        number: What the outages know it by.
     """
 
     exporter: Exporter[Any]
     lane: _LaneState
     batch: Batch
+    attempt: Attempt
     permit: int
-    round: int
-    is_piece: bool
-    attempt: int
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """When a lane counts as empty: so many items settled, or so many attempts failed."""
+    """When a lane counts as empty: so many items done, or so many attempts failed."""
 
     done: int
     retryable: int
@@ -125,13 +112,13 @@ class Sender:
         self._dice = dice
         self._scrub = scrub
         self._exporter: Exporter[Any] | None = None
-        self._flights: dict[asyncio.Task[None], _InFlight] = {}
+        self._in_flight: dict[asyncio.Task[None], _InFlight] = {}
         self._lane_states: dict[str, _LaneState] = {}
         self._outages = Outages()
         # Items refused by a backend that takes the rest, and when its remarks may be told again.
         self._refused_unsaid = 0
         self._remark_at = {True: -math.inf, False: -math.inf}
-        self._nudged = asyncio.Event()
+        self._rechecked = asyncio.Event()
         # Whether a batch came back since the urgent items were put first.
         self._disordered = False
 
@@ -152,9 +139,7 @@ class Sender:
             return
         self._exporter = exporter
         for lane in self._lane_states.values():
-            lane.attempts = 0
-            lane.not_before = 0.0
-            lane.in_pieces = 0
+            lane.retry = RetryState(round=lane.retry.round)
         if exporter is None:
             return
         if same_backend:
@@ -166,13 +151,15 @@ class Sender:
     def disown(self) -> None:
         """Send nothing any more: this is a forked child, and what is under way is its parent's."""
         self._exporter = None
-        self._flights.clear()
+        self._in_flight.clear()
         self._lane_states.clear()
         self._outages.forget()
 
     def busy(self, exporter: Exporter[Any] | None = None) -> bool:
         """Tell whether a batch is under way, through this exporter or through any."""
-        return any(exporter is None or in_flight.exporter is exporter for in_flight in self._flights.values())
+        return any(
+            exporter is None or in_flight.exporter is exporter for in_flight in self._in_flight.values()
+        )
 
     def send_due(self, *, force: bool = False, ignore_rest: bool = False) -> None:
         """Send what is due, as many batches of each lane as ``concurrency`` allows.
@@ -190,37 +177,33 @@ class Sender:
         if force:
             lane.forced = self._waiting(lane)
         while self._exporter is not None and self._waiting(lane) and self._due(lane):
-            flying = self._flying(lane)
-            if flying >= self.settings.concurrency:
+            under_way = self._batches(lane)
+            if under_way >= self.settings.concurrency:
                 return
             if ignore_rest:
-                lane.not_before = 0.0
-            if self._clock() < lane.not_before:
+                lane.retry = lane.retry.at_once()
+            if self._clock() < lane.retry.not_before:
                 return
             permit = self._state.breaker.permit()
             if not permit:
-                if not ignore_rest or flying:
+                if not ignore_rest or under_way:
                     return
                 # No probe: the one that may be under way decides about the breaker.
                 permit = ORDINARY
             self._send(self._exporter, lane, permit)
 
     def _send(self, exporter: Exporter[Any], lane: _LaneState, permit: int) -> None:
-        size = self.settings.batch_size
-        is_piece = lane.in_pieces > 0
-        if is_piece:
-            size = min(size, lane.piece, lane.in_pieces)
-        batch = self._state.load(size, lane.name)
+        batch = self._state.load(lane.retry.next_size(self.settings.batch_size), lane.name)
         lane.forced = max(0, lane.forced - len(batch))
         # What is left is younger: its time begins now.
         lane.waiting_since = None
         self._note_waiting(lane)
-        attempt = self._outages.sent(lane.name)
-        in_flight = _InFlight(exporter, lane, batch, permit, lane.round, is_piece, attempt)
+        attempt, number = lane.retry.attempt(len(batch)), self._outages.sent(lane.name)
+        in_flight = _InFlight(exporter, lane, batch, attempt, permit, number)
         loop = asyncio.get_running_loop()
         name = f"{self._state.name} export"
         task = otp.run_in_background(loop, self._send_batch(in_flight), name=name, outlasting=True)
-        self._flights[task] = in_flight
+        self._in_flight[task] = in_flight
         task.add_done_callback(self._batch_ended)
 
     async def empty(
@@ -236,37 +219,36 @@ class Sender:
         Args:
             seconds: How long that may take.
             last_chance: Whether not to wait between attempts: there will be no later.
-            give_way: Ends it when true; asked after every batch and every :meth:`nudge`.
+            give_way: Ends it when true; asked after every batch and every :meth:`recheck`.
             urgent_first: Whether items the exporter calls urgent go before the others.
         """
         deadline = self._clock() + seconds
         resting = self._state.breaker.state != "closed"
         targets = self._targets(1 if resting else 1 + self.settings.retry_attempts)
         self._disordered = True
-        while outlets := [lane for lane in self._lane_states.values() if self._is_short_of(lane, targets)]:
+        while short := [lane for lane in self._lane_states.values() if self._is_short_of(lane, targets)]:
             left = deadline - self._clock()
             if left <= 0 or give_way():
                 return
             if urgent_first:
                 self._put_urgent_first()
-            self._nudged.clear()
-            for lane in outlets:
+            self._rechecked.clear()
+            for lane in short:
                 self._send_due_of(lane, force=True, ignore_rest=last_chance or resting)
-            if not any(self._flying(lane, of_any=True) for lane in outlets):
-                at = min((self._lane_next_at(lane) for lane in outlets), default=math.inf)
+            if not any(self._batches(lane, of_any=True) for lane in short):
+                at = min((self._lane_next_at(lane) for lane in short), default=math.inf)
                 if at >= deadline:
                     return
                 left = min(left, at - self._clock())
-            await self._nudge_within(max(0.0, left))
+            await self._recheck_within(max(0.0, left))
 
     def _targets(self, attempts: int) -> dict[str, _Target]:
         targets = {}
-        in_flights = self._flights.values()
-        for name in {*self._state.lanes, *(in_flight.lane.name for in_flight in in_flights)}:
+        under_way = self._in_flight.values()
+        for name in {*self._state.lanes, *(each.lane.name for each in under_way)}:
             lane = self._lane_state(name)
-            flying = sum(len(in_flight.batch) for in_flight in in_flights if in_flight.lane is lane)
-            done = lane.done + self._waiting(lane) + flying
-            targets[name] = _Target(done, lane.retryable + attempts)
+            items = self._waiting(lane) + sum(len(each.batch) for each in under_way if each.lane is lane)
+            targets[name] = _Target(lane.done + items, lane.retryable + attempts)
         return targets
 
     def _is_short_of(self, lane: _LaneState, targets: dict[str, _Target]) -> bool:
@@ -275,7 +257,7 @@ class Sender:
         if target is None or lane.done >= target.done or lane.retryable >= target.retryable:
             return False
         sendable = self._exporter is not None and self._waiting(lane) > 0
-        return sendable or self._flying(lane, of_any=True) > 0
+        return sendable or self._batches(lane, of_any=True) > 0
 
     def _put_urgent_first(self) -> None:
         urgent = overridden(self._exporter, "urgent")
@@ -285,12 +267,12 @@ class Sender:
 
     def recheck(self) -> None:
         """Let :meth:`empty` look again whether it is to go on."""
-        self._nudged.set()
+        self._rechecked.set()
 
-    async def _nudge_within(self, seconds: float) -> None:
+    async def _recheck_within(self, seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):
-                await self._nudged.wait()
+                await self._rechecked.wait()
         except TimeoutError:
             return
 
@@ -305,17 +287,15 @@ class Sender:
         breaker = self._state.breaker
         if self._exporter is None or not self._waiting(lane) or breaker.probing:
             return math.inf
-        if self._flying(lane) >= self.settings.concurrency:
+        if self._batches(lane) >= self.settings.concurrency:
             return math.inf
         due = self._clock() if self._due(lane) else self._due_at(lane)
-        return max(due, lane.not_before, self._clock() + breaker.remaining_rest)
+        return max(due, lane.retry.not_before, self._clock() + breaker.remaining_rest)
 
     async def wait_for(self, exporter: Exporter[Any]) -> None:
         """Return when no batch is under way through this exporter."""
-        while in_flights := [
-            task for task, in_flight in self._flights.items() if in_flight.exporter is exporter
-        ]:
-            await asyncio.wait(in_flights)
+        while tasks := [task for task, each in self._in_flight.items() if each.exporter is exporter]:
+            await asyncio.wait(tasks)
 
     async def abandon(self, grace: float) -> None:
         """Cancel what is under way: time is up, and the batches go back to the state.
@@ -323,11 +303,11 @@ class Sender:
         Args:
             grace: Seconds the exporters may take to stop; what has not stopped by then stays in flight.
         """
-        in_flights = list(self._flights)
-        for task in in_flights:
+        tasks = list(self._in_flight)
+        for task in tasks:
             task.cancel()
-        if in_flights:
-            await asyncio.wait(in_flights, timeout=grace)
+        if tasks:
+            await asyncio.wait(tasks, timeout=grace)
 
     def _lane_state(self, name: str) -> _LaneState:
         lane = self._lane_states.get(name)
@@ -339,11 +319,11 @@ class Sender:
         waiting = self._state.lanes.get(lane.name)
         return 0 if waiting is None else len(waiting)
 
-    def _flying(self, lane: _LaneState, *, of_any: bool = False) -> int:
+    def _batches(self, lane: _LaneState, *, of_any: bool = False) -> int:
         """Return how many batches of a lane are under way, through the exporter of the moment or any."""
         return sum(
             in_flight.lane is lane and (of_any or in_flight.exporter is self._exporter)
-            for in_flight in self._flights.values()
+            for in_flight in self._in_flight.values()
         )
 
     def _note_waiting(self, lane: _LaneState) -> None:
@@ -354,17 +334,17 @@ class Sender:
 
     def _due(self, lane: _LaneState) -> bool:
         full = self._waiting(lane) >= self.settings.batch_size
-        return full or lane.forced > 0 or lane.in_pieces > 0 or self._clock() >= self._due_at(lane)
+        return full or lane.forced > 0 or lane.retry.left_in_pieces > 0 or self._clock() >= self._due_at(lane)
 
     def _due_at(self, lane: _LaneState) -> float:
         since = self._clock() if lane.waiting_since is None else lane.waiting_since
         return since + self.settings.flush_interval
 
     def _batch_ended(self, task: asyncio.Task[None]) -> None:
-        in_flight = self._flights.pop(task, None)
-        if in_flight is not None and not self._flying(in_flight.lane, of_any=True):
+        in_flight = self._in_flight.pop(task, None)
+        if in_flight is not None and not self._batches(in_flight.lane, of_any=True):
             in_flight.lane.waiting_since = None
-        self._nudged.set()
+        self._rechecked.set()
         self._changed()
 
     async def _send_batch(self, in_flight: _InFlight) -> None:
@@ -406,17 +386,11 @@ class Sender:
         self.batches += 1
         if in_flight.exporter is not self._exporter:
             return
-        self._piece_done(in_flight)
         self._state.breaker.succeeded()
-        if in_flight.round == lane.round:
-            lane.attempts = 0
-            lane.not_before = 0.0
+        is_news = lane.retry.is_news(in_flight.attempt)
+        lane.retry = after_success(in_flight.attempt, lane.retry)
+        if is_news:
             self._recovered(in_flight)
-
-    @staticmethod
-    def _piece_done(in_flight: _InFlight) -> None:
-        if in_flight.is_piece:
-            in_flight.lane.in_pieces = max(0, in_flight.lane.in_pieces - len(in_flight.batch))
 
     def _remark(self, refused: int, message: str) -> None:
         """Pass on what the backend says about a batch it took, unless it has said such a thing just now."""
@@ -439,55 +413,30 @@ class Sender:
         )
         self._refused_unsaid = 0
 
-    def _split(self, in_flight: _InFlight) -> None:
-        """Have a batch that is too large sent in smaller ones, at once: the backend is up."""
-        self._give_back(in_flight)
-        if in_flight.exporter is self._exporter:
-            lane, half = in_flight.lane, (len(in_flight.batch) + 1) // 2
-            lane.piece = min(lane.piece, half) if lane.in_pieces else half
-            lane.in_pieces = max(lane.in_pieces, len(in_flight.batch))
-
     def _failed(self, in_flight: _InFlight, error: Exception) -> None:
         lane, batch = in_flight.lane, in_flight.batch
         self.failures += 1
-        too_large = isinstance(error, TooLargeError)
-        if too_large and len(batch) > 1:
-            self._split(in_flight)
-            return
-        permanent = isinstance(error, ExportError) and not error.retryable
-        news = in_flight.round == lane.round
-        if permanent:
+        retry = after_failure(
+            error, in_flight.attempt, lane.retry, self.settings, now=self._clock(), dice=self._dice
+        )
+        if retry.kind == "rejected":
             lane.done += len(batch)
-            self._state.delivered(batch, len(batch), "too_large" if too_large else "refused")
+            reason = "too_large" if isinstance(error, TooLargeError) else "refused"
+            self._state.delivered(batch, len(batch), reason)
         else:
-            lane.retryable += news
+            lane.retryable += retry.kind == "again" and lane.retry.is_news(in_flight.attempt)
             self._put_back(in_flight)
         if in_flight.exporter is not self._exporter:
             return
-        if permanent:
-            self._piece_done(in_flight)
-        else:
+        lane.retry = retry.lane
+        if retry.kind == "in_pieces":
+            self._state.breaker.released(in_flight.permit)
+            return
+        if retry.kind == "again":
             # It was due before it failed: only the back-off holds it up, not the interval.
             lane.forced = max(lane.forced, len(batch))
         self._state.breaker.failed(in_flight.permit)
-        self._report(in_flight, error, permanent=permanent)
-        self._back_off(lane, error, permanent=permanent, news=news)
-
-    def _back_off(self, lane: _LaneState, error: Exception, *, permanent: bool, news: bool) -> None:
-        """Wait before the next attempt; of batches that fail side by side the first one decides how long."""
-        server_delay = _delay(error.retry_after) if isinstance(error, ExportError) else None
-        if not news:
-            lane.not_before = max(lane.not_before, self._clock() + (server_delay or 0.0))
-            return
-        lane.round += 1
-        lane.attempts = 0 if permanent else lane.attempts + 1
-        if lane.attempts > self.settings.retry_attempts:
-            # These attempts are used up; the batch keeps its place, and the next round begins after a rest.
-            lane.attempts = 0
-            wait = max(self.settings.flush_interval, server_delay or 0.0)
-        else:
-            wait = full_jitter(max(1, lane.attempts), self._dice, server_delay=server_delay)
-        lane.not_before = self._clock() + wait
+        self._report(in_flight, error, permanent=retry.kind == "rejected")
 
     def _report(self, in_flight: _InFlight, error: Exception, *, permanent: bool) -> None:
         """Say once per outage that the backend is in trouble."""
@@ -499,14 +448,14 @@ class Sender:
             else f"Nothing is lost: up to {self._state.queue_limit} events wait, and it is tried again"
         )
         lane = in_flight.lane.name
-        self._tell(self._outages.failed(lane, in_flight.attempt, reason, is_refusal=permanent), fate)
+        self._tell(self._outages.failed(lane, in_flight.number, reason, is_refusal=permanent), fate)
 
     def _recovered(self, in_flight: _InFlight) -> None:
-        self._tell(self._outages.arrived(in_flight.lane.name, in_flight.attempt, self._is_idle))
+        self._tell(self._outages.arrived(in_flight.lane.name, in_flight.number, self._is_idle))
 
     def _is_idle(self, name: str) -> bool:
         lane = self._lane_state(name)
-        return not self._waiting(lane) and not self._flying(lane)
+        return not self._waiting(lane) and not self._batches(lane)
 
     def _tell(self, news: list[Began | Ended], fate: str = "") -> None:
         for item in news:
@@ -534,14 +483,3 @@ def _refused(outcome: object, items: int) -> tuple[int, str]:
     if not isinstance(outcome, ExportOutcome) or not isinstance(outcome.rejected, int):
         return 0, ""
     return min(max(0, outcome.rejected), items), str(outcome.message)
-
-
-def _delay(seconds: object) -> float | None:
-    """Return the delay a server asked for, if it is one that can be waited for."""
-    if not isinstance(seconds, int | float):
-        return None
-    try:
-        delay = float(seconds)
-    except OverflowError:
-        return None
-    return min(delay, LONGEST_DELAY) if math.isfinite(delay) and delay >= 0 else None

@@ -7,7 +7,8 @@ import pytest
 from otpylib_telemetry import ExporterCircuitBreaker, ExportError, ExportOutcome
 from otpylib_telemetry.config.settings import ExporterSettings
 from otpylib_telemetry.exporter.base import Collected, TooLargeError
-from otpylib_telemetry.exporter.sender import LONGEST_DELAY, Sender
+from otpylib_telemetry.exporter.retry import LONGEST_DELAY
+from otpylib_telemetry.exporter.sender import Sender
 from otpylib_telemetry.exporter.state import ExporterState
 from tests.support.chassis import balance
 
