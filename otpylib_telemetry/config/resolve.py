@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 from pydantic import ValidationError
 
@@ -19,10 +19,6 @@ from otpylib_telemetry.config.messages import value_words
 from otpylib_telemetry.config.problems import full_section, refusal, stray_problem
 from otpylib_telemetry.config.resolution import Resolution, S
 from otpylib_telemetry.config.settings import FIELDS_ONLY, Conflict, ExporterSettings
-
-if TYPE_CHECKING:
-    from otpylib_telemetry.config.resolution import Problem
-
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -106,14 +102,6 @@ def validate_argument(
         raise ValueError(
             "\n".join([f"The start argument of {section} is refused:", *(f"  {s}" for s in wrong)])
         )
-
-
-def fresh_problems(resolution: Resolution[S], previous: Resolution[S] | None) -> tuple[Problem, ...]:
-    """Return the problems that were not there before: what to tell, so that nothing is told twice."""
-    if previous is None:
-        return resolution.problems
-    told = {(problem.key, problem.kind, problem.token) for problem in previous.problems}
-    return tuple(p for p in resolution.problems if (p.key, p.kind, p.token) not in told)
 
 
 _TOGETHER = "the settings do not go together"

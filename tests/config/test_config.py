@@ -6,9 +6,10 @@ from types import MappingProxyType
 import pytest
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from otpylib_telemetry.config.live import LiveConfig
 from otpylib_telemetry.config.problems import check_sections
 from otpylib_telemetry.config.resolution import changed_keys, redacted
-from otpylib_telemetry.config.resolve import fresh_problems, resolve, validate_argument
+from otpylib_telemetry.config.resolve import resolve, validate_argument
 from otpylib_telemetry.config.settings import ExporterSettings
 from otpylib_telemetry_otel.settings.endpoint import SignalUrl
 from otpylib_telemetry_otel.settings.model import OtelSettings
@@ -604,14 +605,15 @@ def test_changed_keys_are_those_whose_values_differ():
     assert changed_keys(old, otel(config={"batch_size": 5, "headers": {"a": "c"}}).settings) == {"headers"}
 
 
-def test_a_problem_is_fresh_once():
-    first = otel(config={"api_key": 5})
-    same = otel(config={"api_key": 5, "batch_size": 7}, previous=first)
-    other = otel(config={"api_key": 6}, previous=same)
-    assert fresh_problems(first, None) == first.problems
-    assert fresh_problems(same, first) == ()
-    assert fresh_problems(other, same) == other.problems
-    assert first.problems == same.problems
+def test_a_problem_is_new_once():
+    live = LiveConfig(OtelSettings, "telemetry.otel", {"api_key": 5}, {})
+    first = live.new_problems()
+    assert [problem.keys for problem in first] == [("api_key",)]
+    live.observe({"batch_size": 7})
+    assert live.new_problems() == []
+    assert list(live.resolution.problems) == first
+    live.restart({"api_key": 6}, {})
+    assert live.new_problems() == list(live.resolution.problems)
 
 
 class TestShapesOfSections:
