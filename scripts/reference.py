@@ -33,7 +33,7 @@ SELF_INTRODUCTION = """\
 
 This page is made from the code by `python -m scripts.reference`. Dashboards and alert rules over these
 metrics, and what to do about an alert, are in
-[Monitoring the telemetry itself](../how-to/monitor-the-telemetry.md).
+[Monitoring the telemetry itself](../how-to/operate/monitor-the-telemetry.md).
 
 They are on the page of every Prometheus exporter unless its `self_metrics` is `false`, and are about every
 exporter of the process, whatever its kind. The label `exporter` is the registered name, such as
@@ -46,7 +46,7 @@ INTRODUCTION = """\
 # Configuration keys
 
 This page is made from the settings models by `python -m scripts.reference`. How the layers go together, and
-what happens to a bad value, is in [Operating it](../how-to/operate.md).
+what happens to a bad value, is in [Operating it](../how-to/operate/operating.md).
 
 From weakest to strongest: the default; the environment variables named in the table; `TELEMETRY_<KEY>` for
 every exporter; `TELEMETRY_<SECTION>_<KEY>` for one; otpylib-config (`config.toml`, `Config.put`); the

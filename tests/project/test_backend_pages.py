@@ -15,7 +15,7 @@ from otpylib_telemetry_otel.presets import DatadogBackend
 from otpylib_telemetry_otel.sdk import plugins
 from tests.project.test_docs import blocks_of
 
-DIRECTORY = Path(__file__).parents[2] / "docs" / "how-to" / "backends"
+DIRECTORY = Path(__file__).parents[2] / "docs" / "how-to" / "export" / "backends"
 PAGES = sorted(path.stem for path in DIRECTORY.glob("*.md") if path.name != "README.md")
 BACKENDS = {"otel": OtelBackend, "datadog": DatadogBackend}
 CONFIG = "config.toml"

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 RULES = ROOT / "monitoring" / "prometheus" / "alerts.yml"
 RULE_TESTS = RULES.with_name("alerts.test.yml")
 BOARDS = {path.stem: path for path in sorted((ROOT / "monitoring" / "grafana").glob("*.json"))}
-PAGE = ROOT / "docs" / "how-to" / "monitor-the-telemetry.md"
+PAGE = ROOT / "docs" / "how-to" / "operate" / "monitor-the-telemetry.md"
 
 OWN = {name for metric in SELF_METRICS for name in metric.samples}
 OWN_NAME = re.compile(r"otpylib_telemetry_(?:exporter|prometheus)_[a-z_]+")

@@ -43,7 +43,7 @@ from tests.support.ports import free_port
 from tests.support.runtime import running_runtime
 from tests.support.waiting import eventually
 
-PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "troubleshooting.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "operate" / "troubleshooting.md"
 SETTINGS = {"otel": OtelSettings, "prometheus": PrometheusSettings, "mock": MockSettings}
 #: What stands between single angle quotation marks.
 VARIABLE = re.compile("\u2039[^\u203a\n]+\u203a")
