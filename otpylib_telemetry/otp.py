@@ -91,12 +91,8 @@ async def safe_call(target: Any, payload: Any, timeout: float = 5.0) -> Any:  # 
 def post(loop: asyncio.AbstractEventLoop, target: Any, message: Any) -> None:
     """Put a message into a mailbox from anywhere: a plain function, a callback, another thread.
 
-    Defect: ``process.send`` is a coroutine, and from another thread it does not wake the loop.
-
-    Args:
-        loop: The loop on which the process runs.
-        target: Pid or registered name; a process that is gone is no error, as with ``process.send``.
-        message: The message.
+    Defect: ``process.send`` is a coroutine, and from another thread it does not wake the loop. As with it, a
+    target that is gone is no error.
     """
 
     def deliver() -> None:
@@ -118,15 +114,6 @@ def post_later(
 
     Defect: ``process.send_after`` counts ticks of 10 ms that it does not catch up with, and comes twice as
     late on a busy loop.
-
-    Args:
-        loop: The running loop.
-        seconds: How long to wait.
-        target: As for :func:`post`.
-        message: The message.
-
-    Returns:
-        The timer, which can be cancelled.
     """
     return loop.call_later(seconds, post, loop, target, message)
 
@@ -144,18 +131,8 @@ def run_in_background(
 ) -> asyncio.Task[Any]:
     """Start a task that nobody awaits, outside any process and with nobody's context variables.
 
-    Defect: a task made inside a process passes for that process, and keeps the span of whoever made it.
-
-    Args:
-        loop: The running loop.
-        work: What to run; an exception is logged.
-        name: The task's name.
-        outlasting: Whether ``asyncio.run`` is to leave it alone when it cancels everything at the end.
-            Somebody must then see to its end. An export that is cut off may have arrived or not, and would be
-            sent twice.
-
-    Returns:
-        The task.
+    Defect: a task made inside a process passes for that process, and keeps the span of whoever made it. An
+    exception is logged. ``outlasting`` as for :func:`outlast`.
     """
     task = loop.create_task(work, name=name, context=contextvars.Context())
     if outlasting:
@@ -166,7 +143,10 @@ def run_in_background(
 
 
 def outlast(task: asyncio.Task[Any]) -> asyncio.Task[Any]:
-    """Have ``asyncio.run`` leave a task alone when it cancels everything; somebody must see to its end."""
+    """Have ``asyncio.run`` not cancel a task at its end; the caller must see to the task's end.
+
+    An export that is cut off may have arrived or not, and would be sent twice.
+    """
     asyncio._unregister_task(task)  # noqa: SLF001  # asyncio documents it
     return task
 
@@ -226,14 +206,8 @@ async def persist(task: asyncio.Task[Any], seconds: float) -> bool:
     """Wait for clean-up to end, whoever cancels the waiting meanwhile, but never longer than ``seconds``.
 
     Defect: ``backend.shutdown()`` cancels every process and awaits none; when the main coroutine then
-    returns, asyncio cancels them all again, in the middle of their clean-up.
-
-    Args:
-        task: The clean-up; best one that outlasts (see :func:`run_in_background`).
-        seconds: The hard limit, after which the task is cancelled.
-
-    Returns:
-        Whether the work came to its end.
+    returns, asyncio cancels them all again, in the middle of their clean-up. At the limit the task is
+    cancelled. Returns whether it came to its end.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
@@ -250,11 +224,7 @@ async def persist(task: asyncio.Task[Any], seconds: float) -> bool:
 
 
 def time_left(default: float) -> float:
-    """Return how many seconds the call this is part of has left, if :func:`within` limits it.
-
-    Args:
-        default: What to return if nothing does.
-    """
+    """Return the seconds left of the limit that :func:`within` sets, ``default`` without one."""
     end = _end.get(None)
     return default if end is None else max(0.0, end - asyncio.get_running_loop().time())
 
@@ -262,16 +232,7 @@ def time_left(default: float) -> float:
 async def within(seconds: float, work: Coroutine[Any, Any, Any]) -> Any:
     """Await foreign code, but never longer than ``seconds``, even if it swallows its own cancellation.
 
-    Args:
-        seconds: The hard limit.
-        work: What to await.
-
-    Returns:
-        What it returned.
-
-    Raises:
-        TimeoutError: It did not end in time; it was cancelled and left to itself.
-        Exception: What it raised.
+    At the limit it is cancelled and left to itself, and TimeoutError is raised.
     """
     loop, context = asyncio.get_running_loop(), contextvars.copy_context()
     context.run(_end.set, loop.time() + seconds)
@@ -298,7 +259,7 @@ def _swallow(task: asyncio.Task[Any]) -> None:
 
 
 class _Instance:
-    """Stands in for a module class where the server loop makes its instance, to keep hold of it."""
+    """Takes a module class's place in the server loop, to keep the instance the loop makes."""
 
     def __init__(self, cls: Any) -> None:
         self._cls = cls
@@ -346,19 +307,7 @@ async def start_server(cls: Any, init_arg: Any, name: str, *, link: bool) -> Any
 
     Defects: see :func:`_serve`; a process inherits the context variables of whoever starts it, and with them
     the span that happened to be current; ``gen_server.start`` hides the reason of a failing init behind an
-    UnboundLocalError; both start functions work only inside a process.
-
-    Args:
-        cls: The module class.
-        init_arg: For its ``init``.
-        name: The registered name.
-        link: Whether to link the new process to the calling one.
-
-    Returns:
-        The pid.
-
-    Raises:
-        RuntimeError: No runtime, ``init`` failed, or it did not finish in time.
+    UnboundLocalError; both start functions work only inside a process. RuntimeError says why a start failed.
     """
     if get_runtime() is None:
         raise RuntimeError(
@@ -421,17 +370,7 @@ async def start_supervisor(run: Callable[..., Awaitable[None]], args: list[Any],
 
     Defects: ``supervisor.start_link`` takes the first message in the caller's mailbox for its own handshake;
     and a supervisor that was told to shut down ends as if by itself, so that the one above starts it again.
-
-    Args:
-        run: ``run(ready, parent, *args)``; sets the future ``ready`` to its pid when its children are up.
-        args: See there.
-        name: The registered name, if any.
-
-    Returns:
-        The pid.
-
-    Raises:
-        RuntimeError: No runtime, or the name is taken.
+    ``run(ready, parent, *args)`` sets ``ready`` to its pid when its children are up.
     """
     if get_runtime() is None:
         raise RuntimeError(f"{name or 'the supervisor'} cannot start: no otpylib runtime is set")
@@ -465,12 +404,6 @@ def supervisor_module(name: str, start_link: Any, *, module: str, doc: str) -> A
     """Make an OTPModule supervisor class with a ``start_link`` of our own.
 
     Defect: OTPModule's ``start_link`` always runs otpylib's supervisor loop.
-
-    Args:
-        name: The class name.
-        start_link: ``start_link(cls, init_arg, name)``.
-        module: The module the class says it belongs to.
-        doc: Its docstring.
     """
 
     async def init(_self: Any, _arg: Any) -> Any:
@@ -490,16 +423,6 @@ def server_module(name: str, callbacks: dict[str, Any], *, default_name: str, mo
 
     Defect: OTPModule accepts callbacks only in the class body, so that no two servers can share them through
     inheritance; and its ``start_link`` runs the loop that never calls ``terminate``.
-
-    Args:
-        name: The class name.
-        callbacks: ``init``, ``handle_call``, ``handle_cast``, ``handle_info``, ``terminate``.
-        default_name: The registered name where none is given.
-        module: The module the class says it belongs to.
-        doc: Its docstring.
-
-    Returns:
-        The class.
     """
     body = {**callbacks, "__module__": module, "__qualname__": name, "__doc__": doc}
     cls = OTPModule(name, (), body, behavior=GEN_SERVER, version="1.0.0")

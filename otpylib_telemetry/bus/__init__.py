@@ -1,1 +1,1 @@
-"""The event bus: from an emitter to whoever listens."""
+"""The event bus: from emitters to handlers."""

@@ -34,14 +34,9 @@ def hand_over(
     metadata: dict[str, Any],
     started: Coroutine[Any, Any, Any] | None = None,
 ) -> None:
-    """Keep a call in the handler's backlog, and tell the manager unless it knows of the handler already.
+    """Keep a call, with copies of its dicts, in the handler's backlog; tell the manager unless it knows.
 
-    Args:
-        handler: The async handler.
-        name: The event's name.
-        measurements: Its measurements; copied, because the emitter may go on using its own.
-        metadata: Its metadata; copied as well.
-        started: What the callback has given for this event already, if it has.
+    ``started`` is the coroutine the callback has returned for this event already, if it has.
     """
     with _lock:
         if not handler.remember((name, measurements.copy(), metadata.copy(), started)):
@@ -57,13 +52,9 @@ def hand_over(
 
 
 def connect(notify: Notify) -> list[Handler]:
-    """Let a manager be told of handlers that have calls waiting.
+    """Have a manager told of handlers with calls waiting, and return those that have some already.
 
-    Args:
-        notify: Called from whatever thread emits; it must neither block nor raise.
-
-    Returns:
-        The handlers that have calls waiting already.
+    ``notify`` is called from whatever thread emits: it must neither block nor raise.
     """
     global _notify  # noqa: PLW0603  # one manager per interpreter, like the table it serves
     with _lock:
@@ -77,14 +68,7 @@ def connect(notify: Notify) -> list[Handler]:
 
 
 def disconnect(notify: Notify) -> list[Handler]:
-    """Take back :func:`connect`; a successor that connected meanwhile stays connected.
-
-    Args:
-        notify: What was given there.
-
-    Returns:
-        The handlers that have calls waiting and nobody at them; none if there is a successor.
-    """
+    """Take back :func:`connect`; return the handlers with unserved calls, none if there is a successor."""
     global _notify  # noqa: PLW0603  # as in connect
     with _lock:
         if _notify != notify:
@@ -94,11 +78,7 @@ def disconnect(notify: Notify) -> list[Handler]:
 
 
 def claim(handler: Handler, loop: asyncio.AbstractEventLoop) -> bool:
-    """Take on the calls of an announced handler, for a worker that runs on ``loop``.
-
-    Returns:
-        False if somebody else did, or there are none.
-    """
+    """Take on the calls of an announced handler for a worker on ``loop``; False if there are none to take."""
     with _lock:
         if handler not in _announced:
             return False

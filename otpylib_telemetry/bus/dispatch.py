@@ -35,7 +35,7 @@ _KINDS = 100
 
 
 class _Refused:
-    """Counts the events that were none, and says so once for each kind of mistake."""
+    """Counts refused events, and logs each kind of mistake once."""
 
     def __init__(self) -> None:
         #: Events lost where no function could be called any more: at the end of the stack or of the memory.
@@ -229,18 +229,7 @@ async def call_async(
     metadata: dict[str, Any],
     started: Coroutine[Any, Any, Any] | None = None,
 ) -> None:
-    """Call one async handler, isolated as every other.
-
-    Args:
-        handler: The handler.
-        name: The event's name.
-        measurements: Its measurements.
-        metadata: Its metadata.
-        started: What the callback has given for this event already, if it has.
-
-    Raises:
-        asyncio.CancelledError: The calling task was cancelled.
-    """
+    """Call one async handler; raises nothing but the cancellation of the calling task."""
     permit = ORDINARY
     if handler.troubled and not (permit := handler.admit()):
         if started is not None:
@@ -281,7 +270,7 @@ def _resolve(name: object) -> tuple[Handler, ...]:
 
 
 def _exactly(name: str, measurements: Details, metadata: Details) -> Exact | None:
-    """Return an event of a str and two dicts and nobody's subclasses, or refuse it."""
+    """Return an event of a plain str and two plain dicts, or refuse it."""
     name = str.__str__(name)
     try:
         return name, as_dict(measurements), as_dict(metadata)
@@ -294,14 +283,7 @@ def _exactly(name: str, measurements: Details, metadata: Details) -> Exact | Non
 
 
 def as_dict(details: Any) -> dict[str, Any]:
-    """Return measurements or metadata as handlers get them.
-
-    Args:
-        details: As for :func:`emit`; anything at all.
-
-    Raises:
-        BaseException: Whatever comes of asking.
-    """
+    """Return measurements or metadata as handlers get them; raises whatever the caller's object raises."""
     if type(details) is dict:
         return details
     if details is None:

@@ -1,4 +1,4 @@
-"""What travels from the code that emits to the exporters: one event, exactly as it was emitted."""
+"""One event, exactly as it was emitted."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias

@@ -1,4 +1,4 @@
-"""One subscription: calls its callback, and keeps a failing one from doing harm."""
+"""One subscription: its callback, its circuit breaker and the calls that wait for it."""
 
 from __future__ import annotations
 
@@ -48,16 +48,7 @@ RECOVERY_EVENT = "telemetry.handler.recovered"
 
 
 class Handler:
-    """A callback with its patterns, its circuit and, where it is async, its backlog.
-
-    Args:
-        handler_id: Identifies the subscription.
-        patterns: Its event patterns, already checked.
-        callback: ``callback(event_name, measurements, metadata)``.
-        matches: Tells whether one of the patterns matches an event name.
-        is_async: Whether calling it gives an awaitable.
-        clock: Monotonic seconds.
-    """
+    """A callback with its patterns, its circuit and, where it is async, its backlog."""
 
     __slots__ = (
         "_circuit",
@@ -111,11 +102,7 @@ class Handler:
         return self._circuit.state == "open"
 
     def admit(self) -> int:
-        """Ask whether to call it now, where it is :attr:`troubled`; an event it does not see is counted.
-
-        Returns:
-            A permit for :meth:`failed` or :meth:`released`, or 0.
-        """
+        """Return a permit to call a :attr:`troubled` handler, or 0; an event it does not see is counted."""
         with self._lock:
             permit = self._circuit.admit()
             if not permit:
@@ -123,11 +110,7 @@ class Handler:
             return permit
 
     def succeeded(self) -> Details | None:
-        """End its trouble.
-
-        Returns:
-            The event that says so, where the trouble was reported.
-        """
+        """End its trouble; return the event that says so, if the trouble was reported."""
         with self._lock:
             self.troubled = False
             self._circuit.succeeded()
@@ -138,16 +121,7 @@ class Handler:
         return RECOVERY_EVENT, {"failures": self.failures}, {"handler_id": self.handler_id}
 
     def failed(self, error: BaseException, event_name: str, permit: int = ORDINARY) -> Details | None:
-        """Count a failure.
-
-        Args:
-            error: What the callback raised.
-            event_name: The event it was called with.
-            permit: What :meth:`admit` gave, where it was asked.
-
-        Returns:
-            The event that reports it, once per outage; None where this one was reported already.
-        """
+        """Count a failure; return the event that reports it, once per outage."""
         with self._lock:
             self.troubled = True
             self.failures += 1
@@ -175,20 +149,12 @@ class Handler:
         return FAILURE_EVENT, {"failures": self.failures}, metadata
 
     def released(self, permit: int = ORDINARY) -> None:
-        """Take back an admission: the call was cancelled, which says nothing about the handler.
-
-        Args:
-            permit: What :meth:`admit` gave, where it was asked.
-        """
+        """Take back an admission: the call was cancelled, which says nothing about the handler."""
         with self._lock:
             self._circuit.released(permit)
 
     def remember(self, call: Call) -> bool:
-        """Keep a call for later, when the process that makes the calls of async handlers gets to it.
-
-        Returns:
-            Whether there was room; the event is counted as missed where there was none.
-        """
+        """Keep a call for the manager; False, and counted as missed, where the backlog is full."""
         with self._lock:
             if len(self.backlog) >= BACKLOG_LIMIT:
                 self.missed += 1
@@ -198,14 +164,10 @@ class Handler:
 
 
 def is_callers(error: BaseException) -> bool:
-    """Tell what ends the awaiting task from what a handler that was awaited raised by itself.
+    """Tell whether a caught exception ends the awaiting task, and was not raised by the handler itself.
 
-    Args:
-        error: Caught right where the handler was awaited.
-
-    Returns:
-        True for the cancellation of the running task, and for the closing of its coroutine; False for
-        everything else, a CancelledError or GeneratorExit of the handler's own making included.
+    That is so for the cancellation of the running task and for the closing of its coroutine. Ask right where
+    the handler was awaited.
     """
     if isinstance(error, asyncio.CancelledError):
         try:

@@ -1,4 +1,4 @@
-"""What the event bus says about itself: log lines that cannot fail."""
+"""Log lines of the event bus, which cannot fail."""
 
 import logging
 from typing import Any
@@ -12,7 +12,7 @@ def warning(message: str, *args: Any) -> None:
 
 
 def info(message: str, *args: Any) -> None:
-    """Log a piece of news, as :func:`warning` does."""
+    """Log an information, as :func:`warning` does."""
     _say(logging.INFO, message, args)
 
 

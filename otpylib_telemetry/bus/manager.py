@@ -1,4 +1,4 @@
-"""TelemetryManager: the process that makes the calls of async handlers for those who cannot await."""
+"""TelemetryManager: the process that awaits async handlers for events emitted by plain functions."""
 
 from __future__ import annotations
 

@@ -97,18 +97,7 @@ def add(
 ) -> Handler:
     """Subscribe; a handler already known under the same identifier is replaced.
 
-    Args:
-        handler_id: Identifies the subscription.
-        patterns: Shell globs over whole event names; case counts, and ``*`` crosses dots.
-        callback: ``callback(event_name, measurements, metadata)``, ``async def`` or ``def``.
-        clock: Monotonic seconds, by which a failing handler rests.
-
-    Returns:
-        The handler.
-
-    Raises:
-        TypeError: An identifier or pattern that is no string, or a callback that cannot be called.
-        ValueError: An empty identifier, no pattern, or an empty one.
+    Raises TypeError and ValueError as :func:`~otpylib_telemetry.attach` does.
     """
     if not isinstance(handler_id, str):
         raise TypeError(f"a handler id is a string, not {type(handler_id).__name__}")
@@ -138,14 +127,7 @@ def add(
 
 
 def remove(handler_id: str) -> int:
-    """Unsubscribe.
-
-    Args:
-        handler_id: The identifier given to :func:`add`.
-
-    Returns:
-        How many subscriptions went: one per pattern, 0 for an identifier nobody knows.
-    """
+    """Unsubscribe; return how many patterns went, 0 for an identifier nobody knows."""
     if not isinstance(handler_id, str):
         return 0
     with _lock:
@@ -159,12 +141,7 @@ def remove(handler_id: str) -> int:
 
 
 def listing(pattern: str = "*") -> list[HandlerInfo]:
-    """Return the subscriptions, in the order of attachment.
-
-    Args:
-        pattern: Keeps those whose own pattern is matched by this glob, and those that would receive an event
-            of this name.
-    """
+    """Return the subscriptions in the order of attachment: :func:`~otpylib_telemetry.list_handlers`."""
     return [
         HandlerInfo(
             handler.handler_id, own, handler.callback, handler.suspended, handler.failures, handler.missed

@@ -27,25 +27,14 @@ KIND = "kind"
 
 
 class FromEnvironment(NamedTuple):
-    """One value the environment has for one key.
-
-    Attributes:
-        variable: The variable it came from.
-        value: What to offer the field, or :class:`~otpylib_telemetry.config.settings.Unusable`.
-    """
+    """One value the environment has for one key, or :class:`Unusable`."""
 
     variable: str
     value: Any
 
 
 class Stray(NamedTuple):
-    """A variable that looks meant for an exporter but names no key of it.
-
-    Attributes:
-        variable: The variable.
-        key: The key it would be.
-        value: What it holds.
-    """
+    """A variable with the prefix of a section, and the key it would set if the section had it."""
 
     variable: str
     key: str
@@ -61,16 +50,7 @@ def section_prefix(section: str) -> str:
 def from_environment(
     settings_type: type[ExporterSettings], section: str, environ: Mapping[str, str]
 ) -> dict[str, list[FromEnvironment]]:
-    """Collect what the environment has for the keys of a section.
-
-    Args:
-        settings_type: The settings class of the section.
-        section: The section, for instance ``telemetry.otel``.
-        environ: The environment variables.
-
-    Returns:
-        By key, the values there are, the strongest first.
-    """
+    """Return what the environment has for the keys of a section: by key, the strongest first."""
     present = {name: value.strip() for name, value in environ.items() if value.strip()}
     standard = settings_type.standard_environment(present)
     prefix = section_prefix(section)
@@ -117,13 +97,6 @@ def parse(field: FieldInfo, text: str) -> Any:
     Lists are JSON or separated by commas; tables are JSON or ``name=value`` pairs separated by commas with
     percent-encoding, the syntax of ``OTEL_EXPORTER_OTLP_HEADERS``. Anything else stays a string: pydantic
     reads numbers and booleans from strings itself.
-
-    Args:
-        field: The field.
-        text: What the variable holds.
-
-    Returns:
-        What to offer the field, or :class:`~otpylib_telemetry.config.settings.Unusable`.
     """
     shape = container(field.annotation)
     if shape is Mapping:
@@ -162,12 +135,8 @@ def _parse_list(text: str) -> Any:
 def parse_table(text: str) -> Any:
     """Read a table from the environment: JSON, or ``name=value`` pairs.
 
-    Args:
-        text: What the variable holds.
-
-    Returns:
-        The table, or :class:`~otpylib_telemetry.config.settings.Unusable`; one wrong pair makes all of it
-        unusable, as the specification demands of ``OTEL_RESOURCE_ATTRIBUTES``.
+    One wrong pair makes all of it :class:`Unusable`, as the specification demands of
+    ``OTEL_RESOURCE_ATTRIBUTES``.
     """
     if text.startswith("{"):
         try:

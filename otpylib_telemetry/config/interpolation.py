@@ -15,11 +15,10 @@ _MAX_DEPTH = 20
 
 
 class Expanded(str):
-    """A string in which placeholders have been looked for already: ``${`` in it means itself.
+    """A string that has been expanded: a ``${`` in it means itself.
 
-    Attributes:
-        from_environment: Whether any of it came from a placeholder. Such a value is a secret, and is read as
-            an environment variable is: ``"a,b"`` for a list, ``"k=v"`` for a table.
+    ``from_environment`` tells whether any of it came from a placeholder. Such a value is a secret, and is
+    read as an environment variable is: ``"a,b"`` for a list, ``"k=v"`` for a table.
     """
 
     __slots__ = ("from_environment",)
@@ -40,13 +39,7 @@ def _restore(text: str, from_environment: bool) -> Expanded:  # noqa: FBT001  # 
 
 
 class Expansion(NamedTuple):
-    """A configured value after expansion.
-
-    Attributes:
-        value: The value; strings in it that had anything to expand are :class:`Expanded`.
-        secret: Whether any of it came from a placeholder.
-        problem: Why it cannot be used, as the middle of a sentence; None if it can.
-    """
+    """A value after expansion; ``secret`` if any of it came from a placeholder; why it cannot be used."""
 
     value: Any
     secret: bool
@@ -58,15 +51,7 @@ class _CannotExpandError(Exception):
 
 
 def expand(value: Any, environ: Mapping[str, str]) -> Expansion:
-    """Replace the placeholders in every string of a configured value.
-
-    Args:
-        value: Anything: strings are expanded, also as items of lists and values of tables.
-        environ: The environment variables.
-
-    Returns:
-        The expanded value. Its ``problem`` names the first variable that is not set and has no default.
-    """
+    """Replace the placeholders in every string of a value, of its items and of its entries."""
     try:
         expanded = _expand(value, environ, 0)
     except _CannotExpandError as error:

@@ -14,14 +14,9 @@ from otpylib_telemetry.config.settings import FIELDS_ONLY, ExporterSettings, Unu
 
 
 class Candidate(NamedTuple):
-    """One value one layer has for one key.
+    """One value one layer has for one key: placeholders expanded, not validated.
 
-    Attributes:
-        value: The value, placeholders expanded, not validated.
-        origin: Where it came from: ``config``, ``environment OTEL_SERVICE_NAME`` and so on.
-        secret: Whether it must not be shown.
-        problem: Why it cannot even be tried; None if it can.
-        key: The key as it was written; only of interest where no setting has this key.
+    ``problem`` says why it cannot even be tried. ``key`` is the key as written, where no setting has it.
     """
 
     value: Any
@@ -44,24 +39,14 @@ class Candidate(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """Values refused for one reason.
-
-    Attributes:
-        parts: The keys and the values refused, one of each as a rule.
-        reason: What was expected, as the middle of a sentence.
-    """
+    """Values refused for one reason, which is worded as the middle of a sentence."""
 
     parts: tuple[tuple[str, Candidate], ...]
     reason: str
 
 
 class Gathered(NamedTuple):
-    """All that was found.
-
-    Attributes:
-        candidates: By key, the strongest first.
-        strays: What was set under keys that do not exist.
-    """
+    """By key, the values there are, the strongest first; and what was set under keys that do not exist."""
 
     candidates: dict[str, list[Candidate]]
     strays: list[Candidate]
@@ -73,14 +58,7 @@ def collect_candidates(
     environ: Mapping[str, str],
     layers: Mapping[str, Mapping[str, Any]],
 ) -> Gathered:
-    """Collect the values there are for the keys of a section.
-
-    Args:
-        settings_type: The settings class.
-        section: The section, in full.
-        environ: The environment variables.
-        layers: The other layers, by origin, the strongest first.
-    """
+    """Collect the values for the keys of a section; ``layers`` by origin, the strongest first."""
     fields = settings_type.model_fields
     candidates: dict[str, list[Candidate]] = {key: [] for key in fields}
     unknown: list[Candidate] = []
@@ -136,13 +114,7 @@ def _merged(
 
 
 def check(settings_type: type[ExporterSettings], key: str, candidate: Candidate) -> str | None:
-    """Return why a field refuses a value, as the middle of a sentence, or None if it takes it.
-
-    Args:
-        settings_type: The settings class.
-        key: One of its keys.
-        candidate: The value.
-    """
+    """Return why a field refuses a value, as the middle of a sentence, or None if it takes it."""
     field = settings_type.model_fields[key]
     secret = candidate.secret or key in settings_type.secret_keys()
     try:

@@ -25,14 +25,7 @@ LONGEST_HISTORY = 20
 
 
 class LiveConfig(Generic[S]):
-    """Keeps the layers apart, and the last good settings in force.
-
-    Args:
-        settings_type: The pydantic model of the section.
-        section: For instance ``telemetry.otel``.
-        argument: What the exporter was started with.
-        environ: The environment.
-    """
+    """Keeps the layers of one section apart, and the last good settings in force."""
 
     def __init__(
         self, settings_type: type[S], section: str, argument: Mapping[str, Any], environ: Mapping[str, str]
@@ -102,17 +95,10 @@ class LiveConfig(Generic[S]):
         return self._scrub(text)
 
     def change(self, changes: Mapping[str, Any]) -> frozenset[str]:
-        """Apply changes made while running; they beat whatever set the value before.
+        """Apply changes made while running, which beat every other layer; return the keys that changed.
 
-        Args:
-            changes: Key to value; None takes the change back. A key ``table.name`` changes one entry of a
-                table.
-
-        Returns:
-            The keys whose value in force is another now.
-
-        Raises:
-            Exception: A value cannot even be looked at; nothing has changed then.
+        None takes a change back. A key ``table.name`` changes one entry of a table. Where a value cannot even
+        be looked at, the exception passes and nothing has changed.
         """
         before = dict(self._runtime)
         try:
@@ -130,16 +116,11 @@ class LiveConfig(Generic[S]):
         return changed
 
     def observe(self, snapshot: Mapping[str, Any], manager: object = None) -> frozenset[str]:
-        """Take what otpylib-config says now; what differs from the time before is a change made at runtime.
+        """Take what otpylib-config says now; what differs from the last time is a change made at runtime.
 
-        Args:
-            snapshot: Key to value, without the keys that are not set there.
-            manager: Which config manager says so. What was put into one that crashed is gone from the next
-                one: a value that is back to what it was before is no wish then, and the change stays, unless
-                a TOML file was edited meanwhile.
-
-        Returns:
-            The keys whose value in force is another now.
+        What was put into a config manager that crashed is missing from the next one. Where the ``manager`` is
+        another, a value that is back to what it was is therefore no wish: the change stays, unless a TOML
+        file was edited meanwhile. Returns the keys whose value in force changed.
         """
         replaced, self._manager = self._manager != manager, manager
         earlier, self._file = self._file, dict(snapshot)

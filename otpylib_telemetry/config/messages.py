@@ -1,4 +1,4 @@
-"""How configuration problems are put into words: for whoever reads the log at three in the morning."""
+"""Values, origins and validation errors in words, for whoever reads the log."""
 
 from __future__ import annotations
 
@@ -43,13 +43,6 @@ def value_words(value: Any, *, secret: bool = False) -> str:
     """Describe a value nobody has checked yet: what it is, and its type.
 
     Never calls anything the value brings along, so that a hostile ``__repr__`` does no harm.
-
-    Args:
-        value: Anything.
-        secret: Whether only the type may be told.
-
-    Returns:
-        For instance "'abc', a string", "a table of 2" or "a string, not shown".
     """
     try:
         kind, text = _kind_and_text(value)
@@ -108,13 +101,7 @@ def _short(text: str) -> str:
 
 
 def in_force_words(value: Any, origin: str, *, secret: bool) -> str:
-    """Say what stays in force, as a sentence.
-
-    Args:
-        value: The validated value in force.
-        origin: Where it came from.
-        secret: Whether the value must not be told.
-    """
+    """Say what stays in force, as a sentence."""
     if value is None:
         return "It stays unset."
     if secret and origin != "default":
@@ -139,15 +126,8 @@ def _plain(value: Any) -> str:
 def reason_words(field: FieldInfo, error: ErrorDetails, *, secret: bool, hidden: bool) -> str:
     """Say what was expected instead, as the middle of a sentence.
 
-    Args:
-        field: The field that refused a value.
-        error: Pydantic's account of it.
-        secret: Whether the value is a secret, or has secrets in it.
-        hidden: Whether not even what the key's own validator says of the value may be told: it came from a
-            ``${...}``, so that nobody knows what it is.
-
-    Returns:
-        For instance "expected a whole number from 1 to 100000".
+    ``secret``: the value must not be told. ``hidden``: it came from a ``${...}``, so that not even what the
+    key's own validator says of it may be told.
     """
     raised = error.get("ctx", {}).get("error")
     if isinstance(raised, RefusedError):

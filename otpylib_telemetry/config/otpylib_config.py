@@ -28,15 +28,7 @@ async def _notify(subscriber: str, path: str, _old: Any, _new: Any) -> None:
 
 
 async def subscribe(name: str, section: str) -> None:
-    """Ask otpylib-config to tell a process of every change in a section.
-
-    Args:
-        name: The registered name to tell.
-        section: For instance ``telemetry.otel``.
-
-    Raises:
-        Exception: No config manager, or no answer.
-    """
+    """Ask otpylib-config to tell a process of every change in a section."""
     from otpylib_config import Config  # noqa: PLC0415  # see otp.config_manager_name
 
     for pattern in (section, f"{section}.*"):
@@ -46,17 +38,8 @@ async def subscribe(name: str, section: str) -> None:
 async def read_section(section: str, keys: Iterable[str]) -> dict[str, Any]:
     """Read a section key by key, which is the only way otpylib-config gives one out.
 
-    Args:
-        section: For instance ``telemetry.otel``.
-        keys: The keys to ask for, tables before their entries (``headers``, ``headers.x``). Those of the
-            section in any :class:`TomlSource` are asked for as well, so that
-            a misspelt one is noticed.
-
-    Returns:
-        Key to value, without the keys that are not set.
-
-    Raises:
-        Exception: No config manager, or no answer.
+    Ask for tables before their entries (``headers``, ``headers.x``). Keys written in a :class:`TomlSource`
+    are read as well, so that a misspelt one is noticed.
     """
     from otpylib_config import Config  # noqa: PLC0415  # see otp.config_manager_name
 
@@ -79,11 +62,7 @@ async def read_section(section: str, keys: Iterable[str]) -> dict[str, Any]:
 
 
 async def read_value(path: str) -> Any:
-    """Return what otpylib-config has under a path, or None.
-
-    Raises:
-        Exception: No config manager, or no answer.
-    """
+    """Return what otpylib-config has under a path, or None."""
     from otpylib_config import Config  # noqa: PLC0415  # see otp.config_manager_name
 
     return await Config.get(path)

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, said so that whoever wrote it can put it right."""
+"""One message for each refused value, unknown key and unknown section."""
 
 from __future__ import annotations
 
@@ -26,15 +26,7 @@ def refusal(
     secrets: frozenset[str],
     refused: Refused,
 ) -> Problem:
-    """Describe values that were refused.
-
-    Args:
-        section: The section, in full.
-        settings: The settings in force in spite of them.
-        origins: By key, where those came from.
-        secrets: Which of those must not be shown.
-        refused: What was refused, and why.
-    """
+    """Describe values that were refused."""
     origin = refused.parts[0][1].origin
     keys = tuple(key for key, _ in refused.parts)
     names = [f"{section}.{key}" for key in keys]
@@ -55,13 +47,7 @@ def refusal(
 
 
 def stray_problem(settings_type: type[ExporterSettings], section: str, stray: Candidate) -> Problem:
-    """Describe a value under a key the settings do not have.
-
-    Args:
-        settings_type: The settings class.
-        section: The section, in full.
-        stray: The value; its ``key`` is the key as it was written.
-    """
+    """Describe a value whose key no setting has."""
     key = stray.key
     if not isinstance(key, str):
         name, nearest = f"{section}.({value_words(key)})", "."
@@ -79,16 +65,7 @@ def _nearest(name: str, known: Iterable[str], section: str) -> str:
 
 
 def check_sections(tables: Mapping[str, Any], known: Iterable[str]) -> tuple[Problem, ...]:
-    """Find sections below ``telemetry`` that nothing reads.
-
-    Args:
-        tables: The contents of the ``telemetry`` table, by section.
-        known: Sections that have an exporter, in full (``telemetry.otel``) or short (``otel``). Their names
-            are the kinds other sections may be instances of.
-
-    Returns:
-        One problem for each section that belongs to no exporter, or says it belongs to another than it does.
-    """
+    """Find sections below ``telemetry`` that belong to no exporter, or name a ``kind`` there is none of."""
     names = {name.removeprefix("telemetry.") for name in known}
     found = [_section_problem(name, table, names) for name, table in tables.items()]
     return tuple(problem for problem in found if problem is not None)

@@ -1,4 +1,4 @@
-"""What must not be seen is replaced here, before anything is logged, shown or counted."""
+"""Replaces secrets before anything is logged, shown or counted."""
 
 from __future__ import annotations
 
@@ -25,19 +25,15 @@ _BARE_USERINFO = re.compile(r"[^\s/@:]+:[^\s/@]*@(?=[^\s@]+\Z)")
 
 @runtime_checkable
 class Plain(Protocol):
-    """A setting that is no plain data, but can be told as such."""
+    """A setting that is an object, and can be shown as a table."""
 
     def as_table(self) -> dict[str, Any]:
-        """Return it as it could stand in a file."""
+        """Return it as it would be written in a file."""
         ...
 
 
 def hide_in_url(text: str) -> str:
-    """Return ``text`` with the credentials and the query of a URL in it replaced.
-
-    Args:
-        text: Any text; one that contains no URL, nor is one without its scheme, is returned as it is.
-    """
+    """Return ``text`` with the credentials and the query of a URL in it replaced."""
     if "://" not in text:
         bare = _BARE_USERINFO.match(text) if "@" in text else None
         return text if bare is None else f"{REDACTED}@{text[bare.end() :]}"
@@ -45,12 +41,7 @@ def hide_in_url(text: str) -> str:
 
 
 def shown(value: object, *, secret: bool = False) -> Any:  # noqa: PLR0911  # one line for each kind of value
-    """Return ``value`` as it may be shown to anybody: plain data, secrets replaced.
-
-    Args:
-        value: A validated setting.
-        secret: Whether all of it is a secret. That nothing is set is never one.
-    """
+    """Return a validated setting as plain data with secrets replaced; an unset secret is shown as unset."""
     if secret:
         return shown(value) if value is None or value in ("", (), [], {}) else REDACTED
     match value:
@@ -69,12 +60,10 @@ def shown(value: object, *, secret: bool = False) -> Any:  # noqa: PLR0911  # on
 
 
 def secret_texts(value: object) -> Iterator[str]:
-    """Return the texts in which a secret setting may turn up elsewhere, in what a library says for instance.
+    """Return the texts by which a secret setting could be recognised in a library's error message.
 
-    Args:
-        value: A validated setting. Of a URL, or an address without a scheme, the parts that name a host or
-            carry credentials count by themselves too. Where parts of it are marked as secret, only those
-            count: of a user name and a password, the password.
+    Of a URL or an address, the parts that name a host or carry credentials count by themselves too. Where
+    parts of a value are marked as secret, only those count: of a login, the password.
     """
     match value:
         case None | bool():
@@ -115,11 +104,7 @@ def _address_parts(text: str) -> Iterable[str]:
 
 
 def scrubber(texts: Iterable[str]) -> Callable[[str], str]:
-    """Make a function that replaces these texts, in whatever case, wherever they stand in another.
-
-    Args:
-        texts: As :func:`secret_texts` gives them.
-    """
+    """Return a function that replaces these texts in another text, ignoring case."""
     # The longest first: of a URL that is shown as a whole, nothing is to be left.
     wanted = sorted(set(texts), key=lambda text: (-len(text), text))
     if not wanted:
@@ -129,12 +114,7 @@ def scrubber(texts: Iterable[str]) -> Callable[[str], str]:
 
 
 def scrubbed(value: Any, scrub: Callable[[str], str]) -> Any:
-    """Return plain data with every string value in it scrubbed; keys and everything else stay.
-
-    Args:
-        value: Anything; only dicts, lists and tuples are looked into.
-        scrub: What to do with a string.
-    """
+    """Return dicts, lists and tuples with every string in them scrubbed; keys stay."""
     match value:
         case str():
             return scrub(value)

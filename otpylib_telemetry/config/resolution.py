@@ -17,15 +17,9 @@ S = TypeVar("S", bound=ExporterSettings)
 
 @dataclass(frozen=True)
 class Resolution(Generic[S]):
-    """The settings in force and how they came about.
+    """The settings in force, where each came from, what must not be shown, and what was refused.
 
-    Attributes:
-        settings: The settings: always valid, always complete.
-        origins: By key, where the value came from: ``default``, ``environment OTEL_SERVICE_NAME``,
-            ``config``, ``argument`` or ``runtime``.
-        secrets: Keys whose value must not be shown: secret ones, and those that came from a ``${...}``.
-        problems: What was found wrong, one entry for each bad value.
-        section: The section, in full.
+    ``origins`` are ``default``, ``environment OTEL_SERVICE_NAME``, ``config``, ``argument`` or ``runtime``.
     """
 
     settings: S
@@ -56,18 +50,11 @@ def redacted(resolution: Resolution[S]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something in the configuration that is not as its author believes.
+    """Something wrong with the configuration.
 
-    Attributes:
-        key: The full key, ``telemetry.otel.batch_size``; several, joined by commas, where they are refused
-            together.
-        message: One line for a person: what, where, what was expected, what is in force now.
-        kind: ``rejected``: a bad value; ``unknown``: no such key.
-        origin: The layer it came from, worded as in ``Resolution.origins``.
-        summary: The message without what is in force now.
-        keys: The keys without their section.
-        token: Equal for equal values, different for others; means nothing beyond this process. It tells a bad
-            value from the next one where the message must show neither.
+    ``key`` is the full key, several joined by commas; ``keys`` are without the section. ``summary`` is the
+    message without what stays in force. ``token`` is equal for equal values: it tells a bad value from the
+    next one where the message must show neither.
     """
 
     key: str

@@ -39,18 +39,6 @@ def resolve(  # noqa: PLR0913  # one argument per layer
     the next weaker layer that has a valid one. Of settings that are valid but do not go together, as few are
     refused as will do. None stands for "not set here" in every layer. ``${NAME}`` is expanded in ``config``,
     ``argument`` and ``runtime``.
-
-    Args:
-        settings_type: The settings class.
-        section: The section, ``telemetry.otel`` or ``otel``.
-        environ: The environment variables.
-        config: What otpylib-config has, by bare key (``batch_size``).
-        argument: What was given at start, by bare key.
-        runtime: What was changed while running, by bare key.
-        previous: What is in force until now.
-
-    Returns:
-        The settings, with an entry in ``problems`` for everything that was not taken.
     """
     section = full_section(section)
     layers = {"runtime": runtime, "argument": argument, "config": config}
@@ -77,17 +65,7 @@ def validate_argument(
     *,
     environ: Mapping[str, str] | None = None,
 ) -> None:
-    """Refuse a start argument that is wrong, where it is given.
-
-    Args:
-        settings_type: The settings class.
-        section: The section, ``telemetry.otel`` or ``otel``.
-        argument: What was given; None is the same as an empty dict.
-        environ: The environment variables; by default the process's own.
-
-    Raises:
-        ValueError: Something in it is wrong; the message names everything that is.
-    """
+    """Refuse a wrong start argument where it is given: one ValueError that names everything wrong in it."""
     section = full_section(section)
     if argument is None:
         return
@@ -113,13 +91,7 @@ class _Built(NamedTuple, Generic[S]):
 
 
 class Decision(Generic[S]):
-    """One decision: made by the constructor key by key, completed by :meth:`settle`.
-
-    Args:
-        settings_type: The settings class.
-        candidates: By key, the values there are, the strongest first.
-        previous: What is in force until now, if anything is.
-    """
+    """Chooses a value for each key by itself, then gives up as few as needed for all to go together."""
 
     def __init__(
         self,
@@ -146,11 +118,7 @@ class Decision(Generic[S]):
         return self.settings_type.secret_keys() | hidden
 
     def build_settings(self) -> S:
-        """Return the settings the chosen values make, giving up as few of them as will do.
-
-        Raises:
-            ValueError: The class does not accept its own defaults.
-        """
+        """Return settings of the chosen values; ValueError if the class refuses its own defaults."""
         while True:
             built = self._build()
             if built.conflict is not None:

@@ -74,11 +74,7 @@ def kinds_in_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def report(known: Iterable[str] = ()) -> None:
-    """Say which sections of the TOML files nobody reads: once, and again only if they went away meanwhile.
-
-    Args:
-        known: Names of sections that have an exporter, beside those installed or declared here.
-    """
+    """Log which sections of the TOML files nobody reads: once each, and again if they went and came back."""
     misplaced = [value for source in toml_source.known_sources() if (value := source.misplaced()) is not None]
     problems = [
         *check_sections(written(), {*known, *_installed(), *declared}),

@@ -91,11 +91,7 @@ def none_if_blank(value: object) -> object:
 
 
 def words(value: object) -> object:
-    """Return a list of names: a single string is a list of one; blanks around and repetitions go.
-
-    Raises:
-        RefusedError: One of the names is empty.
-    """
+    """Return a list of names: a string is a list of one; surrounding blanks and repetitions go."""
     if isinstance(value, str):
         value = (value,)
     if not isinstance(value, (list, tuple, set, frozenset)):

@@ -111,11 +111,7 @@ class TomlSource(ConfigSource):  # type: ignore[misc]  # otpylib-config ships no
         return self._trouble
 
     async def load(self) -> dict[str, Any]:
-        """Return what the file says or, while it cannot be used, what it said last.
-
-        Returns:
-            A copy: otpylib-config merges other sources into what it is given.
-        """
+        """Return a copy of what the file says or, while it cannot be used, of what it said last."""
         self.refresh()
         content: dict[str, Any] = _copied(self._content)
         return content
@@ -140,11 +136,7 @@ class TomlSource(ConfigSource):  # type: ignore[misc]  # otpylib-config ships no
                 self._trouble = None
 
     def section_keys(self, section: str) -> frozenset[str]:
-        """Return the keys written in a section of the file, known or not.
-
-        Args:
-            section: The section, ``telemetry.otel`` or ``otel``.
-        """
+        """Return the keys written in a section of the file, known or not."""
         full = section if "." in section else f"telemetry.{section}"
         table: Any = self._written
         for part in full.split("."):

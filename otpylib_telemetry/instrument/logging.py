@@ -71,14 +71,7 @@ class LogBridge(logging.Handler):
         self.lock = None
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Take a record, if somebody listens and it is not of our own making.
-
-        Args:
-            record: The record.
-
-        Returns:
-            Whether it became an event.
-        """
+        """Emit the event of a record, if somebody listens and it is none of ours; tell whether it did."""
         if not is_listened_to(LOG_EVENT) or self._is_ours(record):
             return False
         kept: Any = self.filter(record)
@@ -89,11 +82,7 @@ class LogBridge(logging.Handler):
         return True
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Emit the event of a record.
-
-        Args:
-            record: The record.
-        """
+        """Emit the event of a record."""
         _local.busy = True
         try:
             execute(LOG_EVENT, {}, _metadata(record))

@@ -1,6 +1,6 @@
 """Where the context of :func:`~otpylib_telemetry.tracing.span.span` meets that of another tracing API.
 
-Nothing is there until somebody installs it, and a span then costs one look at a name.
+Without a bridge, a span costs one look at a name more.
 """
 
 from __future__ import annotations
@@ -17,14 +17,7 @@ class ContextBridge(Protocol):
     """Keeps two notions of "the span that is open here" in step. No method raises."""
 
     def enter(self, context: SpanContext) -> Any:
-        """Make a span of ours the other API's current one.
-
-        Args:
-            context: The span's identity.
-
-        Returns:
-            What :meth:`leave` needs.
-        """
+        """Make a span of ours the other API's current one; return what :meth:`leave` needs."""
         ...
 
     def leave(self, token: Any) -> None:
@@ -32,11 +25,7 @@ class ContextBridge(Protocol):
         ...
 
     def around(self, own: SpanContext | None) -> SpanContext | None:
-        """Return the innermost span that is open here, whoever opened it.
-
-        Args:
-            own: The innermost one of ours, which :meth:`enter` was told of.
-        """
+        """Return the innermost span that is open here, whoever opened it."""
         ...
 
 

@@ -46,14 +46,9 @@ classified: Final[dict[str, tuple[str, Phase]]] = {}
 
 
 def classify(event_name: str) -> tuple[str, Phase]:
-    """Split an event name into the operation and the phase its suffix stands for.
+    """Split an event name into operation and phase: ``shop.sale.start`` is ``("shop.sale", Phase.START)``.
 
-    Args:
-        event_name: The dotted name of the event.
-
-    Returns:
-        ``("shop.checkout", Phase.START)`` for ``shop.checkout.start``; the whole name and ``Phase.NONE`` for
-        a name that neither begins nor ends an operation, which includes a suffix with nothing before it.
+    A name without such a suffix, or with nothing before it, is itself and ``Phase.NONE``.
     """
     known = classified.get(event_name)
     if known is None:
@@ -72,15 +67,10 @@ def classify(event_name: str) -> tuple[str, Phase]:
 
 
 def identifier(value: object) -> str | int | None:
-    """The value as an identifier that is safe to compare and to hash, or None if it is none.
+    """Return an id as plain ``str`` (never empty) or ``int``, or None if it is neither.
 
-    Args:
-        value: What an event's metadata holds under ``correlation_id``, ``span_id`` and the like.
-
-    Returns:
-        A plain ``str`` (never empty) or ``int``; a UUID in its usual text form, so that a process that passes
-        the object and one that passes its text still mean the same; None for everything else, ``bool``
-        included. Subclasses come back as the plain type, because theirs may compare in ways of their own.
+    A UUID becomes its text, so that its object and its text mean the same. Subclasses become the plain type,
+    because theirs may compare in ways of their own. ``bool`` is no id.
     """
     kind = type(value)
     if kind is str or kind is int:
@@ -245,18 +235,7 @@ class OpenOperations(Generic[T]):
     def open(
         self, operation: str, metadata: Mapping[str, Any], emitter: object, at_ns: int, value: T
     ) -> list[Opened[T]]:
-        """File an operation that begins.
-
-        Args:
-            operation: Its name, without the suffix.
-            metadata: The metadata of the event that begins it.
-            emitter: Who emitted that event.
-            at_ns: When, on the monotonic clock, in nanoseconds.
-            value: What to keep with it.
-
-        Returns:
-            Those given up because more than ``limit`` were open, oldest first; they are not open any more.
-        """
+        """Add an operation that begins; return those given up because more than ``limit`` were open."""
         span_id = correlation_id = request_id = None
         # Most operations have one of the three: to ask whether an id is there is cheaper than to get it.
         # Most ids are text or numbers, and those need no second look.
@@ -306,16 +285,7 @@ class OpenOperations(Generic[T]):
         return evicted
 
     def close(self, operation: str, metadata: Mapping[str, Any], emitter: object) -> Opened[T] | None:
-        """Find the operation that an event ends, and file it no longer.
-
-        Args:
-            operation: The name of the operation, without the suffix.
-            metadata: The metadata of the event that ends it.
-            emitter: Who emitted that event.
-
-        Returns:
-            The operation, or None if none that is open belongs to this ending.
-        """
+        """Take out and return the operation that an event ends, or None if none open belongs to it."""
         span_id = correlation_id = found = None
         if "span_id" in metadata and (type(span_id := metadata["span_id"]) not in _PLAIN or not span_id):
             span_id = identifier(span_id)
@@ -340,11 +310,7 @@ class OpenOperations(Generic[T]):
         return found
 
     def find(self, correlation_id: object) -> Opened[T] | None:
-        """The innermost operation open under a correlation id: the one that began last.
-
-        Args:
-            correlation_id: As in an event's metadata; anything that is no identifier finds nothing.
-        """
+        """Return the operation with this correlation id that began last, or None."""
         present = self._correlated.get(
             correlation_id if type(correlation_id) in _PLAIN else identifier(correlation_id)
         )
@@ -353,12 +319,7 @@ class OpenOperations(Generic[T]):
         return next(reversed(present.everything))
 
     def find_span(self, span_id: object, operation: str | None = None) -> Opened[T] | None:
-        """The operation open with a ``span_id``: the one that began last.
-
-        Args:
-            span_id: As in an event's metadata; anything that is no identifier finds nothing.
-            operation: Only one of this name will do; None for any.
-        """
+        """Return the operation with this ``span_id`` (and name, if given) that began last, or None."""
         if operation is not None:
             return _last_named(self._spans, identifier(span_id), operation)
         present = self._spans.get(span_id if type(span_id) in _PLAIN else identifier(span_id))
@@ -367,15 +328,7 @@ class OpenOperations(Generic[T]):
         return next(reversed(present.everything))
 
     def overdue(self, now_ns: int) -> list[Opened[T]]:
-        """Take out what has been open for ``ttl_ns`` or longer, oldest first.
-
-        Args:
-            now_ns: The monotonic clock, in nanoseconds.
-
-        Returns:
-            What was taken out. Operations are looked at in the order in which they were filed, up to the
-            first that is young enough.
-        """
+        """Take out what has been open for ``ttl_ns`` or longer, oldest first."""
         latest = now_ns - self.ttl_ns
         expired: list[Opened[T]] = []
         for opened in self._ages.values():
@@ -387,14 +340,7 @@ class OpenOperations(Generic[T]):
         return expired
 
     def orphaned(self, alive: Callable[[object], bool]) -> list[Opened[T]]:
-        """Take out the operations of emitters that are gone, oldest first.
-
-        Args:
-            alive: Tells whether an emitter still lives; asked once for each.
-
-        Returns:
-            What was taken out.
-        """
+        """Take out the operations of emitters that are gone, oldest first."""
         answers: dict[object, bool] = {}
         gone: list[Opened[T]] = []
         for opened in self._ages.values():

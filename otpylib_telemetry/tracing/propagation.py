@@ -33,13 +33,7 @@ _SAMPLED: Final = 0x01
 
 
 class TraceParent(NamedTuple):
-    """What a ``traceparent`` says about the caller's span.
-
-    Attributes:
-        trace_id: The trace, never zero.
-        span_id: The caller's span, never zero.
-        sampled: Whether the caller records its trace.
-    """
+    """A valid ``traceparent``: ids that are not zero, and whether the caller records its trace."""
 
     trace_id: int
     span_id: int
@@ -47,14 +41,7 @@ class TraceParent(NamedTuple):
 
 
 def parse_traceparent(text: object) -> TraceParent | None:
-    """Read a ``traceparent``.
-
-    Args:
-        text: The header's value; anything at all.
-
-    Returns:
-        What it says, or None if it is not a valid one: the standard has a receiver start a new trace then.
-    """
+    """Read a ``traceparent`` header; None if it is invalid, for which the standard starts a new trace."""
     if not isinstance(text, str):
         return None
     match = _TRACEPARENT.fullmatch(text)
@@ -70,13 +57,7 @@ def parse_traceparent(text: object) -> TraceParent | None:
 
 
 def format_traceparent(trace_id: int, span_id: int, *, sampled: bool = True) -> str:
-    """Write a ``traceparent`` of version 00.
-
-    Args:
-        trace_id: The trace.
-        span_id: The span that will be the parent.
-        sampled: Whether it is recorded here.
-    """
+    """Write a ``traceparent`` of version 00; ``span_id`` is the parent's."""
     return f"00-{trace_id:032x}-{span_id:016x}-{'01' if sampled else '00'}"
 
 
@@ -91,14 +72,7 @@ def format_span_id(span_id: int) -> str:
 
 
 def parse_trace_id(value: object) -> int | None:
-    """Read a trace id.
-
-    Args:
-        value: 32 hexadecimal digits, or the integer as OpenTelemetry's API keeps it; anything at all.
-
-    Returns:
-        The id, or None if it is not a valid one. Zero is not.
-    """
+    """Read a trace id of 32 hexadecimal digits or as an integer; None if it is invalid or zero."""
     return _parse_id(value, 2 * _TRACE_ID_BYTES, 1 << 128)
 
 
@@ -148,12 +122,7 @@ def _draw_span_id() -> int:
 
 
 class IdSource(NamedTuple):
-    """Where new ids come from.
-
-    Attributes:
-        trace_id: Returns a new trace id, 128 bits, never zero.
-        span_id: Returns a new span id, 64 bits, never zero.
-    """
+    """Functions that return a new trace id (128 bits) and a new span id (64 bits), never zero."""
 
     trace_id: Callable[[], int]
     span_id: Callable[[], int]
@@ -180,13 +149,9 @@ def id_source() -> IdSource:
 
 
 def use_ids_of(source: IdSource) -> IdSource:
-    """Take new ids from somewhere else, for every operation of this process.
+    """Take the ids of all new operations from another source; return what ends it in :func:`use_own_ids`.
 
-    Args:
-        source: Where from. Where it fails, or makes what is no id, one is drawn instead.
-
-    Returns:
-        What :func:`use_own_ids` takes to end it.
+    Where the source raises, or returns what is no id, a random one is drawn instead.
     """
     global _source  # noqa: PLW0603  # the ids of a process have one source
     _source = IdSource(
@@ -197,11 +162,7 @@ def use_ids_of(source: IdSource) -> IdSource:
 
 
 def use_own_ids(instead_of: IdSource) -> None:
-    """Draw ids again, unless somebody else has chosen another source since.
-
-    Args:
-        instead_of: What :func:`use_ids_of` returned.
-    """
+    """Draw ids again, unless somebody else has chosen another source since."""
     global _source  # noqa: PLW0603  # as in use_ids_of
     if _source is instead_of:
         _source = _DRAWN
@@ -230,17 +191,7 @@ _MAX_DECIMAL_BITS: Final = 2048
 
 
 def derive_trace_id(correlation_id: str | int) -> int:
-    """Make a trace id of a correlation id, the same in every process.
-
-    Args:
-        correlation_id: 32 hexadecimal digits are taken as they stand: they are a trace id. Anything else is
-            hashed (BLAKE2b, 128 bits of its text), the text of a UUID too: samplers take a trace id for
-            random in all its bits, and a UUID is not. An integer counts as its decimal digits, since it often
-            travels as text.
-
-    Returns:
-        The trace id, never zero.
-    """
+    """Make a trace id of a correlation id, the same in every process."""
     if type(correlation_id) is int and correlation_id.bit_length() > _MAX_DECIMAL_BITS:
         # Python refuses to write it in decimal; nobody passes such a number on as decimal text either.
         written = hex(correlation_id)
