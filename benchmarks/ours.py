@@ -163,4 +163,4 @@ def _encoder() -> Callable[[list[Any]], object]:
     from otpylib_telemetry_otel.otlp.spans import SpanEncoder  # noqa: PLC0415  # as above
 
     resource = Resource.create({"service.name": "bench"})
-    return SpanEncoder(resource.attributes, scope=("bench", "1")).encode
+    return SpanEncoder(resource).encode

@@ -10,7 +10,7 @@ from otpylib_telemetry.config.settings import ExporterSettings
 from otpylib_telemetry.exporter.base import Collected, ExportContext, Exporter, ExportError, ExportOutcome
 from otpylib_telemetry.primitives.threads import run_in_thread, run_in_thread_to_end
 from otpylib_telemetry.tracing.propagation import IdSource, use_ids_of, use_own_ids
-from otpylib_telemetry_otel.destinations.base import Destination, build, resource_of
+from otpylib_telemetry_otel.destinations import Destination, build, resource_of
 from otpylib_telemetry_otel.log_records import LogItem
 from otpylib_telemetry_otel.sampling.head import SAMPLING_WEIGHT
 from otpylib_telemetry_otel.sampling.installed import load
@@ -19,12 +19,12 @@ from otpylib_telemetry_otel.sampling.rules import rules_from
 from otpylib_telemetry_otel.sampling.tail import Decided, Tail
 from otpylib_telemetry_otel.sdk.plugins import load_id_generator
 from otpylib_telemetry_otel.sdk.suppression import unobserved
+from otpylib_telemetry_otel.settings.endpoint import SIGNALS
 from otpylib_telemetry_otel.settings.model import OtelSettings
-from otpylib_telemetry_otel.signals.logs import IN_PLACE, Logs, can_be_sent, sends_spans
+from otpylib_telemetry_otel.signals.logs import IN_PLACE, Logs
 from otpylib_telemetry_otel.signals.metrics import IN_PLACE as METRICS_IN_PLACE
 from otpylib_telemetry_otel.signals.metrics import MAKING as METRICS_MAKING
 from otpylib_telemetry_otel.signals.metrics import Metrics
-from otpylib_telemetry_otel.signals.metrics import can_be_sent as can_send_metrics
 from otpylib_telemetry_otel.traces import api_spans
 from otpylib_telemetry_otel.traces.assembly import Assembler
 
@@ -106,8 +106,8 @@ class OtelBackend(Exporter[OtelSettings]):
         self._destination: Destination | None = None
         self._id_source: IdSource | None = None
         #: Whether other signals alone are sent.
-        others = can_be_sent(settings) or can_send_metrics(settings)
-        self._without_spans = others and not sends_spans(settings)
+        others = settings.sends("logs") or settings.sends("metrics")
+        self._without_spans = others and not settings.sends("traces")
         self._logs = Logs(context.name, settings, self._counts)
         self._metrics = Metrics(context, settings, self._counts)
         self._take_limits(settings)
@@ -117,7 +117,7 @@ class OtelBackend(Exporter[OtelSettings]):
         settings = self.settings
         if not settings.traces and not settings.logs and not settings.metrics:
             return "traces = false, logs = false and metrics = false: there is no signal to export"
-        if not (sends_spans(settings) or can_be_sent(settings) or can_send_metrics(settings)):
+        if not any(settings.sends(signal) for signal in SIGNALS):
             return "no endpoint is set: nothing leaves this machine"
         return None
 
@@ -138,7 +138,7 @@ class OtelBackend(Exporter[OtelSettings]):
             self._id_source = use_ids_of(generator)
         resource = await run_in_thread(resource_of, settings)
         if not self._without_spans:
-            self._destination = await run_in_thread(build, settings, resource)
+            self._destination = await run_in_thread(build, settings, "traces", resource)
         await self._logs.open(resource)
         await self._metrics.open(resource)
 
@@ -242,7 +242,7 @@ class OtelBackend(Exporter[OtelSettings]):
     async def _send(self, destination: Destination, batch: Sequence[Any]) -> ExportOutcome | None:
         # The transport keeps the time-out of its signal; this is the limit on all of them.
         settings = self.settings
-        seconds = max(settings.timeout, settings.for_logs().timeout, settings.for_metrics().timeout)
+        seconds = max(settings.connection(signal).timeout for signal in SIGNALS)
         try:
             return await run_in_thread_to_end(
                 unobserved, destination.send, batch, timeout=seconds + _GRACE, linger=_LINGER

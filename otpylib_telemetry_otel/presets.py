@@ -66,12 +66,8 @@ class PresetSettings(OtelSettings):
         known = {key: template.format_map(parts) for key, template in cls.preset.settings.items()}
         return {**known, **values}
 
-    def request_headers(self) -> dict[str, str]:
-        """Return the headers to send, names in lower case, secrets in clear text."""
-        headers = {name: value.get_secret_value() for name, value in self.headers.items()}
-        if self.api_key is not None:
-            headers.setdefault(self.preset.key_header, self.api_key.get_secret_value())
-        return headers
+    def _key_header(self, api_key: str) -> tuple[str, str]:
+        return self.preset.key_header, api_key
 
 
 def _text(value: object, default: object) -> str:
@@ -85,9 +81,9 @@ class PresetBackend(OtelBackend):
     def idle_reason(self) -> str | None:
         """Return why nothing is exported under the present settings, or None."""
         settings = self.settings
-        if isinstance(settings, PresetSettings) and settings.transport() is not None:
-            preset = settings.preset
-            if preset.key_header not in settings.request_headers():
+        if isinstance(settings, PresetSettings):
+            preset, connection = settings.preset, settings.connection("traces")
+            if connection.protocol is not None and preset.key_header not in connection.headers:
                 return f"no api_key is set, and {preset.title} takes nothing without one"
         return super().idle_reason()
 

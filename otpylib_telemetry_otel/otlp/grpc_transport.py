@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from otpylib_telemetry_otel.otlp.credentials import Watched
-    from otpylib_telemetry_otel.otlp.services import Signal
+    from otpylib_telemetry_otel.otlp.services import Service
 
 __all__ = ["GrpcTransport"]
 
@@ -51,7 +51,7 @@ class GrpcTransport:
     """Sends requests of one signal to one server. Safe to be used by several threads.
 
     Args:
-        signal: What is sent.
+        service: What they are sent to.
         target: ``host:port``, or a name that gRPC resolves.
         timeout: Seconds for one request.
         headers: Sent with every request; names in lower case.
@@ -64,7 +64,7 @@ class GrpcTransport:
 
     def __init__(  # noqa: PLR0913 - what a connection is made of
         self,
-        signal: Signal,
+        service: Service,
         target: str,
         *,
         timeout: float,
@@ -75,7 +75,7 @@ class GrpcTransport:
         encrypted: bool,
         max_request: int = MAX_REQUEST,
     ) -> None:
-        self._signal = signal
+        self._service = service
         self._target = target
         self._timeout = timeout
         self._headers = tuple(headers.items())
@@ -112,7 +112,7 @@ class GrpcTransport:
             self._retire(self._current)
         with self._channel() as used:
             # Bytes in, bytes out: an answer that cannot be decoded is for us to judge.
-            call = used.channel.unary_unary(self._signal.method)
+            call = used.channel.unary_unary(self._service.method)
             try:
                 answer: bytes = call(
                     body, timeout=self._timeout, metadata=self._headers, compression=self._compression
@@ -123,7 +123,7 @@ class GrpcTransport:
                 raise self._failure(error) from error
             except ValueError as error:
                 raise ExportError("the connection was closed meanwhile") from error
-        return accepted(self._signal, answer)
+        return accepted(self._service, answer)
 
     def close(self) -> None:
         """Close the connection. A request under way is cancelled."""

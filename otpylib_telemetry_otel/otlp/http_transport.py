@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from otpylib_telemetry_otel.otlp.credentials import Watched
-    from otpylib_telemetry_otel.otlp.services import Signal
+    from otpylib_telemetry_otel.otlp.services import Service
 
 __all__ = ["HttpTransport"]
 
@@ -53,7 +53,7 @@ class HttpTransport:
     """Sends requests of one signal to one URL. Safe to be used by several threads.
 
     Args:
-        signal: What is sent.
+        service: What they are sent to.
         url: Where to.
         timeout: Seconds for one request.
         headers: Sent with every request.
@@ -66,7 +66,7 @@ class HttpTransport:
 
     def __init__(  # noqa: PLR0913 - what a connection is made of
         self,
-        signal: Signal,
+        service: Service,
         url: str,
         *,
         timeout: float,
@@ -77,7 +77,7 @@ class HttpTransport:
         max_request: int = MAX_REQUEST,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._signal = signal
+        self._service = service
         self._url = url
         self._timeout = timeout
         # In this order: what describes the body is not for a setting to change.
@@ -124,7 +124,7 @@ class HttpTransport:
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise self._failure(error) from error
         if 200 <= response.status < 300:  # noqa: PLR2004 - the class of status codes that means success
-            return accepted(self._signal, answer, response.headers.get("content-type", ""))
+            return accepted(self._service, answer, response.headers.get("content-type", ""))
         raise refused_by_http(response.status, response.reason or "", response.headers, answer, self._clock())
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ from otpylib_telemetry_otel.errors import SignalRefusedError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from otpylib_telemetry_otel.otlp.services import Signal
+    from otpylib_telemetry_otel.otlp.services import Service
 
 __all__ = [
     "PROTOBUF",
@@ -67,14 +67,14 @@ _MAX_REASON: Final = 300
 _LARGEST_COUNT: Final = 2**31
 
 
-def accepted(signal: Signal, answer: bytes, content_type: str = PROTOBUF) -> ExportOutcome | None:
+def accepted(service: Service, answer: bytes, content_type: str = PROTOBUF) -> ExportOutcome | None:
     """Read the answer to a request that succeeded ("Full Success" and "Partial Success").
 
     Success is success whatever the answer says: the request must not be sent again. But an answer that is no
     OTLP may come from something that is no OTLP receiver, so that is passed on as a warning.
 
     Args:
-        signal: What was sent.
+        service: What it was sent to.
         answer: The body of the answer.
         content_type: What the server says the body is.
 
@@ -83,7 +83,7 @@ def accepted(signal: Signal, answer: bytes, content_type: str = PROTOBUF) -> Exp
     """
     if not answer:
         return None
-    message = signal.answer()
+    message = service.answer()
     kind = content_type.partition(";")[0].strip().lower()
     try:
         if kind == "application/json":
@@ -95,7 +95,7 @@ def accepted(signal: Signal, answer: bytes, content_type: str = PROTOBUF) -> Exp
     except (DecodeError, ParseError, UnicodeDecodeError):
         return _strange("that cannot be decoded")
     partial = message.partial_success
-    rejected = min(max(getattr(partial, signal.rejected), 0), _LARGEST_COUNT)
+    rejected = min(max(getattr(partial, service.rejected), 0), _LARGEST_COUNT)
     if not rejected and not partial.error_message:
         return None
     return ExportOutcome(rejected=rejected, message=_short(partial.error_message))

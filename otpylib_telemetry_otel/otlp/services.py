@@ -1,4 +1,4 @@
-"""The signals of OTLP: where each is sent, and what the answer to it says.
+"""The services of OTLP: what takes each signal, and what its answer says.
 
 Imports the generated classes of OTLP: to be imported only where something is about to be exported.
 """
@@ -15,12 +15,12 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["LOGS", "METRICS", "TRACES", "Signal"]
+__all__ = ["LOGS", "METRICS", "TRACES", "Service"]
 
 
 @dataclass(frozen=True, slots=True)
-class Signal:
-    """One signal.
+class Service:
+    """The service that takes one signal.
 
     Attributes:
         items: What a person calls that which is sent.
@@ -35,26 +35,26 @@ class Signal:
     rejected: str
 
 
-def _signal(items: str, module: ModuleType, service: str, answer: type[Any], rejected: str) -> Signal:
+def _service(items: str, module: ModuleType, service: str, answer: type[Any], rejected: str) -> Service:
     name = module.DESCRIPTOR.services_by_name[service].full_name
-    return Signal(items, f"/{name}/Export", answer, rejected)
+    return Service(items, f"/{name}/Export", answer, rejected)
 
 
-TRACES: Final = _signal(
+TRACES: Final = _service(
     "spans",
     trace_service_pb2,
     "TraceService",
     trace_service_pb2.ExportTraceServiceResponse,
     "rejected_spans",
 )
-METRICS: Final = _signal(
+METRICS: Final = _service(
     "data points",
     metrics_service_pb2,
     "MetricsService",
     metrics_service_pb2.ExportMetricsServiceResponse,
     "rejected_data_points",
 )
-LOGS: Final = _signal(
+LOGS: Final = _service(
     "log records",
     logs_service_pb2,
     "LogsService",

@@ -11,15 +11,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, SpanFlags, Status
 
-from otpylib_telemetry_otel.otlp.values import Encoded, encode_by_scope, fill
+from otpylib_telemetry_otel.otlp.values import Encoder, fill
 from otpylib_telemetry_otel.traces.api_spans import ApiSpan
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from otpylib_telemetry_otel.traces.spans import FinishedSpan
 
 __all__ = ["SpanEncoder"]
@@ -34,66 +31,6 @@ _KINDS: Final = {
 _INTERNAL: Final = int(Span.SPAN_KIND_INTERNAL)
 _ERROR: Final = int(Status.STATUS_CODE_ERROR)
 _OK: Final = int(Status.STATUS_CODE_OK)
-
-
-class SpanEncoder:
-    """Encodes spans of one resource.
-
-    Args:
-        resource: The resource attributes, complete.
-        schema_url: The schema they follow.
-        scope: Name and version of what made the spans.
-    """
-
-    def __init__(
-        self, resource: Mapping[str, Any], schema_url: str = "", scope: tuple[str, str] = ("", "")
-    ) -> None:
-        self._resource = Resource()
-        fill(self._resource.attributes, resource)
-        self._schema_url = schema_url
-        self._scope = scope
-
-    def encode(self, spans: Sequence[FinishedSpan]) -> Encoded:
-        """Encode spans.
-
-        Args:
-            spans: Sealed spans. One that cannot be encoded all the same is left out, so that the others go.
-        """
-        request = ExportTraceServiceRequest()
-        group = request.resource_spans.add(schema_url=self._schema_url)
-        group.resource.CopyFrom(self._resource)
-        refused, reason = encode_by_scope(group.scope_spans, "spans", spans, self._scope, _encode)
-        return Encoded(request.SerializeToString(), refused, reason)
-
-
-def _encode(message: Any, span: FinishedSpan) -> None:
-    # Assigned one by one: arguments to the constructor cost twice as much.
-    message.trace_id = span.trace_id.to_bytes(16, "big")
-    message.span_id = span.span_id.to_bytes(8, "big")
-    message.name = span.name
-    message.kind = _KINDS.get(span.kind, _INTERNAL)
-    message.start_time_unix_nano = span.start_ns
-    message.end_time_unix_nano = span.end_ns
-    message.flags = _REMOTE if span.parent_is_remote and span.parent_span_id else _LOCAL
-    if span.parent_span_id:
-        message.parent_span_id = span.parent_span_id.to_bytes(8, "big")
-    fill(message.attributes, span.attributes)
-    status = message.status
-    if span.error:
-        status.code = _ERROR
-        status.message = span.message
-    else:
-        # There, though nothing is in it: "unset" is said, not left open.
-        status.SetInParent()
-    if type(span) is ApiSpan:
-        message.trace_state = span.tracestate
-        if span.ok:
-            status.code = _OK
-    message.dropped_attributes_count = span.dropped_attributes
-    if span.events or span.dropped_events:
-        _encode_events(message, span)
-    if span.links or span.dropped_links:
-        _encode_links(message, span)
 
 
 def _encode_events(message: Any, span: FinishedSpan) -> None:
@@ -117,3 +54,41 @@ def _encode_links(message: Any, span: FinishedSpan) -> None:
         linked.dropped_attributes_count = link.dropped_attributes
         fill(linked.attributes, link.attributes)
     message.dropped_links_count = span.dropped_links
+
+
+class SpanEncoder(Encoder):
+    """Makes requests of sealed spans."""
+
+    request = ExportTraceServiceRequest
+    fields = ("resource_spans", "scope_spans", "spans")
+
+    @staticmethod
+    def encode_item(message: Any, item: FinishedSpan) -> None:
+        """Fill one message from one item."""
+        # Assigned one by one: arguments to the constructor cost twice as much.
+        message.trace_id = item.trace_id.to_bytes(16, "big")
+        message.span_id = item.span_id.to_bytes(8, "big")
+        message.name = item.name
+        message.kind = _KINDS.get(item.kind, _INTERNAL)
+        message.start_time_unix_nano = item.start_ns
+        message.end_time_unix_nano = item.end_ns
+        message.flags = _REMOTE if item.parent_is_remote and item.parent_span_id else _LOCAL
+        if item.parent_span_id:
+            message.parent_span_id = item.parent_span_id.to_bytes(8, "big")
+        fill(message.attributes, item.attributes)
+        status = message.status
+        if item.error:
+            status.code = _ERROR
+            status.message = item.message
+        else:
+            # There, though nothing is in it: "unset" is said, not left open.
+            status.SetInParent()
+        if type(item) is ApiSpan:
+            message.trace_state = item.tracestate
+            if item.ok:
+                status.code = _OK
+        message.dropped_attributes_count = item.dropped_attributes
+        if item.events or item.dropped_events:
+            _encode_events(message, item)
+        if item.links or item.dropped_links:
+            _encode_links(message, item)

@@ -1,16 +1,20 @@
-"""Attributes as OTLP has them, for every signal.
+"""Attributes and requests as OTLP has them, for every signal.
 
-Pure, and without OpenTelemetry: the messages to be filled are passed in.
+The messages to be filled are passed in: this module imports no OpenTelemetry.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from otpylib_telemetry_otel.version import own_version
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["Encoded", "encode_by_scope", "fill", "put"]
+    from opentelemetry.sdk.resources import Resource
+
+__all__ = ["Encoded", "Encoder", "fill", "put"]
 
 
 class Encoded(NamedTuple):
@@ -84,42 +88,49 @@ def put(message: Any, value: Any) -> None:
         raise TypeError(f"an attribute cannot be of type {type(value).__name__}")
 
 
-def encode_by_scope(
-    groups: Any,
-    field: str,
-    items: Sequence[Any],
-    default: tuple[str, str],
-    encode: Callable[[Any, Any], None],
-) -> tuple[int, str]:
-    """Encode items of any signal, grouped by instrumentation scope.
+class Encoder:
+    """Makes requests of the items of one resource, grouped by instrumentation scope."""
 
-    Args:
-        groups: The repeated field of scopes; empty.
-        field: The name of the repeated field of items in one of them.
-        items: What to encode; each has a ``scope``, or None for the default: name and version, and perhaps
-            the URL of a schema and attributes as pairs.
-        default: Name and version of the default scope.
-        encode: Fills one message from one item.
+    #: The message class of the request.
+    request: ClassVar[type[Any]]
+    #: Its repeated field of resources, that of scopes in a resource, and that of items in a scope.
+    fields: ClassVar[tuple[str, str, str]]
 
-    Returns:
-        How many items could not be encoded and were left out, and why the last one could not.
-    """
-    scopes: dict[tuple[Any, ...], Any] = {}
-    refused, reason = 0, ""
-    for item in items:
-        scope = item.scope or default
-        messages = scopes.get(scope)
-        if messages is None:
-            group = groups.add()
-            group.scope.name, group.scope.version, *more = scope
-            if more:
-                group.schema_url, pairs = more
-                fill(group.scope.attributes, dict(pairs))
-            messages = scopes[scope] = getattr(group, field)
-        message = messages.add()
-        try:
-            encode(message, item)
-        except Exception as error:  # noqa: BLE001 - whatever is in it, it must not hold up the others
-            del messages[-1]
-            refused, reason = refused + 1, f"{type(error).__name__}: {error}"
-    return refused, reason
+    def __init__(self, resource: Resource) -> None:
+        self._template = self.request()
+        group = getattr(self._template, self.fields[0]).add(schema_url=resource.schema_url)
+        fill(group.resource.attributes, resource.attributes)
+        self._scope = ("otpylib_telemetry", own_version())
+
+    def encode(self, items: Sequence[Any]) -> Encoded:
+        """Encode items; one that cannot be encoded is left out, so that the others go."""
+        request = self.request()
+        request.CopyFrom(self._template)
+        _, of_scopes, of_items = self.fields
+        groups = getattr(getattr(request, self.fields[0])[0], of_scopes)
+        encode = self.encode_item
+        scopes: dict[tuple[Any, ...], Any] = {}
+        refused, reason = 0, ""
+        for item in items:
+            # Name and version, and perhaps the URL of a schema and attributes as pairs.
+            scope = item.scope or self._scope
+            messages = scopes.get(scope)
+            if messages is None:
+                group = groups.add()
+                group.scope.name, group.scope.version, *more = scope
+                if more:
+                    group.schema_url, pairs = more
+                    fill(group.scope.attributes, dict(pairs))
+                messages = scopes[scope] = getattr(group, of_items)
+            message = messages.add()
+            try:
+                encode(message, item)
+            except Exception as error:  # noqa: BLE001 - whatever is in it, it must not hold up the others
+                del messages[-1]
+                refused, reason = refused + 1, f"{type(error).__name__}: {error}"
+        return Encoded(request.SerializeToString(), refused, reason)
+
+    @staticmethod
+    def encode_item(message: Any, item: Any) -> None:
+        """Fill one message from one item."""
+        raise NotImplementedError

@@ -11,7 +11,6 @@ from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
 from opentelemetry.sdk._logs import ReadableLogRecord
-from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
@@ -19,6 +18,8 @@ from otpylib_telemetry_otel.version import own_version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from opentelemetry.sdk.resources import Resource
 
     from otpylib_telemetry_otel.log_records import LogItem
 
@@ -29,14 +30,10 @@ _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 
 
 class LogConverter:
-    """Makes log records of one resource.
+    """Makes log records of one resource."""
 
-    Args:
-        resource: The resource attributes; those that OpenTelemetry finds out by itself are added.
-    """
-
-    def __init__(self, resource: Mapping[str, Any]) -> None:
-        self._resource = Resource.create(dict(resource))
+    def __init__(self, resource: Resource) -> None:
+        self._resource = resource
         self._scope = InstrumentationScope("otpylib_telemetry", own_version())
 
     def convert(self, items: Sequence[LogItem]) -> list[ReadableLogRecord]:

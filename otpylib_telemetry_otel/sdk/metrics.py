@@ -24,7 +24,6 @@ from opentelemetry.sdk.metrics.export import (
     ScopeMetrics,
     Sum,
 )
-from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from otpylib_telemetry.aggregation.metric import NO_SCOPE
@@ -43,6 +42,8 @@ from otpylib_telemetry_otel.version import own_version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from opentelemetry.sdk.resources import Resource
 
     from otpylib_telemetry.aggregation import series
     from otpylib_telemetry.aggregation.metric import Scope
@@ -67,14 +68,10 @@ _HEX_DIGITS: Final = {"trace": 32, "span": 16}
 
 
 class MetricConverter:
-    """Makes OpenTelemetry's metrics of data points of one resource.
+    """Makes OpenTelemetry's metrics of data points of one resource."""
 
-    Args:
-        resource: The resource attributes; those that OpenTelemetry finds out by itself are added.
-    """
-
-    def __init__(self, resource: Mapping[str, Any]) -> None:
-        self.resource = Resource.create(dict(resource))
+    def __init__(self, resource: Resource) -> None:
+        self.resource = resource
         self._own = InstrumentationScope("otpylib_telemetry", own_version())
 
     def convert(self, items: Sequence[MetricPoint]) -> MetricsData:
@@ -123,13 +120,9 @@ class MetricConverter:
 
 
 class MetricEncoder:
-    """Encodes data points of one resource.
+    """Makes requests of data points."""
 
-    Args:
-        resource: The resource attributes; those that OpenTelemetry finds out by itself are added.
-    """
-
-    def __init__(self, resource: Mapping[str, Any]) -> None:
+    def __init__(self, resource: Resource) -> None:
         self._converter = MetricConverter(resource)
 
     def encode(self, items: Sequence[MetricPoint]) -> Encoded:

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger("otpylib_telemetry")
 
 
-EXPORTERS: Final = "opentelemetry_traces_exporter"
-
 ID_GENERATORS: Final = "opentelemetry_id_generator"
 
 RESOURCE_DETECTORS: Final = "opentelemetry_resource_detector"

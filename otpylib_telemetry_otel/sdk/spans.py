@@ -5,28 +5,27 @@ Imports OpenTelemetry: to be imported only where spans are about to be exported.
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from opentelemetry.attributes import BoundedAttributes
-from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util import BoundedList
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
 from otpylib_telemetry_otel.traces.api_spans import ApiSpan
+from otpylib_telemetry_otel.version import own_version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from opentelemetry.sdk.resources import Resource
+
     from otpylib_telemetry_otel.traces.spans import FinishedSpan
 
-__all__ = ["Converter"]
+__all__ = ["SpanConverter"]
 
 T = TypeVar("T")
-
-_DISTRIBUTION: Final = "otpylib-telemetry"
 
 # A span without the flag is one that an exporter may drop without a word.
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
@@ -37,16 +36,12 @@ _UNSET: Final = Status(StatusCode.UNSET)
 _OK: Final = Status(StatusCode.OK)
 
 
-class Converter:
-    """Makes spans of one resource.
+class SpanConverter:
+    """Makes spans of one resource."""
 
-    Args:
-        resource: The resource attributes; those that OpenTelemetry finds out by itself are added.
-    """
-
-    def __init__(self, resource: Mapping[str, Any]) -> None:
-        self._resource = Resource.create(dict(resource))
-        self._scope = InstrumentationScope("otpylib_telemetry", _version())
+    def __init__(self, resource: Resource) -> None:
+        self._resource = resource
+        self._scope = InstrumentationScope("otpylib_telemetry", own_version())
         self._scopes: dict[tuple[Any, ...], InstrumentationScope] = {}
 
     def convert(self, spans: Sequence[FinishedSpan]) -> list[ReadableSpan]:
@@ -150,10 +145,3 @@ def _bounded(attributes: Mapping[str, Any], dropped: int) -> Mapping[str, Any]:
     counted = BoundedAttributes(attributes=attributes)
     counted.dropped = dropped
     return counted
-
-
-def _version() -> str:
-    try:
-        return version(_DISTRIBUTION)
-    except PackageNotFoundError:
-        return ""

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 from urllib.parse import SplitResult, urlsplit, urlunsplit
-
-TRACES_PATH = "/v1/traces"
-LOGS_PATH = "/v1/logs"
-METRICS_PATH = "/v1/metrics"
 
 _GRPC_PORT = 4317
 _HTTP_PORT = 4318
@@ -21,6 +17,11 @@ _GRPC_NAMES = ("unix:", "unix-abstract:", "dns:", "ipv4:", "ipv6:", "xds:")
 _HOST_AND_PORT = re.compile(r"(?:\[[0-9A-Fa-f:.%]+\]|[^\s:/@\[\]]+):[0-9]+")
 
 Transport = Literal["grpc", "http/protobuf"]
+
+SignalName = Literal["traces", "logs", "metrics"]
+
+#: Every signal; each is also the key that switches it on and off.
+SIGNALS: Final[tuple[SignalName, ...]] = ("traces", "logs", "metrics")
 
 
 class SignalUrl(str):
@@ -121,69 +122,51 @@ def _example(host: str, transport: Transport, scheme: str = "http") -> str:
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{_port(transport)}"
 
 
-def traces_url(endpoint: str) -> str:
-    """Return where spans are posted over HTTP.
+def address_of(
+    signal: SignalName, transport: Transport | None, own: str | None, base: str | None
+) -> str | None:
+    """Return where a signal goes: for http/protobuf the full URL; None where it cannot be told.
 
-    The rule is that of the OTLP exporter specification for a base endpoint: ``/v1/traces`` is appended to the
-    path, unless it ends so already. A :class:`SignalUrl` is used as it is.
-    """
-    return _signal_url(endpoint, TRACES_PATH)
-
-
-def logs_url(endpoint: str) -> str:
-    """Return where log records are posted over HTTP; the rule is that of :func:`traces_url`.
+    The rule for a URL is that of the OTLP exporter specification for a base endpoint: ``/v1/traces``, or the
+    like, is appended to the path, unless it ends so already. A :class:`SignalUrl` is used as it is.
 
     Args:
-        endpoint: An endpoint for everything, or one for logs.
+        signal: What is sent.
+        transport: How it is sent.
+        own: The signal's own endpoint.
+        base: The one for everything. One for spans alone says nothing about other signals. Where it has the
+            path of spans, that is exchanged for the signal's.
     """
-    return _signal_url(endpoint, LOGS_PATH)
+    over_http = transport == "http/protobuf"
+    if own is not None:
+        return _signal_url(own, signal) if over_http else own
+    if base is None or isinstance(base, SignalUrl):
+        return None
+    return _beside_traces(base, signal) if over_http else base
 
 
-def metrics_url(endpoint: str) -> str:
-    """Return where metrics are posted over HTTP; the rule is that of :func:`traces_url`.
-
-    Args:
-        endpoint: An endpoint for everything, or one for metrics.
-    """
-    return _signal_url(endpoint, METRICS_PATH)
-
-
-def logs_beside_traces(endpoint: str) -> str:
-    """Return where log records are posted over HTTP if they have no endpoint of their own.
-
-    Args:
-        endpoint: A base for everything, or one with the path of spans, whose end is then exchanged.
-    """
-    return _beside_traces(endpoint, LOGS_PATH)
-
-
-def metrics_beside_traces(endpoint: str) -> str:
-    """Return where metrics are posted over HTTP if they have no endpoint of their own.
-
-    Args:
-        endpoint: As for :func:`logs_beside_traces`.
-    """
-    return _beside_traces(endpoint, METRICS_PATH)
-
-
-def _beside_traces(endpoint: str, signal_path: str) -> str:
+def _beside_traces(endpoint: str, signal: SignalName) -> str:
     url = urlsplit(endpoint)
     path = url.path.rstrip("/")
-    if path.endswith(TRACES_PATH):
-        path = path.removesuffix(TRACES_PATH) + signal_path
+    if path.endswith(_path("traces")):
+        path = path.removesuffix(_path("traces")) + _path(signal)
         return urlunsplit(SplitResult(url.scheme, url.netloc, path, url.query, ""))
-    return _signal_url(endpoint, signal_path)
+    return _signal_url(endpoint, signal)
 
 
-def _signal_url(endpoint: str, signal_path: str) -> str:
+def _signal_url(endpoint: str, signal: SignalName) -> str:
     url = urlsplit(endpoint)
     if isinstance(endpoint, SignalUrl):
         # An empty path is the root path, by the same specification.
         return str(urlunsplit(url._replace(path=url.path or "/")))
     path = url.path.rstrip("/")
-    if not path.endswith(signal_path):
-        path += signal_path
+    if not path.endswith(_path(signal)):
+        path += _path(signal)
     return urlunsplit(SplitResult(url.scheme, url.netloc, path, url.query, ""))
+
+
+def _path(signal: SignalName) -> str:
+    return f"/v1/{signal}"
 
 
 def has_transport_security(endpoint: str, *, insecure: bool) -> bool:

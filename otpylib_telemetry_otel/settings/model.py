@@ -6,7 +6,7 @@ import itertools
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeGuard
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeGuard
 
 from pydantic import BeforeValidator, Field, SecretStr, WrapValidator, field_validator, model_validator
 
@@ -26,16 +26,15 @@ from otpylib_telemetry.metrics.labels import DROPPED_BY_DEFAULT
 from otpylib_telemetry.metrics.options import DURATION_BOUNDS
 from otpylib_telemetry.metrics.settings import AUTOMATIC, BucketBounds, LabelChoice, MetricDefinitions
 from otpylib_telemetry_otel.sampling.rules import tables
+from otpylib_telemetry_otel.settings.connection import Connection, login_in
 from otpylib_telemetry_otel.settings.endpoint import (
+    SIGNALS,
+    SignalName,
     SignalUrl,
     Transport,
+    address_of,
     complaint,
     has_transport_security,
-    logs_beside_traces,
-    logs_url,
-    metrics_beside_traces,
-    metrics_url,
-    traces_url,
 )
 from otpylib_telemetry_otel.settings.environment import (
     OTHER_SIGNALS,
@@ -109,16 +108,9 @@ def _otlp(key: str, description: str) -> str:
     return f"{description} In the environment: `{of_traces}` (for spans alone), or else `{general}`."
 
 
-def _of_logs(key: str) -> Any:
-    return _of_signal("logs", "log records", key)
-
-
-def _of_metrics(key: str) -> Any:
-    return _of_signal("metrics", "metrics", key)
-
-
-def _of_signal(signal: str, items: str, key: str) -> Any:
+def _own(signal: SignalName, key: str) -> Any:
     """Return the field that says of an OTLP option what a signal is sent with."""
+    items = "log records" if signal == "logs" else signal
     empty = " Empty: none." if key in _FILES else ""
     unit = {"unit": "seconds"} if key == "timeout" else {}
     secret = {"secret": True} if key == "headers" else {}
@@ -321,14 +313,14 @@ class OtelSettings(ExporterSettings):
         description="Where log records go if not to `endpoint`, by the same rules, with `/v1/logs` for "
         "`/v1/traces`.",
     )
-    logs_protocol: _Protocol | None = _of_logs("protocol")
-    logs_headers: _Headers | None = _of_logs("headers")
-    logs_timeout: OptionalNumber = _of_logs("timeout")
-    logs_compression: _Compression | None = _of_logs("compression")
-    logs_certificate: str | None = _of_logs("certificate")
-    logs_client_key: str | None = _of_logs("client_key")
-    logs_client_certificate: str | None = _of_logs("client_certificate")
-    logs_insecure: bool | None = _of_logs("insecure")
+    logs_protocol: _Protocol | None = _own("logs", "protocol")
+    logs_headers: _Headers | None = _own("logs", "headers")
+    logs_timeout: OptionalNumber = _own("logs", "timeout")
+    logs_compression: _Compression | None = _own("logs", "compression")
+    logs_certificate: str | None = _own("logs", "certificate")
+    logs_client_key: str | None = _own("logs", "client_key")
+    logs_client_certificate: str | None = _own("logs", "client_certificate")
+    logs_insecure: bool | None = _own("logs", "insecure")
     metrics: bool = Field(
         True, description="Whether metrics are made of the events and sent, beside those of other sources."
     )
@@ -412,14 +404,14 @@ class OtelSettings(ExporterSettings):
         description="Where metrics go if not to `endpoint`, by the same rules, with `/v1/metrics` for "
         "`/v1/traces`.",
     )
-    metrics_protocol: _Protocol | None = _of_metrics("protocol")
-    metrics_headers: _Headers | None = _of_metrics("headers")
-    metrics_timeout: OptionalNumber = _of_metrics("timeout")
-    metrics_compression: _Compression | None = _of_metrics("compression")
-    metrics_certificate: str | None = _of_metrics("certificate")
-    metrics_client_key: str | None = _of_metrics("client_key")
-    metrics_client_certificate: str | None = _of_metrics("client_certificate")
-    metrics_insecure: bool | None = _of_metrics("insecure")
+    metrics_protocol: _Protocol | None = _own("metrics", "protocol")
+    metrics_headers: _Headers | None = _own("metrics", "headers")
+    metrics_timeout: OptionalNumber = _own("metrics", "timeout")
+    metrics_compression: _Compression | None = _own("metrics", "compression")
+    metrics_certificate: str | None = _own("metrics", "certificate")
+    metrics_client_key: str | None = _own("metrics", "client_key")
+    metrics_client_certificate: str | None = _own("metrics", "client_certificate")
+    metrics_insecure: bool | None = _own("metrics", "insecure")
     max_active_spans: WholeNumber = Field(
         10_000,
         ge=1,
@@ -515,55 +507,73 @@ class OtelSettings(ExporterSettings):
 
     def conflicts(self) -> Iterable[Conflict]:
         """Return the settings that do not go together."""
-        transport = self.transport()
-        if self.endpoint is not None and transport is not None:
-            found = complaint(self.endpoint, transport)
-            if found is not None:
-                yield Conflict(("endpoint", "protocol", "exporter"), found.reason, found.public)
-        if (self.client_key is None) != (self.client_certificate is None):
-            yield Conflict(
-                ("client_key", "client_certificate"),
-                "client_key and client_certificate are of use only together",
-            )
-        if transport == "grpc" and self.compression == "deflate":
-            yield Conflict(
-                ("compression", "protocol", "exporter"),
-                _NO_DEFLATE,
-            )
-        for signal in OTHER_SIGNALS:
+        for signal in SIGNALS:
             yield from self._conflicts_of(signal)
 
-    def _conflicts_of(self, signal: str) -> Iterable[Conflict]:
-        there = self._for_signal(signal)
-        transport = there.transport()
-        address = getattr(self, f"{signal}_endpoint")
-        if address is None and transport != self.transport() and not isinstance(self.endpoint, SignalUrl):
+    def _conflicts_of(self, signal: SignalName) -> Iterable[Conflict]:
+        protocol = self._protocol(signal)
+        address, is_base = self._own_endpoint(signal), not isinstance(self.endpoint, SignalUrl)
+        if address is None and is_base and protocol != self._protocol("traces"):
             address = self.endpoint
-        if address is not None and transport is not None:
-            found = complaint(address, transport)
+        if address is not None and protocol is not None:
+            found = complaint(address, protocol)
             if found is not None:
-                keys = (f"{signal}_endpoint", f"{signal}_protocol", "protocol", "exporter")
-                yield Conflict(keys, found.reason, found.public)
-        if (there.client_key is None) != (there.client_certificate is None):
-            key, certificate = f"{signal}_client_key", f"{signal}_client_certificate"
-            yield Conflict(
-                (key, certificate, "client_key", "client_certificate"),
-                f"{key} and {certificate} are of use only together",
-            )
-        if transport == "grpc" and there.compression == "deflate":
-            own = (f"{signal}_compression", f"{signal}_protocol")
-            yield Conflict((*own, "compression", "protocol", "exporter"), _NO_DEFLATE)
+                keys = (_key(signal, "endpoint"), _key(signal, "protocol"), "protocol", "exporter")
+                yield _conflict(keys, found.reason, found.public)
+        pair = self._option(signal, "client_key"), self._option(signal, "client_certificate")
+        if pair.count(None) == 1:
+            own = _key(signal, "client_key"), _key(signal, "client_certificate")
+            reason = f"{own[0]} and {own[1]} are of use only together"
+            yield _conflict((*own, "client_key", "client_certificate"), reason)
+        if protocol == "grpc" and self._option(signal, "compression") == "deflate":
+            own = _key(signal, "compression"), _key(signal, "protocol")
+            yield _conflict((*own, "compression", "protocol", "exporter"), _NO_DEFLATE)
 
     @classmethod
     def standard_environment(cls, environ: Mapping[str, str]) -> Mapping[str, tuple[str, Any]]:
         """Read the OpenTelemetry variables that are not simply another name of a key."""
         return standard_environment(environ)
 
-    def transport(self) -> Transport | None:
+    def sends(self, signal: SignalName) -> bool:
+        """Tell whether the settings have a signal sent anywhere."""
+        return getattr(self, signal) and self.connection(signal).leads_somewhere
+
+    def connection(self, signal: SignalName) -> Connection:
+        """Return where and how a signal is sent.
+
+        Args:
+            signal: ``traces``, ``logs`` or ``metrics``.
+        """
+        protocol = self._protocol(signal)
+        endpoint = address_of(signal, protocol, self._own_endpoint(signal), self.endpoint)
+        url, login = (None, None) if endpoint is None else login_in(endpoint)
+        headers = {name: value.get_secret_value() for name, value in self._option(signal, "headers").items()}
+        if self.api_key is not None:
+            name, value = self._key_header(self.api_key.get_secret_value())
+            headers.setdefault(name, value)
+        if login is not None:
+            headers.setdefault("authorization", login)
+        return Connection(
+            protocol,
+            url,
+            headers,
+            timeout=self._option(signal, "timeout"),
+            compression=self._option(signal, "compression"),
+            files=(
+                self._option(signal, "certificate"),
+                self._option(signal, "client_key"),
+                self._option(signal, "client_certificate"),
+            ),
+            encrypted=url is not None
+            and has_transport_security(url, insecure=self._option(signal, "insecure")),
+        )
+
+    def _protocol(self, signal: SignalName) -> Transport | None:
         """Return how OTLP is spoken; None for an exporter that does not speak it."""
         match self.exporter:
             case "otlp":
-                return self.protocol
+                protocol: Transport = self._option(signal, "protocol")
+                return protocol
             case "otlp_proto_grpc":
                 return "grpc"
             case "otlp_proto_http":
@@ -571,71 +581,20 @@ class OtelSettings(ExporterSettings):
             case _:
                 return None
 
-    def traces_url(self) -> str | None:
-        """Return the full URL spans are posted to over http/protobuf; None without an endpoint."""
-        return None if self.endpoint is None else traces_url(self.endpoint)
+    def _own_endpoint(self, signal: SignalName) -> str | None:
+        endpoint: str | None = getattr(self, _key(signal, "endpoint"))
+        return endpoint
 
-    def logs_url(self) -> str | None:
-        """Return where log records go: for http/protobuf the full URL; None where it cannot be told."""
-        transport = self.logs_transport()
-        over_http = transport == "http/protobuf"
-        if self.logs_endpoint is not None:
-            return logs_url(self.logs_endpoint) if over_http else self.logs_endpoint
-        if self.endpoint is None or isinstance(self.endpoint, SignalUrl):
-            # One for spans alone says nothing about logs (specification, "OTLP Exporter"): theirs is unset.
-            return None
-        return logs_beside_traces(self.endpoint) if over_http else self.endpoint
+    def _option(self, signal: SignalName, key: str) -> Any:
+        """Return an option of OTLP: the signal's own, or else that of spans."""
+        own = getattr(self, _key(signal, key))
+        if own is None:
+            return getattr(self, key)
+        return None if key in _FILES and not own.strip() else own
 
-    def metrics_url(self) -> str | None:
-        """Return where metrics go: for http/protobuf the full URL; None where it cannot be told."""
-        over_http = self.metrics_transport() == "http/protobuf"
-        if self.metrics_endpoint is not None:
-            return metrics_url(self.metrics_endpoint) if over_http else self.metrics_endpoint
-        if self.endpoint is None or isinstance(self.endpoint, SignalUrl):
-            # As for logs: one for spans alone says nothing about metrics.
-            return None
-        return metrics_beside_traces(self.endpoint) if over_http else self.endpoint
-
-    def metrics_transport(self) -> Transport | None:
-        """Return how OTLP is spoken where metrics go; None for an exporter that does not speak it."""
-        return self.for_metrics().transport()
-
-    def for_metrics(self) -> Self:
-        """Return these settings with the OTLP options of metrics in place of those of spans.
-
-        Where they go is said by :meth:`metrics_url` alone.
-        """
-        return self._for_signal("metrics")
-
-    def logs_transport(self) -> Transport | None:
-        """Return how OTLP is spoken where log records go; None for an exporter that does not speak it."""
-        return self.for_logs().transport()
-
-    def for_logs(self) -> Self:
-        """Return these settings with the OTLP options of log records in place of those of spans.
-
-        Where they go is said by :meth:`logs_url` alone.
-        """
-        return self._for_signal("logs")
-
-    def _for_signal(self, signal: str) -> Self:
-        own = {key: getattr(self, f"{signal}_{key}") for key in OTLP_OPTIONS}
-        changes = {key: value for key, value in own.items() if value is not None}
-        changes.update({key: None for key in _FILES & changes.keys() if not changes[key].strip()})
-        hidden = [key for key in changes if f"{signal}_{key}" in self._hidden]
-        return self.model_copy(update=changes).hiding(hidden)
-
-    def is_encrypted(self) -> bool:
-        """Tell whether the connection to the endpoint is encrypted (``insecure=not ...`` for gRPC)."""
-        return self.endpoint is not None and has_transport_security(self.endpoint, insecure=self.insecure)
-
-    def request_headers(self) -> dict[str, str]:
-        """Return the headers to send, names in lower case, secrets in clear text."""
-        headers = {name: value.get_secret_value() for name, value in self.headers.items()}
-        if self.api_key is not None:
-            key = self.api_key.get_secret_value()
-            headers.setdefault("authorization", key if " " in key else f"Bearer {key}")
-        return headers
+    def _key_header(self, api_key: str) -> tuple[str, str]:
+        """Return the header that carries the ``api_key``, and its value."""
+        return "authorization", api_key if " " in api_key else f"Bearer {api_key}"
 
     def resource_attributes(self) -> dict[str, Any]:
         """Return all resource attributes.
@@ -646,6 +605,15 @@ class OtelSettings(ExporterSettings):
         if "service_name" in self.model_fields_set or SERVICE_NAME not in attributes:
             attributes[SERVICE_NAME] = self.service_name
         return attributes
+
+
+def _key(signal: SignalName, option: str) -> str:
+    """Return the key of an option of OTLP for a signal; for spans it has no prefix."""
+    return option if signal == "traces" else f"{signal}_{option}"
+
+
+def _conflict(keys: Iterable[str], reason: str, public: str | None = None) -> Conflict:
+    return Conflict(tuple(dict.fromkeys(keys)), reason, public)
 
 
 def _is_standard(value: object) -> TypeGuard[StandardText | StandardTable]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Awaitable, Callable, Sequence
 
-    from otpylib_telemetry_otel.destinations.base import Destination
+    from otpylib_telemetry_otel.destinations import Destination
 
 __all__ = ["Signal"]
 

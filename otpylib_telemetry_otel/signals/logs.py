@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry.instrument.logging import LOG_EVENT
 from otpylib_telemetry.primitives.threads import run_in_thread
-from otpylib_telemetry_otel.destinations.logs import build_logs, why_no_logs
+from otpylib_telemetry_otel.destinations import build, why_none
 from otpylib_telemetry_otel.errors import BackendUnavailableError
 from otpylib_telemetry_otel.log_records import SEVERITIES, LogMaker
 from otpylib_telemetry_otel.signals.base import Signal
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from otpylib_telemetry_otel.settings.model import OtelSettings
     from otpylib_telemetry_otel.traces.spans import FinishedSpan
 
-__all__ = ["IN_PLACE", "Logs", "can_be_sent", "sends_spans"]
+__all__ = ["IN_PLACE", "Logs"]
 
 #: The keys that need no new connection.
 IN_PLACE: Final = frozenset({"log_patterns", "log_severity"})
@@ -50,7 +50,7 @@ class Logs(Signal):
     """
 
     def __init__(self, name: str, settings: OtelSettings, counts: Counter[str]) -> None:
-        super().__init__("logs", name, counts, wanted=can_be_sent(settings))
+        super().__init__("logs", name, counts, wanted=settings.sends("logs"))
         self._settings = settings
         self._maker = _maker(settings)
 
@@ -59,7 +59,7 @@ class Logs(Signal):
         if not self.taken:
             return ()
         # Where there are no spans to be sent, what happens during one would be lost with it.
-        return _RECORDS if sends_spans(self._settings) else _EVERYTHING
+        return _RECORDS if self._settings.sends("traces") else _EVERYTHING
 
     async def open(self, resource: Mapping[str, Any]) -> None:
         """Build what sends them, if they are wanted and there is anything that does.
@@ -74,12 +74,12 @@ class Logs(Signal):
         self._off = None
         if not settings.logs:
             return
-        reason = await run_in_thread(why_no_logs, settings)
+        reason = await run_in_thread(why_none, settings, "logs")
         if reason is None:
             try:
-                self._destination = await run_in_thread(build_logs, settings, resource)
+                self._destination = await run_in_thread(build, settings, "logs", resource)
             except BackendUnavailableError as error:
-                if not sends_spans(settings):
+                if not settings.sends("traces"):
                     raise
                 reason = str(error)
             else:
@@ -142,16 +142,6 @@ class Logs(Signal):
         if self._off is not None:
             told["off"] = self._off
         return told
-
-
-def sends_spans(settings: OtelSettings) -> bool:
-    """Tell whether the settings have spans sent anywhere."""
-    return settings.traces and (settings.transport() is None or settings.endpoint is not None)
-
-
-def can_be_sent(settings: OtelSettings) -> bool:
-    """Tell whether the settings alone have log records sent anywhere."""
-    return settings.logs and (settings.transport() is None or settings.logs_url() is not None)
 
 
 def _maker(settings: OtelSettings) -> LogMaker:

@@ -27,13 +27,11 @@ from otpylib_telemetry.metrics.recorder import MetricRecorder, answer_removal, m
 from otpylib_telemetry.metrics.settings import definitions_in
 from otpylib_telemetry.primitives.clock import wall_clock
 from otpylib_telemetry.primitives.threads import run_in_thread
-from otpylib_telemetry_otel.destinations.metrics import build_metrics, why_no_metrics
+from otpylib_telemetry_otel.destinations import build, why_none
 from otpylib_telemetry_otel.errors import BackendUnavailableError
 from otpylib_telemetry_otel.metrics.producer_deltas import Deltas
 from otpylib_telemetry_otel.metrics.producers import producers_in
 from otpylib_telemetry_otel.signals.base import Signal
-from otpylib_telemetry_otel.signals.logs import can_be_sent as can_send_logs
-from otpylib_telemetry_otel.signals.logs import sends_spans
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -46,7 +44,7 @@ if TYPE_CHECKING:
     from otpylib_telemetry.exporter.base import ExportContext
     from otpylib_telemetry_otel.settings.model import OtelSettings
 
-__all__ = ["IN_PLACE", "MAKING", "Metrics", "can_be_sent"]
+__all__ = ["IN_PLACE", "MAKING", "Metrics"]
 
 _log = logging.getLogger("otpylib_telemetry")
 
@@ -97,7 +95,7 @@ class Metrics(Signal):
     """
 
     def __init__(self, context: ExportContext, settings: OtelSettings, counts: Counter[str]) -> None:
-        super().__init__("metrics", context.name, counts, wanted=can_be_sent(settings))
+        super().__init__("metrics", context.name, counts, wanted=settings.sends("metrics"))
         self._settings = settings
         self._catch_up = context.catch_up
         self._store = store_in(context.memory, context.name)
@@ -122,12 +120,12 @@ class Metrics(Signal):
         self._off = None
         if not settings.metrics:
             return
-        reason = await run_in_thread(why_no_metrics, settings)
+        reason = await run_in_thread(why_none, settings, "metrics")
         if reason is None:
             try:
-                self._destination = await run_in_thread(build_metrics, settings, resource)
+                self._destination = await run_in_thread(build, settings, "metrics", resource)
             except BackendUnavailableError as error:
-                if not sends_spans(settings) and not can_send_logs(settings):
+                if not settings.sends("traces") and not settings.sends("logs"):
                     raise
                 reason = str(error)
             else:
@@ -386,11 +384,6 @@ class Metrics(Signal):
         if self._off is not None:
             told["off"] = self._off
         return told
-
-
-def can_be_sent(settings: OtelSettings) -> bool:
-    """Tell whether the settings alone have metrics sent anywhere."""
-    return settings.metrics and (settings.metrics_transport() is None or settings.metrics_url() is not None)
 
 
 def _slices(metrics: Sequence[AnyMetric]) -> Iterator[list[tuple[AnyMetric, Sequence[Series]]]]:

@@ -93,7 +93,7 @@ def test_read_only_mappings_and_tuples_are_taken_like_tables_and_lists():
     )
     settings = otel(config=config).settings
     assert settings.resource == {"a": 1}
-    assert settings.request_headers() == {"x": "y"}
+    assert settings.connection("traces").headers == {"x": "y"}
     assert settings.event_patterns == ("a.*", "b.*")
 
 
@@ -185,7 +185,7 @@ def test_of_several_exporters_the_first_that_is_installed_is_taken_and_said(vari
 
 def test_headers_from_the_environment_are_pairs_with_percent_encoding():
     settings = otel({"OTEL_EXPORTER_OTLP_HEADERS": "api-key=a%3Db, X-Team = t=u"}).settings
-    assert settings.request_headers() == {"api-key": "a=b", "x-team": "t=u"}
+    assert settings.connection("traces").headers == {"api-key": "a=b", "x-team": "t=u"}
 
 
 def test_the_address_for_traces_alone_is_used_as_it_is():
@@ -194,7 +194,7 @@ def test_the_address_for_traces_alone_is_used_as_it_is():
         "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c:4318/custom",
     }
     first = otel(environ)
-    assert first.settings.traces_url() == "http://c:4318/custom"
+    assert first.settings.connection("traces").url == "http://c:4318/custom"
     again = otel({}, previous=first, config={"endpoint": "ftp://x"})
     assert isinstance(again.settings.endpoint, SignalUrl)
 
@@ -332,7 +332,7 @@ def test_changes_that_go_together_are_accepted_together():
     first = otel(config={"endpoint": "collector:4317"})
     second = otel(config={"endpoint": "http://collector:4318", "protocol": "http/protobuf"}, previous=first)
     assert second.problems == ()
-    assert second.settings.transport() == "http/protobuf"
+    assert second.settings.connection("traces").protocol == "http/protobuf"
 
 
 def test_a_plain_model_validator_refuses_all_that_changed_together():

@@ -66,7 +66,7 @@ def test_the_defaults_of_opentelemetry():
     assert (settings.sampling_wait, settings.max_held_spans) == (1.0, 20_000)
     assert settings.traces is True
     assert (settings.max_active_spans, settings.span_ttl) == (10_000, 300.0)
-    assert settings.for_logs() == settings
+    assert settings.connection("logs") == settings.connection("traces")
 
 
 def test_the_defaults_of_prometheus():
@@ -163,7 +163,7 @@ def test_secret_keys_are_those_marked_so():
     ],
 )
 def test_an_http_endpoint_is_a_base_address(endpoint, posted_to):
-    assert OtelSettings(endpoint=endpoint, protocol="http/protobuf").traces_url() == posted_to
+    assert OtelSettings(endpoint=endpoint, protocol="http/protobuf").connection("traces").url == posted_to
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_an_http_endpoint_is_a_base_address(endpoint, posted_to):
     ],
 )
 def test_the_scheme_decides_about_encryption_and_without_one_insecure_does(endpoint, insecure, encrypted):
-    assert OtelSettings(endpoint=endpoint, insecure=insecure).is_encrypted() is encrypted
+    assert OtelSettings(endpoint=endpoint, insecure=insecure).connection("traces").encrypted is encrypted
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_the_scheme_decides_about_encryption_and_without_one_insecure_does(endpo
     ],
 )
 def test_the_exporters_name_may_decide_the_protocol(exporter, protocol, transport):
-    assert OtelSettings(exporter=exporter, protocol=protocol).transport() == transport
+    assert OtelSettings(exporter=exporter, protocol=protocol).connection("traces").protocol == transport
 
 
 def test_an_endpoint_of_another_exporter_is_none_of_our_business():
@@ -214,7 +214,7 @@ def test_an_endpoint_of_another_exporter_is_none_of_our_business():
     ],
 )
 def test_what_is_sent_as_headers(given, sent):
-    assert OtelSettings(**given).request_headers() == sent
+    assert OtelSettings(**given).connection("traces").headers == sent
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,11 @@ def test_what_a_standard_says_about_an_exporter_is_about_one_of_them():
     audit = resolve.resolve(OtelSettings, "telemetry.audit", environ=environ, config={"kind": "otel"})
     assert audit.problems == ()
     settings = audit.settings
-    assert (settings.endpoint, settings.request_headers(), settings.sampling_rate) == (None, {}, 1.0)
+    assert (settings.endpoint, settings.connection("traces").headers, settings.sampling_rate) == (
+        None,
+        {},
+        1.0,
+    )
     assert (settings.service_name, dict(settings.resource)) == ("shop", {"team": "a"})
     assert (settings.batch_size, settings.flush_interval) == (7, 2.0)
 
@@ -319,9 +323,9 @@ def test_datadog_needs_a_key_and_nothing_else():
     resolution = datadog(api_key=SECRET)
     settings = resolution.settings
     assert resolution.problems == ()
-    assert settings.transport() == "http/protobuf"
-    assert settings.traces_url() == "https://otlp.datadoghq.com/v1/traces"
-    assert settings.request_headers() == {"dd-api-key": SECRET}
+    assert settings.connection("traces").protocol == "http/protobuf"
+    assert settings.connection("traces").url == "https://otlp.datadoghq.com/v1/traces"
+    assert settings.connection("traces").headers == {"dd-api-key": SECRET}
     assert SECRET not in repr(settings)
     assert SECRET not in str(resolution_module.redacted(resolution))
     assert DATADOG.source.startswith("https://docs.datadoghq.com/")
@@ -336,14 +340,14 @@ def test_datadog_needs_a_key_and_nothing_else():
     ],
 )
 def test_the_site_decides_where_it_goes(site, url):
-    assert datadog(api_key=SECRET, site=site).settings.traces_url() == url
+    assert datadog(api_key=SECRET, site=site).settings.connection("traces").url == url
 
 
 @pytest.mark.parametrize("site", ["us5", "https://app.datadoghq.eu", "", 5, ["datadoghq.eu"]])
 def test_what_is_no_site_is_refused_and_the_default_stays(site):
     resolution = datadog(api_key=SECRET, site=site)
     assert [problem.key for problem in resolution.problems] == ["telemetry.datadog.site"]
-    assert resolution.settings.traces_url() == "https://otlp.datadoghq.com/v1/traces"
+    assert resolution.settings.connection("traces").url == "https://otlp.datadoghq.com/v1/traces"
 
 
 def test_the_site_may_come_from_the_environment():
@@ -352,7 +356,7 @@ def test_the_site_may_come_from_the_environment():
         environ["DD_API_KEY"] = SECRET
         found = resolve.resolve(DatadogSettings, "telemetry.datadog", environ=environ, config=given)
         assert found.problems == ()
-        assert found.settings.traces_url() == f"https://otlp.{site}/v1/traces"
+        assert found.settings.connection("traces").url == f"https://otlp.{site}/v1/traces"
         assert SECRET not in str(resolution_module.redacted(found)) + repr(found.settings)
 
 
@@ -364,12 +368,12 @@ def test_what_the_user_sets_goes_before_the_preset():
         headers={"dd-api-key": "another", "dd-otlp-source": "shop"},
         batch_size=7,
     ).settings
-    assert (settings.endpoint, settings.transport(), settings.batch_size) == (
+    assert (settings.endpoint, settings.connection("traces").protocol, settings.batch_size) == (
         "http://localhost:4317",
         "grpc",
         7,
     )
-    assert settings.request_headers() == {"dd-api-key": "another", "dd-otlp-source": "shop"}
+    assert settings.connection("traces").headers == {"dd-api-key": "another", "dd-otlp-source": "shop"}
 
 
 def test_a_site_changed_while_running_moves_the_endpoint():
@@ -394,8 +398,8 @@ def test_the_credentials_of_another_backend_are_not_shown_to_datadog():
         "TELEMETRY_DATADOG_API_KEY": SECRET,
     }
     settings = resolve.resolve(DatadogSettings, "telemetry.datadog", environ=environ).settings
-    assert settings.traces_url() == "https://otlp.datadoghq.com/v1/traces"
-    assert settings.request_headers() == {"dd-api-key": SECRET}
+    assert settings.connection("traces").url == "https://otlp.datadoghq.com/v1/traces"
+    assert settings.connection("traces").headers == {"dd-api-key": SECRET}
     assert settings.service_name == "shop"
 
 

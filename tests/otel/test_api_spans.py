@@ -3,6 +3,7 @@
 import pytest
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -11,14 +12,14 @@ from opentelemetry.trace import Link
 from otpylib_telemetry import otp
 from otpylib_telemetry.tracing import bridge
 from otpylib_telemetry_otel import start_otel_exporter
-from otpylib_telemetry_otel.destinations.base import build
-from otpylib_telemetry_otel.sdk.spans import Converter
+from otpylib_telemetry_otel.sdk.spans import SpanConverter
 from otpylib_telemetry_otel.service import start_telemetry_service
 from otpylib_telemetry_otel.settings.model import OtelSettings
 from otpylib_telemetry_otel.traces import api_spans
 from otpylib_telemetry_otel.traces.spans import Scope
 from tests.otel.test_service import EXPORTER, W3C, settings, stop
 from tests.support.chassis import up
+from tests.support.destinations import destination_of
 from tests.support.otlp_receiver import GrpcReceiver, HttpReceiver
 from tests.support.waiting import eventually
 
@@ -114,11 +115,11 @@ def test_it_arrives_as_the_sdk_itself_would_send_it(finished, converted):
         sdk = OTLPSpanExporter(theirs.traces_endpoint)
         sdk.export(finished)
         sdk.shutdown()
-        backend = build(OtelSettings(endpoint=ours.endpoint))
+        backend = destination_of(OtelSettings(endpoint=ours.endpoint))
         backend.send(converted)
         backend.close()
         exporter = OTLPSpanExporter(by_name.traces_endpoint)
-        exporter.export(Converter({}).convert(converted))
+        exporter.export(SpanConverter(Resource.get_empty()).convert(converted))
         exporter.shutdown()
         assert len(sent(theirs)) == 2
         assert sent(by_name) == sent(theirs)
@@ -126,7 +127,7 @@ def test_it_arrives_as_the_sdk_itself_would_send_it(finished, converted):
 
 
 def test_an_exporter_by_name_sees_the_states_of_all_traces_concerned(converted):
-    by_name = {each.name: each for each in Converter({}).convert(converted)}
+    by_name = {each.name: each for each in SpanConverter(Resource.get_empty()).convert(converted)}
     stock = by_name["GET /stock"]
     assert stock.context.trace_state.to_header() == stock.parent.trace_state.to_header() == "shop=7"
     assert [link.context.trace_state.to_header() for link in stock.links] == ["shop=7,bank=b", ""]

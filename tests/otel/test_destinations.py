@@ -12,13 +12,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from otpylib_telemetry.exporter.base import ExportContext, ExportError, ExportOutcome, TooLargeError
 from otpylib_telemetry_otel.backend import OtelBackend
-from otpylib_telemetry_otel.destinations.base import (
-    OtlpDestination,
-    SdkDestination,
-    build,
-    grpc_transport,
-    http_transport,
-)
+from otpylib_telemetry_otel.destinations import OtlpDestination, SdkDestination, transport
 from otpylib_telemetry_otel.errors import BackendUnavailableError
 from otpylib_telemetry_otel.otlp.services import LOGS, METRICS, TRACES
 from otpylib_telemetry_otel.otlp.values import Encoded
@@ -26,6 +20,7 @@ from otpylib_telemetry_otel.sdk import plugins
 from otpylib_telemetry_otel.settings.model import OtelSettings
 from otpylib_telemetry_otel.traces.spans import INCOMPLETE, FinishedSpan, SpanEvent
 from tests.support.certificates import Authority
+from tests.support.destinations import destination_of
 from tests.support.otlp_receiver import (
     GrpcReceiver,
     GrpcStatus,
@@ -61,7 +56,7 @@ def settings_for(receiver, **more):
 
 @contextlib.contextmanager
 def connected(receiver, **more):
-    backend = build(settings_for(receiver, **more))
+    backend = destination_of(settings_for(receiver, **more))
     try:
         yield backend
     finally:
@@ -87,10 +82,7 @@ def grpc():
 
 
 def transport_for(receiver, signal=TRACES, **more):
-    settings = settings_for(receiver, **more)
-    if receiver.protocol == "grpc":
-        return grpc_transport(settings, signal)
-    return http_transport(settings, signal, f"{receiver.endpoint}/v1/{PATHS[signal]}")
+    return transport(settings_for(receiver, **more).connection(PATHS[signal]), signal)
 
 
 def failure_of(backend, spans=None):
@@ -191,11 +183,11 @@ class TestWhatArrives:
 
     def test_a_resource_detector_that_is_not_installed_is_named(self, receiver):
         with pytest.raises(BackendUnavailableError, match="resource detector named 'azure_vm'"):
-            build(settings_for(receiver, resource_detectors=["azure_vm"]))
+            destination_of(settings_for(receiver, resource_detectors=["azure_vm"]))
 
     def test_both_ways_to_name_the_exporter_do(self, receiver):
         name = "otlp_proto_grpc" if receiver.protocol == "grpc" else "otlp_proto_http"
-        backend = build(OtelSettings(endpoint=receiver.endpoint, exporter=name))
+        backend = destination_of(OtelSettings(endpoint=receiver.endpoint, exporter=name))
         backend.send([span()])
         backend.close()
         assert len(receiver.spans) == 1
@@ -283,7 +275,7 @@ class TestFailures:
 
     def test_closing_ends_what_is_under_way(self, grpc):
         grpc.always(Hang())
-        backend = build(settings_for(grpc, timeout=60))
+        backend = destination_of(settings_for(grpc, timeout=60))
         failed = []
         thread = threading.Thread(target=lambda: failed.append(failure_of(backend)))
         thread.start()
@@ -293,7 +285,7 @@ class TestFailures:
         assert [error.retryable for error in failed] == [True]
 
     def test_sending_after_closing_is_a_failure(self, receiver):
-        backend = build(settings_for(receiver))
+        backend = destination_of(settings_for(receiver))
         backend.send([span()])
         backend.close()
         backend.close()
@@ -303,7 +295,7 @@ class TestFailures:
         settings = OtelSettings(
             endpoint=f"https://{receiver.host_port}", protocol=receiver.protocol, timeout=5
         )
-        backend = build(settings)
+        backend = destination_of(settings)
         error = failure_of(backend)
         backend.close()
         assert error.retryable
@@ -326,7 +318,7 @@ class TestRequests:
 
     def test_name_and_password_of_the_url_are_sent_as_a_header(self, receiver):
         endpoint = f"http://ann:p%40ss@{receiver.host_port}"
-        backend = build(OtelSettings(endpoint=endpoint, protocol=receiver.protocol))
+        backend = destination_of(OtelSettings(endpoint=endpoint, protocol=receiver.protocol))
         backend.send([span()])
         backend.close()
         assert receiver.requests[0].headers["authorization"] == "Basic YW5uOnBAc3M="
@@ -342,12 +334,12 @@ class TestRequests:
     def test_a_proxy_of_the_environment_is_used_unless_told_otherwise(self, http, monkeypatch):
         monkeypatch.setenv("http_proxy", f"http://ann:secret@127.0.0.1:{http.port}")
         settings = OtelSettings(endpoint="http://collector.invalid:4318", protocol="http/protobuf")
-        backend = build(settings)
+        backend = destination_of(settings)
         # The receiver is no proxy: asked for a whole URL, it says that it has no such path.
         assert "HTTP 404" in str(failure_of(backend))
         backend.close()
         monkeypatch.setenv("no_proxy", "collector.invalid")
-        backend = build(settings)
+        backend = destination_of(settings)
         error = failure_of(backend)
         backend.close()
         assert error.retryable
@@ -446,11 +438,11 @@ class TestOtherExporters:
         # The exporter takes sys.stdout as it was when its module was imported: look at a fresh interpreter's.
         program = (
             "from otpylib_telemetry_otel.traces.spans import FinishedSpan\n"
-            "from otpylib_telemetry_otel.destinations.base import build\n"
+            "from otpylib_telemetry_otel.destinations import build\n"
             "from otpylib_telemetry_otel.settings.model import OtelSettings\n"
             "span = FinishedSpan('shop.checkout', 5, 6, 0, None, 7, {'item': b'tea'}, end_ns=8)\n"
             "span.seal()\n"
-            "backend = build(OtelSettings(exporter='console'))\n"
+            "backend = build(OtelSettings(exporter='console'), 'traces', {})\n"
             "backend.send([span])\n"
             "backend.close()\n"
         )
@@ -464,7 +456,7 @@ class TestOtherExporters:
         with pytest.raises(
             BackendUnavailableError, match=r"'zipkin_json'.*console.*opentelemetry-exporter-zipkin-json"
         ):
-            build(OtelSettings(exporter="zipkin_json"))
+            destination_of(OtelSettings(exporter="zipkin_json"))
 
     def test_an_exporter_that_cannot_be_built_says_why(self, monkeypatch):
         class Entry:
@@ -475,7 +467,7 @@ class TestOtherExporters:
 
         monkeypatch.setattr(plugins, "entry_points", lambda group: [Entry()])
         with pytest.raises(BackendUnavailableError, match=r"'broken'.*ValueError: no key"):
-            build(OtelSettings(exporter="broken"))
+            destination_of(OtelSettings(exporter="broken"))
 
     @pytest.mark.parametrize(
         ("missing", "settings"),
@@ -492,10 +484,10 @@ class TestOtherExporters:
             "import sys\n"
             f"sys.modules[{missing!r}] = None\n"
             "from otpylib_telemetry_otel.errors import BackendUnavailableError\n"
-            "from otpylib_telemetry_otel.destinations.base import build\n"
+            "from otpylib_telemetry_otel.destinations import build\n"
             "from otpylib_telemetry_otel.settings.model import OtelSettings\n"
             "try:\n"
-            f"    build(OtelSettings(endpoint='http://localhost:4317', **{settings!r}))\n"
+            f"    build(OtelSettings(endpoint='http://localhost:4317', **{settings!r}), 'traces', {{}})\n"
             "except BackendUnavailableError as error:\n"
             "    print(error)\n"
         )
@@ -511,7 +503,9 @@ class TestOtherExporters:
         with pytest.raises(
             BackendUnavailableError, match=r"certificate: the file .*missing\.pem cannot be read"
         ):
-            build(OtelSettings(endpoint="https://localhost:4317", protocol=protocol, certificate=str(path)))
+            destination_of(
+                OtelSettings(endpoint="https://localhost:4317", protocol=protocol, certificate=str(path))
+            )
 
     def test_importing_the_module_imports_no_opentelemetry(self):
         program = (
@@ -544,10 +538,10 @@ class TestQuiet:
         issued = stranger.issue()
         program = (
             "import sys\n"
-            "from otpylib_telemetry_otel.destinations.base import build\n"
+            "from otpylib_telemetry_otel.destinations import build\n"
             "from otpylib_telemetry.exporter.base import ExportError\n"
             "from otpylib_telemetry_otel.settings.model import OtelSettings\n"
-            "backend = build(OtelSettings(endpoint=sys.argv[1], certificate=sys.argv[2]))\n"
+            "backend = build(OtelSettings(endpoint=sys.argv[1], certificate=sys.argv[2]), 'traces', {})\n"
             "for _ in range(3):\n"
             "    try:\n"
             "        backend.send([])\n"
@@ -742,7 +736,7 @@ class TestOtelBackend:
 
     async def test_an_answer_that_comes_too_late_is_not_taken_for_the_next_ones(self, http):
         http.script(Hang(then=HttpStatus(400)))
-        backend = build(settings_for(http))
+        backend = destination_of(settings_for(http))
         late = []
         thread = threading.Thread(target=lambda: late.append(failure_of(backend)))
         thread.start()

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry._logs import SeverityNumber
 from opentelemetry.sdk._logs.export import ConsoleLogRecordExporter
+from opentelemetry.sdk.resources import Resource
 from otpylib import gen_server
 
 from otpylib_telemetry import execute, otp, span
@@ -19,9 +20,8 @@ from otpylib_telemetry.config.resolution import changed_keys
 from otpylib_telemetry.config.resolve import resolve
 from otpylib_telemetry.exporter.base import Collected, ExportContext, ExportError
 from otpylib_telemetry.instrument.logging import LOG_EVENT, install, uninstall
-from otpylib_telemetry_otel import start_otel_exporter
+from otpylib_telemetry_otel import destinations, start_otel_exporter
 from otpylib_telemetry_otel.backend import OtelBackend
-from otpylib_telemetry_otel.destinations.logs import EXPORTERS
 from otpylib_telemetry_otel.errors import BackendUnavailableError
 from otpylib_telemetry_otel.log_records import SEVERITIES, LogItem, LogMaker, short_name
 from otpylib_telemetry_otel.otlp.logs import LogEncoder
@@ -85,7 +85,7 @@ class TestWhatItCarries:
         values = [*DETAILS, *ERRORS, float("nan"), 10**5000, "\ud800"]
         for name in ("shop.note", LOG_EVENT, "shop.order.error"):
             items = [LogMaker().make((name, {}, {key: value}, 5, "p"), START) for value in values]
-            assert LogEncoder({}).encode(items).refused == 0
+            assert LogEncoder(Resource.get_empty()).encode(items).refused == 0
 
 
 class TestSeverity:
@@ -406,12 +406,12 @@ class TestEndpoint:
         ],
     )
     def test_over_http_it_follows_from_the_endpoint(self, given, url):
-        assert OtelSettings(protocol="http/protobuf", **given).logs_url() == url
+        assert OtelSettings(protocol="http/protobuf", **given).connection("logs").url == url
 
     def test_over_grpc_it_is_the_endpoint(self):
-        assert OtelSettings(endpoint="c:4317").logs_url() == "c:4317"
-        assert OtelSettings(endpoint="c:4317", logs_endpoint="d:4317").logs_url() == "d:4317"
-        assert OtelSettings(endpoint=SignalUrl("http://c:4317")).logs_url() is None
+        assert OtelSettings(endpoint="c:4317").connection("logs").url == "c:4317"
+        assert OtelSettings(endpoint="c:4317", logs_endpoint="d:4317").connection("logs").url == "d:4317"
+        assert OtelSettings(endpoint=SignalUrl("http://c:4317")).connection("logs").url is None
 
     @pytest.mark.parametrize(
         ("environ", "key", "value"),
@@ -460,12 +460,23 @@ class TestOptionsOfEachSignal:
         ],
     )
     def test_a_variable_for_one_signal_is_about_that_one(self, key, texts, values):
-        name, default = key.upper(), getattr(OtelSettings(), key)
+        name = key.upper()
+
+        def seen(connection):
+            if key == "certificate":
+                return connection.files[0]
+            return not connection.encrypted if key == "insecure" else getattr(connection, key)
+
+        default = getattr(OtelSettings(), key)
 
         def both(environ, **config):
-            settings = in_force({f"{OTLP}{signal}{name}": text for signal, text in environ.items()}, **config)
+            variables = {f"{OTLP}{signal}{name}": text for signal, text in environ.items()}
+            # Whether a connection is encrypted is for "insecure" to say where the address has no scheme.
+            address = {"endpoint": "c:4317"} if key == "insecure" else {}
+            settings = in_force(variables, **address, **config)
             assert settings.problems == ()
-            return getattr(settings.settings, key), getattr(settings.settings.for_logs(), key)
+            connections = settings.settings.connection("traces"), settings.settings.connection("logs")
+            return tuple(seen(one) for one in connections)
 
         assert both({"TRACES_": texts[0]}) == (values[0], default)
         assert both({"LOGS_": texts[0]}) == (default, values[0])
@@ -480,9 +491,9 @@ class TestOptionsOfEachSignal:
     def test_a_pair_of_files_for_one_signal_is_a_pair(self):
         files = {f"{OTLP}TRACES_CLIENT_KEY": "/k", f"{OTLP}TRACES_CLIENT_CERTIFICATE": "/c"}
         found = in_force(files)
-        logs = found.settings.for_logs()
+        logs = found.settings.connection("logs")
         assert (found.problems, found.settings.client_key) == ((), "/k")
-        assert (logs.client_key, logs.client_certificate) == (None, None)
+        assert logs.files == (None, None, None)
 
     @pytest.mark.parametrize(
         "bad", [{"headers": "no table"}, {"logs_headers": "no table"}, {"headers": {"a b": "c"}}]
@@ -492,25 +503,25 @@ class TestOptionsOfEachSignal:
         after = in_force(TRACES_HOST, before, **bad)
         again = in_force(TRACES_HOST, after, **bad)
         for found in (before, after, again):
-            assert found.settings.request_headers() == {"authorization": "for-traces"}
-            assert found.settings.for_logs().request_headers() == {}
+            assert found.settings.connection("traces").headers == {"authorization": "for-traces"}
+            assert found.settings.connection("logs").headers == {}
 
     def test_a_bad_variable_for_logs_does_not_give_them_what_is_for_spans(self):
         found = in_force({**TRACES_HOST, f"{OTLP}LOGS_HEADERS": "hunter2"})
-        assert found.settings.for_logs().request_headers() == {}
+        assert found.settings.connection("logs").headers == {}
         assert len(found.problems) == 1
         assert "hunter2" not in found.problems[0].message
 
     def test_what_is_for_logs_is_as_secret_as_the_rest(self):
         found = in_force({f"{OTLP}LOGS_HEADERS": "authorization=hunter2"}).settings
-        assert found.for_logs().request_headers() == {"authorization": "hunter2"}
-        for shown in (repr(found), repr(found.for_logs()), found.for_logs().model_dump_json(), str(found)):
+        assert found.connection("logs").headers == {"authorization": "hunter2"}
+        for shown in (repr(found), str(found), found.model_dump_json(), repr(found.connection("logs"))):
             assert "hunter2" not in shown
 
     def test_what_came_from_a_placeholder_is_hidden_among_the_options_of_logs_too(self):
         found = in_force({"PLACE": "/hunter2.pem"}, logs_certificate="${PLACE}").settings
-        assert found.for_logs().certificate == "/hunter2.pem"
-        assert "hunter2" not in repr(found) + repr(found.for_logs())
+        assert found.connection("logs").files[0] == "/hunter2.pem"
+        assert "hunter2" not in repr(found) + repr(found.connection("logs"))
 
     def test_what_is_for_one_signal_survives_pickling(self):
         found = in_force(TRACES_HOST).settings
@@ -530,12 +541,15 @@ class TestOptionsOfEachSignal:
             f"{OTLP}TRACES_HEADERS": "authorization=for-traces",
             f"{OTLP}PROTOCOL": protocol,
         }
-        found = in_force(spans)
-        assert (found.settings.logs_url(), found.problems) == (None, ())
-        assert in_force({**spans, f"{OTLP}LOGS_ENDPOINT": "http://l:1"}).settings.logs_url() is not None
-        assert in_force({**spans, f"{OTLP}ENDPOINT": "http://g:1"}).settings.logs_url() is not None
-        assert in_force(spans, logs_endpoint="http://l:1").settings.logs_url() is not None
-        assert in_force(spans, endpoint="http://e:1").settings.logs_url() is not None
+
+        def url(environ, **config):
+            return in_force(environ, **config).settings.connection("logs").url
+
+        assert (url(spans), in_force(spans).problems) == (None, ())
+        assert url({**spans, f"{OTLP}LOGS_ENDPOINT": "http://l:1"}) is not None
+        assert url({**spans, f"{OTLP}ENDPOINT": "http://g:1"}) is not None
+        assert url(spans, logs_endpoint="http://l:1") is not None
+        assert url(spans, endpoint="http://e:1") is not None
 
     async def test_with_an_address_for_spans_alone_no_log_record_leaves_the_machine(
         self, grpc_receiver, caplog
@@ -627,7 +641,7 @@ class TestWithoutAnybodyToTakeThem:
         assert caplog.text.count("sends no logs") == 1
 
     async def test_an_exporter_that_has_none_for_logs_still_sends_spans(self, monkeypatch, caplog):
-        monkeypatch.setattr("otpylib_telemetry_otel.destinations.logs.EXPORTERS", "a_group_that_is_empty")
+        monkeypatch.setattr(destinations, "entry_points", lambda group: [])
         caplog.set_level(logging.INFO, "otpylib_telemetry")
         exporter = await self.opened(endpoint=None, exporter="console")
         assert "registers a log exporter named 'console'" in caplog.text
@@ -639,7 +653,7 @@ class TestWithoutAnybodyToTakeThem:
         def broken(*arguments):
             raise BackendUnavailableError("it is broken")
 
-        monkeypatch.setattr("otpylib_telemetry_otel.signals.logs.build_logs", broken)
+        monkeypatch.setattr("otpylib_telemetry_otel.signals.logs.build", broken)
         exporter = await self.opened()
         assert exporter.stats()["logs"]["off"] == "it is broken"
         await exporter.close()
@@ -666,7 +680,11 @@ class TestNamedExporters:
 
         def load(group, *rest):
             # It writes to what was the standard output when it was first imported.
-            return ConsoleLogRecordExporter(shown) if group == EXPORTERS else real(group, *rest)
+            return (
+                ConsoleLogRecordExporter(shown)
+                if group == "opentelemetry_logs_exporter"
+                else real(group, *rest)
+            )
 
         monkeypatch.setattr(plugins, "load", load)
         exporter = backend(endpoint=None, exporter="console", service_name="shop")

@@ -17,7 +17,7 @@ from otpylib_telemetry.meters.provider import MeterProvider
 from otpylib_telemetry.meters.streams import Feed
 from otpylib_telemetry.metrics.names import OPENTELEMETRY
 from otpylib_telemetry_otel import start_otel_exporter
-from otpylib_telemetry_otel.destinations.metrics import EXPORTERS, build_metrics, why_no_metrics
+from otpylib_telemetry_otel.destinations import build, why_none
 from otpylib_telemetry_otel.errors import BackendUnavailableError
 from otpylib_telemetry_otel.presets import DatadogSettings
 from otpylib_telemetry_otel.sdk.plugins import load
@@ -362,23 +362,24 @@ class TestExportersOfOtherPackages:
     def test_one_that_collects_for_itself_is_refused(self, monkeypatch):
         monkeypatch.setattr("otpylib_telemetry_otel.sdk.plugins.load", lambda *_: InMemoryMetricReader())
         with pytest.raises(BackendUnavailableError, match="MetricReader, which collects for itself"):
-            build_metrics(OtelSettings(exporter="console"), {})
+            build(OtelSettings(exporter="console"), "metrics", {})
 
     def test_an_exporter_that_has_none_for_metrics_says_so(self):
-        reason = why_no_metrics(OtelSettings(exporter="zipkin"))
+        reason = why_none(OtelSettings(exporter="zipkin"), "metrics")
+        group = "opentelemetry_metrics_exporter"
         assert (
             reason
-            == f"no installed package registers a metric exporter named 'zipkin' (entry points {EXPORTERS})"
+            == f"no installed package registers a metric exporter named 'zipkin' (entry points {group})"
         )
         with pytest.raises(BackendUnavailableError, match="metric exporter named 'zipkin'"):
-            load(EXPORTERS, "zipkin", "metric exporter", "opentelemetry-exporter-{}")
+            load(group, "zipkin", "metric exporter", "opentelemetry-exporter-{}")
 
 
 def test_datadog_gets_deltas():
     settings = DatadogSettings(api_key="k")
     assert (settings.metrics, settings.metrics_temporality) == (True, "delta")
-    assert settings.metrics_url() == "https://otlp.datadoghq.com/v1/metrics"
-    assert settings.for_metrics().request_headers() == {"dd-api-key": "k"}
+    assert settings.connection("metrics").url == "https://otlp.datadoghq.com/v1/metrics"
+    assert settings.connection("metrics").headers == {"dd-api-key": "k"}
 
 
 class TestTogether:

@@ -214,7 +214,7 @@ class TestInstalledSamplers:
             def close(self):
                 pass
 
-        monkeypatch.setattr(backend, "build", lambda settings, resource: Silent())
+        monkeypatch.setattr(backend, "build", lambda *_: Silent())
 
     async def test_it_is_loaded_when_the_exporter_is_opened_and_decides_from_then_on(self):
         running = Running(sampler="traceidratio", sampler_argument="0.5")

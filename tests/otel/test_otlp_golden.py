@@ -10,6 +10,7 @@ import json
 
 import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.version import __version__ as sdk_version
 
 from otpylib_telemetry.aggregation.cursors import Cursors, Preference, Reading
@@ -39,7 +40,7 @@ def exported(case, temporality):
             for metric in store.metrics
             for point in cursors.advance(metric, metric.all_series(), reading)
         ]
-        encoded = MetricEncoder({"service.name": "shop"}).encode(points)
+        encoded = MetricEncoder(Resource.create({"service.name": "shop"})).encode(points)
         assert encoded.refused == 0
         request = ExportMetricsServiceRequest.FromString(encoded.body)
         told += [f"--- after {now // SECOND + 1} s", *lines(request)]

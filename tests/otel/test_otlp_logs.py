@@ -13,7 +13,6 @@ from otpylib_telemetry_otel.attributes import attributes, text
 from otpylib_telemetry_otel.log_records import LogItem
 from otpylib_telemetry_otel.otlp.logs import LogEncoder
 from otpylib_telemetry_otel.sdk.logs import LogConverter
-from otpylib_telemetry_otel.version import own_version
 from tests.otel.test_otlp_spans import ATTRIBUTES, COUNTS, RESOURCE, SCALARS, TEXT, TIMES
 
 IDS = st.tuples(st.integers(0, 2**128 - 1), st.integers(0, 2**64 - 1))
@@ -46,8 +45,8 @@ def items(draw):
 def both():
     """Our encoder and theirs, for the same resource."""
     resource = Resource.create(RESOURCE)
-    ours = LogEncoder(resource.attributes, resource.schema_url, ("otpylib_telemetry", own_version()))
-    converter = LogConverter(RESOURCE)
+    ours = LogEncoder(resource)
+    converter = LogConverter(resource)
     return ours, lambda batch: encode_logs(converter.convert(batch))
 
 

@@ -10,10 +10,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.sdk.resources import Resource
 
 from otpylib_telemetry_otel.otlp.spans import SpanEncoder
-from otpylib_telemetry_otel.sdk.spans import Converter
+from otpylib_telemetry_otel.sdk.spans import SpanConverter
 from otpylib_telemetry_otel.semantics import SpanLink
 from otpylib_telemetry_otel.traces.spans import FinishedSpan, SpanEvent
-from otpylib_telemetry_otel.version import own_version
 
 RESOURCE = {"service.name": "shop", "replica": 3, "zones": ("a", "b"), "ratio": 0.5, "canary": True}
 
@@ -78,8 +77,8 @@ def spans(draw):
 def both():
     """Our encoder and theirs, for the same resource."""
     resource = Resource.create(RESOURCE)
-    ours = SpanEncoder(resource.attributes, resource.schema_url, ("otpylib_telemetry", own_version()))
-    converter = Converter(RESOURCE)
+    ours = SpanEncoder(resource)
+    converter = SpanConverter(resource)
     return ours, lambda batch: encode_spans(converter.convert(batch))
 
 

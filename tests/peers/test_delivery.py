@@ -8,10 +8,10 @@ from otpylib_telemetry import otp, span
 from otpylib_telemetry.exporter.base import TooLargeError
 from otpylib_telemetry.primitives.clock import TOLERANCE_NS
 from otpylib_telemetry_otel import start_otel_exporter
-from otpylib_telemetry_otel.destinations.base import build
 from otpylib_telemetry_otel.settings.model import OtelSettings
 from otpylib_telemetry_otel.traces.spans import FinishedSpan
 from tests.support.chassis import up
+from tests.support.destinations import destination_of
 from tests.support.ledger import settled, stats_of
 from tests.support.random_traces import NUMBER, Application, expected, without_times, wrong_times
 from tests.support.said import OURS, resources_of, seen_by, told
@@ -80,7 +80,7 @@ async def test_what_is_decoded_of_five_thousand_random_traces_is_what_the_applic
 
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
 def test_a_request_that_is_too_large_for_it_is_told_as_such(collector, protocol):
-    backend = build(settings_for(collector, protocol))
+    backend = destination_of(settings_for(collector, protocol))
     backend._transport._max_request = 2**31
     large = FinishedSpan("shop.sale", 1, 1, 0, None, 5, {}, end_ns=6)
     large.seal()

@@ -9,10 +9,10 @@ from otpylib_telemetry import execute, otp, span
 from otpylib_telemetry.instrument.logging import install, uninstall
 from otpylib_telemetry.primitives.clock import TOLERANCE_NS
 from otpylib_telemetry_otel import start_otel_exporter
-from otpylib_telemetry_otel.destinations.logs import build_logs
 from otpylib_telemetry_otel.log_records import LogItem, short_name
 from otpylib_telemetry_otel.version import own_version
 from tests.peers.test_delivery import BATCH, WAYS, settings_for
+from tests.support.destinations import destination_of
 from tests.support.ledger import settled
 from tests.support.random_traces import Anything
 from tests.support.said import record_collected, record_emitted
@@ -73,7 +73,7 @@ def test_what_is_decoded_of_five_thousand_random_records_is_what_was_handed_over
 ):
     anyone = Anything(f"logs {protocol} {compression}")
     settings = settings_for(collector, protocol, compression=compression)
-    backend, expected = build_logs(settings, settings.resource_attributes()), {}
+    backend, expected = destination_of(settings, "logs"), {}
     try:
         for start in range(0, RECORDS, BATCH):
             batch = [anything(anyone, number) for number in range(start, start + BATCH)]

@@ -11,11 +11,10 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from otpylib_telemetry import execute, otp, span
 from otpylib_telemetry_otel import start_otel_exporter
-from otpylib_telemetry_otel.destinations.base import build
-from otpylib_telemetry_otel.destinations.logs import build_logs
 from tests.peers.test_delivery import RESOURCE, settings_for
 from tests.peers.test_logs import anything as anything_to_log
 from tests.support.chassis import up
+from tests.support.destinations import destination_of
 from tests.support.mockotlp import SecondReceiver, attributes_of, identity, number, value_of
 from tests.support.random_traces import Anything
 from tests.support.said import ERROR, OURS, emitted, received, seen_by, told, typed
@@ -61,7 +60,7 @@ def test_both_receivers_read_in_random_traces_what_was_emitted(collector, second
     sample = [each for _ in range(TRACES) for each in anyone.trace()]
     expected = {each.span_id: emitted(each) for each in sample}
     for receiver in (second, collector):
-        send(build(settings_for(receiver, protocol)), sample)
+        send(destination_of(settings_for(receiver, protocol)), sample)
     wait_until(lambda: len(second.spans) >= len(sample), 20)
     wait_until(lambda: len(collector.spans) >= len(sample), 20)
 
@@ -81,7 +80,7 @@ def test_it_reads_in_random_log_records_what_was_emitted(second, protocol):
     anyone.random = random.Random(protocol)
     sample = [anything_to_log(anyone, count) for count in range(RECORDS)]
     settings = settings_for(second, protocol)
-    send(build_logs(settings, settings.resource_attributes()), sample)
+    send(destination_of(settings, "logs"), sample)
     wait_until(lambda: len(second.records) >= len(sample), 20)
     found = {number(record["timeUnixNano"]): (scope, record) for _, scope, record in second.records}
     assert len(second.records) == len(found) == len(sample)

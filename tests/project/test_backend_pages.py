@@ -126,11 +126,11 @@ def test_the_variables_of_a_page_do_what_its_config_toml_does(page):
             assert settings.exporter == "azure_monitor_opentelemetry_exporter"
         case "datadog":
             assert (settings.endpoint, settings.protocol) == ("https://otlp.datadoghq.eu", "http/protobuf")
-            assert settings.request_headers() == {"dd-api-key": "..."}
+            assert settings.connection("traces").headers == {"dd-api-key": "..."}
         case _:
             assert (settings.endpoint, settings.protocol) == (LOCAL, "grpc")
     if page == "tempo":
-        assert settings.request_headers() == {"x-scope-orgid": "1"}
+        assert settings.connection("traces").headers == {"x-scope-orgid": "1"}
     if page == "x-ray":
         assert settings.resource_detectors == ("aws_ecs",)
     if page == "google":
@@ -152,8 +152,8 @@ async def test_resource_attributes_come_from_the_variable_or_the_default(tmp_pat
 async def test_the_collector_over_http_has_the_path_appended_and_certificates_that_must_exist(tmp_path):
     text = configurations("collector")[1].text
     section, settings = await read(text, tmp_path, {"TENANT": "shops"})
-    assert settings.traces_url() == "https://collector.example.com:4318/v1/traces"
-    assert settings.request_headers() == {"x-tenant": "shops"}
+    assert settings.connection("traces").url == "https://collector.example.com:4318/v1/traces"
+    assert settings.connection("traces").headers == {"x-tenant": "shops"}
     with pytest.raises(BackendUnavailableError, match=r"certificate: the file /etc/ssl/collector-ca\.pem"):
         await opened(section, settings)
 
@@ -170,7 +170,7 @@ async def test_a_blank_in_a_header_is_percent_encoded_in_the_environment():
     headers = "authorization=Basic%20abc"
     assert headers in (DIRECTORY / "tempo.md").read_text(encoding="utf-8")
     settings = settings_of("otel", {"OTEL_EXPORTER_OTLP_HEADERS": headers})
-    assert settings.request_headers() == {"authorization": "Basic abc"}
+    assert settings.connection("traces").headers == {"authorization": "Basic abc"}
 
 
 @pytest.mark.parametrize("site", ["datadoghq.com", "datadoghq.eu", "us5.datadoghq.com"])

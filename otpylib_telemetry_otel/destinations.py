@@ -1,0 +1,291 @@
+"""Where each signal is sent, built from the settings.
+
+OTLP is spoken by transports of our own, which say what became of a request; see ``otlp/``. Any other exporter
+is had by the name under which a package registers it, and used through its public ``export``, which answers
+success or failure and nothing else: why it failed is read from its own log message.
+
+OpenTelemetry is imported by :func:`build` and not by this module: an application that has the exporter in its
+supervision tree but no endpoint never pays for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any, Final, Protocol
+from urllib.parse import urlsplit
+
+from otpylib_telemetry.exporter.base import ExportError, ExportOutcome
+from otpylib_telemetry_otel.errors import BackendUnavailableError
+from otpylib_telemetry_otel.otlp.credentials import CredentialsError, Files, Watched
+from otpylib_telemetry_otel.sdk import plugins
+from otpylib_telemetry_otel.sdk.quiet import Quiet, listening
+from otpylib_telemetry_otel.version import user_agent
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable, Mapping, Sequence
+
+    from opentelemetry.sdk._logs.export import LogRecordExporter
+    from opentelemetry.sdk.metrics.export import MetricExporter
+    from opentelemetry.sdk.trace.export import SpanExporter
+
+    from otpylib_telemetry_otel.otlp.services import Service
+    from otpylib_telemetry_otel.otlp.values import Encoded
+    from otpylib_telemetry_otel.settings.connection import Connection
+    from otpylib_telemetry_otel.settings.endpoint import SignalName
+    from otpylib_telemetry_otel.settings.model import OtelSettings
+
+
+#: An exporter that raises one of these was given something it cannot encode, and will not be able to later.
+_LASTING_ERRORS: Final = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
+
+_INSTALL: Final = "pip install 'otpylib-telemetry[otel]'"
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What a signal is sent with. The last three import OpenTelemetry, so they are named and not imported.
+
+    Attributes:
+        noun: What one of the items is called.
+        group: The entry points under which packages register exporters.
+        service: The service of OTLP that takes it.
+        encoder: Makes requests of OTLP of our items.
+        converter: Makes OpenTelemetry's items of ours, for the exporters of packages.
+    """
+
+    noun: str
+    group: str
+    service: str
+    encoder: str
+    converter: str
+
+
+_OTEL: Final = "otpylib_telemetry_otel"
+
+_KINDS: Final[Mapping[SignalName, _Kind]] = {
+    "traces": _Kind(
+        "span",
+        "opentelemetry_traces_exporter",
+        f"{_OTEL}.otlp.services:TRACES",
+        f"{_OTEL}.otlp.spans:SpanEncoder",
+        f"{_OTEL}.sdk.spans:SpanConverter",
+    ),
+    "logs": _Kind(
+        "log",
+        "opentelemetry_logs_exporter",
+        f"{_OTEL}.otlp.services:LOGS",
+        f"{_OTEL}.otlp.logs:LogEncoder",
+        f"{_OTEL}.sdk.logs:LogConverter",
+    ),
+    "metrics": _Kind(
+        "metric",
+        "opentelemetry_metrics_exporter",
+        f"{_OTEL}.otlp.services:METRICS",
+        f"{_OTEL}.sdk.metrics:MetricEncoder",
+        f"{_OTEL}.sdk.metrics:MetricConverter",
+    ),
+}
+
+
+class Transport(Protocol):
+    """Sends encoded requests of one signal. All methods block."""
+
+    def send(self, body: bytes) -> ExportOutcome | None:
+        """Send one request; raises :class:`~otpylib_telemetry.exporter.ExportError`."""
+        ...
+
+    def close(self) -> None:
+        """Release the connection."""
+        ...
+
+
+class Destination(Protocol):
+    """Takes items of one signal and says what became of them. All methods block: they belong on a thread."""
+
+    def send(self, items: Sequence[Any], /) -> ExportOutcome | None:
+        """Export items; returns what was refused, if any; raises ``ExportError``."""
+        ...
+
+    def close(self) -> None:
+        """Release the connection."""
+        ...
+
+
+class OtlpDestination:
+    """Speaks OTLP: ``encode`` makes a request of items, ``transport`` sends it."""
+
+    def __init__(self, encode: Callable[[Sequence[Any]], Encoded], transport: Transport) -> None:
+        self._encode = encode
+        self._transport = transport
+
+    def send(self, items: Sequence[Any]) -> ExportOutcome | None:
+        """Encode and send items; see :meth:`Destination.send`."""
+        encoded = self._encode(items)
+        if encoded.refused == len(items) > 0:
+            raise ExportError(f"nothing of it can be encoded: {encoded.reason}", retryable=False)
+        outcome = self._transport.send(encoded.body)
+        if not encoded.refused:
+            return outcome
+        said = f"{encoded.refused} could not be encoded: {encoded.reason}"
+        if outcome is None:
+            return ExportOutcome(encoded.refused, said)
+        return ExportOutcome(outcome.rejected + encoded.refused, f"{outcome.message}; {said}")
+
+    def close(self) -> None:
+        """Release the connection."""
+        self._transport.close()
+
+
+class Converts(Protocol):
+    """Makes OpenTelemetry's items of ours."""
+
+    def convert(self, items: Sequence[Any], /) -> Any:
+        """Return the same as OpenTelemetry's."""
+        ...
+
+
+class SdkDestination:
+    """An OpenTelemetry exporter of any package, for whichever signal, made to say why it failed."""
+
+    def __init__(
+        self, exporter: SpanExporter | LogRecordExporter | MetricExporter, converter: Converts
+    ) -> None:
+        self._exporter = exporter
+        self._converter = converter
+        # Each class of an exporter logs to the logger of the module it comes from.
+        modules = {kind.__module__ for kind in type(exporter).__mro__ if kind is not object}
+        self._quiet = Quiet(modules)
+
+    def send(self, items: Sequence[Any]) -> ExportOutcome | None:
+        """Export items; see :meth:`Destination.send`."""
+        with listening() as heard:
+            try:
+                result = self._exporter.export(self._converter.convert(items))
+            except Exception as error:
+                lasting = isinstance(error, _LASTING_ERRORS)
+                raise ExportError(f"{type(error).__name__}: {error}", retryable=not lasting) from error
+        if getattr(result, "name", "SUCCESS") == "FAILURE":
+            raise ExportError(_last_words(heard))
+        return None
+
+    def close(self) -> None:
+        """Release the connection. An attempt under way ends as soon as its transport lets go of it."""
+        try:
+            with listening():
+                self._exporter.shutdown()
+        finally:
+            self._quiet.lift()
+
+
+def why_none(settings: OtelSettings, signal: SignalName) -> str | None:
+    """Return why nothing of a signal can be sent though it is wanted, or None if it can be."""
+    connection, kind = settings.connection(signal), _KINDS[signal]
+    if connection.protocol is None:
+        name = settings.exporter
+        if any(entry.name == name for entry in entry_points(group=kind.group)):
+            return None
+        what = f"a {kind.noun} exporter named {name!r}"
+        return f"no installed package registers {what} (entry points {kind.group})"
+    if connection.url is not None:
+        return None
+    if settings.endpoint is None:
+        return "no endpoint is set"
+    return (
+        f"the endpoint is one for traces alone (OTEL_EXPORTER_OTLP_TRACES_ENDPOINT), and neither "
+        f"{signal}_endpoint nor OTEL_EXPORTER_OTLP_ENDPOINT is set"
+    )
+
+
+def resource_of(settings: OtelSettings) -> Mapping[str, Any]:
+    """Return the resource attributes: those of the settings, and what their detectors find. It may block.
+
+    Raises:
+        BackendUnavailableError: A detector is not installed, or cannot be made.
+    """
+    return plugins.detect_resource(settings.resource_detectors, settings.resource_attributes())
+
+
+def build(settings: OtelSettings, signal: SignalName, resource: Mapping[str, Any]) -> Destination:
+    """Build what sends a signal. Imports OpenTelemetry, reads files, connects to nothing.
+
+    Raises:
+        BackendUnavailableError: A package or a file is missing, or the exporter cannot be built.
+    """
+    kind, connection = _KINDS[signal], settings.connection(signal)
+    over = {None: "", "grpc": " over OTLP/gRPC", "http/protobuf": " over OTLP/HTTP"}[connection.protocol]
+    try:
+        from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - see the module's docstring
+
+        complete = Resource.create(dict(resource))
+        if connection.protocol is None:
+            converter = resolve_name(kind.converter)(complete)
+            return SdkDestination(_exporter(settings.exporter, signal), converter)
+        encoder = resolve_name(kind.encoder)(complete)
+        return OtlpDestination(encoder.encode, transport(connection, resolve_name(kind.service)))
+    except ImportError as error:
+        raise BackendUnavailableError(
+            f"exporting {signal}{over} needs a package that is not installed ({error}): {_INSTALL}"
+        ) from error
+
+
+def transport(connection: Connection, service: Service) -> Transport:
+    """Build what sends requests to one service of OTLP.
+
+    Raises:
+        BackendUnavailableError: A file cannot be used.
+        ImportError: A package is missing.
+    """
+    url = connection.url or ""
+    options: dict[str, Any] = {
+        "timeout": connection.timeout,
+        "headers": connection.headers,
+        "user_agent": user_agent(),
+        "credentials": _credentials(Files(*connection.files)),
+    }
+    if connection.protocol == "grpc":
+        from otpylib_telemetry_otel.otlp.grpc_transport import GrpcTransport  # noqa: PLC0415
+
+        parts = urlsplit(url)
+        # Without a scheme, or with one of gRPC's own, it is a name for gRPC to resolve.
+        target = parts.netloc if parts.scheme in {"http", "https"} else url
+        compress = connection.compression == "gzip"
+        return GrpcTransport(service, target, compress=compress, encrypted=connection.encrypted, **options)
+    from otpylib_telemetry_otel.otlp.http_transport import HttpTransport  # noqa: PLC0415
+
+    return HttpTransport(service, url, compression=connection.compression, **options)
+
+
+def _credentials(files: Files) -> Watched | None:
+    if files == Files():
+        return None
+    try:
+        return Watched(files)
+    except CredentialsError as error:
+        raise BackendUnavailableError(str(error)) from error
+
+
+def _exporter(name: str, signal: SignalName) -> Any:
+    from opentelemetry.sdk.metrics.export import MetricReader  # noqa: PLC0415 - see the module's docstring
+
+    kind = _KINDS[signal]
+    exporter = plugins.load(kind.group, name, f"{kind.noun} exporter", "opentelemetry-exporter-{}")
+    if isinstance(exporter, MetricReader):
+        exporter.shutdown()
+        raise BackendUnavailableError(
+            f"the OpenTelemetry metric exporter {name!r} is a MetricReader, which collects for itself from a "
+            f"MeterProvider and takes no metrics from others. For Prometheus there is telemetry.prometheus"
+        )
+    return exporter
+
+
+def _last_words(heard: Sequence[logging.LogRecord]) -> str:
+    """What an exporter logged while it failed."""
+    if not heard:
+        return "the exporter reported a failure and gave no reason"
+    try:
+        return heard[-1].getMessage()
+    except Exception:  # noqa: BLE001 - a message that does not fit its arguments, in somebody else's code
+        return str(heard[-1].msg)

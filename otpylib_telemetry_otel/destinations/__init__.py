@@ -1,1 +1,0 @@
-"""Where each signal is sent."""
