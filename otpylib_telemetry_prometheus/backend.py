@@ -39,21 +39,9 @@ _CLOSE_GRACE: Final = 0.4
 #: Where the series are in the memory the server lends.
 _MEMORY: Final = "prometheus"
 
-#: Settings that say where the endpoint is, and how series are made.
-_PLACE: Final = frozenset(
-    {
-        *("host", "port", "path", "serve"),
-        *("certificate", "key", "client_ca", "basic_auth"),
-        *("max_connections", "scrape_timeout"),
-        "multiprocess_dir",
-    }
-)
-_MAKING: Final = frozenset(
-    {
-        *("labels", "drop_labels", "buckets", "span_metrics", "exemplars"),
-        *("metrics", "automatic_metrics", "series_ttl"),
-    }
-)
+#: Keys by what they have made anew; see ``field_extra``.
+_ENDPOINT_KEYS: Final = PrometheusSettings.keys_with("remakes", "endpoint")
+_SERIES_KEYS: Final = PrometheusSettings.keys_with("remakes", "series")
 
 
 class _Kept:
@@ -205,20 +193,20 @@ class PrometheusBackend(Exporter[PrometheusSettings]):
             MultiprocessError: The directory of the workers cannot be had.
         """
         endpoint = self._kept.endpoint
-        if changed & _MAKING:
+        if changed & _SERIES_KEYS:
             # What was emitted before the change is measured as was the rule then.
             await self.context.catch_up()
             self._kept.metrics.check(definitions_in(settings.metrics), automatic=settings.automatic_metrics)
         # First what may fail and can be left as it is; what cannot be taken back comes last.
         files = self._files_for(settings)
         try:
-            if changed & _PLACE or (endpoint is not None and not endpoint.serving):
+            if changed & _ENDPOINT_KEYS or (endpoint is not None and not endpoint.serving):
                 await self._serve(settings)
         except BaseException:
             if files is not None and files is not self._multiprocess:
                 files.close()
             raise
-        self._made = self._made and not changed & _MAKING
+        self._made = self._made and not changed & _SERIES_KEYS
         self._apply_metric_options(settings)
         await self._look_around(settings, files)
         self.settings = settings

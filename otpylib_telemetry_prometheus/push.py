@@ -35,12 +35,9 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry_prometheus.settings import PrometheusSettings
 
-__all__ = ["PUSH_KEYS", "PushError", "PushPlan", "Pusher", "group_url"]
+__all__ = ["PushError", "PushPlan", "Pusher", "group_url"]
 
 _log = logging.getLogger("otpylib_telemetry.prometheus")
-
-#: The settings a plan is made of.
-PUSH_KEYS: Final = frozenset({"push_url", "push_interval", "push_job", "push_grouping"})
 
 #: What is pushed: the classic text format, the only text every version of the gateway takes.
 _CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"

@@ -66,38 +66,44 @@ class PrometheusSettings(ExporterSettings):
         ge=0,
         le=65_535,
         description="Where metrics are to be scraped; 0 takes any free port, and `get_stats` tells which.",
-        json_schema_extra={"env": ["OTEL_EXPORTER_PROMETHEUS_PORT"]},
+        json_schema_extra={"env": ["OTEL_EXPORTER_PROMETHEUS_PORT"], "remakes": "endpoint"},
     )
     host: str = Field(
         "127.0.0.1",
         description="The address the endpoint listens on; `0.0.0.0` lets other machines reach it.",
-        json_schema_extra={"env": ["OTEL_EXPORTER_PROMETHEUS_HOST"]},
+        json_schema_extra={"env": ["OTEL_EXPORTER_PROMETHEUS_HOST"], "remakes": "endpoint"},
     )
-    path: str = Field("/metrics", description="The path of the endpoint.")
+    path: str = Field(
+        "/metrics", description="The path of the endpoint.", json_schema_extra={"remakes": "endpoint"}
+    )
     serve: bool = Field(
         True,
         description="Whether there is an endpoint at all. Without it the metrics are to be had in a server "
         "of your own (`asgi_app`, `wsgi_app`), or are pushed.",
+        json_schema_extra={"remakes": "endpoint"},
     )
     certificate: OptionalText = Field(
         None,
         description="File with the certificate of the endpoint (PEM), and those between it and its "
         "authority: it then speaks HTTPS. Read again when it changes, as are the other two files.",
+        json_schema_extra={"remakes": "endpoint"},
     )
     key: OptionalText = Field(
         None,
         description="File with the private key (PEM). Unset: it is in the file of the certificate.",
+        json_schema_extra={"remakes": "endpoint"},
     )
     client_ca: OptionalText = Field(
         None,
         description="File with the authorities (PEM) of which a client must have a certificate. Unset: it "
         "needs none.",
+        json_schema_extra={"remakes": "endpoint"},
     )
     basic_auth: Annotated[Login | None, BeforeValidator(login)] = Field(
         None,
         description='Name and password a client must show: `{ username = "...", password = "..." }` or '
         '`"username:password"`. Unset: none.',
-        json_schema_extra={"secret": True},
+        json_schema_extra={"secret": True, "remakes": "endpoint"},
     )
     max_connections: WholeNumber = Field(
         100,
@@ -105,13 +111,14 @@ class PrometheusSettings(ExporterSettings):
         le=10_000,
         description="How many connections the endpoint has at once. Beyond that, those that ask for nothing "
         "give way to new ones; while all are being answered, new ones are refused.",
+        json_schema_extra={"remakes": "endpoint"},
     )
     scrape_timeout: Number = Field(
         30.0,
         ge=0.001,
         le=3_600,
         description="How long one answer may take, until the scraper has read it.",
-        json_schema_extra={"unit": "seconds"},
+        json_schema_extra={"unit": "seconds", "remakes": "endpoint"},
     )
     namespace: OptionalText = Field(
         None, description="Put before the name of every metric, with an underscore between."
@@ -124,16 +131,19 @@ class PrometheusSettings(ExporterSettings):
         description="Which metadata become labels: a list of names, or `all` (the default): every name whose "
         "value is a string, number or boolean, less `drop_labels`. A name listed here is kept even if it is "
         "one of the correlation keys.",
+        json_schema_extra={"remakes": "series"},
     )
     drop_labels: Words = Field(
         tuple(sorted(DROPPED_BY_DEFAULT)),
         description="Metadata that do not become labels. A list of your own replaces this one, but the "
         "correlation keys stay out all the same unless `labels` names them.",
+        json_schema_extra={"remakes": "series"},
     )
     buckets: BucketBounds = Field(
         DEFAULT_BUCKETS,
         description="Upper bounds of the buckets of histograms of durations, in seconds, ascending; +Inf is "
         "implied.",
+        json_schema_extra={"remakes": "series"},
     )
     max_series: WholeNumber = Field(
         2_000,
@@ -146,28 +156,32 @@ class PrometheusSettings(ExporterSettings):
         True,
         description="Whether every operation also has `<operation>_in_flight` and "
         "`<operation>_duration_seconds`.",
+        json_schema_extra={"remakes": "series"},
     )
     metrics: MetricDefinitions = Field(
         AUTOMATIC,
         description="Definitions of metrics, a list of tables: each has `type` (`counter`, `sum`, "
         "`last_value`, `summary`, `distribution`), `name` and the options of its type. `automatic`: none.",
+        json_schema_extra={"remakes": "series"},
     )
     automatic_metrics: Annotated[bool | None, BeforeValidator(none_if_blank)] = Field(
         None,
         description="Whether metrics are made of every event, without a definition. Unset: if there are no "
         "definitions.",
+        json_schema_extra={"remakes": "series"},
     )
     series_ttl: OptionalNumber = Field(
         None,
         ge=1,
         le=31_536_000,
         description="After how long a series goes for which nothing was measured any more. Unset: never.",
-        json_schema_extra={"unit": "seconds"},
+        json_schema_extra={"unit": "seconds", "remakes": "series"},
     )
     exemplars: bool = Field(
         True,
         description="Whether series remember the trace of a recent measurement, and show it to scrapers that "
         "read OpenMetrics.",
+        json_schema_extra={"remakes": "series"},
     )
     compression: Literal["gzip", "none"] = Field(
         "gzip", description="How a page is compressed for a scraper that can undo it."
@@ -192,7 +206,7 @@ class PrometheusSettings(ExporterSettings):
         None,
         description="A directory in which the workers of one application (gunicorn, uvicorn, celery) share "
         "their series: whichever is scraped then tells of all. Unset: each tells of itself.",
-        json_schema_extra={"env": ["PROMETHEUS_MULTIPROC_DIR"]},
+        json_schema_extra={"env": ["PROMETHEUS_MULTIPROC_DIR"], "remakes": "endpoint"},
     )
     multiprocess_modes: Mapping[str, str] = Field(
         default_factory=dict,

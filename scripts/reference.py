@@ -1,7 +1,7 @@
 """``python -m scripts.reference``: writes the pages of docs/reference that are made from the code.
 
 ``configuration.md`` comes from the settings models, ``self-metrics.md`` from the table of the exporters' own
-metrics.
+metrics. ``config.toml`` gets the keys it does not show yet; what it says of the others is left alone.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from otpylib_telemetry_otel.presets import DatadogSettings
 from otpylib_telemetry_otel.settings.model import OtelSettings
 from otpylib_telemetry_prometheus.self_metrics import EXPORTER, SELF_METRICS
 from otpylib_telemetry_prometheus.settings import PrometheusSettings
+from scripts.sample import SAMPLE, completed
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -159,3 +160,5 @@ def _default(model: type[ExporterSettings], key: str, info: FieldInfo) -> str:
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
     SELF_PAGE.write_text(self_page(), encoding="utf-8")
+    shown = {section: model for section, model, _ in SECTIONS if model is not DatadogSettings}
+    SAMPLE.write_text(completed(SAMPLE.read_text(encoding="utf-8"), shown), encoding="utf-8")

@@ -120,9 +120,15 @@ Words = Annotated[tuple[str, ...], BeforeValidator(words)]
 def field_extra(field: FieldInfo, name: str) -> Any:
     """Return what a field's ``json_schema_extra`` says under ``name``, or None.
 
-    Known names are ``env`` (variables of a standard, the strongest first), ``secret`` (true or false),
-    ``unit`` (of a number) and ``merge_environment`` (a table to which the environment contributes entries
-    that no other layer overrides as a whole).
+    Everything that configuration has to know of a key stands there, beside its type and its description:
+
+    - ``env``: variables of a standard, the strongest first;
+    - ``secret``: whether nobody must see the value;
+    - ``unit``: of a number;
+    - ``merge_environment``: whether the environment contributes entries to a table that no other layer
+      overrides as a whole;
+    - ``remakes``: what the exporter makes anew when the value changes, in its own words. Without it the new
+      value counts wherever the exporter reads its settings next.
     """
     extra = field.json_schema_extra
     return extra.get(name) if isinstance(extra, dict) else None
@@ -133,7 +139,7 @@ class ExporterSettings(BaseModel):
 
     Derive from it to give an exporter keys of its own. Every key needs a default and a description. Give
     ``json_schema_extra={"secret": True}`` to a key whose value nobody must see, ``{"env": [...]}`` to one for
-    which a standard defines environment variables.
+    which a standard defines environment variables; :func:`field_extra` lists what else there is.
     """
 
     model_config = ConfigDict(
@@ -264,7 +270,12 @@ class ExporterSettings(BaseModel):
     @classmethod
     def secret_keys(cls) -> frozenset[str]:
         """Return the keys whose values are secret wherever they come from."""
-        return frozenset(key for key, field in cls.model_fields.items() if field_extra(field, "secret"))
+        return cls.keys_with("secret", True)
+
+    @classmethod
+    def keys_with(cls, name: str, value: object) -> frozenset[str]:
+        """Return the keys of which :func:`field_extra` says ``value`` under ``name``."""
+        return frozenset(key for key, field in cls.model_fields.items() if field_extra(field, name) == value)
 
     def hiding(self, keys: Iterable[str]) -> Self:
         """Return a copy that shows the values of ``keys`` nowhere, in addition to those always secret."""

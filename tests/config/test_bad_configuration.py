@@ -4,6 +4,7 @@
 
 import pytest
 
+from otpylib_telemetry.config import settings
 from otpylib_telemetry.config.resolve import resolve
 from otpylib_telemetry_mock.settings import MockSettings
 from otpylib_telemetry_otel.settings.model import OtelSettings
@@ -57,13 +58,25 @@ def test_a_bad_value_leaves_the_last_good_configuration_in_force_while_running(s
         assert problem.message == message
 
 
-def test_every_key_of_every_section_is_in_the_table():
+def _keys_with_a_rule(settings_type):
+    """The keys that are checked by more than a type and bounds, whose messages are made for all alike."""
+    decorators = settings_type.__pydantic_decorators__.field_validators.values()
+    decorated = {key for decorator in decorators for key in decorator.info.fields}
+    for key, field in settings_type.model_fields.items():
+        rules = [getattr(rule, "func", None) for rule in field.metadata]
+        if any(rule and rule.__module__ != settings.__name__ for rule in rules):
+            decorated.add(key)
+    return decorated
+
+
+def test_every_key_with_a_rule_of_its_own_is_in_the_table():
     for section, settings_type in SETTINGS.items():
-        keys = set(settings_type.model_fields)
+        keys = _keys_with_a_rule(settings_type)
         tried = {key for name, config, _ in BAD for key in config if name == section}
         if section != "otel":
             keys -= set(OtelSettings.model_fields) - {"certificate"}
         assert keys <= tried
+    assert {"basic_auth", "push_url", "labels"} <= _keys_with_a_rule(PrometheusSettings)
     assert len(BAD) >= 40
 
 

@@ -11,11 +11,12 @@ from pydantic import Field, ValidationError
 
 from otpylib_telemetry.config.problems import check_sections
 from otpylib_telemetry.config.resolve import resolve
-from otpylib_telemetry.config.settings import Conflict, ExporterSettings, field_extra
+from otpylib_telemetry.config.settings import Conflict, ExporterSettings, Number, OptionalText, field_extra
 from otpylib_telemetry_mock.settings import MockSettings
 from otpylib_telemetry_otel.settings.environment import OTLP_OPTIONS, otlp_variables
 from otpylib_telemetry_otel.settings.model import OtelSettings
 from otpylib_telemetry_prometheus.settings import PrometheusSettings
+from scripts.sample import completed
 
 ALL = {"otel": OtelSettings, "prometheus": PrometheusSettings, "mock": MockSettings}
 SAMPLE = Path(__file__).parents[2] / "config.toml"
@@ -333,6 +334,33 @@ def test_the_sample_shows_every_key_with_its_default(name):
     environ = {"OTLP_API_KEY": "k", "METRICS_PASSWORD": "p"}
     assert resolve(settings_type, name, environ=environ, config=examples).problems == ()
     assert set(sample) == set(settings_type.model_fields)
+
+
+def test_the_sample_gets_a_new_key_with_its_default_at_the_end_of_its_section():
+    class More(PrometheusSettings):
+        grace: Number = Field(2.5, description="How long to wait.", json_schema_extra={"unit": "seconds"})
+        target: OptionalText = Field(None, description="Where to `look`.", examples=["http://localhost"])
+
+    text = SAMPLE.read_text(encoding="utf-8")
+    assert completed(text, ALL) == text, "run: python -m scripts.reference"
+    added = "# How long to wait.\n# grace = 2.5\n\n"
+    added += '# Where to look. Unset by default.\n# target = "http://localhost"\n\n'
+    before = "# [telemetry.prometheus.global_labels]\n"
+    assert completed(text, {**ALL, "prometheus": More}) == text.replace(before, added + before)
+
+    class Slower(MockSettings):
+        grace: Number = Field(2.5, description="How long to wait.")
+
+    rule = "# " + "-" * 112 + "\n# Datadog"
+    expected = text.replace(rule, f"# How long to wait.\n# grace = 2.5\n\n{rule}")
+    assert completed(text, {**ALL, "mock": Slower}) == expected
+
+
+@pytest.mark.parametrize("settings_type", ALL.values())
+def test_what_a_key_says_besides_has_a_name_that_is_understood(settings_type):
+    understood = {"env", "secret", "unit", "merge_environment", "remakes"}
+    for key, field in settings_type.model_fields.items():
+        assert set(field.json_schema_extra or {}) <= understood, key
 
 
 def test_the_sample_as_it_is_gives_no_cause_for_complaint():
