@@ -20,7 +20,7 @@ RUN = "$(VENV)/bin/python" -m
 # The same output in every locale.
 export PYTHONUTF8 = 1
 
-.PHONY: help environment demo test lint format bench lines constraints clean
+.PHONY: help environment demo test lint format bench lines pictures constraints clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r target text; do \
@@ -50,6 +50,9 @@ bench: environment ## measure against the libraries called directly
 
 lines: environment ## count the library's lines
 	@$(RUN) scripts.lines
+
+pictures: environment ## make the documentation's pictures anew; those of real runs need prometheus
+	@$(RUN) scripts.pictures $(ARGS)
 
 constraints: environment ## write constraints.txt anew from the newest versions that fit together
 	@$(RUN) scripts.constraints
