@@ -12,7 +12,7 @@ import re
 import types
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 from urllib.parse import unquote
 
 from otpylib_telemetry.config.settings import ExporterSettings, Unusable, field_extra
@@ -26,21 +26,6 @@ _PREFIX = "TELEMETRY_"
 KIND = "kind"
 
 
-class FromEnvironment(NamedTuple):
-    """One value the environment has for one key, or :class:`Unusable`."""
-
-    variable: str
-    value: Any
-
-
-class Stray(NamedTuple):
-    """A variable with the prefix of a section, and the key it would set if the section had it."""
-
-    variable: str
-    key: str
-    value: str
-
-
 def section_prefix(section: str) -> str:
     """Return what the variables of one section begin with: ``TELEMETRY_OTEL_`` for ``telemetry.otel``."""
     name = section.removeprefix("telemetry.")
@@ -49,8 +34,8 @@ def section_prefix(section: str) -> str:
 
 def from_environment(
     settings_type: type[ExporterSettings], section: str, environ: Mapping[str, str]
-) -> dict[str, list[FromEnvironment]]:
-    """Return what the environment has for the keys of a section: by key, the strongest first."""
+) -> dict[str, list[tuple[str, Any]]]:
+    """Return by key the variables that set it, the strongest first, each with what to offer the field."""
     present = {name: value.strip() for name, value in environ.items() if value.strip()}
     standard = settings_type.standard_environment(present)
     prefix = section_prefix(section)
@@ -58,22 +43,22 @@ def from_environment(
     # place, nor show the credentials of one backend to another.
     is_further = bool(settings_type.kind) and section.removeprefix("telemetry.") != settings_type.kind
     shared = settings_type.shared_environment if is_further else settings_type.model_fields.keys()
-    found: dict[str, list[FromEnvironment]] = {}
+    found: dict[str, list[tuple[str, Any]]] = {}
     for key, field in settings_type.model_fields.items():
         names = [f"{prefix}{key.upper()}", f"{_PREFIX}{key.upper()}"]
         if key in shared:
             names += field_extra(field, "env") or ()
-        values = [FromEnvironment(name, parse(field, present[name])) for name in names if name in present]
+        found[key] = [(name, parse(field, present[name])) for name in names if name in present]
         if key in standard and key in shared:
             variable, value = standard[key]
-            values.append(FromEnvironment(variable, parse(field, value) if isinstance(value, str) else value))
-        if values:
-            found[key] = values
+            found[key].append((variable, parse(field, value) if isinstance(value, str) else value))
     return found
 
 
-def strays(settings_type: type[ExporterSettings], section: str, environ: Mapping[str, str]) -> list[Stray]:
-    """Find variables with the section's prefix that name none of its keys.
+def unknown_variables(
+    settings_type: type[ExporterSettings], section: str, environ: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the variables with the section's prefix that name none of its keys, with the key each would set.
 
     A variable whose name ends like a key (``TELEMETRY_OTEL_EU_ENDPOINT``) is left alone: it may well belong
     to another section whose name begins like this one's.
@@ -81,13 +66,12 @@ def strays(settings_type: type[ExporterSettings], section: str, environ: Mapping
     prefix = section_prefix(section)
     keys = {key.upper() for key in (*settings_type.model_fields, KIND)}
     endings = tuple(f"_{key}" for key in keys)
-    found = []
+    found = {}
     for name, value in sorted(environ.items()):
         rest = name.removeprefix(prefix)
-        if name.startswith(prefix) and value.strip() and rest and rest not in keys:
-            if rest.endswith(endings):
-                continue
-            found.append(Stray(name, rest.lower(), value.strip()))
+        is_unknown = rest and rest not in keys and not rest.endswith(endings)
+        if name.startswith(prefix) and value.strip() and is_unknown:
+            found[name] = rest.lower()
     return found
 
 

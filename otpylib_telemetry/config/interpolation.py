@@ -30,12 +30,8 @@ class Expanded(str):
         self.from_environment = from_environment
         return self
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (str(self), self.from_environment)
-
-
-def _restore(text: str, from_environment: bool) -> Expanded:  # noqa: FBT001  # pickle passes by position
-    return Expanded(text, from_environment=from_environment)
+    def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, bool]]:
+        return (str(self),), {"from_environment": self.from_environment}
 
 
 class Expansion(NamedTuple):

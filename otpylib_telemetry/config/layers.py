@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from otpylib_telemetry.config.environment import KIND, from_environment, parse, strays
+from otpylib_telemetry.config.environment import KIND, from_environment, parse, unknown_variables
 from otpylib_telemetry.config.interpolation import Expanded, expand
 from otpylib_telemetry.config.messages import reason_words
 from otpylib_telemetry.config.settings import FIELDS_ONLY, ExporterSettings, Unusable, field_extra
@@ -45,20 +45,16 @@ class Refused(NamedTuple):
     reason: str
 
 
-class Gathered(NamedTuple):
-    """By key, the values there are, the strongest first; and what was set under keys that do not exist."""
-
-    candidates: dict[str, list[Candidate]]
-    strays: list[Candidate]
-
-
 def collect_candidates(
     settings_type: type[ExporterSettings],
     section: str,
     environ: Mapping[str, str],
     layers: Mapping[str, Mapping[str, Any]],
-) -> Gathered:
-    """Collect the values for the keys of a section; ``layers`` by origin, the strongest first."""
+) -> tuple[dict[str, list[Candidate]], list[Candidate]]:
+    """Return by key the values there are, the strongest first, and what was set under unknown keys.
+
+    ``layers`` are those beside the environment, by origin, the strongest first.
+    """
     fields = settings_type.model_fields
     candidates: dict[str, list[Candidate]] = {key: [] for key in fields}
     unknown: list[Candidate] = []
@@ -66,11 +62,10 @@ def collect_candidates(
         for key, value in layer.items():
             if value is None:
                 continue
-            if type(key) is str and key == KIND and KIND not in fields:
-                # Says which settings class this is; see otpylib_telemetry.sections.
-                continue
             if not isinstance(key, str) or key not in fields:
-                unknown.append(Candidate(value, origin, key=key))
+                # The kind says which settings class this is.
+                if type(key) is not str or key != KIND:
+                    unknown.append(Candidate(value, origin, key=key))
                 continue
             expansion = expand(value, environ)
             offered = expansion.value
@@ -83,15 +78,15 @@ def collect_candidates(
                 _candidate(offered, origin, secret=expansion.secret, problem=expansion.problem)
             )
     for key, values in from_environment(settings_type, section, environ).items():
-        found = [_candidate(item.value, f"environment {item.variable}") for item in values]
+        found = [_candidate(value, f"environment {variable}") for variable, value in values]
         if field_extra(fields[key], "merge_environment"):
             candidates[key] = [_merged(settings_type, key, own, found) for own in candidates[key]]
         candidates[key].extend(found)
     unknown.extend(
-        Candidate(stray.value, f"environment {stray.variable}", key=stray.key)
-        for stray in strays(settings_type, section, environ)
+        Candidate(environ[variable].strip(), f"environment {variable}", key=key)
+        for variable, key in unknown_variables(settings_type, section, environ).items()
     )
-    return Gathered(candidates, unknown)
+    return candidates, unknown
 
 
 def _candidate(value: Any, origin: str, *, secret: bool = False, problem: str | None = None) -> Candidate:

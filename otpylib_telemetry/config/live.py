@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic
 
-from otpylib_telemetry.config import resolve, toml_source
+from otpylib_telemetry.config import resolve, sections, toml_source
 from otpylib_telemetry.config.redaction import scrubber, secret_texts
-from otpylib_telemetry.config.resolution import Problem, Resolution, changed_keys, redacted
-from otpylib_telemetry.config.settings import ExporterSettings
+from otpylib_telemetry.config.resolution import Problem, Resolution, S, changed_keys, redacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-
-S = TypeVar("S", bound=ExporterSettings)
 
 #: Keys that are remembered for having been changed in otpylib-config, at most.
 MOST_ENTRIES = 1000
@@ -160,12 +157,8 @@ class LiveConfig(Generic[S]):
             self._holders.update(dict.fromkeys(source.section_keys(self.section), source.name))
 
     def _in_files(self) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for source in toml_source.known_sources():
-            table = source.telemetry_tables().get(self.section.removeprefix("telemetry."))
-            if isinstance(table, dict):
-                found.update(table)
-        return found
+        table = sections.written().get(self.section.removeprefix("telemetry."))
+        return table if isinstance(table, dict) else {}
 
     def _is_believable(self, gone: Iterable[str]) -> bool:
         """Tell whether keys are gone because they were deleted from files that are in order."""

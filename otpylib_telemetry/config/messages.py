@@ -153,6 +153,7 @@ def _expectation(field: FieldInfo, error: ErrorDetails, *, secret: bool) -> str:
 
 
 _TYPE_WORDS = {bool: "true or false", str: "a string"}
+_BOUNDS = {Ge: "from", Gt: "above", Le: "to", Lt: "below"}
 
 
 def _members(annotation: Any) -> list[Any]:
@@ -192,15 +193,10 @@ def _number(field: FieldInfo) -> str | None:
     kind = "a number" if float in members else "a whole number"
     unit = field_extra(field, "unit")
     noun = f"{kind} of {unit}" if unit else kind
-    low = high = None
-    for item in field.metadata:
-        match item:
-            case Ge(ge=bound):
-                low = f"from {bound}"
-            case Gt(gt=bound):
-                low = f"above {bound}"
-            case Le(le=bound):
-                high = f"to {bound}"
-            case Lt(lt=bound):
-                high = f"below {bound}"
-    return " ".join(part for part in (noun, low, high) if part)
+    bounds = [
+        f"{word} {getattr(item, bound.__name__.lower())}"
+        for bound, word in _BOUNDS.items()
+        for item in field.metadata
+        if isinstance(item, bound)
+    ]
+    return " ".join([noun, *bounds])

@@ -46,17 +46,15 @@ def refusal(
     return Problem(", ".join(names), f"{summary} {kept}", "rejected", origin, summary, keys, token)
 
 
-def stray_problem(settings_type: type[ExporterSettings], section: str, stray: Candidate) -> Problem:
+def unknown_key(settings_type: type[ExporterSettings], section: str, candidate: Candidate) -> Problem:
     """Describe a value whose key no setting has."""
-    key = stray.key
-    if not isinstance(key, str):
-        name, nearest = f"{section}.({value_words(key)})", "."
-    else:
-        name, nearest = f"{section}.{key}", _nearest(key, settings_type.model_fields, section)
-    token = hash((name, stray.origin, stray.token()))
+    key, origin = candidate.key, candidate.origin
     keys = (key,) if isinstance(key, str) else ()
-    summary = f"{name} {origin_words(stray.origin)} is not a known key{nearest}"
-    return Problem(name, f"{summary} It is ignored.", "unknown", stray.origin, summary, keys, token)
+    name = f"{section}.{key}" if keys else f"{section}.({value_words(key)})"
+    nearest = _nearest(key, settings_type.model_fields, section) if keys else "."
+    token = hash((name, origin, candidate.token()))
+    summary = f"{name} {origin_words(origin)} is not a known key{nearest}"
+    return Problem(name, f"{summary} It is ignored.", "unknown", origin, summary, keys, token)
 
 
 def _nearest(name: str, known: Iterable[str], section: str) -> str:
@@ -73,34 +71,30 @@ def check_sections(tables: Mapping[str, Any], known: Iterable[str]) -> tuple[Pro
 
 def misplaced_problem(value: Any) -> Problem:
     """Describe what stands under ``telemetry`` where the table of the exporters' sections was expected."""
-    summary = f"telemetry ({value_words(value)}) is not the table of the exporters' sections."
-    return Problem("telemetry", f"{summary} It is ignored.", "unknown", "config", summary)
+    return _ignored(
+        "telemetry", f"telemetry ({value_words(value)}) is not the table of the exporters' sections."
+    )
+
+
+def _ignored(key: str, summary: str) -> Problem:
+    return Problem(key, f"{summary} It is ignored.", "unknown", "config", summary)
 
 
 def _section_problem(name: str, table: Any, known: set[str]) -> Problem | None:
     full = f"telemetry.{name}"
-    settings: Mapping[str, Any] = table if isinstance(table, Mapping) else {}
-    kind = settings.get("kind")
-    if name in known and not isinstance(table, Mapping):
-        summary = f"{full} ({value_words(table)}) is not a section: a table [{full}] was expected."
-        return Problem(full, f"{summary} It is ignored.", "unknown", "config", summary)
-    if name in known:
-        # Without a kind it is what its name says; one that was declared in the application may be of any.
-        if kind is None or kind == name or kind in _texts(known):
-            return None
-        return _kind_problem(full, kind, known, f"It remains the section of the exporter {name!r}.")
-    if kind is not None:
-        if kind in _texts(known):
-            return None
-        return _kind_problem(full, kind, known, "The section is ignored.")
-    what = f"The section [{full}]" if isinstance(table, Mapping) else f"The key {full}"
-    summary = f"{what} belongs to no exporter{_nearest(name, known, 'telemetry')}"
-    return Problem(full, f"{summary} It is ignored.", "unknown", "config", summary)
-
-
-def _texts(known: set[str]) -> list[object]:
+    is_table = isinstance(table, Mapping)
+    if name in known and not is_table:
+        what = f"{full} ({value_words(table)}) is not a section: a table [{full}] was expected."
+        return _ignored(full, what)
+    kind = table.get("kind") if is_table else None
+    if kind is None and name not in known:
+        what = f"The section [{full}]" if is_table else f"The key {full}"
+        return _ignored(full, f"{what} belongs to no exporter{_nearest(name, known, 'telemetry')}")
     # A list, because what the file has under kind need not be hashable.
-    return list(known)
+    if kind is None or kind in list(known):
+        return None
+    remains = f"It remains the section of the exporter {name!r}."
+    return _kind_problem(full, kind, known, remains if name in known else "The section is ignored.")
 
 
 def _kind_problem(full: str, kind: object, known: set[str], instead: str) -> Problem:

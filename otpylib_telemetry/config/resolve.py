@@ -2,7 +2,7 @@
 
 Layers, the weakest first: defaults; the environment; otpylib-config; the argument given at start; changes
 made while running. Every key is decided by itself: the strongest layer that has a valid value for it wins, so
-one bad value never holds back another. This is a pure room: it reads no file and no clock, and logs nothing.
+one bad value never holds back another. Pure: reads no file and no clock, and logs nothing.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Generic, NamedTuple
+from typing import Any, Generic
 
 from pydantic import ValidationError
 
 from otpylib_telemetry.config.layers import Candidate, Refused, check, collect_candidates
 from otpylib_telemetry.config.messages import value_words
-from otpylib_telemetry.config.problems import full_section, refusal, stray_problem
+from otpylib_telemetry.config.problems import full_section, refusal, unknown_key
 from otpylib_telemetry.config.resolution import Resolution, S
 from otpylib_telemetry.config.settings import FIELDS_ONLY, Conflict, ExporterSettings
 
@@ -42,13 +42,13 @@ def resolve(  # noqa: PLR0913  # one argument per layer
     """
     section = full_section(section)
     layers = {"runtime": runtime, "argument": argument, "config": config}
-    candidates = collect_candidates(settings_type, section, environ, layers)
-    decision = Decision(settings_type, candidates.candidates, previous)
+    candidates, unknown = collect_candidates(settings_type, section, environ, layers)
+    decision = _Decision(settings_type, candidates, previous)
     settings = decision.build_settings()
     secrets = decision.secrets()
     origins = MappingProxyType({key: item.origin for key, item in decision.chosen.items()})
     problems = [refusal(section, settings, origins, secrets, refused) for refused in decision.refused]
-    problems += [stray_problem(settings_type, section, stray) for stray in candidates.strays]
+    problems += [unknown_key(settings_type, section, candidate) for candidate in unknown]
     return Resolution(
         settings=settings.hiding(secrets - settings_type.secret_keys()),
         origins=origins,
@@ -82,15 +82,7 @@ def validate_argument(
         )
 
 
-_TOGETHER = "the settings do not go together"
-
-
-class _Built(NamedTuple, Generic[S]):
-    settings: S | None
-    conflict: Conflict | None
-
-
-class Decision(Generic[S]):
+class _Decision(Generic[S]):
     """Chooses a value for each key by itself, then gives up as few as needed for all to go together."""
 
     def __init__(
@@ -120,11 +112,11 @@ class Decision(Generic[S]):
     def build_settings(self) -> S:
         """Return settings of the chosen values; ValueError if the class refuses its own defaults."""
         while True:
-            built = self._build()
-            if built.conflict is not None:
-                self._give_up(built)
-            elif built.settings is not None:
-                return built.settings
+            settings, conflict = self._build()
+            if conflict is not None:
+                self._give_up(settings, conflict)
+            elif settings is not None:
+                return settings
 
     def _choose(self, key: str) -> None:
         """Take the strongest candidate that is valid; without one, what was in force, or the default."""
@@ -150,7 +142,8 @@ class Decision(Generic[S]):
             value = getattr(previous.settings, key)
             self.chosen[key] = Candidate(value, origin, secret=key in previous.secrets)
 
-    def _build(self) -> _Built[S]:
+    def _build(self) -> tuple[S | None, Conflict | None]:
+        """Return the settings, where they can be built, and what speaks against them."""
         values = {key: item.value for key, item in self.chosen.items() if item.origin != "default"}
         try:
             settings = self.settings_type.model_validate(values, context=FIELDS_ONLY)
@@ -158,16 +151,14 @@ class Decision(Generic[S]):
             details = error.errors(include_url=False)[0]
             blamed = tuple(str(part) for part in details["loc"][:1])
             reason = str(details.get("ctx", {}).get("error") or details["msg"])
-            return _Built(None, Conflict(blamed, reason, _TOGETHER))
+            return None, Conflict(blamed, reason, "the settings do not go together")
         except Exception as error:  # noqa: BLE001  # a validator of an exporter of the user's own
-            reason = f"checking the settings failed with {type(error).__name__}"
-            return _Built(None, Conflict((), reason))
-        return _Built(settings, next(iter(settings.conflicts()), None))
+            return None, Conflict((), f"checking the settings failed with {type(error).__name__}")
+        return settings, next(iter(settings.conflicts()), None)
 
-    def _give_up(self, built: _Built[S]) -> None:
+    def _give_up(self, settings: S | None, conflict: Conflict) -> None:
         """Refuse what brought a conflict about: the first blamed key that changed, else all that changed."""
-        conflict = built.conflict or Conflict((), _TOGETHER)
-        changed = [key for key in self.chosen if self._is_changed(built.settings, key)]
+        changed = [key for key in self.chosen if self._is_changed(settings, key)]
         refused = [key for key in conflict.keys if key in changed][:1] or changed
         if not refused:
             raise ValueError(f"{self.settings_type.__name__} refuses its own defaults: {conflict.reason}")
