@@ -309,32 +309,35 @@ async def start_server(cls: Any, init_arg: Any, name: str, *, link: bool) -> Any
     the span that happened to be current; ``gen_server.start`` hides the reason of a failing init behind an
     UnboundLocalError; both start functions work only inside a process. RuntimeError says why a start failed.
     """
-    if get_runtime() is None:
-        raise RuntimeError(
-            f"{name} cannot start: no otpylib runtime is set. "
-            "Call otpylib.runtime.set_runtime(backend) after await backend.initialize()."
-        )
-    _refuse_a_second(name)
+    _check_startable(name)
     starter = process.self()
     ready: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    spawning = _spawn(_wait_for_init, [cls, init_arg, name, ready])
-    await asyncio.create_task(spawning, context=contextvars.Context())
+    await _spawn_in_new_context(_wait_for_init, args=[cls, init_arg, name, ready])
     pid = await ready
     if link and starter is not None:
         await process.link(pid)
     return pid
 
 
-def _refuse_a_second(name: Any) -> None:
-    """Defect: a second process under a name silently takes it over, and loses it when the first one ends."""
+def _check_startable(name: Any) -> None:
+    """Raise RuntimeError where there is no runtime, or a process of this name.
+
+    Defect: a second process under a name silently takes it over, and loses it when the first one ends.
+    """
+    if get_runtime() is None:
+        raise RuntimeError(
+            f"{name} cannot start: no otpylib runtime is set. "
+            "Call otpylib.runtime.set_runtime(backend) after await backend.initialize()."
+        )
     pid = whereis(name)
     task = None if pid is None else task_of(pid)
     if task is not None and not task.done() and task.cancelling() == 0:
         raise RuntimeError(f"{name} cannot start: a process of that name is running ({pid})")
 
 
-async def _spawn(func: Callable[..., Awaitable[None]], args: list[Any], **options: Any) -> Any:
-    return await process.spawn(func, args=args, **options)
+async def _spawn_in_new_context(func: Callable[..., Awaitable[None]], **options: Any) -> Any:
+    """Spawn a process that inherits nobody's context variables."""
+    return await asyncio.create_task(process.spawn(func, **options), context=contextvars.Context())
 
 
 async def _wait_for_init(cls: Any, init_arg: Any, name: str, ready: asyncio.Future[Any]) -> None:
@@ -372,10 +375,8 @@ async def start_supervisor(run: Callable[..., Awaitable[None]], args: list[Any],
     and a supervisor that was told to shut down ends as if by itself, so that the one above starts it again.
     ``run(ready, parent, *args)`` sets ``ready`` to its pid when its children are up.
     """
-    if get_runtime() is None:
-        raise RuntimeError(f"{name or 'the supervisor'} cannot start: no otpylib runtime is set")
-    if name is not None:
-        _refuse_a_second(name)
+    called = name or "the supervisor"
+    _check_startable(called)
     parent = process.self()
     ready: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
@@ -386,10 +387,9 @@ async def start_supervisor(run: Callable[..., Awaitable[None]], args: list[Any],
             raise asyncio.CancelledError
         finally:
             if not ready.done():
-                ready.set_exception(RuntimeError(f"{name or 'the supervisor'} was stopped before it was up"))
+                ready.set_exception(RuntimeError(f"{called} was stopped before it was up"))
 
-    spawning = _spawn(body, [], name=name, mailbox=True, trap_exits=True)
-    pid = await asyncio.create_task(spawning, context=contextvars.Context())
+    pid = await _spawn_in_new_context(body, args=[], name=name, mailbox=True, trap_exits=True)
     try:
         await ready
     except asyncio.CancelledError:
@@ -412,10 +412,9 @@ def supervisor_module(name: str, start_link: Any, *, module: str, doc: str) -> A
     async def terminate(_self: Any, _reason: Any, _state: Any) -> None:
         """The loop cleans up by itself."""
 
-    body = {"init": init, "terminate": terminate, "__module__": module, "__qualname__": name, "__doc__": doc}
-    cls = OTPModule(name, (), body, behavior=SUPERVISOR, version="1.0.0")
-    cls.start_link = classmethod(start_link)
-    return cls
+    return _module(
+        name, {"init": init, "terminate": terminate}, SUPERVISOR, start_link, module=module, doc=doc
+    )
 
 
 def server_module(name: str, callbacks: dict[str, Any], *, default_name: str, module: str, doc: str) -> Any:
@@ -424,13 +423,19 @@ def server_module(name: str, callbacks: dict[str, Any], *, default_name: str, mo
     Defect: OTPModule accepts callbacks only in the class body, so that no two servers can share them through
     inheritance; and its ``start_link`` runs the loop that never calls ``terminate``.
     """
-    body = {**callbacks, "__module__": module, "__qualname__": name, "__doc__": doc}
-    cls = OTPModule(name, (), body, behavior=GEN_SERVER, version="1.0.0")
 
-    async def start_link(_cls: Any, init_arg: Any = None, name: Any = None) -> Any:
+    async def start_link(cls: Any, init_arg: Any = None, name: Any = None) -> Any:
         registered = name or default_name
-        return await start_server(_cls, (registered, init_arg), registered, link=True)
+        return await start_server(cls, (registered, init_arg), registered, link=True)
 
+    return _module(name, callbacks, GEN_SERVER, start_link, module=module, doc=doc)
+
+
+def _module(  # noqa: PLR0913  # what a class statement would say
+    name: str, callbacks: dict[str, Any], behavior: Any, start_link: Any, *, module: str, doc: str
+) -> Any:
+    body = {**callbacks, "__module__": module, "__qualname__": name, "__doc__": doc}
+    cls = OTPModule(name, (), body, behavior=behavior, version="1.0.0")
     cls.start_link = classmethod(start_link)
     return cls
 

@@ -64,13 +64,13 @@ class _Manager:
                 await asyncio.sleep(0)
 
     def stats(self) -> dict[str, Any]:
-        listed = table.listing()
+        handlers = table.current.table.handlers.values()
         return {
             "uptime": time.monotonic() - self.started,
-            "handlers": len({info.handler_id for info in listed}),
-            "suspended": sorted({info.handler_id for info in listed if info.suspended}),
-            "handler_failures": sum({info.handler_id: info.failures for info in listed}.values()),
-            "missed": sum({info.handler_id: info.missed for info in listed}.values()),
+            "handlers": len(handlers),
+            "suspended": sorted(handler.handler_id for handler in handlers if handler.suspended),
+            "handler_failures": sum(handler.failures for handler in handlers),
+            "missed": sum(handler.missed for handler in handlers),
             "async_calls": self.calls,
             "async_calls_waiting": backlog.waiting(),
             "refused_events": dispatch.refused.count,
@@ -104,12 +104,7 @@ async def _handle_call(_self: Any, message: Any, _from: Any, state: _Manager) ->
     return (Reply(payload=("error", "unknown request; TelemetryManager answers ('get_stats',)")), state)
 
 
-async def _handle_cast(_self: Any, _message: Any, state: _Manager) -> Any:
-    state.unknown += 1
-    return (NoReply(), state)
-
-
-async def _handle_info(_self: Any, _message: Any, state: _Manager) -> Any:
+async def _ignore(_self: Any, _message: Any, state: _Manager) -> Any:
     state.unknown += 1
     return (NoReply(), state)
 
@@ -132,8 +127,8 @@ TelemetryManager = otp.server_module(
     {
         "init": _init,
         "handle_call": _handle_call,
-        "handle_cast": _handle_cast,
-        "handle_info": _handle_info,
+        "handle_cast": _ignore,
+        "handle_info": _ignore,
         "terminate": _terminate,
     },
     default_name=MANAGER,

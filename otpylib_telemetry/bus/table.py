@@ -99,15 +99,13 @@ def add(
 
     Raises TypeError and ValueError as :func:`~otpylib_telemetry.attach` does.
     """
-    if not isinstance(handler_id, str):
-        raise TypeError(f"a handler id is a string, not {type(handler_id).__name__}")
-    # Exactly a string from here on: a subclass could have ideas of its own about equality.
-    handler_id = str.__str__(handler_id)
-    if not handler_id:
-        raise ValueError("a handler id is not empty")
+    handler_id = _plain_text(handler_id, "a handler id")
     if isinstance(patterns, str):
         raise TypeError(f"patterns is a list of strings, not the string {patterns!r}")
-    checked = tuple(dict.fromkeys(_checked_pattern(pattern, handler_id) for pattern in patterns))
+    what = f"handler {handler_id!r}: an event pattern"
+    checked = tuple(
+        dict.fromkeys(_plain_text(pattern, what, "; '*' matches every event") for pattern in patterns)
+    )
     if not checked:
         raise ValueError(f"handler {handler_id!r} needs at least one event pattern; '*' matches every event")
     if not callable(callback):
@@ -152,13 +150,14 @@ def listing(pattern: str = "*") -> list[HandlerInfo]:
     ]
 
 
-def _checked_pattern(pattern: object, handler_id: str) -> str:
-    if not isinstance(pattern, str):
-        raise TypeError(f"handler {handler_id!r}: an event pattern is a string, not {type(pattern).__name__}")
-    exact = str.__str__(pattern)
-    if not exact:
-        raise ValueError(f"handler {handler_id!r}: an event pattern is not empty; '*' matches every event")
-    return exact
+def _plain_text(value: object, what: str, hint: str = "") -> str:
+    """Return exactly a string, not empty: a subclass could have ideas of its own about equality."""
+    if not isinstance(value, str):
+        raise TypeError(f"{what} is a string, not {type(value).__name__}")
+    text = str.__str__(value)
+    if not text:
+        raise ValueError(f"{what} is not empty{hint}")
+    return text
 
 
 def is_async_callable(function: Callable[..., Any]) -> bool:
