@@ -141,6 +141,8 @@ def reason_words(field: FieldInfo, error: ErrorDetails, *, secret: bool, hidden:
 
 
 def _expectation(field: FieldInfo, error: ErrorDetails, *, secret: bool) -> str:
+    if (expected := field_extra(field, "expected")) is not None:
+        return str(expected)
     if error["type"] == "literal_error":
         return f"one of {str(error['ctx']['expected']).replace(' or ', ', ')}"
     if (numeric := _number(field)) is not None:
@@ -173,6 +175,8 @@ def _simple_type(field: FieldInfo) -> type | None:
 
 
 def _whole(field: FieldInfo) -> str:
+    if (expected := field_extra(field, "expected")) is not None:
+        return f"expected {expected}"
     shape = container(field.annotation)
     if shape is Mapping:
         return "expected a table of names and values"

@@ -125,6 +125,7 @@ def field_extra(field: FieldInfo, name: str) -> Any:
     - ``env``: variables of a standard, the strongest first;
     - ``secret``: whether nobody must see the value;
     - ``unit``: of a number;
+    - ``expected``: what a message says was expected, instead of the field's type;
     - ``merge_environment``: whether the environment contributes entries to a table that no other layer
       overrides as a whole;
     - ``remakes``: what the exporter makes anew when the value changes, in its own words. Without it the new

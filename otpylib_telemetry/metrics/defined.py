@@ -28,7 +28,14 @@ from otpylib_telemetry.aggregation.store import (
     SeriesStore,
 )
 from otpylib_telemetry.aggregation.summation import FLOAT_MAX
-from otpylib_telemetry.metrics.definitions import Definition, refuse_clashes
+from otpylib_telemetry.metrics.definitions import (
+    Definition,
+    Distribution,
+    LastValue,
+    Sum,
+    Summary,
+    refuse_clashes,
+)
 from otpylib_telemetry.metrics.event_values import (
     is_of_an_operation,
     number_of,
@@ -529,28 +536,28 @@ class DefinedMetrics:
         text = definition.description or _description(definition)
         store = self._store
         metric: AnyMetric
-        match definition.kind:
-            case Kind.COUNTER:
-                metric = store.counter(name, text, unit, claims, OWNER)
-            case Kind.UP_DOWN:
-                metric = store.up_down(name, text, unit, claims, OWNER)
-            case Kind.GAUGE:
+        match definition:
+            case LastValue():
                 metric = store.gauge(name, text, unit, claims, OWNER)
                 metric.multiprocess_mode = definition.multiprocess_mode
-            case Kind.SUMMARY:
+            case Summary():
                 metric = store.summary(name, text, _shape(definition), unit, claims, OWNER)
-            case _ if isinstance(definition.buckets, Base2):
+            case Distribution(buckets=Base2() as buckets):
                 metric = store.exponential(
                     name,
                     text,
-                    scale=definition.buckets.max_scale,
-                    max_size=definition.buckets.max_size,
+                    scale=buckets.max_scale,
+                    max_size=buckets.max_size,
                     unit=unit,
                     claims=claims,
                     owner=OWNER,
                 )
+            case Distribution(buckets=tuple() as bounds):
+                metric = store.histogram(name, text, bounds, unit, claims, OWNER)
+            case _ if definition.kind is Kind.UP_DOWN:
+                metric = store.up_down(name, text, unit, claims, OWNER)
             case _:
-                metric = store.histogram(name, text, definition.buckets or (), unit, claims, OWNER)
+                metric = store.counter(name, text, unit, claims, OWNER)
         metric.max_series = definition.max_series
         bound.metric = metric
 
@@ -575,7 +582,7 @@ _PUTS: Final[Mapping[str, str]] = {
 }
 
 
-def _shape(definition: Definition) -> SummaryShape:
+def _shape(definition: Summary) -> SummaryShape:
     scale = scale_for(definition.error)
     # One more, because the least may be the upper bound of its bucket.
     size = max(_LEAST_SIZE, (_KEPT_DOUBLINGS << scale) + 1)
@@ -587,17 +594,17 @@ def _description(definition: Definition) -> str:
     events = f"the events {readable(', '.join(definition.events))}"
     measurement = definition.measurement
     what = f'"{readable(measurement)}"' if isinstance(measurement, str) else "what is measured"
-    match definition.type:
-        case "counter":
-            return f"Number of {events}."
-        case "sum":
+    match definition:
+        case Sum():
             return f"Sum of {what} of {events}."
-        case "last_value":
+        case LastValue():
             return f"Last {what} of {events}."
-        case "summary":
+        case Summary():
             return f"Quantiles of {what} of {events}, over the last {definition.window:g} seconds."
-        case "distribution":
+        case Distribution():
             return f"Distribution of {what} of {events}."
+        case _:
+            return f"Number of {events}."
 
 
 def _predicate(given: Callable[..., object] | Match | None) -> Callable[[Any, Any], object] | None:

@@ -16,22 +16,27 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias, TypedDict, Unpack
 
-from pydantic_core import core_schema
+from pydantic import Field, PlainValidator, model_serializer
 
 from otpylib_telemetry.aggregation.metric import Kind
 from otpylib_telemetry.config.messages import value_words
-from otpylib_telemetry.metrics import options as check
+from otpylib_telemetry.metrics import options as checked
 from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS
 from otpylib_telemetry.metrics.options import (
     Base2,
+    Checked,
     Constants,
     DefinitionError,
-    ExpectedError,
     Match,
+    MultiprocessMode,
+    Number,
+    Quantiles,
+    Tags,
     TagSource,
+    Text,
+    WholeNumber,
     base2,
     exponential,
 )
@@ -58,52 +63,7 @@ __all__ = [
 
 Type: TypeAlias = Literal["counter", "sum", "last_value", "summary", "distribution"]
 
-#: Quantiles a summary has if it is not told which.
-_QUANTILES: Final = (0.5, 0.9, 0.95, 0.99)
-
-#: Relative error of a summary's quantiles, and the seconds they are taken over.
-_ERROR: Final = 0.01
-_WINDOW: Final = 600.0
-
-_CHECKS: Final[Mapping[str, Callable[[object], object]]] = {
-    "event": check.check_events,
-    "measurement": check.check_measurement,
-    "tags": check.check_tags,
-    "tag_values": check.check_tag_values,
-    "keep": check.check_predicate,
-    "drop": check.check_predicate,
-    "unit": check.check_unit,
-    "description": check.check_description,
-    "max_series": check.check_max_series,
-    "monotonic": check.check_monotonic,
-    "multiprocess_mode": check.check_multiprocess_mode,
-    "quantiles": check.check_quantiles,
-    "error": check.check_error,
-    "window": check.check_window,
-    "buckets": check.check_buckets,
-}
-
-_COMMON: Final = (
-    "event",
-    "measurement",
-    "tags",
-    "tag_values",
-    "keep",
-    "drop",
-    "unit",
-    "description",
-    "max_series",
-)
-
-_OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
-    "counter": _COMMON,
-    "sum": (*_COMMON, "monotonic"),
-    "last_value": (*_COMMON, "multiprocess_mode"),
-    "summary": (*_COMMON, "quantiles", "error", "window"),
-    "distribution": (*_COMMON, "buckets"),
-}
-
-Function: TypeAlias = "Callable[..., object]"
+Function: TypeAlias = Callable[..., object]
 
 
 class Common(TypedDict, total=False):
@@ -140,8 +100,15 @@ class Common(TypedDict, total=False):
     max_series: int | None
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Definition:
+_Predicate = Annotated[Function | Match | None, PlainValidator(checked.predicate_option)]
+
+
+def _expected(what: str) -> dict[str, Any]:
+    """Return what is said of a field to have it expected in these words."""
+    return {"expected": what}
+
+
+class Definition(Checked):
     """One metric. Made by :func:`counter` and its like, or of a table.
 
     Equal definitions are the same metric: a set of definitions that is replaced keeps the series of those
@@ -160,47 +127,29 @@ class Definition:
         description: What it says.
         max_series: How many series it may have; None for the exporter's setting, and no more than 200 for a
             summary.
-        monotonic: Whether a sum only rises.
-        multiprocess_mode: How the last values of several processes become one, in the words of
-            prometheus_client.
-        quantiles: Those of a summary, ascending.
-        error: Their greatest relative error.
-        window: Seconds they are taken over.
-        buckets: Those of a distribution.
     """
 
     type: Type
-    name: str
-    events: tuple[str, ...]
-    measurement: str | Function | None
-    tags: tuple[str, ...] = ()
-    tag_values: Function | Constants | None = None
-    keep: Function | Match | None = None
-    drop: Function | Match | None = None
-    unit: Conversion = Conversion()  # noqa: RUF009 - frozen
-    description: str = ""
-    max_series: int | None = None
-    monotonic: bool = True
-    multiprocess_mode: str = "mostrecent"
-    quantiles: tuple[float, ...] = _QUANTILES
-    error: float = _ERROR
-    window: float = _WINDOW
-    buckets: tuple[float, ...] | Base2 | None = None
+    # Each option is checked knowing those above it.
+    name: Annotated[str, PlainValidator(checked.name_option)] = Field(None, validate_default=True)
+    events: Annotated[tuple[str, ...], PlainValidator(checked.event_option)] = Field(
+        None, alias="event", validate_default=True
+    )
+    measurement: Annotated[str | Function | None, PlainValidator(checked.measurement_option)] = Field(
+        None, validate_default=True
+    )
+    tags: Tags = Field((), strict=False, json_schema_extra=_expected("a list of metadata keys"))
+    tag_values: Annotated[Function | Constants | None, PlainValidator(checked.tag_values_option)] = None
+    keep: _Predicate = None
+    drop: _Predicate = None
+    unit: Annotated[Conversion, PlainValidator(checked.unit_option)] = Conversion()
+    description: Text = ""
+    max_series: WholeNumber | None = Field(None, ge=1, le=1_000_000)
 
     @property
     def kind(self) -> Kind:
         """The kind of metric it makes in a store."""
-        match self.type:
-            case "counter":
-                return Kind.COUNTER
-            case "sum":
-                return Kind.COUNTER if self.monotonic else Kind.UP_DOWN
-            case "last_value":
-                return Kind.GAUGE
-            case "summary":
-                return Kind.SUMMARY
-            case "distribution":
-                return Kind.EXPONENTIAL if isinstance(self.buckets, Base2) else Kind.HISTOGRAM
+        return Kind.COUNTER
 
     def exported(self, naming: Naming) -> tuple[str, str]:
         """Return its name and its unit at one exit: those of an instrument of that name and that unit.
@@ -216,13 +165,15 @@ class Definition:
         name = self.name if is_true else source.without(self.name)
         return naming.instrument(name, target.ucum, self.kind)
 
+    @model_serializer
     def as_table(self) -> dict[str, Any]:
         """Return it as plain data, as it could stand in a file; functions by their names."""
-        shown: dict[str, Any] = {"type": self.type, "name": self.name}
-        shown["event"] = self.events[0] if len(self.events) == 1 else list(self.events)
-        for option in _OPTIONS[self.type]:
-            if option != "event" and (text := _plain(getattr(self, option))) not in (None, "", []):
-                shown[option] = text
+        shown: dict[str, Any] = {}
+        for key, field in type(self).model_fields.items():
+            if (value := _plain(getattr(self, key))) not in (None, "", []):
+                shown[field.alias or key] = value
+        if len(self.events) == 1:
+            shown["event"] = self.events[0]
         return shown
 
     def __repr__(self) -> str:
@@ -230,11 +181,118 @@ class Definition:
         options = [f"{key}={value!r}" for key, value in table.items() if key not in {"type", "name"}]
         return f"{self.type}({', '.join([repr(self.name), *options])})"
 
+    __str__ = __repr__
+
     @classmethod
-    def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> core_schema.CoreSchema:
-        return core_schema.is_instance_schema(
-            cls, serialization=core_schema.plain_serializer_function_ser_schema(cls.as_table)
-        )
+    def unknown(cls, option: object) -> str:
+        """Say of an option that this type of metric has none of this name, and which could be meant."""
+        if not isinstance(option, str):
+            return super().unknown(option)
+        near = difflib.get_close_matches(option, _options_of(cls), n=1)
+        hint = ""
+        if near:
+            hint = f"; did you mean {near[0]}?"
+        elif owners := [kind for kind, other in _TYPES.items() if option in _options_of(other)]:
+            hint = f"; it is one of {' and '.join(owners)}"
+        return f"{option[:60]!r} is no option of a {cls.model_fields['type'].default}{hint}"
+
+
+class Counter(Definition):
+    """Counts events."""
+
+    type: Literal["counter"] = "counter"
+
+
+class Sum(Definition):
+    """Adds up a measurement.
+
+    Attributes:
+        monotonic: Whether it only rises.
+    """
+
+    type: Literal["sum"] = "sum"
+    monotonic: bool = Field(
+        True, json_schema_extra=_expected("true (the sum only rises) or false (it rises and falls)")
+    )
+
+    @property
+    def kind(self) -> Kind:
+        """A counter, or what rises and falls."""
+        return Kind.COUNTER if self.monotonic else Kind.UP_DOWN
+
+
+class LastValue(Definition):
+    """Shows the latest measurement.
+
+    Attributes:
+        multiprocess_mode: How the last values of several processes become one, in the words of
+            prometheus_client.
+    """
+
+    type: Literal["last_value"] = "last_value"
+    multiprocess_mode: MultiprocessMode = Field(
+        "mostrecent", json_schema_extra=_expected(f"one of {', '.join(checked.MULTIPROCESS_MODES)}")
+    )
+
+    @property
+    def kind(self) -> Kind:
+        """A gauge."""
+        return Kind.GAUGE
+
+
+class Summary(Definition):
+    """Tells quantiles.
+
+    Attributes:
+        quantiles: Which, ascending.
+        error: Their greatest relative error.
+        window: Seconds they are taken over.
+    """
+
+    type: Literal["summary"] = "summary"
+    quantiles: Quantiles = Field(
+        (0.5, 0.9, 0.95, 0.99), strict=False, json_schema_extra=_expected(checked.QUANTILES)
+    )
+    error: Number = Field(
+        0.01, ge=0.001, le=0.5, json_schema_extra=_expected("a relative error from 0.001 to 0.5")
+    )
+    window: Number = Field(600.0, ge=1, le=86_400, json_schema_extra={"unit": "seconds"})
+
+    @property
+    def kind(self) -> Kind:
+        """A summary."""
+        return Kind.SUMMARY
+
+
+class Distribution(Definition):
+    """Tells how many measurements fell into which range.
+
+    Attributes:
+        buckets: Which ranges.
+    """
+
+    type: Literal["distribution"] = "distribution"
+    buckets: Annotated[tuple[float, ...] | Base2, PlainValidator(checked.buckets_option)] = Field(
+        None, validate_default=True
+    )
+
+    @property
+    def kind(self) -> Kind:
+        """A histogram, over explicit or exponential buckets."""
+        return Kind.EXPONENTIAL if isinstance(self.buckets, Base2) else Kind.HISTOGRAM
+
+
+_TYPES: Final[Mapping[str, type[Definition]]] = {
+    "counter": Counter,
+    "sum": Sum,
+    "last_value": LastValue,
+    "summary": Summary,
+    "distribution": Distribution,
+}
+
+
+def _options_of(kind: type[Definition]) -> list[str]:
+    return [field.alias or key for key, field in kind.model_fields.items()]
 
 
 def counter(name: str, **options: Unpack[Common]) -> Definition:
@@ -398,7 +456,7 @@ def _about(table: object) -> str:
     if not isinstance(table, Mapping):
         return ""
     kind, name = table.get("type"), table.get("name")
-    kind = kind if isinstance(kind, str) and kind in _OPTIONS else ""
+    kind = kind if isinstance(kind, str) and kind in _TYPES else ""
     name = repr(name[:60]) if isinstance(name, str) else ""
     return f" ({' '.join(part for part in (kind, name) if part)})" if kind or name else ""
 
@@ -406,85 +464,22 @@ def _about(table: object) -> str:
 def _from_table(table: object) -> Definition:
     if not isinstance(table, Mapping):
         raise DefinitionError(f"expected a table with type and name, got {value_words(table)}")
-    types = ", ".join(_OPTIONS)
-    options = {key: value for key, value in table.items() if key not in ("type", "name")}
     kind = table.get("type")
-    if not isinstance(kind, str) or kind not in _OPTIONS:
+    if not isinstance(kind, str) or kind not in _TYPES:
         got = "is missing" if "type" not in table else f"is {value_words(kind)}"
-        near = difflib.get_close_matches(kind, _OPTIONS, n=1) if isinstance(kind, str) else []
+        near = difflib.get_close_matches(kind, _TYPES, n=1) if isinstance(kind, str) else []
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise DefinitionError(f"type {got}, expected one of {types}{hint}")
-    return _build(cast("Type", kind), table.get("name"), options)
+        raise DefinitionError(f"type {got}, expected one of {', '.join(_TYPES)}{hint}")
+    return _TYPES[kind].of(table)
 
 
 def _define(kind: Type, name: object, options: Mapping[str, Any]) -> Definition:
+    table = {"type": kind, "name": name, **options}
     try:
-        definition = _build(kind, name, options)
+        return _TYPES[kind].of(table)
     except DefinitionError as error:
-        about = _about({"type": kind, "name": name}).strip(" ()")
+        about = _about(table).strip(" ()")
         raise DefinitionError(*(f"{about}: {problem}" for problem in error.problems)) from None
-    return definition
-
-
-def _build(kind: Type, name: object, options: Mapping[Any, Any]) -> Definition:
-    problems: list[str] = []
-
-    def checked(option: str, value: object, checker: Callable[[object], object]) -> Any:
-        try:
-            return checker(value)
-        except ExpectedError as error:
-            got = "is missing" if value is None else f"is {value_words(value)}"
-            problems.append(f"{option} {got}, expected {error}")
-            return None
-
-    full = checked("name", name, check.check_name)
-    found: dict[str, Any] = {}
-    for option, value in options.items():
-        if option not in _OPTIONS[kind]:
-            problems.append(_unknown(kind, option))
-        elif value is not None:
-            found[option] = checked(option, value, _CHECKS[option])
-    if not problems:
-        problems += _disagreements(kind, full, found)
-    if problems:
-        raise DefinitionError(*problems)
-    event, _, last = full.rpartition(".")
-    events = found.pop("event", None) or (event,)
-    measurement = found.pop("measurement", None) or (None if kind == "counter" else last)
-    if kind == "distribution" and "buckets" not in found:
-        found["buckets"] = check.duration_bounds(found["unit"].target)
-    return Definition(kind, full, events, measurement, **found)
-
-
-def _unknown(kind: str, option: object) -> str:
-    if not isinstance(option, str):
-        return f"{value_words(option)} is no name of an option"
-    near = difflib.get_close_matches(option, [*_OPTIONS[kind], "type", "name"], n=1)
-    if near:
-        hint = f"; did you mean {near[0]}?"
-    elif owners := [other for other, options in _OPTIONS.items() if option in options]:
-        hint = f"; it is one of {' and '.join(owners)}"
-    else:
-        hint = ""
-    return f"{option[:60]!r} is no option of a {kind}{hint}"
-
-
-def _disagreements(kind: Type, name: str, found: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong with options that are each right by themselves."""
-    problems = []
-    if "event" not in found and "." not in name:
-        problems.append(f"event is missing, and the name {name!r} has no part that says it")
-    unit: Conversion = found.get("unit", Conversion())
-    if kind == "counter" and unit.source != unit.target:
-        problems.append("unit names two units, but a counter has nothing to convert")
-    if kind == "distribution" and "buckets" not in found and check.duration_bounds(unit.target) is None:
-        problems.append("buckets is missing; only what is exported in a unit of time has some by default")
-    values = found.get("tag_values")
-    if isinstance(values, Constants):
-        strangers = [tag for tag, _ in values.values if tag not in found.get("tags", ())]
-        if strangers:
-            problems.append(f"tag_values has {', '.join(strangers)}, which tags does not")
-    return problems
 
 
 def _plain(value: Any) -> Any:  # noqa: PLR0911 - one line for each kind of option
@@ -493,7 +488,7 @@ def _plain(value: Any) -> Any:  # noqa: PLR0911 - one line for each kind of opti
             source, target = value.source.symbol, value.target.symbol
             return source if source == target else [source, target]
         case Base2():
-            return {"max_size": value.max_size, "max_scale": value.max_scale}
+            return value.model_dump()
         case Match():
             return {key: texts[0] if len(texts) == 1 else list(texts) for key, texts in value.conditions}
         case Constants():

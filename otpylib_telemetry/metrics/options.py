@@ -1,7 +1,6 @@
-"""The options of a definition of a metric: what each may be, and what is made of it.
+"""The options of a definition of a metric: what each may be, and what a definition keeps of it.
 
-Every ``check_...`` function takes a value nobody has looked at yet, from Python code or a table in a file,
-and returns what a definition keeps, or raises :class:`ExpectedError`. Pure.
+Every function takes what is given for one option, None if nothing is, and the options checked before. Pure.
 """
 
 from __future__ import annotations
@@ -14,28 +13,35 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, get_args
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from otpylib_telemetry.aggregation.exponential import MAX_SCALE, MIN_SCALE
-from otpylib_telemetry.config.messages import value_words
+from otpylib_telemetry.config.messages import reason_words, value_words
+from otpylib_telemetry.config.settings import Number, RefusedError, WholeNumber, Words
 from otpylib_telemetry.metrics.labels import label_text
 from otpylib_telemetry.metrics.names import MAX_NAME, PROMETHEUS
-from otpylib_telemetry.metrics.units import NO_UNIT, Conversion, UnitError, conversion
+from otpylib_telemetry.metrics.units import Conversion, UnitError, conversion
 
 if TYPE_CHECKING:
+    from pydantic import ValidationInfo
+    from pydantic_core import ErrorDetails
+
     from otpylib_telemetry.metrics.units import Unit
 
 __all__ = [
     "DURATION_BOUNDS",
     "MULTIPROCESS_MODES",
     "Base2",
+    "Checked",
     "Constants",
     "DefinitionError",
-    "ExpectedError",
     "Match",
+    "Number",
     "TagSource",
+    "WholeNumber",
     "base2",
-    "duration_bounds",
     "exponential",
 ]
 
@@ -43,7 +49,7 @@ __all__ = [
 DURATION_BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 
 #: How prometheus_client's multiprocess mode may merge what several processes set a gauge to.
-MULTIPROCESS_MODES: Final = (
+MultiprocessMode = Literal[
     "all",
     "liveall",
     "min",
@@ -54,20 +60,27 @@ MULTIPROCESS_MODES: Final = (
     "livesum",
     "mostrecent",
     "livemostrecent",
-)
+]
+MULTIPROCESS_MODES: Final[tuple[str, ...]] = get_args(MultiprocessMode)
 
 _MAX_BOUNDS: Final = 200
 _MAX_TAGS: Final = 64
 _MAX_QUANTILES: Final = 50
 _MAX_SIZE: Final = 10_000
-_MAX_SERIES: Final = 1_000_000
-_LEAST_ERROR: Final = 0.001
-_GREATEST_ERROR: Final = 0.5
-_LONGEST_WINDOW: Final = 86_400
 _GLOB: Final = re.compile(r"[*?\[]")
 #: What neither a name nor a pattern has: blanks, control characters, and what UTF-8 cannot carry.
 _UNFIT: Final = re.compile(r"[\s\x00-\x1f\x7f\ud800-\udfff]")
 
+_NAME: Final = (
+    f"a dotted name of at most {MAX_NAME} characters, without blanks, such as shop.checkout.stop.count"
+)
+_EVENTS: Final = "an event name, a shell pattern over event names, or a list of these"
+_TAG_VALUES: Final = (
+    'a function of metadata, or a table of tags with a constant or { from = "another key" } each'
+)
+_PREDICATE: Final = (
+    "a function of metadata, or a table of metadata keys with a value, a pattern or a list of these"
+)
 _BOUNDS: Final = f"from 1 to {_MAX_BOUNDS} ascending finite bounds"
 _BUCKETS: Final = (
     f'{_BOUNDS}, exponential(start, factor, count), base2(...) or "exponential"; in a table, '
@@ -90,12 +103,49 @@ class DefinitionError(ValueError):
         self.problems = problems
 
 
-class ExpectedError(ValueError):
-    """A value of an option that does not do; the message says what was expected."""
+class Checked(BaseModel):
+    """Options that were checked. Numbers are numbers: unlike settings, none come as text from a variable."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True
+    )
+
+    @classmethod
+    def of(cls, given: Mapping[Any, Any]) -> Self:
+        """Return what these options make; those that are None count as not given.
+
+        Raises:
+            DefinitionError: Some do not do; the message names every one.
+        """
+        try:
+            return cls.model_validate({key: value for key, value in given.items() if value is not None})
+        except ValidationError as error:
+            problems: dict[int | str, str] = {}
+            for one in error.errors(include_url=False):
+                # Of a list with a wrong item pydantic may also say that it is too short without it.
+                problems.setdefault(one["loc"][0], cls._problem(given, one))
+            raise DefinitionError(*problems.values()) from None
+
+    @classmethod
+    def _problem(cls, given: Mapping[Any, Any], error: ErrorDetails) -> str:
+        option = error["loc"][0]
+        if error["type"] in {"invalid_key", "extra_forbidden"}:
+            return cls.unknown(option)
+        # Of what is missing pydantic tells the attribute, of what is wrong the option.
+        name, info = next(
+            (name, info) for name, info in cls.model_fields.items() if option in {name, info.alias}
+        )
+        option = info.alias or name
+        got = "is missing" if given.get(option) is None else f"is {value_words(given[option])}"
+        return f"{option} {got}, {reason_words(info, error, secret=False, hidden=False)}"
+
+    @classmethod
+    def unknown(cls, option: object) -> str:
+        """Say of an option that there is none of this name."""
+        return f"{value_words(option)} is no name of an option"
 
 
-@dataclass(frozen=True, slots=True)
-class Base2:
+class Base2(Checked):
     """Exponential buckets as OpenTelemetry's data model has them, as fine as their number allows.
 
     Attributes:
@@ -103,20 +153,16 @@ class Base2:
         max_scale: The resolution it begins with.
     """
 
-    max_size: int = 160
-    max_scale: int = MAX_SCALE
+    max_size: WholeNumber = Field(160, ge=2, le=_MAX_SIZE)
+    max_scale: WholeNumber = Field(MAX_SCALE, ge=MIN_SCALE, le=MAX_SCALE)
 
-    def __post_init__(self) -> None:
-        problems = [
-            f"{name} is {value_words(value)}, expected a whole number from {low} to {high}"
-            for name, value, low, high in (
-                ("max_size", self.max_size, 2, _MAX_SIZE),
-                ("max_scale", self.max_scale, MIN_SCALE, MAX_SCALE),
-            )
-            if type(value) is not int or not low <= value <= high
-        ]
-        if problems:
-            raise DefinitionError(*problems)
+
+class _Powers(Checked):
+    """Bounds that are computed: the first, how many times each is the one before, and how many there are."""
+
+    start: Number = Field(gt=0)
+    factor: Number = Field(gt=1)
+    count: WholeNumber = Field(ge=1, le=_MAX_BOUNDS)
 
 
 def base2(max_size: int = 160, max_scale: int = MAX_SCALE) -> Base2:
@@ -130,7 +176,7 @@ def base2(max_size: int = 160, max_scale: int = MAX_SCALE) -> Base2:
     Raises:
         DefinitionError: One of them is out of range.
     """
-    return Base2(max_size, max_scale)
+    return Base2.of({"max_size": max_size, "max_scale": max_scale})
 
 
 def exponential(start: float, factor: float, count: int) -> tuple[float, ...]:
@@ -144,34 +190,13 @@ def exponential(start: float, factor: float, count: int) -> tuple[float, ...]:
     Raises:
         DefinitionError: No bounds can be made of these.
     """
-    problems = []
-    if not (_is_number(start) and start > 0):
-        problems.append(f"start is {value_words(start)}, expected a number above 0")
-    if not (_is_number(factor) and factor > 1):
-        problems.append(f"factor is {value_words(factor)}, expected a number above 1")
-    if type(count) is not int or not 1 <= count <= _MAX_BOUNDS:
-        problems.append(f"count is {value_words(count)}, expected a whole number from 1 to {_MAX_BOUNDS}")
-    if problems:
-        raise DefinitionError(*problems)
+    wanted = _Powers.of({"start": start, "factor": factor, "count": count})
     try:
-        bounds = tuple(float(start) * float(factor) ** power for power in range(count))
-        return check_bounds(bounds)
-    except (OverflowError, ExpectedError):
+        return _bounds([wanted.start * wanted.factor**power for power in range(wanted.count)])
+    except (OverflowError, RefusedError):
         raise DefinitionError(
             f"exponential({start}, {factor}, {count}) makes bounds that no float can tell apart or hold"
         ) from None
-
-
-def duration_bounds(unit: Unit) -> tuple[float, ...] | None:
-    """Return the bounds durations have where none are given; None for what is no unit of time.
-
-    Args:
-        unit: The unit durations are exported in.
-    """
-    if unit.dimension != "time":
-        return None
-    per_second = Fraction(10**9) / unit.factor
-    return tuple(float(Fraction(str(bound)) * per_second) for bound in DURATION_BOUNDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,22 +226,14 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class TagSource:
-    """A tag whose value stands in the metadata under another key.
-
-    Attributes:
-        key: The key.
-    """
+    """A tag whose value stands in the metadata under this key."""
 
     key: str
 
 
 @dataclass(frozen=True, slots=True)
 class Constants:
-    """What a table says about the values of tags.
-
-    Attributes:
-        values: Tags, each with its constant text or where to find it.
-    """
+    """What a table says about tags: each with its constant text, or where to find it."""
 
     values: tuple[tuple[str, str | TagSource], ...]
 
@@ -224,14 +241,11 @@ class Constants:
 def arguments_of(function: Callable[..., Any]) -> int | None:
     """Return with how many arguments a function wants to be called; None where it does not tell.
 
-    Args:
-        function: Any callable.
-
     Raises:
-        ExpectedError: It takes neither one nor two, or does not return but when awaited.
+        RefusedError: It takes neither one nor two, or does not return but when awaited.
     """
     if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
-        raise ExpectedError("a plain function, not one that is awaited or iterated over")
+        raise RefusedError("expected a plain function, not one that is awaited or iterated over")
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
@@ -246,222 +260,176 @@ def arguments_of(function: Callable[..., Any]) -> int | None:
         signature.bind(*[None] * count)
     except TypeError:
         if required or not signature.parameters:
-            raise ExpectedError("a function that can be called with one or two arguments") from None
+            raise RefusedError("expected a function that can be called with one or two arguments") from None
         return 1
     return count
 
 
-def check_name(value: object) -> str:
+def name_option(value: object) -> str:
     """Return the name of a metric."""
-    expected = (
-        f"a dotted name of at most {MAX_NAME} characters, without blanks, such as shop.checkout.stop.count"
-    )
     if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME or _UNFIT.search(value):
-        raise ExpectedError(expected)
+        raise RefusedError(f"expected {_NAME}")
     if _GLOB.search(value):
-        raise ExpectedError("a name for the metric; the pattern of the events it is made of goes into event")
+        raise RefusedError(
+            "expected a name for the metric; the pattern of the events it is made of goes into event"
+        )
     if not re.search(r"\w", value) or "" in value.split("."):
-        raise ExpectedError(expected)
+        raise RefusedError(f"expected {_NAME}")
     return str.__str__(value)
 
 
-def check_events(value: object) -> tuple[str, ...]:
-    """Return patterns of event names; a single one is a list of one."""
+def event_option(value: object, info: ValidationInfo) -> tuple[str, ...]:
+    """Return patterns of event names: by default what stands before the last dot of the name."""
+    if value is None:
+        # A name that does not do was told of already.
+        name = info.data.get("name", ".")
+        if "." not in name:
+            raise RefusedError(f"and the name {name!r} has no part that says it")
+        return (name.rpartition(".")[0],)
     items = [value] if isinstance(value, str) else value
     if not isinstance(items, (list, tuple)) or not items:
-        raise ExpectedError("an event name, a shell pattern over event names, or a list of these")
-    for item in items:
-        if not isinstance(item, str) or not item or _UNFIT.search(item):
-            raise ExpectedError("event names or shell patterns without blanks, such as shop.checkout.*")
+        raise RefusedError(f"expected {_EVENTS}")
+    if not all(isinstance(item, str) and item and not _UNFIT.search(item) for item in items):
+        raise RefusedError("expected event names or shell patterns without blanks, such as shop.checkout.*")
     return tuple(dict.fromkeys(str.__str__(item) for item in items))
 
 
-def check_measurement(value: object) -> str | Callable[..., object]:
-    """Return the name of a measurement, or a function that works one out."""
+def measurement_option(value: object, info: ValidationInfo) -> str | Callable[..., object] | None:
+    """Return what is measured: by default the last part of the name, and nothing for a counter."""
+    if value is None:
+        counts = info.data["type"] == "counter"
+        return None if counts else str(info.data.get("name", "")).rpartition(".")[2]
     if callable(value):
         arguments_of(value)
         return value
     if isinstance(value, str) and value.strip():
         return str.__str__(value)
-    raise ExpectedError("the name of a measurement, or a function of measurements and metadata")
+    raise RefusedError("expected the name of a measurement, or a function of measurements and metadata")
 
 
-def check_tags(value: object) -> tuple[str, ...]:
-    """Return metadata keys; a single one is a list of one."""
-    items = [value] if isinstance(value, str) else value
-    if not isinstance(items, (list, tuple)):
-        raise ExpectedError("a list of metadata keys")
-    for number, item in enumerate(items, start=1):
-        if not isinstance(item, str) or not item.strip():
-            raise ExpectedError(f"a list of metadata keys, but item {number} is {value_words(item)}")
-    tags = tuple(dict.fromkeys(str.__str__(item) for item in items))
-    if len(tags) > _MAX_TAGS:
-        raise ExpectedError(f"at most {_MAX_TAGS} metadata keys")
+def _distinct(tags: tuple[str, ...]) -> tuple[str, ...]:
     labels: dict[str, str] = {}
     for tag in tags:
         other = labels.setdefault(PROMETHEUS.label(tag), tag)
         if other != tag:
-            raise ExpectedError(
-                f"keys that differ as labels too, but {other!r} and {tag!r} are both {PROMETHEUS.label(tag)}"
+            raise RefusedError(
+                f"expected keys that differ as labels too, but {other!r} and {tag!r} are both "
+                f"{PROMETHEUS.label(tag)}"
             )
     return tags
 
 
-def check_tag_values(value: object) -> Callable[..., object] | Constants:
+def tag_values_option(value: object, info: ValidationInfo) -> Callable[..., object] | Constants | None:
     """Return a function of metadata that gives tags their values, or what a table says of these."""
-    expected = 'a function of metadata, or a table of tags with a constant or { from = "another key" } each'
-    if isinstance(value, Constants):
-        return value
     if callable(value):
         if arguments_of(value) == 2:  # noqa: PLR2004 - measurements and metadata
-            raise ExpectedError("a function of one argument, the metadata")
+            raise RefusedError("expected a function of one argument, the metadata")
         return value
     if not isinstance(value, Mapping) or not value:
-        raise ExpectedError(expected)
-    found: list[tuple[str, str | TagSource]] = []
-    for tag, item in value.items():
-        if not isinstance(tag, str) or not tag:
-            raise ExpectedError(expected)
-        if isinstance(item, Mapping):
-            key = item.get("from")
-            if set(item) != {"from"} or not isinstance(key, str) or not key:
-                raise ExpectedError(f'{expected}, but that of {tag} is no {{ from = "another key" }}')
-            found.append((tag, TagSource(str.__str__(key))))
-        else:
-            text = label_text(item)
-            if not text:
-                raise ExpectedError(f"{expected}, but that of {tag} is {value_words(item)}")
-            found.append((tag, text))
-    return Constants(tuple(sorted(found, key=lambda pair: pair[0])))
+        raise RefusedError(f"expected {_TAG_VALUES}")
+    found = Constants(tuple(sorted(((tag, _constant(tag, item)) for tag, item in value.items()), key=_first)))
+    strangers = [tag for tag, _ in found.values if tag not in info.data.get("tags", value)]
+    if strangers:
+        raise RefusedError(f"expected only what tags has, which {', '.join(strangers)} is not")
+    return found
 
 
-def check_predicate(value: object) -> Callable[..., object] | Match:
+def _first(pair: tuple[str, object]) -> str:
+    return pair[0]
+
+
+def _constant(tag: object, item: object) -> str | TagSource:
+    """Return what a table says of one tag."""
+    if not isinstance(tag, str) or not tag:
+        raise RefusedError(f"expected {_TAG_VALUES}")
+    if not isinstance(item, Mapping):
+        if text := label_text(item):
+            return text
+        raise RefusedError(f"expected {_TAG_VALUES}, but that of {tag} is {value_words(item)}")
+    key = item.get("from")
+    if set(item) != {"from"} or not isinstance(key, str) or not key:
+        raise RefusedError(f'expected {_TAG_VALUES}, but that of {tag} is no {{ from = "another key" }}')
+    return TagSource(str.__str__(key))
+
+
+def predicate_option(value: object) -> Callable[..., object] | Match | None:
     """Return what tells of an event whether it counts."""
-    expected = (
-        "a function of metadata, or a table of metadata keys with a value, a pattern or a list of these"
-    )
     if callable(value):
         arguments_of(value)
         return value
     if not isinstance(value, Mapping) or not value:
-        raise ExpectedError(expected)
+        raise RefusedError(f"expected {_PREDICATE}")
     conditions: list[tuple[str, tuple[str, ...]]] = []
     for key, wanted in value.items():
         items = wanted if isinstance(wanted, (list, tuple)) else [wanted]
         texts = tuple(item if type(item) is str else label_text(item) for item in items)
         if not isinstance(key, str) or not texts:
-            raise ExpectedError(expected)
+            raise RefusedError(f"expected {_PREDICATE}")
         for item, text in zip(items, texts, strict=True):
             if not text and not isinstance(item, str):
-                raise ExpectedError(f"{expected}, but that of {key} is {value_words(item)}")
+                raise RefusedError(f"expected {_PREDICATE}, but that of {key} is {value_words(item)}")
         conditions.append((str.__str__(key), texts))
     return Match(tuple(sorted(conditions)))
 
 
-def check_unit(value: object) -> Conversion:
+def unit_option(value: object, info: ValidationInfo) -> Conversion:
     """Return the unit measured in, and the one exported: the same, or two with a conversion."""
-    units = [value, value] if isinstance(value, str) else value
-    if value is None:
-        return Conversion(NO_UNIT, NO_UNIT)
-    if not isinstance(units, (list, tuple)) or len(units) != 2 or not all(isinstance(u, str) for u in units):  # noqa: PLR2004 - from and to
-        raise ExpectedError('a unit such as "ms", or two to convert from and to, such as ("ms", "s")')
+    match value:
+        case str():
+            source = target = value
+        case [str(source), str(target)]:
+            pass
+        case _:
+            raise RefusedError(
+                'expected a unit such as "ms", or two to convert from and to, such as ("ms", "s")'
+            )
     try:
-        return conversion(units[0].strip(), units[1].strip())
+        found = conversion(source.strip(), target.strip())
     except UnitError as error:
-        raise ExpectedError(str(error)) from None
+        raise RefusedError(f"expected {error}") from None
+    if info.data["type"] == "counter" and found.source != found.target:
+        raise RefusedError("expected one unit, for a counter has nothing to convert")
+    return found
 
 
-def check_description(value: object) -> str:
-    """Return a text without what UTF-8 cannot carry."""
-    if not isinstance(value, str):
-        raise ExpectedError("a text")
-    return value.encode("utf-8", "replace").decode("utf-8").strip()
-
-
-def check_buckets(value: object) -> tuple[float, ...] | Base2:
-    """Return the buckets of a distribution."""
+def buckets_option(value: object, info: ValidationInfo) -> tuple[float, ...] | Base2:
+    """Return the buckets of a distribution; what is exported in a unit of time has some by default."""
+    if value is None:
+        unit: Unit = info.data.get("unit", Conversion()).target
+        if unit.dimension != "time":
+            raise RefusedError("expected bounds; only what is exported in a unit of time has some by default")
+        per_second = Fraction(10**9) / unit.factor
+        return tuple(float(Fraction(str(bound)) * per_second) for bound in DURATION_BOUNDS)
     if isinstance(value, Base2):
         return value
     if isinstance(value, str) and value.strip() == "exponential":
-        return Base2()
-    if isinstance(value, Mapping):
-        return _buckets_of_table(value)
-    if not isinstance(value, (list, tuple)):
-        raise ExpectedError(_BUCKETS)
-    return check_bounds(value)
-
-
-def _buckets_of_table(table: Mapping[Any, Any]) -> tuple[float, ...] | Base2:
+        return base2()
     try:
-        if set(table) == {"start", "factor", "count"}:
-            return exponential(table["start"], table["factor"], table["count"])
-        if table and set(table) <= {"max_size", "max_scale"}:
-            return Base2(**table)
+        if isinstance(value, Mapping) and set(value) == {"start", "factor", "count"}:
+            return exponential(**value)
+        if isinstance(value, Mapping) and value and set(value) <= {"max_size", "max_scale"}:
+            return Base2.of(value)
     except DefinitionError as error:
-        raise ExpectedError(f"{_BUCKETS}, but {error}") from None
-    raise ExpectedError(_BUCKETS)
+        raise RefusedError(f"expected {_BUCKETS}, but {error}") from None
+    if not isinstance(value, (list, tuple)):
+        raise RefusedError(f"expected {_BUCKETS}")
+    return _bounds(list(value))
 
 
-def check_bounds(value: list[Any] | tuple[Any, ...]) -> tuple[float, ...]:
+def _bounds(items: list[Any]) -> tuple[float, ...]:
     """Return upper bounds of buckets; a last one of +Inf is implied and goes."""
-    items = list(value)
     if len(items) > 1 and type(items[-1]) is float and items[-1] == math.inf:
         items.pop()
     if not 1 <= len(items) <= _MAX_BOUNDS:
-        raise ExpectedError(_BUCKETS)
+        raise RefusedError(f"expected {_BUCKETS}")
     for number, item in enumerate(items, start=1):
         if not _is_number(item):
-            raise ExpectedError(f"{_BOUNDS}, but number {number} is {value_words(item)}")
+            raise RefusedError(f"expected {_BOUNDS}, but number {number} is {value_words(item)}")
     bounds = tuple(float(item) for item in items)
     for number, (lower, upper) in enumerate(itertools.pairwise(bounds), start=2):
         if not lower < upper:
-            raise ExpectedError(f"{_BOUNDS}, but number {number} is not above the one before it")
+            raise RefusedError(f"expected {_BOUNDS}, but number {number} is not above the one before it")
     return bounds
-
-
-def check_quantiles(value: object) -> tuple[float, ...]:
-    """Return quantiles, ascending."""
-    expected = f"from 1 to {_MAX_QUANTILES} different numbers from 0 to 1"
-    items = [value] if _is_number(value) else value
-    if not isinstance(items, (list, tuple)) or not 1 <= len(items) <= _MAX_QUANTILES:
-        raise ExpectedError(expected)
-    for number, item in enumerate(items, start=1):
-        if not _is_number(item) or not 0 <= item <= 1:
-            raise ExpectedError(f"{expected}, but number {number} is {value_words(item)}")
-    if len({float(item) for item in items}) < len(items):
-        raise ExpectedError(expected)
-    return tuple(sorted(float(item) for item in items))
-
-
-def check_error(value: object) -> float:
-    """Return a relative error."""
-    return _number_from(value, _LEAST_ERROR, _GREATEST_ERROR, "a relative error")
-
-
-def check_window(value: object) -> float:
-    """Return a length of time in seconds."""
-    return _number_from(value, 1, _LONGEST_WINDOW, "a number of seconds")
-
-
-def check_max_series(value: object) -> int:
-    """Return how many series a metric may have."""
-    if type(value) is not int or not 1 <= value <= _MAX_SERIES:
-        raise ExpectedError(f"a whole number from 1 to {_MAX_SERIES}")
-    return value
-
-
-def check_monotonic(value: object) -> bool:
-    """Return whether a sum only rises."""
-    if type(value) is not bool:
-        raise ExpectedError("true (the sum only rises) or false (it rises and falls)")
-    return value
-
-
-def check_multiprocess_mode(value: object) -> str:
-    """Return how the gauges of several processes become one."""
-    if not isinstance(value, str) or value not in MULTIPROCESS_MODES:
-        raise ExpectedError(f"one of {', '.join(MULTIPROCESS_MODES)}")
-    return str.__str__(value)
 
 
 def _is_number(value: Any) -> bool:
@@ -473,7 +441,31 @@ def _is_number(value: Any) -> bool:
         return False
 
 
-def _number_from(value: Any, least: float, most: float, what: str) -> float:
-    if not _is_number(value) or not least <= value <= most:
-        raise ExpectedError(f"{what} from {least:g} to {most:g}")
-    return float(value)
+def _sorted_quantiles(value: tuple[float, ...]) -> tuple[float, ...]:
+    if len(set(value)) < len(value):
+        raise RefusedError(f"expected {QUANTILES}")
+    return tuple(sorted(value))
+
+
+def _list_of_one(value: object) -> object:
+    return value if isinstance(value, (list, tuple)) else [value]
+
+
+def _carried(value: object) -> object:
+    """Replace what UTF-8 cannot carry."""
+    return value.encode("utf-8", "replace").decode("utf-8").strip() if isinstance(value, str) else value
+
+
+QUANTILES: Final = f"from 1 to {_MAX_QUANTILES} different numbers from 0 to 1"
+
+#: Metadata keys that differ as labels, too.
+Tags = Annotated[Words, Field(max_length=_MAX_TAGS), AfterValidator(_distinct)]
+#: Quantiles, ascending.
+Quantiles = Annotated[
+    tuple[Annotated[Number, Field(ge=0, le=1)], ...],
+    Field(min_length=1, max_length=_MAX_QUANTILES),
+    AfterValidator(_sorted_quantiles),
+    BeforeValidator(_list_of_one),
+]
+#: A text without what UTF-8 cannot carry.
+Text = Annotated[str, BeforeValidator(_carried)]

@@ -8,7 +8,7 @@ from otpylib_telemetry.aggregation.store import SeriesStore
 from otpylib_telemetry.metrics.automatic import MetricOptions
 from otpylib_telemetry.metrics.labels import LabelRules
 from otpylib_telemetry.metrics.names import PROMETHEUS
-from otpylib_telemetry.metrics.options import Base2
+from otpylib_telemetry.metrics.options import base2
 from otpylib_telemetry.metrics.recorder import MetricRecorder
 
 #: Each is measured by seven definitions, which makes a million measurements.
@@ -24,7 +24,7 @@ DEFINITIONS = [
     metrics.sum("shop.sold.balance", measurement="amount", tags=["who"], monotonic=False),
     metrics.last_value("shop.sold.last", measurement="amount", tags=["who"]),
     metrics.distribution("shop.sold.size", measurement="amount", tags=["who"], buckets=[1, 10]),
-    metrics.distribution("shop.sold.fine", measurement="amount", tags=["who"], buckets=Base2(SIZE)),
+    metrics.distribution("shop.sold.fine", measurement="amount", tags=["who"], buckets=base2(SIZE)),
     metrics.summary("shop.sold.wait", measurement="amount", tags=["who"], error=ERROR, window=100),
 ]
 
