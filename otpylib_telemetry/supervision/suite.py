@@ -87,7 +87,7 @@ def _checked_suite(settings: Mapping[str, Any] | None) -> dict[str, dict[str, An
     for section, argument in (settings or {}).items():
         kind = argument.get(KIND) if isinstance(argument, Mapping) else None
         if section in known and kind in {None, section}:
-            checked[section] = checked_argument(known[section].load(), argument)
+            checked[section] = checked_argument(_load(section, known[section]), argument)
             continue
         if section in known or (kind is not None and kind not in known):
             raise ValueError(f"{section!r} cannot be of the kind {kind!r}; {_there_is(known)}")
@@ -96,8 +96,29 @@ def _checked_suite(settings: Mapping[str, Any] | None) -> dict[str, dict[str, An
                 f"no exporter is registered for {section!r}; {_there_is(known)}. "
                 "A further instance of one names it as its kind."
             )
-        checked[section] = checked_argument(instance_of(known[kind].load(), section), argument)
+        checked[section] = checked_argument(instance_of(_load(kind, known[kind]), section), argument)
     return checked
+
+
+def _load(name: str, entry: Any) -> Any:
+    """Return what a package registers under a name.
+
+    Raises:
+        ValueError: It is no exporter's GenServer class, or the name is not that of its section.
+    """
+    module = entry.load()
+    called = getattr(module, "__name__", type(module).__name__)
+    if not hasattr(module, "exporter_type"):
+        raise ValueError(
+            f"{called} is registered as {name!r} and is no exporter's process; "
+            "register what exporter_module(...) returns"
+        )
+    if module.section != f"telemetry.{name}":
+        raise ValueError(
+            f"{called} is registered as {name!r} and reads the section {module.section}; "
+            f"register it as {module.section.removeprefix('telemetry.')!r}"
+        )
+    return module
 
 
 def _there_is(known: Mapping[str, Any]) -> str:
@@ -205,14 +226,14 @@ class _Suite:
     ) -> Child | None:
         """Return the child for a section if anything enables it."""
         try:
-            module = entry.load()
+            module = _load(kind, entry)
             if name != kind:
                 module = instance_of(module, name)
             settings_type = module.exporter_type.settings_type
         except Exception as error:  # noqa: BLE001  # somebody else's package
             if name not in _unloadable:
                 _unloadable.add(name)
-                _log.warning("The exporter for section telemetry.%s cannot be loaded: %s", name, error)
+                _log.warning("The exporter for section telemetry.%s cannot be used: %s", name, error)
             return None
         values: Mapping[str, Any] = {}
         if manager is not None:

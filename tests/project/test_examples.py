@@ -52,4 +52,4 @@ def test_the_exporter_in_it_is_as_short_as_it_says():
 def test_the_page_about_writing_an_exporter_shows_that_very_file():
     page = Path(ROOT / "docs" / "how-to" / "export" / "write-an-exporter.md")
     shown = [block.text for block in blocks_of(page)]
-    assert shown == [JSON_LINES.read_text(encoding="utf-8"), WRITTEN]
+    assert shown[:2] == [JSON_LINES.read_text(encoding="utf-8"), WRITTEN]

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import random
+import re
 from collections import deque
 
 import pytest
@@ -11,7 +12,7 @@ from otpylib.module import SUPERVISOR, OTPModule
 from otpylib.runtime.atoms import KILLED, SHUTDOWN
 
 import otpylib_telemetry
-from otpylib_telemetry import Collected, exporter_child_spec, otp
+from otpylib_telemetry import Collected, Exporter, exporter_child_spec, otp
 from otpylib_telemetry.bus import table
 from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.supervision import specs as specs_module
@@ -78,6 +79,29 @@ class Installed:
 def install(monkeypatch, **modules):
     found = {section: Installed(module) for section, module in modules.items()}
     monkeypatch.setattr(suite, "registered_exporters", lambda: found)
+
+
+@pytest.mark.parametrize(
+    ("name", "thing", "message"),
+    [
+        (
+            "x0",
+            Exporter,
+            "Exporter is registered as 'x0' and is no exporter's process; register what exporter_",
+        ),
+        ("x1", "module", "reads the section telemetry.x0; register it as 'x0'"),
+    ],
+)
+async def test_what_is_registered_wrongly_is_refused_and_says_what_would_be_right(
+    runtime, monkeypatch, caplog, name, thing, message
+):
+    (module,), _ = several(1)
+    install(monkeypatch, **{name: module if thing == "module" else thing})
+    with pytest.raises(ValueError, match=re.escape(message)):
+        otpylib_telemetry.child_spec({name: {}})
+    await otpylib_telemetry.start_link()
+    [line] = [line for line in caplog.messages if message in line]
+    assert line.startswith(f"The exporter for section telemetry.{name} cannot be used: ")
 
 
 async def start_suite(monkeypatch, modules):
