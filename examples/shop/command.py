@@ -33,7 +33,8 @@ def main() -> int:
     """Run the demonstration.
 
     Returns:
-        0 if everything it claims held, 1 if not, 2 if it could not run.
+        0 if everything it claims held, 1 if something did not, 2 if it could not run, 3 if the machine was
+        too busy to tell; 130 after Ctrl-C and 143 after SIGTERM.
     """
     arguments = _parser().parse_args()
     if missing := sorted({source for module, source in NEEDED.items() if not _is_installed(module)}):
@@ -47,6 +48,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m examples.shop",
         description="A shop under load, watched and reconfigured while it runs.",
+        epilog="Exit status: 0 if everything it claims held, 1 if something did not, 2 if it could not run, "
+        "3 if the machine was too busy to tell whether a claim about time holds and everything else held.",
     )
     parser.add_argument("--keep", action="store_true", help="stay open afterwards, until Ctrl-C")
     parser.add_argument(
@@ -65,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--collector-stays-dead", action="store_true", help="break the demonstration, to see that it notices"
     )
+    parser.add_argument("--quick", action="store_true", help="look at everything for half as long")
     return parser
 
 

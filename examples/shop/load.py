@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 #: Seconds a customer waits.
-PATIENCE = 10.0
+PATIENCE = 30.0
+
+#: Customers who wait at a time. More come only when one of them has left: the shop is open to all, and a
+#: machine that is too busy for so many must not drown in them.
+CROWD = 100
+
+#: Seconds by which a customer may be late. Who is held up longer does not come at all.
+LATE = 1.0
 
 #: What customers do, and how often.
 HABITS = {"list": 40, "item": 38, "unknown": 2, "checkout": 20}
@@ -96,7 +103,8 @@ class Load:
         self._url = url
         self._dice = random.Random(1)  # noqa: S311  # the same customers every time
         self._task: asyncio.Task[None] | None = None
-        self._under_way: set[asyncio.Task[None]] = set()
+        #: Requests without an answer yet, and when they were due.
+        self._under_way: dict[asyncio.Task[None], float] = {}
 
     def start(self) -> None:
         """Begin."""
@@ -121,6 +129,11 @@ class Load:
         """Return the last few seconds' answers."""
         return self.answers[-int(self.rate * 3) :]
 
+    async def answered(self, end: float) -> None:
+        """Wait until every request that was due before a time, in monotonic seconds, has its answer."""
+        while any(due < end for due in self._under_way.values()):
+            await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
+
     def forget(self) -> None:
         """Keep the last few seconds' answers: a demonstration that stays must not grow."""
         self.answers = self.recent()
@@ -131,10 +144,12 @@ class Load:
             try:
                 due = time.monotonic()
                 while True:
+                    while len(self._under_way) >= CROWD:
+                        await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
                     task = asyncio.create_task(self._ask(session, due))
-                    self._under_way.add(task)
-                    task.add_done_callback(self._under_way.discard)
-                    due += 1 / self.rate
+                    self._under_way[task] = due
+                    task.add_done_callback(self._under_way.pop)
+                    due = max(due + 1 / self.rate, time.monotonic() - LATE)
                     await asyncio.sleep(max(0.0, due - time.monotonic()))
             finally:
                 if self._under_way:

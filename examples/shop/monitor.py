@@ -53,7 +53,7 @@ class Look:
 async def get_stats(exporter: str) -> dict[str, Any] | None:
     """Ask an exporter how it stands; None if there is no answer."""
     try:
-        stats = await gen_server.call(exporter, ("get_stats",), timeout=1.0)
+        stats = await gen_server.call(exporter, ("get_stats",), timeout=5.0)
     except (TimeoutError, ValueError):
         return None
     return stats if isinstance(stats, dict) else None

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from examples.shop.traces import Trace
     from examples.shop.witness import LogLine
 
-GOOD, BAD, FAINT, HEAD = "green", "bold red", "dim", "bold"
+GOOD, BAD, BUSY, FAINT, HEAD = "green", "bold red", "yellow", "dim", "bold"
 
 #: The colour of each server's spans.
 COLOURS = {
@@ -54,6 +54,11 @@ def sparkline(values: Sequence[float], width: int, top: float = 0.0) -> str:
     highest = max(*values, top, 1e-9)
     drawn = "".join(_BARS[min(7, int(max(value, 0.0) / highest * 7.999))] for value in values)
     return drawn.rjust(width)
+
+
+def mark(claim: Claim) -> Text:
+    """Draw whether a claim held; a question mark where nobody can tell."""
+    return Text("?", BUSY) if claim.undecided else tick(claim.held)
 
 
 def tick(held: object) -> Text:
@@ -302,7 +307,7 @@ def claim_list(claims: Iterable[Claim]) -> RenderableType:
     table.add_column(ratio=1)
     step = 0
     for claim in claims:
-        mark, step = (str(claim.step) if claim.step != step else ""), claim.step
-        text = Text(claim.text, "" if claim.held else BAD)
-        table.add_row(tick(claim.held), mark, text, Text(claim.evidence, FAINT))
+        number_, step = (str(claim.step) if claim.step != step else ""), claim.step
+        text = Text(claim.text, BAD if claim.failed else "")
+        table.add_row(mark(claim), number_, text, Text(claim.evidence, FAINT))
     return table

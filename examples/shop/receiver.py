@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 #: Seconds the collector gives a request under way when it goes down. What it has taken it has also answered
 #: for, so nobody need send it again; one that is cut off in mid-answer is sent the batch a second time.
-GRACE = 0.5
+GRACE = 10.0
 
 
 @dataclass(frozen=True, slots=True)

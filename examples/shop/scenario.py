@@ -53,7 +53,9 @@ async def play(stage: Stage) -> None:
 def _conclude(stage: Stage) -> None:
     claims, screen = stage.claims, stage.screen
     screen.log(stage.log.news())
-    screen.step(f"What was claimed: {len(claims.all) - len(claims.failed)} of {len(claims.all)} held", "")
+    held = f"{sum(claim.held for claim in claims.all)} of {len(claims.all)} held"
+    busy = f", {len(claims.undecided)} cannot be told" if claims.undecided else ""
+    screen.step(f"What was claimed: {held}{busy}", "")
     screen.show(pictures.claim_list(claims.all))
     claims.complete = True
 

@@ -19,13 +19,16 @@ from rich.text import Text
 
 from examples.shop import pictures
 from examples.shop.load import Summary
-from examples.shop.pictures import BAD, FAINT, GOOD, HEAD
+from examples.shop.pictures import BAD, BUSY, FAINT, GOOD, HEAD
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from examples.shop.claims import Claims
     from examples.shop.witness import LogLine
+
+#: Exit statuses.
+FAILED, TOO_BUSY = 1, 3
 
 #: Wider than this, lines are no longer read at a glance.
 WIDEST = 120
@@ -154,12 +157,20 @@ class Screen:
             seconds: How long it took.
 
         Returns:
-            The exit status.
+            The exit status: 0 if everything held, 1 if something did not, 3 if the machine was too busy to
+            tell.
         """
-        if failed := claims.failed:
-            for claim in failed:
-                self.console.print(Text.assemble(("did not hold: ", BAD), claim.text, f" ({claim.evidence})"))
-            return 1
+        for claim in claims.failed:
+            self.console.print(Text.assemble(("did not hold: ", BAD), claim.text, f" ({claim.evidence})"))
+        for claim in claims.undecided:
+            self.console.print(
+                Text.assemble(("cannot be told: ", BUSY), claim.text, f" ({claim.evidence}): {claim.waited}")
+            )
+        if claims.failed:
+            return FAILED
+        if claims.undecided:
+            self.console.print(Text("This machine is too busy to tell. Everything else held.", BUSY))
+            return TOO_BUSY
         self.console.print(Text(f"Everything held. {seconds:.0f} s.", GOOD))
         return 0
 

@@ -32,8 +32,11 @@ if TYPE_CHECKING:
     from examples.shop.load import Answer
     from examples.shop.screen import Screen
 
-#: Seconds to wait for something that takes a fraction of one.
-PATIENCE = 8.0
+#: Seconds to wait for something that takes a fraction of one, unless the machine is busy.
+PATIENCE = 30.0
+
+#: The same for a collector that was told to stay dead.
+SHORT_PATIENCE = 3.0
 
 #: Seconds that telemetry under way gets to settle around the ends of a stretch that is looked at.
 MARGIN = 0.15
@@ -49,6 +52,7 @@ class Options:
         metrics_port: Of the metrics endpoint to begin with; 0 for any free one.
         rate: Requests per second.
         collector_stays_dead: Break the demonstration, to see that it notices.
+        quick: Look at everything for half as long.
     """
 
     keep: bool = False
@@ -56,6 +60,7 @@ class Options:
     metrics_port: int = 0
     rate: float = 150.0
     collector_stays_dead: bool = False
+    quick: bool = False
 
 
 async def until(so: Callable[[], Any], seconds: float = PATIENCE) -> bool:
@@ -64,7 +69,7 @@ async def until(so: Callable[[], Any], seconds: float = PATIENCE) -> bool:
     while not so():
         if time.monotonic() > deadline:
             return False
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.05)
     return True
 
 
@@ -165,6 +170,15 @@ class Stage:
 
     # --- what several steps do ------------------------------------------------------------------------------
 
+    @property
+    def patience(self) -> float:
+        """Seconds to wait for what the collector has to do with."""
+        return SHORT_PATIENCE if self.options.collector_stays_dead else PATIENCE
+
+    async def watch(self, seconds: float) -> None:
+        """Let the shop work for a while."""
+        await asyncio.sleep(seconds / 2 if self.options.quick else seconds)
+
     def say_latency(self, what: str, begin: float, end: float) -> None:
         """Say what the customers saw of the shop in a stretch of time."""
         rate, p50, p95, worst = pictures.latency_cells(self.load.summary(begin, end))
@@ -211,7 +225,7 @@ class Stage:
         await asyncio.sleep(MARGIN)
         for name in EXPORTERS:
             with contextlib.suppress(TimeoutError, ValueError):
-                await gen_server.call(name, ("flush", 1.5), timeout=3.0)
+                await gen_server.call(name, ("flush", self.patience), timeout=2 * self.patience)
         await self.monitor.look()
 
     def is_full(self, answer: Answer) -> bool:

@@ -10,7 +10,7 @@ from examples.shop.pictures import number
 from examples.shop.stage import until
 
 if TYPE_CHECKING:
-    from examples.shop.scrape import Scrape
+    from examples.shop.scrape import Sample, Scrape
     from examples.shop.stage import Stage
 
 
@@ -23,12 +23,13 @@ async def run(stage: Stage) -> None:
     await stage.load.stop()
     scraped = await stage.scrape()
     await stage.settled()
-    await until(lambda: not any(_left(stage).values()), 3.0)
+    page = _counters_of_the_shop(scraped)
+    await until(lambda: not any(_left(stage).values()) and not _untold(stage, page), stage.patience)
     stage.screen.show(pictures.ledgers(stage.monitor.stats.values()))
     stage.screen.say(f"{number(_points(stage))} of what otel accepted are data points of metrics, not events")
     stage.screen.log(stage.log.news())
     _judge_answers(stage, scraped)
-    _judge_metrics(stage, scraped)
+    _judge_metrics(stage, page)
     _judge_spans(stage)
     _judge_ledgers(stage)
     errors = stage.log.errors()
@@ -45,7 +46,7 @@ def _judge_answers(stage: Stage, scraped: Scrape | None) -> None:
     stage.claims.check(
         "every request was answered as it should be",
         answers and not wrong and len(answers) == stage.load.sent,
-        f"{number(len(answers))} of {number(stage.load.sent)}" + (f", wrong: {dict(wrong)}" if wrong else ""),
+        f"{number(len(answers))} of {number(stage.load.sent)}" + _said_of(wrong),
     )
     seen = Counter(str(answer.status) for answer in answers)
     name = "shop_http_request_duration_seconds_count"
@@ -54,22 +55,46 @@ def _judge_answers(stage: Stage, scraped: Scrape | None) -> None:
     stage.claims.check(
         "the metrics count what the customers count",
         agree,
-        f"{number(len(answers))}, by status too" if agree else f"{counted} is not {dict(seen)}",
+        f"{number(len(answers))}, by status too" if agree else _compared(counted, seen),
     )
 
 
-def _judge_metrics(stage: Stage, scraped: Scrape | None) -> None:
-    page = {
-        sample: value
-        for sample, value in (scraped.counters() if scraped else {}).items()
-        if sample[0].startswith("shop_")
-    }
+def _said_of(wrong: Counter[tuple[str, int]]) -> str:
+    """Say which answers were wrong: "; wrong: 3 to 'checkout' with status 500"."""
+    said = [
+        f"{number(count)} to {kind!r} with " + (f"status {status}" if status else "no answer")
+        for (kind, status), count in sorted(wrong.items())
+    ]
+    return f"; wrong: {', '.join(said)}" if said else ""
+
+
+def _compared(counted: dict[str, int], seen: Counter[str]) -> str:
+    """Say by status how many the metrics counted, and the customers."""
+    if not counted:
+        return "the metrics could not be read"
+    return ", ".join(
+        f"{number(counted[status])} of {number(count)} with status {status}"
+        for status, count in sorted(seen.items())
+    )
+
+
+def _counters_of_the_shop(scraped: Scrape | None) -> dict[Sample, float]:
+    counters = scraped.counters() if scraped else {}
+    return {sample: value for sample, value in counters.items() if sample[0].startswith("shop_")}
+
+
+def _untold(stage: Stage, page: dict[Sample, float]) -> int:
+    """Count the samples of a page that the collector was told otherwise, or not yet."""
     told = stage.receiver.samples
-    equal = [sample for sample, value in page.items() if told.get(sample) == value]
+    return sum(told.get(sample) != value for sample, value in page.items())
+
+
+def _judge_metrics(stage: Stage, page: dict[Sample, float]) -> None:
+    equal = len(page) - _untold(stage, page)
     stage.claims.check(
         "the collector has the very same metrics",
-        page and len(equal) == len(page),
-        f"{number(len(equal))} of {number(len(page))} samples",
+        page and equal == len(page),
+        f"{number(equal)} of {number(len(page))} samples",
     )
 
 

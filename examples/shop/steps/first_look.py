@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import TYPE_CHECKING
 
 from examples.shop import pictures
 from examples.shop.scrape import operations
+from examples.shop.stage import until
 from examples.shop.traces import Trace
 
 if TYPE_CHECKING:
@@ -22,14 +22,16 @@ async def run(stage: Stage) -> None:
         f"{stage.options.rate:.0f} requests per second. One request is one trace, across every server "
         "that had a part in it; the bank fails at times.",
     )
-    await asyncio.sleep(1.0)
+    await stage.watch(1.0)
     begin = time.monotonic()
     before = await stage.scrape()
-    await asyncio.sleep(4.0)
+    await stage.watch(4.0)
     after = await stage.scrape()
     end = time.monotonic()
+    await stage.load.answered(end)
     await stage.settled()
     answers = stage.load.between(begin, end)
+    await until(lambda: _whole(stage, answers) == len(answers))
     _show_traces(stage, answers)
     if before and after:
         page = f"{after.bytes / 1024:.0f} KiB in {after.seconds * 1000:.0f} ms"
@@ -60,13 +62,19 @@ def _show_traces(stage: Stage, answers: list[Answer]) -> None:
     stage.screen.show(*drawn)
 
 
+def _whole(stage: Stage, answers: list[Answer]) -> int:
+    """Count the answers whose trace has arrived with every span it had in the application."""
+    traces, expected = stage.monitor.archive.traces, stage.spans_by_trace()
+    found = [(traces.get(answer.trace_id, Trace()), answer.trace_id) for answer in answers]
+    return sum(
+        trace.is_whole and trace.spans.keys() == expected.get(trace_id, set()) for trace, trace_id in found
+    )
+
+
 def _judge_traces(stage: Stage, answers: list[Answer]) -> None:
-    archive, expected = stage.monitor.archive, stage.spans_by_trace()
-    whole = largest = 0
-    for answer in answers:
-        trace = archive.traces.get(answer.trace_id, Trace())
-        whole += trace.is_whole and trace.spans.keys() == expected.get(answer.trace_id, set())
-        largest = max(largest, len(trace.spans))
+    archive = stage.monitor.archive
+    whole = _whole(stage, answers)
+    largest = max((len(archive.traces.get(answer.trace_id, Trace()).spans) for answer in answers), default=0)
     stage.claims.check(
         "each request is one whole trace",
         answers and whole == len(answers),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import TYPE_CHECKING
 
@@ -30,11 +29,11 @@ async def run(stage: Stage) -> None:
     await Config.put("telemetry.prometheus.port", new_port)
     await stage.applied(saved, "prometheus_exporter", "port")
     after = await stage.scrape(new_port)
-    closed = False
     deadline = time.monotonic() + PATIENCE
+    closed = False
     while not closed and time.monotonic() < deadline:
         closed = await is_refused(old_port)
-    await asyncio.sleep(max(0.0, saved + 2.0 - time.monotonic()))
+    await stage.watch(max(0.0, saved + 2.0 - time.monotonic()))
     await stage.monitor.look()
     stage.say_latency("meanwhile", saved, time.monotonic())
     stage.claims.check(

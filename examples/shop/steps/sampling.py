@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,8 @@ from rich.text import Text
 from examples.shop import pictures
 from examples.shop.configuration import edit
 from examples.shop.pictures import GOOD
-from examples.shop.stage import MARGIN, until
+from examples.shop.processor import Stopwatch
+from examples.shop.stage import MARGIN, SHORT_PATIENCE, until
 
 if TYPE_CHECKING:
     from examples.shop.load import Answer
@@ -31,16 +31,23 @@ async def run(stage: Stage) -> None:
         "A fifth of the traces arrives from then on; those in which something failed arrive all the same.",
     )
     before_begin, before_end = stage.full[0]
+    stopwatch = Stopwatch()
     applied = await _edit_sampling(stage, LOW_RATE)
+    first = stopwatch.read()
     begin = time.monotonic()
-    await asyncio.sleep(4.5)
+    await stage.watch(4.5)
     end = time.monotonic()
-    await asyncio.sleep(MARGIN)
+    await stage.load.answered(end)
+    await stage.settled()
+    stopwatch = Stopwatch()
     restored = await _edit_sampling(stage, 1.0)
+    second = stopwatch.read()
     stage.full.append((time.monotonic() + MARGIN, float("inf")))
     await _decided(stage)
     await stage.settled()
     low = stage.load.between(begin, end)
+    failed = [answer for answer in low if answer.failed]
+    await until(lambda: _are_whole(stage, failed))
     rows = [
         [
             *_share(stage, "1.0", stage.load.between(before_begin, before_end)),
@@ -56,6 +63,7 @@ async def run(stage: Stage) -> None:
         "a saved edit is in force within 2 seconds",
         applied is not None and restored is not None and max(applied, restored) < 2.0,  # noqa: PLR2004  # as it says
         " and ".join("never" if t is None else f"{t:.2f} s" for t in (applied, restored)),
+        waited=max(first, second, key=lambda waited: waited.seconds),
     )
     _judge(stage, low)
 
@@ -72,7 +80,7 @@ async def _edit_sampling(stage: Stage, rate: float) -> float | None:
 
 async def _decided(stage: Stage) -> None:
     """Wait until only what is under way is held: a trace is decided about when it is over."""
-    await until(lambda: stage.monitor.stats["otel_exporter"]["held"] < UNDER_WAY)
+    await until(lambda: stage.monitor.stats["otel_exporter"]["held"] < UNDER_WAY, SHORT_PATIENCE)
 
 
 def _share(stage: Stage, name: str, answers: list[Answer]) -> list[Any]:
@@ -112,6 +120,11 @@ def _judge(stage: Stage, answers: list[Answer]) -> None:
         failed and set(failed) <= set(whole),
         f"{len(set(failed) & set(whole))} of {len(failed)} traces",
     )
+
+
+def _are_whole(stage: Stage, answers: list[Answer]) -> bool:
+    expected = stage.spans_by_trace()
+    return all(_is_whole(stage, answer, expected) for answer in answers)
 
 
 def _is_whole(stage: Stage, answer: Answer, expected: dict[str, set[str]]) -> bool:
