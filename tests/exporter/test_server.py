@@ -1,6 +1,7 @@
 """The exporter's process: messages of every kind, start arguments of every kind."""
 
 import asyncio
+import time
 import types
 
 import pytest
@@ -366,8 +367,9 @@ async def test_an_idle_exporter_wakes_up_once_a_second_at_most(runtime):
         original()
 
     server.tick = count
+    began = time.monotonic()
     await asyncio.sleep(0.3)
-    assert ticks <= 1
+    assert ticks <= 1 + (time.monotonic() - began)
 
 
 async def test_flush_answers_while_the_mailbox_goes_on(runtime):
@@ -376,7 +378,7 @@ async def test_flush_answers_while_the_mailbox_goes_on(runtime):
     backend.script.append(gate)
     await start(module, flush_interval=60)
     emit(3)
-    flushing = asyncio.ensure_future(call(("flush", 5.0)))
+    flushing = asyncio.ensure_future(call(("flush", 60.0)))
     await eventually(lambda: books()["in_flight"] == 3)
     await mailbox_empty()
     assert not flushing.done()

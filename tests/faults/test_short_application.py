@@ -23,7 +23,7 @@ APPLICATION = textwrap.dedent(
         backend = AsyncIOBackend()
         await backend.initialize()
         set_runtime(backend)
-        await start_otel_exporter({"endpoint": sys.argv[1]})
+        await start_otel_exporter({"endpoint": sys.argv[1], "shutdown_timeout": 60})
         for number in range(50):
             with span("shop.short", {"number": number}):
                 pass
@@ -36,7 +36,7 @@ APPLICATION = textwrap.dedent(
 
 def test_everything_it_emitted_arrives_once(grpc_receiver):
     command = [sys.executable, "-c", APPLICATION, grpc_receiver.endpoint]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", timeout=60)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", timeout=240)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     numbers = [each.attributes["number"] for each in grpc_receiver.spans]

@@ -92,9 +92,9 @@ async def _runs(name):
 
 
 async def _reborn(name, lives):
-    return (await stats_of(name, timeout=1.0))["lives"] > lives
+    return (await stats_of(name, timeout=5.0))["lives"] > lives
 
 
 def _fetch(port):
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
         return answer.read().decode()

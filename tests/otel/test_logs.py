@@ -824,7 +824,7 @@ async def _accepted(number):
 
 
 async def _severity_is(severity):
-    config = await otp.safe_call("otel_exporter", ("get_config",), timeout=5.0)
+    config = await otp.safe_call("otel_exporter", ("get_config",), timeout=60)
     return severity in str(config)
 
 

@@ -57,7 +57,7 @@ async def test_what_is_decoded_of_five_thousand_random_traces_is_what_the_applic
         application.trace()
         if number % 20 == 0:
             await asyncio.sleep(0)
-    report = await otp.safe_call("otel_exporter", ("flush", 30.0), timeout=60.0)
+    report = await otp.safe_call("otel_exporter", ("flush", 60.0), timeout=60.0)
     assert report["left"] == 0, report
     operations = application.operations
     await eventually(lambda: len(collector.spans) >= len(operations), 60)
@@ -107,16 +107,16 @@ async def test_what_is_emitted_while_it_is_away_arrives_once_it_is_back(runtime,
     )
     with span("shop.before"):
         pass
-    await eventually(lambda: {each.name for each in collector.spans} == {"shop.before"}, timeout=20)
+    await eventually(lambda: {each.name for each in collector.spans} == {"shop.before"}, timeout=60)
     collector.stop()
     for number in range(300):
         with span("shop.meanwhile", {"number": number}):
             pass
     await eventually(failures)
     collector.start()
-    report = await otp.safe_call("otel_exporter", ("flush", 20.0), timeout=30.0)
+    report = await otp.safe_call("otel_exporter", ("flush", 60.0), timeout=60)
     assert report["left"] == 0, report
-    await eventually(lambda: len(collector.spans) >= 301, timeout=20)
+    await eventually(lambda: len(collector.spans) >= 301, timeout=60)
     numbers = [each.attributes["number"] for each in collector.spans if each.name == "shop.meanwhile"]
     assert sorted(numbers) == list(range(300))
     assert (await settled("otel_exporter"))["exported"] == 602

@@ -130,7 +130,7 @@ async def test_a_request_and_what_is_around_and_behind_it_are_one_tree(
 async def test_a_real_collector_sees_the_same_tree(application, stock, protocol, collector):
     await application(collector.grpc_endpoint if protocol == "grpc" else collector.http_endpoint, protocol)
     await check_out(stock)
-    await eventually(lambda: is_one_tree(collector.spans), timeout=20)
+    await eventually(lambda: is_one_tree(collector.spans), timeout=60)
 
 
 async def test_many_at_once_are_as_many_trees(application, stock, http_receiver):

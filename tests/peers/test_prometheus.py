@@ -31,7 +31,7 @@ async def start(**settings):
 
 
 def fetch(port, path="/metrics"):
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
         return answer.read().decode()
 
 
@@ -213,7 +213,7 @@ async def test_the_endpoint_moves_while_prometheus_scrapes_and_no_series_is_lost
     await emit_counter("shop.orders", 4)
     server.set_targets(f"127.0.0.1:{elsewhere}")
 
-    await eventually(lambda: asyncio.to_thread(_is, server, "max(shop_orders_total)", 7), timeout=30)
+    await eventually(lambda: asyncio.to_thread(_is, server, "max(shop_orders_total)", 7), timeout=60)
     with pytest.raises(OSError, match="refused"):
         await asyncio.to_thread(fetch, port)
 

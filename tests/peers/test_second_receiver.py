@@ -61,8 +61,8 @@ def test_both_receivers_read_in_random_traces_what_was_emitted(collector, second
     expected = {each.span_id: emitted(each) for each in sample}
     for receiver in (second, collector):
         send(destination_of(settings_for(receiver, protocol)), sample)
-    wait_until(lambda: len(second.spans) >= len(sample), 20)
-    wait_until(lambda: len(collector.spans) >= len(sample), 20)
+    wait_until(lambda: len(second.spans) >= len(sample), 60)
+    wait_until(lambda: len(collector.spans) >= len(sample), 60)
 
     ours = {identity(found["spanId"]): received(scope, found) for _, scope, found in second.spans}
     theirs = seen_by_collector(collector)
@@ -81,7 +81,7 @@ def test_it_reads_in_random_log_records_what_was_emitted(second, protocol):
     sample = [anything_to_log(anyone, count) for count in range(RECORDS)]
     settings = settings_for(second, protocol)
     send(destination_of(settings, "logs"), sample)
-    wait_until(lambda: len(second.records) >= len(sample), 20)
+    wait_until(lambda: len(second.records) >= len(sample), 60)
     found = {number(record["timeUnixNano"]): (scope, record) for _, scope, record in second.records}
     assert len(second.records) == len(found) == len(sample)
     for item in sample:

@@ -271,7 +271,7 @@ def test_an_exporter_without_its_extra_says_which_to_install(execute_in, kind, c
 
 
 SERVES_A_PAGE = """execute("shop.sold", {"count": 3}, {"item": "tea"})
-        await gen_server.call("prometheus_exporter", ("flush", 5.0), timeout=6)
+        await gen_server.call("prometheus_exporter", ("flush", 60.0), timeout=6)
         page = await asyncio.to_thread(lambda: urllib.request.urlopen(stats["url"], timeout=5).read())
         print(page.decode())"""
 
@@ -293,7 +293,7 @@ def test_a_page_is_served_with_the_prometheus_extra_alone(execute_in):
 SENDS_EVERY_SIGNAL = """with span("shop.order"):
             execute("shop.sold", {"count": 3}, {})
         execute("shop.opened", {}, {})
-        print(await gen_server.call("otel_exporter", ("flush", 10.0), timeout=15))"""
+        print(await gen_server.call("otel_exporter", ("flush", 60.0), timeout=15))"""
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])

@@ -30,7 +30,7 @@ async def request(port, path="/metrics", method="GET", host=LOCAL):
     """Return status, headers and body of one request over a connection of its own."""
     reader, writer = await asyncio.open_connection(host, port)
     writer.write(f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
-    answer = await asyncio.wait_for(reader.read(), 10)
+    answer = await asyncio.wait_for(reader.read(), 60)
     writer.close()
     head, _, body = answer.partition(b"\r\n\r\n")
     first, *lines = head.decode().split("\r\n")
@@ -263,9 +263,9 @@ async def test_a_silent_client_holds_up_neither_scrapes_nor_the_end(endpoint):
     silent = [await asyncio.open_connection(LOCAL, endpoint.port) for _ in range(5)]
     silent[0][1].write(b"GET /metr")
     assert await body(endpoint.port) == PAGE
-    await asyncio.wait_for(endpoint.stop(0.2), 5)
+    await asyncio.wait_for(endpoint.stop(0.2), 60)
     for reader, writer in silent:
-        assert await asyncio.wait_for(reader.read(), 5) == b""
+        assert await asyncio.wait_for(reader.read(), 60) == b""
         writer.close()
 
 
@@ -274,7 +274,7 @@ async def test_an_idle_connection_does_not_delay_the_end(endpoint):
     reader, writer = await asyncio.open_connection(LOCAL, endpoint.port)
     writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
     await reader.readuntil(PAGE)
-    await asyncio.wait_for(endpoint.stop(grace=3600), 10)
+    await asyncio.wait_for(endpoint.stop(grace=3600), 60)
     assert await reader.read() == b""
     writer.close()
 
@@ -319,7 +319,7 @@ async def test_stopping_waits_for_nobody_longer_than_it_was_told():
     reader, writer = await scrape
     writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
     await started.wait()
-    await asyncio.wait_for(endpoint.stop(0.1), 5)
+    await asyncio.wait_for(endpoint.stop(0.1), 60)
     assert await reader.read() == b""
     assert await refused(port)
     writer.close()
@@ -608,7 +608,7 @@ async def test_what_is_no_request_is_counted_and_not_logged(sent, caplog):
     try:
         reader, writer = await asyncio.open_connection(LOCAL, endpoint.port)
         writer.write(sent)
-        await asyncio.wait_for(reader.read(), 10)
+        await asyncio.wait_for(reader.read(), 60)
         writer.close()
         assert await body(endpoint.port) == PAGE
     finally:

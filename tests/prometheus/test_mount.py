@@ -41,7 +41,7 @@ def fetch(url, method="GET", **headers):
     """Status, headers and body."""
     request = urllib.request.Request(url, method=method, headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, dict(answer.headers), answer.read()
     except urllib.error.HTTPError as error:
         with error:
@@ -188,7 +188,7 @@ async def test_a_page_that_does_not_come_is_waited_for_within_limits(scripted, m
             503,
             b"prometheus_exporter has not answered within 0.05 s\n",
         )
-        await asyncio.wait_for(cancelled.wait(), 5)
+        await asyncio.wait_for(cancelled.wait(), 60)
 
 
 @SERVERS
@@ -338,7 +338,7 @@ def test_a_gunicorn_with_threads_serves_it(tmp_path):
                 status, _, body = fetch(f"http://127.0.0.1:{port}/metrics")
                 return status == 200 and b"shop_orders_total 1" in body
 
-            wait_until(served, 20)
+            wait_until(served, 60)
         finally:
             server.terminate()
             server.wait(10)

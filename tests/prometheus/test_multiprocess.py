@@ -757,14 +757,14 @@ async def test_an_exporter_that_ends_and_comes_back_counts_on(runtime, tmp_path)
     for life in (1, 2):
         await start_prometheus_exporter(options)
         execute("shop.sale", {"count": 5})
-        assert (await otp.safe_call("prometheus_exporter", ("flush", 5.0), 10.0))["left"] == 0
+        assert (await otp.safe_call("prometheus_exporter", ("flush", 60.0), 90.0))["left"] == 0
         assert value(tmp_path, "shop_sale_total") == 100 + 5 * life
-        stats = await otp.safe_call("prometheus_exporter", ("get_stats",), 10.0)
+        stats = await otp.safe_call("prometheus_exporter", ("get_stats",), 60.0)
         assert stats["multiprocess"]["directory"] == str(tmp_path)
         scraped = await asyncio.to_thread(lambda url=stats["url"]: urllib.request.urlopen(url).read())
         found = parsed(scraped)
         assert found["shop_sale"][2] == {("shop_sale_total", ()): 100 + 5 * life}
-        await otp.safe_call("prometheus_exporter", ("drain", 5.0), 10.0)
+        await otp.safe_call("prometheus_exporter", ("drain", 60.0), 90.0)
         await process.exit(process.whereis("prometheus_exporter"), KILLED)
         await eventually(lambda: process.whereis("prometheus_exporter") is None)
         assert value(tmp_path, "shop_sale_total") == 100 + 5 * life

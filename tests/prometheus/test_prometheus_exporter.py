@@ -45,7 +45,7 @@ async def change(key, value):
 async def page(port, **headers):
     def fetch():
         asked = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers=headers)
-        with urllib.request.urlopen(asked, timeout=5) as answer:
+        with urllib.request.urlopen(asked, timeout=60) as answer:
             return answer.headers, answer.read()
 
     found, body = await asyncio.to_thread(fetch)
@@ -212,7 +212,7 @@ async def test_an_idle_series_goes_after_its_time_and_comes_back(runtime):
     port = await start(series_ttl=1)
     order(count=1)
     assert await value(port, "shop_order_stop_total", country="de", customer="alice") == 1
-    await eventually(lambda: gone(port, "shop_order_stop_total"), timeout=10)
+    await eventually(lambda: gone(port, "shop_order_stop_total"), timeout=60)
     assert (await stats_of(NAME))["series_expired"] == 1
     order(count=2)
     assert await value(port, "shop_order_stop_total", country="de", customer="alice") == 2

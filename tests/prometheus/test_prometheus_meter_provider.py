@@ -51,7 +51,7 @@ async def scrape():
     )
 
     def get():
-        with urllib.request.urlopen(asked, timeout=5) as answer:
+        with urllib.request.urlopen(asked, timeout=60) as answer:
             return answer.read().decode()
 
     text = await asyncio.to_thread(get)

@@ -63,7 +63,7 @@ async def serving(scrape=page, path="/metrics", port=0, patience=None, ready=lam
         await endpoint.place(LOCAL, port, path, **place)
         yield endpoint
     finally:
-        await asyncio.wait_for(endpoint.stop(0.1), 5)
+        await asyncio.wait_for(endpoint.stop(0.1), 60)
 
 
 def trusting(authority, client=None):
@@ -80,7 +80,7 @@ async def ask(port, path="/metrics", method="GET", tls=None, **headers):
     head = "\r\n".join([f"{method} {path} HTTP/1.1", "Host: x", "Connection: close", *lines, "", ""])
     writer.write(head.encode())
     try:
-        answer = await asyncio.wait_for(reader.read(), 10)
+        answer = await asyncio.wait_for(reader.read(), 60)
     finally:
         writer.close()
     head, _, body = answer.partition(b"\r\n\r\n")
@@ -99,7 +99,7 @@ def basic(username, password):
 async def gone(reader):
     """The server has closed the connection."""
     with contextlib.suppress(ConnectionError):
-        while await asyncio.wait_for(reader.read(65536), 10):
+        while await asyncio.wait_for(reader.read(65536), 60):
             pass
     return True
 
@@ -404,7 +404,7 @@ async def test_many_silent_and_slow_clients_hold_up_neither_scrapes_nor_the_end(
         assert endpoint.connections <= 50
         assert endpoint.counts.gave_way >= 70
         assert endpoint.counts.refused == 0
-        await asyncio.wait_for(endpoint.stop(0.2), 5)
+        await asyncio.wait_for(endpoint.stop(0.2), 60)
         assert endpoint.connections == 0
         for reader, _ in clients:
             assert await gone(reader)
@@ -542,7 +542,7 @@ async def test_who_asks_again_and_again_and_never_reads_is_cut_off():
                     await asyncio.sleep(0)
 
             with contextlib.suppress(ConnectionError):
-                await asyncio.wait_for(flood(), 20)
+                await asyncio.wait_for(flood(), 60)
         await eventually(lambda: endpoint.connections == 0)
 
 

@@ -162,7 +162,7 @@ async def delivered(backend, count, name=NAME):
     assert len(backend.delivered) == count
 
 
-async def call(request, name=NAME, timeout=5.0):
+async def call(request, name=NAME, timeout=60):
     return await otp.safe_call(name, request, timeout)
 
 

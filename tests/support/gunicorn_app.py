@@ -28,7 +28,7 @@ async def app(scope, receive, send):
         return
     async with span("shop.checkout"):
         execute("shop.sale", {"count": 1}, {"item": "tea"})
-    flushed = await otp.safe_call("prometheus_exporter", ("flush", 10.0), 15.0)
+    flushed = await otp.safe_call("prometheus_exporter", ("flush", 60.0), 90.0)
     status = 200 if flushed["left"] == 0 else 500
     await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"0")]})
     await send({"type": "http.response.body", "body": b""})

@@ -18,14 +18,14 @@ def balance(stats):
     return stats["accepted"] - accounted
 
 
-async def stats_of(name, timeout=5.0):
+async def stats_of(name, timeout=60):
     """What the exporter says of itself; fails if its books do not balance."""
     stats = await otp.safe_call(name, ("get_stats",), timeout=timeout)
     assert balance(stats) == 0, stats
     return stats
 
 
-async def settled(name, timeout=20.0):
+async def settled(name, timeout=60):
     """Wait until the exporter is in no state of transition and holds nothing; its stats."""
     deadline = asyncio.get_running_loop().time() + timeout
     while True:

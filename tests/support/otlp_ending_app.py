@@ -51,7 +51,7 @@ async def main(end, endpoint, protocol):
     await runtime.initialize()
     set_runtime(runtime)
     await start_otel_exporter(settings(endpoint, protocol))
-    while (await otp.safe_call("otel_exporter", ("get_stats",), timeout=5.0))["state"] != "running":
+    while (await otp.safe_call("otel_exporter", ("get_stats",), timeout=60))["state"] != "running":
         await asyncio.sleep(0.01)
     emit()
     sys.stdout.write("ready\n")

@@ -539,7 +539,7 @@ class _Receiver:
     def open_connections(self):
         return self._relay.open_connections
 
-    def wait_for_spans(self, count, timeout=10.0):
+    def wait_for_spans(self, count, timeout=60.0):
         """Block until so many were taken (for tests without event loop; others use ``eventually``)."""
         wait_until(lambda: len(self.spans) >= count, timeout, f"{count} spans at {self.endpoint}")
         return self.spans

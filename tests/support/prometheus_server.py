@@ -67,11 +67,11 @@ class PrometheusServer:
 
     def start(self):
         self._process.start()
-        wait_until(self._ready, 30, "Prometheus is ready")
+        wait_until(self._ready, 60, "Prometheus is ready")
 
     def _ready(self):
         self._process.must_run()
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/-/ready", timeout=2) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/-/ready", timeout=5) as answer:
             return answer.status == 200
 
     def stop(self):
@@ -86,7 +86,7 @@ class PrometheusServer:
     def api(self, path, **parameters):
         """What its HTTP API answers: ``api("query_exemplars", query=..., start=..., end=...)``."""
         url = f"http://127.0.0.1:{self.port}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             return json.load(answer)["data"]
 
     def query(self, promql):

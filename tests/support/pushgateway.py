@@ -49,7 +49,7 @@ class Pushgateway:
 
     def start(self):
         self._process.start()
-        wait_until(self._ready, 20, "the Pushgateway is ready")
+        wait_until(self._ready, 60, "the Pushgateway is ready")
 
     def _ready(self):
         self._process.must_run()
@@ -85,7 +85,7 @@ class Pushgateway:
         request = urllib.request.Request(
             self.address + path, text.encode(), {"Content-Type": "text/plain"}, method="PUT"
         )
-        with urllib.request.urlopen(request, timeout=5) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status
 
     def _get(self, path):
@@ -93,5 +93,5 @@ class Pushgateway:
         if self._protected:
             token = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
             request.add_header("Authorization", f"Basic {token}")
-        with urllib.request.urlopen(request, timeout=5) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.read().decode()

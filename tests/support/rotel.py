@@ -59,7 +59,7 @@ class Collector:
     def start(self):
         """Start, or start again on the same ports; returns when both protocols answer."""
         self._process.start()
-        wait_until(self._answers, 20, "the collector answers")
+        wait_until(self._answers, 60, "the collector answers")
 
     def _answers(self):
         self._process.must_run()
@@ -68,7 +68,7 @@ class Collector:
         request = urllib.request.Request(
             f"{self.http_endpoint}/v1/traces", data=b"", headers=headers, method="POST"
         )
-        with urllib.request.urlopen(request, timeout=2) as answer:
+        with urllib.request.urlopen(request, timeout=5) as answer:
             return answer.status == 200 and _accepts(self.grpc_endpoint)
 
     @property
@@ -90,5 +90,5 @@ class Collector:
 
 def _accepts(endpoint):
     with grpc.insecure_channel(endpoint.removeprefix("http://")) as channel:
-        grpc.channel_ready_future(channel).result(timeout=2)
+        grpc.channel_ready_future(channel).result(timeout=5)
     return True

@@ -12,7 +12,7 @@ from otpylib.runtime.backends.asyncio_backend import AsyncIOBackend
 from otpylib_config.atoms import STOP
 from otpylib_config.sources.base import ConfigSource
 
-GRACE = 5.0
+GRACE = 30.0
 
 
 @contextlib.asynccontextmanager
@@ -54,7 +54,7 @@ def _describe(task):
     return text.getvalue()
 
 
-async def in_process(function, *args, timeout=30.0, name=None):
+async def in_process(function, *args, timeout=60, name=None):
     """Run a coroutine function as an otpylib process; give its result, raise what it raised.
 
     Much of otpylib works inside a process only, and a test is none. Each call is a process of its own, with

@@ -5,7 +5,8 @@ import inspect
 import time
 
 POLL = 0.01
-PATIENCE = 10.0
+#: Seconds. On a busy machine everything takes long; only what never comes costs them all.
+PATIENCE = 60.0
 
 
 class HopelessError(AssertionError):

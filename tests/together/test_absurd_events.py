@@ -227,7 +227,7 @@ async def test_prometheus_rejects_what_is_no_number_and_can_still_be_scraped(wha
 
 
 def fetch(port):
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
         return answer.read().decode()
 
 

@@ -264,8 +264,8 @@ async def test_flush_and_drain_wait_for_every_batch_under_way(runtime):
     backend.script.extend(waiting)
     emit(20)
     await eventually(lambda: books()["in_flight"] == 20)
-    flushing = asyncio.ensure_future(call(("flush", 5.0)))
-    draining = asyncio.ensure_future(call(("drain", 5.0)))
+    flushing = asyncio.ensure_future(call(("flush", 60.0)))
+    draining = asyncio.ensure_future(call(("drain", 60.0)))
     for gate in waiting:
         gate.set_result(None)
     assert (await flushing)["left"] == 0
