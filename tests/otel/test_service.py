@@ -743,7 +743,7 @@ async def test_what_is_measured_arrives_with_its_types_its_unit_and_its_scope(re
     shop.create_observable_gauge("warm", [lambda _: [Observation(7)]], "Cel")
     with tracer().start_as_current_span("pay") as paying:
         shop.create_histogram("took", "s", explicit_bucket_boundaries_advisory=[1, 2]).record(2)
-    assert (await otp.safe_call(EXPORTER, ("flush", 60.0)))["left"] == 0
+    assert (await otp.safe_call(EXPORTER, ("flush", 60.0), timeout=90))["left"] == 0
     points = {point.name: point for point in points_at(receiver) if point.scope[0] == "shop.arrives"}
     assert set(points) == {"sold", "warm", "took"}
     assert points["sold"].value == 3

@@ -76,7 +76,7 @@ async def with_exporter(directory, go, work):
     set_runtime(runtime)
     await start_exporter(make(directory, go), SETTINGS)
     result = await work()
-    left = (await otp.safe_call(NAME, ("drain", 60.0)))["left"]
+    left = (await otp.safe_call(NAME, ("drain", 60.0), timeout=90))["left"]
     books = registry.find(NAME).books()
     await runtime.shutdown()
     return result, left, books
