@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from otpylib.runtime import get_runtime
 
 from otpylib_telemetry import otp
+from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.exporter.base import Collected, Exporter
-from otpylib_telemetry.exporter.registry import forget, state_of
 from otpylib_telemetry.exporter.server import exporter_module
 from otpylib_telemetry.otp import current_emitter
 from otpylib_telemetry.supervision.specs import exporter_child_spec, start_exporter
@@ -234,13 +234,12 @@ async def start_mock_exporter(config: Mapping[str, Any] | None = None) -> Any:
         ValueError: The settings are wrong; the message lists every mistake.
         RuntimeError: No otpylib runtime is set, or the exporter is running already.
     """
-    earlier = state_of(NAME)
-    if earlier.runner is None:
-        forget(NAME)
+    if not registry.is_running(NAME):
+        registry.forget(NAME)
     elif otp.whereis(NAME) is None:
         # One that crashed a moment ago hands over all it has; not these.
-        earlier.memory.pop(_RECORDING, None)
-        earlier.queue.retain(lambda _event: False)
+        registry.memory_of(NAME).pop(_RECORDING, None)
+        registry.forget_waiting(NAME)
     pid = await start_exporter(MockExporterServer, config)
     while (await otp.safe_call(NAME, ("get_stats",)))["state"] == "starting":  # noqa: ASYNC110  # only the process knows, and it can be asked
         await asyncio.sleep(0)

@@ -22,7 +22,8 @@ from otpylib import supervisor
 from otpylib.gen_server.data import NoReply, Reply
 
 from otpylib_telemetry import otp
-from otpylib_telemetry.exporter.registry import restart_promise_of
+from otpylib_telemetry.exporter import registry
+from otpylib_telemetry.exporter.restart import promised
 from otpylib_telemetry.meters.views import checked_views
 from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.primitives.threads import run_in_thread
@@ -169,8 +170,8 @@ class _Service:
 
     def _rest(self, state: str, reason: str) -> None:
         # What fails may speak of what the exporters were told: their secrets are ours to keep as well.
-        for runner in self.forwarder.runners():
-            reason = runner.configuration.scrub(reason)
+        for target in self.forwarder.targets:
+            reason = registry.scrub(target.name, reason)
         self.state, self.reason = state, reason
         _log.warning(
             "%s is %s: %s. Spans, log records and metrics of the OpenTelemetry API do not reach the "
@@ -227,17 +228,16 @@ class _Service:
     def end(self, *, crashed: bool) -> None:
         """Take everything down, or leave it to a successor where there may be one."""
         self.ended = True
-        guard = restart_promise_of(self.name)
-        if (guard is not None and guard.holds) or crashed:
+        if crashed or promised(self.name) is not None:
             otp.run_in_background(self.loop, self._await_successor(), name=f"{self.name} succession")
         else:
             self.take_down()
 
     async def _await_successor(self) -> None:
         try:
-            guard = restart_promise_of(self.name)
-            if guard is not None and guard.holds:
-                released = asyncio.ensure_future(guard.released.wait())
+            promise = promised(self.name)
+            if promise is not None:
+                released = asyncio.ensure_future(promise.released.wait())
                 while _Current.service is self and not released.done():
                     await asyncio.wait({released}, timeout=_SUCCESSION)
                 released.cancel()

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry.aggregation import observers
+from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.primitives.clock import wall_clock
 from otpylib_telemetry.primitives.threads import run_in_thread
 from otpylib_telemetry_prometheus.exposition import negotiation
@@ -23,7 +24,7 @@ from otpylib_telemetry_prometheus.exposition.store_families import names_in
 from otpylib_telemetry_prometheus.exposition.target_info import target_info
 from otpylib_telemetry_prometheus.exposition.writer import Exposition, compress
 from otpylib_telemetry_prometheus.page import Page, ScrapeRequest
-from otpylib_telemetry_prometheus.self_metrics import all_stats, self_families
+from otpylib_telemetry_prometheus.self_metrics import self_families
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -132,7 +133,7 @@ class PageMaker:
             if info is not None:
                 found.append(info)
             if settings.self_metrics:
-                found += self_families(all_stats())
+                found += self_families(registry.all_stats())
         if self._merged:
             namespace = "" if settings is None else settings.namespace or ""
             taken = names_in(self._store, namespace).union(*map(names_of, found))

@@ -19,16 +19,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from otpylib_telemetry.aggregation.store import NAME_TAKEN, NOT_A_NUMBER, OUT_OF_RANGE
-from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.metrics.names import readable
 from otpylib_telemetry_prometheus.exposition.families import Family, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otpylib_telemetry.exporter.state import ExporterState
-
-__all__ = ["EXPORTER", "PROMETHEUS", "SELF_METRICS", "SelfMetric", "all_stats", "self_families"]
+__all__ = ["EXPORTER", "PROMETHEUS", "SELF_METRICS", "SelfMetric", "self_families"]
 
 #: How the names begin of what every exporter has, and of what Prometheus exporters have.
 EXPORTER: Final = "otpylib_telemetry_exporter_"
@@ -564,30 +561,6 @@ def self_families(answers: Iterable[Stats]) -> list[Family]:
         if samples:
             families.append(Family(metric.family, metric.documentation, metric.type, "", samples))
     return families
-
-
-def all_stats() -> list[dict[str, Any]]:
-    """Return what every exporter of this process answers to ``get_stats``, in the order of their names.
-
-    A name that was borne once and is not now is among them, as ``stopped``: an exporter that is gone must
-    not look like one that never was. To be called on the event loop the exporters run on.
-    """
-    return [
-        _stats(found) for name in sorted(registry.names()) if (found := registry.find(name)) and found.lives
-    ]
-
-
-def _stats(state: ExporterState) -> dict[str, Any]:
-    if state.runner is not None:
-        return state.runner.stats()
-    return {
-        **state.books(),
-        "rejected_for": dict(state.ledger.rejected_for),
-        "name": state.name,
-        "state": "stopped",
-        "queue_limit": state.queue_limit,
-        "lives": state.lives,
-    }
 
 
 def _samples(metric: SelfMetric, exporter: str, stats: Stats) -> list[Sample]:

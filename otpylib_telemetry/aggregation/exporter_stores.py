@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry.aggregation.store import SeriesStore
-from otpylib_telemetry.exporter.registry import state_of
+from otpylib_telemetry.exporter.registry import memory_of
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -33,7 +33,7 @@ def store_of(name: str) -> SeriesStore:
     Args:
         name: The exporter's registered name, for instance ``prometheus_exporter``.
     """
-    return store_in(state_of(name).memory, name)
+    return store_in(memory_of(name), name)
 
 
 def store_in(memory: MutableMapping[str, Any], name: str) -> SeriesStore:

@@ -18,7 +18,6 @@ from otpylib_telemetry.primitives.errors import describe
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otpylib_telemetry.bus.events import RawEvent
     from otpylib_telemetry.config.settings import ExporterSettings
     from otpylib_telemetry.exporter.base import Exporter
     from otpylib_telemetry.exporter.state import ExporterState
@@ -26,22 +25,20 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("otpylib_telemetry")
 
-
 #: Events collected in one go: some hundred microseconds.
 CHUNK = 100
-
 
 #: Nanoseconds of collecting after which the event loop gets a turn.
 SLICE_NS = 2_000_000
 
-
 #: Seconds that producing may take when its time has come.
 PRODUCING = 30.0
 
+#: The part of the time for a flush or for shutting down that making the last items may take.
+PRODUCING_SHARE = 0.3
 
 #: The part of its time that one which may be the last waits for an earlier one to end.
 GIVE_WAY = 0.4
-
 
 #: Kinds of failure that are reported.
 REPORTS = 20
@@ -63,7 +60,6 @@ class QueueConsumer:
         self.exporter: Exporter[Any] | None = None
         #: Whether another life has begun, and nothing here may touch the name any more.
         self.superseded = False
-        self.subscribed = False
         self._state = state
         self._wake = wake
         self._scrub = scrub
@@ -90,44 +86,40 @@ class QueueConsumer:
         if patterns != self._patterns or state.name not in table.current.table.handlers:
             table.add(state.name, patterns, state.queue.offer)
             self._patterns = patterns
-        self.subscribed = True
 
     def unsubscribe(self) -> None:
         """Take no more events; what is queued stays."""
         if not self.superseded:
             table.remove(self._state.name)
         self._patterns = ()
-        self.subscribed = False
 
     def wants(self, name: str) -> bool:
         """Tell whether an event of this name would be taken if it were emitted now."""
-        return self.subscribed and _matches(name, self._patterns)
+        return _matches(name, self._patterns)
 
     def keep_wanted(self, settings: ExporterSettings | None) -> None:
         """Forget provisional events that the final settings do not ask for; without settings, all of them."""
         patterns = () if settings is None else tuple(settings.event_patterns)
         self._state.queue.retain(lambda event: _matches(event[0], patterns))
 
-    def work(self, batch_size: int) -> bool:
-        """Collect what waits, for one slice of time.
-
-        Returns:
-            Whether there is more to collect at once.
-        """
+    def work(self) -> bool:
+        """Collect what waits, for one slice of time; return whether there is more to collect at once."""
         queue = self._state.queue
-        if self.superseded or self.exporter is None:
-            queue.rearm()
+        if not self._collects:
+            # Whoever collects next has a look of its own.
             return False
         until = time.monotonic_ns() + SLICE_NS
         while len(queue) and time.monotonic_ns() < until:
             self._collect()
+        if len(queue) >= self._state.settings.batch_size:
+            return True
         queue.rearm()
-        return len(queue) >= batch_size
+        return False
 
     async def catch_up(self) -> None:
-        """Collect every event emitted before this call."""
+        """Collect every event emitted before this call, and let the loop have its turns."""
         left = len(self._state.queue)
-        while left > 0 and self.exporter is not None and not self.superseded:
+        while left > 0 and self._collects:
             left -= CHUNK
             self._collect()
             await asyncio.sleep(0)
@@ -135,29 +127,31 @@ class QueueConsumer:
     def collect_now(self) -> None:
         """Collect every event emitted before this call, at one go."""
         left = len(self._state.queue)
-        while left > 0 and self.exporter is not None and not self.superseded:
+        while left > 0 and self._collects:
             left -= CHUNK
             self._collect()
 
+    @property
+    def _collects(self) -> bool:
+        return self.exporter is not None and not self.superseded
+
     def tick(self) -> None:
         """Let the exporter do what is due by the clock."""
-        now = time.monotonic_ns()
-        self._book(lambda exporter: exporter.tick(now, wall_clock.offset_ns(), otp.is_running))
         exporter = self.exporter
-        if overridden(exporter, "produce") is None or self._producing.locked() or self.superseded:
+        if exporter is None or self.superseded:
             return
-        if exporter is not None and exporter.produce_due(now):
-            loop = asyncio.get_running_loop()
-            otp.run_in_background(
-                loop, self.let_produce(PRODUCING, last_chance=False), name=f"{self._state.name} producing"
-            )
+        now = time.monotonic_ns()
+        self._book(exporter.tick, now, wall_clock.offset_ns(), otp.is_running)
+        if overridden(exporter, "produce") is None or self._producing.locked():
+            return
+        if exporter.produce_due(now):
+            work = self.produce(PRODUCING, last_chance=False)
+            otp.run_in_background(asyncio.get_running_loop(), work, name=f"{self._state.name} producing")
 
-    async def let_produce(self, seconds: float, *, last_chance: bool) -> None:
+    async def produce(self, seconds: float, *, last_chance: bool) -> None:
         """Let the exporter make items of what it has added up, if it does such a thing.
 
-        Args:
-            seconds: How long that may take; what was made by then stays.
-            last_chance: Whether this may be the last time.
+        What was made when the time is up stays.
         """
         exporter = self.exporter
         if self.superseded or exporter is None or overridden(exporter, "produce") is None:
@@ -175,7 +169,7 @@ class QueueConsumer:
                 try:
                     left = max(0.0, end - clock())
                     await exporter.produce(
-                        self._enter, self._state.produced_held, left, last_chance=last_chance
+                        self._book, self._state.produced_held, left, last_chance=last_chance
                     )
                 finally:
                     self._limit = None
@@ -192,35 +186,34 @@ class QueueConsumer:
             self._report(error, 0)
         self._wake()
 
-    def _enter(self, step: Callable[[], Collected]) -> bool:
-        if self.superseded or self.exporter is None:
-            return False
-        self._book(lambda _exporter: step())
-        return True
-
     def give_up_held(self) -> None:
         """Let the exporter give up what it holds: nothing more will come."""
-        self._book(lambda exporter: exporter.give_up_held(wall_clock.offset_ns()))
+        if self.exporter is not None:
+            self._book(self.exporter.give_up_held, wall_clock.offset_ns())
 
     def _collect(self) -> None:
+        exporter = self.exporter
+        assert exporter is not None  # noqa: S101  # asked just before
         events = self._state.queue.take(CHUNK)
-        self._book(lambda exporter: exporter.collect(events, wall_clock.offset_ns()), events)
+        self._book(exporter.collect, events, wall_clock.offset_ns(), given=len(events))
 
-    def _book(
-        self, step: Callable[[Exporter[Any]], Collected], events: list[RawEvent] | tuple[()] = ()
-    ) -> None:
-        """Run a step of the exporter and enter its outcome; events it was given and lost are counted."""
+    def _book(self, step: Callable[..., Collected], *arguments: Any, given: int = 0) -> bool:
+        """Run a step of the exporter and enter its outcome; what it was given and lost is counted.
+
+        Returns False where it was not run, because nobody collects or somebody else bears the name.
+        """
         exporter = self.exporter
         if self.superseded or exporter is None:
-            return
+            return False
         try:
-            collected = _checked(step(exporter))
+            collected = _checked(step(*arguments))
             held = int(exporter.held)
         except Exception as error:  # noqa: BLE001  # an exporter's defect must not cost the process
-            self._report(error, len(events))
+            self._report(error, given)
             # What it held before, it may still hold.
-            collected, held = Collected(dropped={"failed": len(events)}), self._state.held_events
-        self._state.book(collected, len(events), held, overridden(exporter, "lane"))
+            collected, held = Collected(dropped={"failed": given}), self._state.held_events
+        self._state.book(collected, given, held, overridden(exporter, "lane"))
+        return True
 
     def _report(self, error: Exception, events: int) -> None:
         """Say once per kind of failure that the exporter cannot collect."""
@@ -259,7 +252,3 @@ def _checked(collected: object) -> Collected:
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-
-
-#: The part of the time for a flush or for shutting down that making the last items may take.
-PRODUCING_SHARE = 0.3

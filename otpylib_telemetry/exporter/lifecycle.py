@@ -43,15 +43,7 @@ class _GivesWayError(Exception):
 class Lifecycle:
     """Brings one exporter in line with its configuration, again and again.
 
-    Args:
-        exporter_type: What to run.
-        context: What it is lent.
-        state: What belongs to its name.
-        configuration: What is wanted.
-        intake: Where its events come in.
-        delivery: Where its items go out.
-        wake: Called when there may be something to do.
-        refusal: Why it must not work at all, for instance a bad start argument.
+    ``wake`` is called when there may be something to do; ``refusal`` says why it must not work at all.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917  # the parts of one runner
@@ -80,7 +72,6 @@ class Lifecycle:
         self._wake = wake
         self._refusal = refusal
         self._loop = asyncio.get_running_loop()
-        self._applied: ExporterSettings | None = None
         self._announced = configuration.generation
         self._reconciling: asyncio.Task[None] | None = None
         self._retiring: set[asyncio.Task[None]] = set()
@@ -104,7 +95,12 @@ class Lifecycle:
         elif settings.enabled:
             self._consumer.subscribe(settings)
 
-    def configured(self) -> None:
+    @property
+    def is_configured(self) -> bool:
+        """Whether a configuration was ever to be brought into force in this life."""
+        return self._reconciling is not None
+
+    def configure(self) -> None:
         """Bring exporter and subscription in line with the configuration; returns at once."""
         if self._suspended:
             return
@@ -173,10 +169,10 @@ class Lifecycle:
         self.status, self.reason = status, reason
         self._decided.set()
 
-    def _is_news(self, state: Status, reason: str) -> bool:
+    def _is_news(self, status: Status, reason: str) -> bool:
         """Tell whether nobody was told yet, in this life or an earlier one, and take it as told."""
-        said, self._state.last_announced = self._state.last_announced, (state, reason)
-        return said != (state, reason)
+        said, self._state.last_announced = self._state.last_announced, (status, reason)
+        return said != (status, reason)
 
     def _start(self, work: Any, what: str) -> asyncio.Task[None]:
         return otp.run_in_background(self._loop, work, name=f"{self._state.name} {what}", outlasting=True)
@@ -222,27 +218,27 @@ class Lifecycle:
         if not wanted.enabled:
             await self._disable(wanted)
             return
-        candidate = self._consumer.exporter if self._applied == wanted else None
+        candidate = self._consumer.exporter if self._state.applied == wanted else None
         if candidate is None:
             candidate = self._type(wanted, self._context)
         if (reason := candidate.idle_reason()) is not None:
-            await self._idle(wanted, reason)
+            await self._idle(reason)
             return
         self._use_common(wanted)
         if not self.opened:
             await self._open(candidate, wanted)
-        elif self._applied != wanted:
+        elif self._state.applied != wanted:
             await self._change(candidate, wanted)
         self.set_status("running", None)
 
     def _use_common(self, wanted: ExporterSettings) -> None:
         """Take the settings into use that are the chassis' own."""
-        self._sender.settings = wanted
+        self._state.settings = wanted
         self._state.breaker.adjust(wanted.failure_threshold, wanted.reset_timeout)
         self._consumer.subscribe(wanted)
-        self._sort_out(wanted)
+        self._keep_wanted(wanted)
 
-    def _sort_out(self, wanted: ExporterSettings | None) -> None:
+    def _keep_wanted(self, wanted: ExporterSettings | None) -> None:
         if not self._state.configured:
             self._state.configured = True
             self._consumer.keep_wanted(wanted)
@@ -251,35 +247,34 @@ class Lifecycle:
             self._announced = self._configuration.generation
 
     async def _open(self, candidate: Exporter[Any], wanted: ExporterSettings) -> None:
+        if self._state.applied is None or _own_changes(self._state.applied, wanted):
+            self._state.breaker.reset()
         # It collects before it is open: what it makes of the events waits as well as the events do.
-        self._consumer.exporter, self._applied = candidate, wanted
+        self._consumer.exporter, self._state.applied = candidate, wanted
         self._decided.set()
         self._wake()
         await self._open_or_give_way(candidate)
-        same_backend = self._state.opened_with is not None and not _own_changes(
-            self._state.opened_with, wanted
-        )
-        self._use(candidate, wanted, same_backend=same_backend)
+        self._use(candidate)
 
     async def _change(self, candidate: Exporter[Any], wanted: ExporterSettings) -> None:
-        running = self._consumer.exporter
+        running, applied = self._consumer.exporter, self._state.applied
         assert running is not None  # noqa: S101  # one is open
-        assert self._applied is not None  # noqa: S101  # set whenever one is
+        assert applied is not None  # noqa: S101  # set whenever one is
         # The keys every exporter has are the chassis' own: they are in force by now.
-        own = _own_changes(self._applied, wanted)
+        own = _own_changes(applied, wanted)
         if not own or await otp.within(APPLY_LIMIT, running.apply(wanted, own)):
-            running.settings = wanted
-            self._applied = self._state.opened_with = wanted
+            running.settings = self._state.applied = wanted
             return
         await self._open_or_give_way(candidate)
-        self._use(candidate, wanted, same_backend=False)
+        self._state.breaker.reset()
+        self._state.applied = wanted
+        self._use(candidate)
         # New batches do not wait for the one the old exporter may be sending.
         self._retire(running, CLOSE_LIMIT)
 
-    def _use(self, exporter: Exporter[Any], settings: ExporterSettings, *, same_backend: bool) -> None:
-        self._consumer.exporter, self._applied, self.opened = exporter, settings, True
-        self._state.opened_with = settings
-        self._sender.use(exporter, same_backend=same_backend)
+    def _use(self, exporter: Exporter[Any]) -> None:
+        self._consumer.exporter, self.opened = exporter, True
+        self._sender.use(exporter)
         self._wake()
 
     async def _open_or_give_way(self, exporter: Exporter[Any]) -> None:
@@ -328,29 +323,27 @@ class Lifecycle:
             _log.warning("%s did not close cleanly: %s", self._state.name, reason)
 
     async def _disable(self, wanted: ExporterSettings) -> None:
-        self._sort_out(None)
+        self._keep_wanted(None)
         self._consumer.unsubscribe()
         if self._consumer.exporter is not None:
-            await self._delivery_of_the_rest(wanted.shutdown_timeout)
+            await self._export_the_rest(wanted.shutdown_timeout)
             await self.release()
-        self._applied = wanted
         self.set_status("disabled", "enabled is false")
 
-    async def _delivery_of_the_rest(self, seconds: float) -> None:
+    async def _export_the_rest(self, seconds: float) -> None:
         """Export what is held before resting; what cannot be delivered stays with the name."""
         await self._consumer.catch_up()
         self._consumer.give_up_held()
         end = self._loop.time() + seconds
-        await self._consumer.let_produce(seconds * PRODUCING_SHARE, last_chance=True)
+        await self._consumer.produce(seconds * PRODUCING_SHARE, last_chance=True)
         seconds = end - self._loop.time()
         await self._sender.empty(seconds, last_chance=True, give_way=self._again.is_set, urgent_first=True)
         await self._sender.abandon(GRACE)
 
-    async def _idle(self, wanted: ExporterSettings, reason: str) -> None:
-        self._sort_out(None)
+    async def _idle(self, reason: str) -> None:
+        self._keep_wanted(None)
         self._consumer.unsubscribe()
         self.detach_exporter()
-        self._applied = wanted
         self._rest(self._configuration.scrub(reason))
 
     def _rest(self, reason: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import os
 import time
@@ -15,9 +16,8 @@ from otpylib import gen_server, process
 from otpylib_telemetry import otp
 from otpylib_telemetry.config import otpylib_config, resolve, sections
 from otpylib_telemetry.config.live import LiveConfig, differ
-from otpylib_telemetry.exporter import sigterm
+from otpylib_telemetry.exporter import registry, sigterm
 from otpylib_telemetry.exporter.queue import as_plain_dict
-from otpylib_telemetry.exporter.registry import state_of
 from otpylib_telemetry.exporter.runner import TICK, Runner
 from otpylib_telemetry.primitives.errors import describe
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("otpylib_telemetry")
 
-WAKE = "telemetry_wake"
 APPLY = "telemetry_apply"
 SNAPSHOT = "telemetry_config_snapshot"
+FAILED = "telemetry_work_failed"
 
 #: The reply to a call nobody knows.
 UNKNOWN = ("error", "unknown request")
@@ -59,7 +59,7 @@ class ExporterServer:
     def __init__(self, exporter_type: type[Exporter[Any]], name: str, section: str, argument: object) -> None:
         self.loop = asyncio.get_running_loop()
         self.pid = process.self()
-        self.state = state_of(_as_text(name))
+        self.state = registry.state_of(_as_text(name))
         self.state.lives += 1
         self.settings_type = exporter_type.settings_type
         self.section = section
@@ -69,23 +69,28 @@ class ExporterServer:
             exporter_type,
             self.state,
             self.configuration,
-            self._wake,
+            self.wake,
             superseded=self._give_up,
+            ended=lambda: registry.end(self.runner),
             refusal=refusal,
         )
+        registry.begin(self.runner)
+        # Where the work runs: it passes for this process, though it does not go through its mailbox.
+        self._context = contextvars.copy_context()
+        self._is_awake = False
+        self._has_ended = False
         self._timer: asyncio.TimerHandle | None = None
         self._next_tick = 0.0
         self._changes: dict[str, Any] = {}
         self._manager: Any = None
         self._reading: asyncio.Task[None] | None = None
         self._dirty = False
-        self._settled = False
         self._config_trouble = False
         sigterm.drain_on_sigterm(self.loop)
         self._watch_config()
         self.runner.lifecycle.begin(provisional=self._reading is not None)
         if self._reading is None:
-            self._configured()
+            self.runner.lifecycle.configure()
         self._arm()
 
     def _configuration(self, argument: Mapping[str, Any]) -> LiveConfig[Any]:
@@ -99,8 +104,25 @@ class ExporterServer:
 
     # --- timers and wake-ups --------------------------------------------------------------------------------
 
-    def _wake(self) -> None:
-        otp.post(self.loop, self.pid, (WAKE,))
+    def wake(self) -> None:
+        """Have :meth:`work` called soon, once; from any thread, whatever event loop runs there."""
+        if self._is_awake:
+            return
+        self._is_awake = True
+        # The loop may be closed: there is no process left to work.
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(self._run, context=self._context)
+
+    def _run(self) -> None:
+        self._is_awake = False
+        if self._has_ended:
+            return
+        try:
+            self.work()
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001  # the process dies of it, and is restarted, as of a message
+            otp.post(self.loop, self.pid, (FAILED, error))
 
     def _give_up(self) -> None:
         """End this process: another one bears its name now."""
@@ -114,7 +136,7 @@ class ExporterServer:
             self.runner.tick()
             self._watch_config()
         if self.runner.work():
-            self._wake()
+            self.wake()
         self._arm()
 
     def _arm(self) -> None:
@@ -124,7 +146,9 @@ class ExporterServer:
         at = self._next_tick
         if (due := self.runner.sender.next_at()) is not None:
             at = min(at, due)
-        self._timer = self.loop.call_later(max(0.001, at - time.monotonic()), self._wake)
+        self._timer = self.loop.call_later(
+            max(0.001, at - time.monotonic()), self._run, context=self._context
+        )
 
     # --- configuration --------------------------------------------------------------------------------------
 
@@ -145,7 +169,7 @@ class ExporterServer:
 
     async def _read_config(self, manager: Any, *, subscribe: bool) -> None:
         try:
-            async with asyncio.timeout(FIRST_READ if not self._settled else None):
+            async with asyncio.timeout(None if self.runner.lifecycle.is_configured else FIRST_READ):
                 if subscribe:
                     await otpylib_config.subscribe(self.state.name, self.section)
                 else:
@@ -196,11 +220,11 @@ class ExporterServer:
                     self.state.name,
                 )
             after = self.configuration.file
-            if self._settled:
+            if self.runner.lifecycle.is_configured:
                 for key in {**before, **after}:
                     if differ(before.get(key), after.get(key)):
                         self._tell(f"{self.section}.{key}", before.get(key), after.get(key))
-        self._configured()
+        self.runner.lifecycle.configure()
 
     def changed(self, path: object, old: Any, new: Any) -> None:
         """Take a change from a cast; those that wait in the mailbox with it are applied together."""
@@ -247,7 +271,7 @@ class ExporterServer:
                     ", ".join(sorted(changes)),
                     self.configuration.scrub(describe(error)),
                 )
-            self._configured()
+            self.runner.lifecycle.configure()
 
     def _tell(self, path: str, old: Any, new: Any) -> None:
         if self.runner.exporter is not None:
@@ -257,10 +281,6 @@ class ExporterServer:
                 raise
             except BaseException:  # noqa: BLE001  # an exporter's defect, or a value's, must not cost the process
                 _log.exception("%s failed while noticing a change of %s", self.state.name, path)
-
-    def _configured(self) -> None:
-        self._settled = True
-        self.runner.lifecycle.configured()
 
     # --- calls ----------------------------------------------------------------------------------------------
 
@@ -295,12 +315,13 @@ class ExporterServer:
 
     async def close(self, reason: Any) -> None:
         """End this life of the exporter."""
+        self._has_ended = True
         if self._timer is not None:
             self._timer.cancel()
         if self._reading is not None:
             self._reading.cancel()
-        if not self._settled:
-            self._configured()
+        if not self.runner.lifecycle.is_configured:
+            self.runner.lifecycle.configure()
         await self.runner.stop(crashed=isinstance(reason, Exception) and not _is_orderly(reason))
 
 

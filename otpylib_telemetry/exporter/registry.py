@@ -1,4 +1,7 @@
-"""Exporters by name: what belongs to each, who runs it, who will restart it."""
+"""Exporters by name: what belongs to each, and who runs it.
+
+Other packages ask here, and only here, about exporters that run. A name that nothing bears is no error.
+"""
 
 from __future__ import annotations
 
@@ -6,37 +9,26 @@ import asyncio
 import atexit
 import logging
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from otpylib_telemetry.bus import table as table_module
+from otpylib_telemetry.bus import table
+from otpylib_telemetry.exporter import restart
 from otpylib_telemetry.exporter.state import ExporterState
+
+if TYPE_CHECKING:
+    from otpylib_telemetry.config.settings import ExporterSettings
+    from otpylib_telemetry.exporter.base import Exporter
+    from otpylib_telemetry.exporter.runner import Runner
 
 _log = logging.getLogger("otpylib_telemetry")
 
-
-class RestartPromise:
-    """A supervisor's word that whoever bears a name will be restarted, however it ends.
-
-    Without it nobody knows whether a process that died comes back, and what it held has to be exported at
-    once.
-
-    Args:
-        supervisor: The supervisor's task; one that is being cancelled restarts nobody.
-    """
-
-    def __init__(self, supervisor: asyncio.Task[Any]) -> None:
-        self.released = asyncio.Event()
-        self._supervisor = supervisor
-
-    @property
-    def holds(self) -> bool:
-        """Whether the word still counts."""
-        return not (self.released.is_set() or self._supervisor.done() or self._supervisor.cancelling())
-
-
 _states: dict[str, ExporterState] = {}
 
-_promises: dict[str, RestartPromise] = {}
+# The one that works for a name now; an earlier one that finds another here steps back.
+_runners: dict[str, Runner] = {}
+
+
+# --- for the exporter's own process -------------------------------------------------------------------------
 
 
 def state_of(name: str) -> ExporterState:
@@ -50,9 +42,10 @@ def find(name: str) -> ExporterState | None:
 
 
 def forget(name: str) -> None:
-    """Let go of all that belongs to a name; for tests, which start from nothing."""
+    """Let go of all that belongs to a name, to start from nothing."""
     _states.pop(name, None)
-    _promises.pop(name, None)
+    _runners.pop(name, None)
+    restart.forget(name)
 
 
 def names() -> list[str]:
@@ -60,20 +53,140 @@ def names() -> list[str]:
     return list(_states)
 
 
-def promise_restart(name: str, promise: RestartPromise) -> None:
-    """Promise that a supervisor will restart whoever bears a name."""
-    _promises[name] = promise
+def begin(runner: Runner) -> None:
+    """Let a runner work for its name from now on; an earlier one steps back."""
+    predecessor = _runners.get(runner.state.name)
+    _runners[runner.state.name] = runner
+    if predecessor is not None:
+        predecessor.supersede()
+        runner.lifecycle.after = predecessor.shutdown.released
 
 
-def restart_is_promised(name: str) -> bool:
-    """Return whether a supervisor will restart whoever bears the name."""
-    promise = _promises.get(name)
-    return promise is not None and promise.holds
+def end(runner: Runner) -> bool:
+    """Let nobody work for a name any more; False if somebody else than this runner does already."""
+    name = runner.state.name
+    if _runners.get(name) is not runner:
+        return False
+    del _runners[name]
+    return True
 
 
-def restart_promise_of(name: str) -> RestartPromise | None:
-    """Return the promise given for a name, if any."""
-    return _promises.get(name)
+def runner_of(name: str) -> Runner | None:
+    """Return what runs the exporter of a name, if it runs."""
+    return _runners.get(name)
+
+
+# --- for everybody else -------------------------------------------------------------------------------------
+
+
+def memory_of(name: str) -> dict[str, Any]:
+    """Return what is kept under a name whatever becomes of its process."""
+    return state_of(name).memory
+
+
+def is_running(name: str) -> bool:
+    """Tell whether an exporter of this name runs."""
+    return name in _runners
+
+
+def is_configured(name: str) -> bool:
+    """Tell whether a configuration of the exporter was ever in force."""
+    found = _states.get(name)
+    return found is not None and found.configured
+
+
+def is_listening(name: str) -> bool:
+    """Tell whether events reach the exporter's queue; so they do through a crash."""
+    return name in _states and name in table.current.table.handlers
+
+
+def exporter_of(name: str) -> Exporter[Any] | None:
+    """Return the exporter that collects now."""
+    runner = _runners.get(name)
+    return None if runner is None else runner.exporter
+
+
+def status_of(name: str) -> tuple[str, str | None]:
+    """Return what an exporter does (``running``, ``stopped`` ...), and why where it does not run."""
+    runner = _runners.get(name)
+    return ("stopped", None) if runner is None else (runner.lifecycle.status, runner.lifecycle.reason)
+
+
+def settings_of(name: str) -> ExporterSettings | None:
+    """Return an exporter's settings, or None before it has ever started."""
+    found = _states.get(name)
+    return None if found is None or found.configuration is None else found.configuration.settings
+
+
+def scrub(name: str, text: str) -> str:
+    """Take an exporter's secrets out of a text."""
+    found = _states.get(name)
+    return text if found is None or found.configuration is None else found.configuration.scrub(text)
+
+
+def stats_of(name: str) -> dict[str, Any] | None:
+    """Return what an exporter answers to ``get_stats``; None if nothing ever bore the name."""
+    if (runner := _runners.get(name)) is not None:
+        return runner.stats()
+    state = _states.get(name)
+    if state is None or not state.lives:
+        return None
+    return {
+        **state.books(),
+        "rejected_for": dict(state.ledger.rejected_for),
+        "name": state.name,
+        "state": "stopped",
+        "queue_limit": state.queue_limit,
+        "lives": state.lives,
+    }
+
+
+def all_stats() -> list[dict[str, Any]]:
+    """Return what every exporter of this process answers to ``get_stats``, in the order of their names.
+
+    A name that was borne once and is not now is among them, as ``stopped``: an exporter that is gone must
+    not look like one that never was. To be called on the event loop the exporters run on.
+    """
+    return [stats for name in sorted(_states) if (stats := stats_of(name)) is not None]
+
+
+def offer(name: str, event: str, measurements: dict[str, Any], metadata: dict[str, Any]) -> None:
+    """Put an event into the queue of one exporter, from any thread."""
+    state_of(name).queue.offer(event, measurements, metadata)
+
+
+def forget_waiting(name: str) -> None:
+    """Forget the events that wait in an exporter's queue, as if they had never been emitted."""
+    state_of(name).queue.retain(lambda _event: False)
+
+
+def collect_now(name: str, seconds: float) -> None:
+    """Collect every event emitted before this call; another thread than the exporter's waits ``seconds``."""
+    if (runner := _runners.get(name)) is not None:
+        runner.collect_now(seconds)
+
+
+async def flush(name: str, seconds: float) -> bool:
+    """Export everything accepted so far; return whether nothing is left. On the exporters' loop."""
+    runner = _runners.get(name)
+    return runner is None or not (await runner.shutdown.flush(seconds))["left"]
+
+
+async def flush_pending(name: str) -> None:
+    """Export what is pending now, without waiting for it to arrive. On the exporters' loop."""
+    if (runner := _runners.get(name)) is not None:
+        await runner.shutdown.flush_pending()
+
+
+async def stop_for_good(name: str) -> None:
+    """Export what an exporter holds and end it; nobody comes after it."""
+    if (runner := _runners.get(name)) is not None:
+        await runner.shutdown.stop_for_good()
+
+
+async def stop_all_for_good() -> None:
+    """End all exporters, at the same time."""
+    await asyncio.gather(*map(stop_for_good, list(_runners)), return_exceptions=True)
 
 
 @atexit.register
@@ -93,16 +206,17 @@ def _after_fork() -> None:
     The child takes no events for them either: nobody here would ever collect them. Exporters that it starts
     itself begin with nothing.
     """
-    inherited = list(_states.values())
+    states, runners = list(_states.values()), list(_runners.values())
     _states.clear()
-    _promises.clear()
-    names = {found.name for found in inherited}
-    table = table_module.current.table.handlers
-    table_module.current.table = table_module.Table(
-        {key: item for key, item in table.items() if key not in names}
-    )
-    for found in inherited:
-        found.disown()
+    _runners.clear()
+    restart.forget_all()
+    inherited = {state.name for state in states}
+    kept = {key: item for key, item in table.current.table.handlers.items() if key not in inherited}
+    table.current.table = table.Table(kept)
+    for state in states:
+        state.disown()
+    for runner in runners:
+        runner.disown()
 
 
 if hasattr(os, "register_at_fork"):

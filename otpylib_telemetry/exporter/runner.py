@@ -1,9 +1,8 @@
 """Runs one exporter for one life of its process.
 
-The runner lives on the event loop and knows nothing of mailboxes; ``server.py`` is the process around it.
-What
-must outlive both is in ``state.py``. Its parts are ``consumer.py`` (events in), ``sender.py`` (batches out),
-``lifecycle.py`` (configuration) and ``shutdown.py``.
+The runner lives on the event loop and knows nothing of mailboxes; ``process.py`` is the process around it.
+What must outlive both is in ``state.py``. Its parts are ``consumer.py`` (events in), ``sender.py`` (batches
+out), ``lifecycle.py`` (configuration) and ``shutdown.py``.
 """
 
 from __future__ import annotations
@@ -49,6 +48,7 @@ class Runner:
         configuration: Its configuration.
         wake: Called from any thread when :meth:`work` has something to do.
         superseded: Called when another life of the name has begun while this one was not over.
+        ended: Called at the end; tells whether that ends the exporter, and not only this life.
         refusal: Why the exporter must not work at all, for instance a bad start argument.
     """
 
@@ -59,15 +59,14 @@ class Runner:
         configuration: LiveConfig[Any],
         wake: Callable[[], None],
         *,
-        superseded: Callable[[], None] = lambda: None,
-        refusal: str | None = None,
+        superseded: Callable[[], None],
+        ended: Callable[[], bool],
+        refusal: str | None,
     ) -> None:
         self.state = state
         self.configuration = configuration
         self.consumer = QueueConsumer(state, wake, scrub=configuration.scrub)
-        self.sender = Sender(
-            state, configuration.settings, wake, clock=time.monotonic, scrub=configuration.scrub
-        )
+        self.sender = Sender(state, wake, clock=time.monotonic, scrub=configuration.scrub)
         context = ExportContext(
             state.name, configuration.section, state.memory, self.consumer.catch_up, self.chassis_stats
         )
@@ -81,17 +80,15 @@ class Runner:
             wake=wake,
             refusal=refusal,
         )
-        self.shutdown = Shutdown(state, configuration, self.consumer, self.sender, self.lifecycle)
+        self.shutdown = Shutdown(
+            state, configuration, self.consumer, self.sender, self.lifecycle, ended=ended
+        )
         self._started = time.monotonic()
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._superseded = superseded
         self._reported_drops = sum(state.books()["dropped"].values())
         self._reported_at = float("-inf")
-        predecessor, state.runner = state.runner, self
-        if predecessor is not None:
-            predecessor.supersede()
-            self.lifecycle.after = predecessor.shutdown.released
 
     @property
     def exporter(self) -> Exporter[Any] | None:
@@ -104,12 +101,8 @@ class Runner:
         self._superseded()
 
     def work(self) -> bool:
-        """Collect what waits, for one slice of time, and send what is due.
-
-        Returns:
-            Whether there is more to collect.
-        """
-        more = self.consumer.work(self.sender.settings.batch_size)
+        """Collect for one slice of time and send what is due; return whether there is more to collect."""
+        more = self.consumer.work()
         if not self.consumer.superseded:
             self.sender.send_due()
         return more
@@ -147,7 +140,7 @@ class Runner:
         self.sender.disown()
 
     async def stop(self, *, crashed: bool) -> None:
-        """End this life; see :meth:`Ending.stop`."""
+        """End this life; see :meth:`.Shutdown.stop`."""
         await self.shutdown.stop(crashed=crashed)
 
     def stats(self) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from otpylib_telemetry.primitives.errors import describe, error_text
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otpylib_telemetry.config.settings import ExporterSettings
     from otpylib_telemetry.exporter.base import Exporter
     from otpylib_telemetry.exporter.lanes import Batch
     from otpylib_telemetry.exporter.state import ExporterState
@@ -84,25 +83,22 @@ class Sender:
     """Sends what waits in the state through the exporter of the moment.
 
     Args:
-        state: Where items wait.
-        settings: Batch size, interval, retries and concurrency.
+        state: Where items wait, and the settings in force.
         changed: Called on the loop whenever a batch has ended.
         clock: Monotonic seconds.
         dice: Gives numbers from 0 to 1.
         scrub: Takes out of a text what must not be seen.
     """
 
-    def __init__(  # noqa: PLR0913  # the last three by name
+    def __init__(
         self,
         state: ExporterState,
-        settings: ExporterSettings,
         changed: Callable[[], None],
         *,
         clock: Callable[[], float],
         dice: Callable[[], float] = random.random,
         scrub: Callable[[str], str] = str,
     ) -> None:
-        self.settings = settings
         #: Batches sent, and attempts that failed.
         self.batches = 0
         self.failures = 0
@@ -112,6 +108,8 @@ class Sender:
         self._dice = dice
         self._scrub = scrub
         self._exporter: Exporter[Any] | None = None
+        # Whether time was up: nothing more is sent through the exporter of the moment.
+        self._has_abandoned = False
         self._in_flight: dict[asyncio.Task[None], _InFlight] = {}
         self._lane_states: dict[str, _LaneState] = {}
         self._outages = Outages()
@@ -127,26 +125,17 @@ class Sender:
         """What the backend said last, while it is in trouble."""
         return self._outages.trouble
 
-    def use(self, exporter: Exporter[Any] | None, *, same_backend: bool = False) -> None:
-        """Send through another exporter from now on.
-
-        Args:
-            exporter: An opened one; None stops sending.
-            same_backend: Whether it has the backend of the one before, as after a restart: the breaker's
-                record still counts then. Otherwise it starts with a clean one.
-        """
+    def use(self, exporter: Exporter[Any] | None) -> None:
+        """Send through another exporter from now on, an opened one; None stops sending."""
         if exporter is self._exporter:
             return
         self._exporter = exporter
+        self._has_abandoned = False
         for lane in self._lane_states.values():
             lane.retry = RetryState(round=lane.retry.round)
-        if exporter is None:
-            return
-        if same_backend:
-            # Whoever was probing the backend does not report to this record any more.
+        if exporter is not None:
+            # Whoever was probing the backend does not report to the breaker any more.
             self._state.breaker.released()
-        else:
-            self._state.breaker.reset()
 
     def disown(self) -> None:
         """Send nothing any more: this is a forked child, and what is under way is its parent's."""
@@ -176,9 +165,9 @@ class Sender:
         self._note_waiting(lane)
         if force:
             lane.forced = self._waiting(lane)
-        while self._exporter is not None and self._waiting(lane) and self._due(lane):
+        while self._exporter is not None and self._can_send(lane) and self._due(lane):
             under_way = self._batches(lane)
-            if under_way >= self.settings.concurrency:
+            if under_way >= self._state.settings.concurrency:
                 return
             if ignore_rest:
                 lane.retry = lane.retry.at_once()
@@ -193,7 +182,7 @@ class Sender:
             self._send(self._exporter, lane, permit)
 
     def _send(self, exporter: Exporter[Any], lane: _LaneState, permit: int) -> None:
-        batch = self._state.load(lane.retry.next_size(self.settings.batch_size), lane.name)
+        batch = self._state.load(lane.retry.next_size(self._state.settings.batch_size), lane.name)
         lane.forced = max(0, lane.forced - len(batch))
         # What is left is younger: its time begins now.
         lane.waiting_since = None
@@ -224,7 +213,7 @@ class Sender:
         """
         deadline = self._clock() + seconds
         resting = self._state.breaker.state != "closed"
-        targets = self._targets(1 if resting else 1 + self.settings.retry_attempts)
+        targets = self._targets(1 if resting else 1 + self._state.settings.retry_attempts)
         self._disordered = True
         while short := [lane for lane in self._lane_states.values() if self._is_short_of(lane, targets)]:
             left = deadline - self._clock()
@@ -256,8 +245,7 @@ class Sender:
         target = targets.get(lane.name)
         if target is None or lane.done >= target.done or lane.retryable >= target.retryable:
             return False
-        sendable = self._exporter is not None and self._waiting(lane) > 0
-        return sendable or self._batches(lane, of_any=True) > 0
+        return self._can_send(lane) or self._batches(lane, of_any=True) > 0
 
     def _put_urgent_first(self) -> None:
         urgent = overridden(self._exporter, "urgent")
@@ -285,9 +273,9 @@ class Sender:
     def _lane_next_at(self, lane: _LaneState) -> float:
         """Return when a lane may send again; never, as far as the clock goes, if a batch has to end first."""
         breaker = self._state.breaker
-        if self._exporter is None or not self._waiting(lane) or breaker.probing:
+        if not self._can_send(lane) or breaker.probing:
             return math.inf
-        if self._batches(lane) >= self.settings.concurrency:
+        if self._batches(lane) >= self._state.settings.concurrency:
             return math.inf
         due = self._clock() if self._due(lane) else self._due_at(lane)
         return max(due, lane.retry.not_before, self._clock() + breaker.remaining_rest)
@@ -298,11 +286,11 @@ class Sender:
             await asyncio.wait(tasks)
 
     async def abandon(self, grace: float) -> None:
-        """Cancel what is under way: time is up, and the batches go back to the state.
+        """Send nothing more, and cancel what is under way: time is up.
 
-        Args:
-            grace: Seconds the exporters may take to stop; what has not stopped by then stays in flight.
+        The batches go back to the state, save those that have not stopped after ``grace`` seconds.
         """
+        self._has_abandoned = True
         tasks = list(self._in_flight)
         for task in tasks:
             task.cancel()
@@ -314,6 +302,9 @@ class Sender:
         if lane is None:
             lane = self._lane_states[name] = _LaneState(name)
         return lane
+
+    def _can_send(self, lane: _LaneState) -> bool:
+        return self._exporter is not None and not self._has_abandoned and self._waiting(lane) > 0
 
     def _waiting(self, lane: _LaneState) -> int:
         waiting = self._state.lanes.get(lane.name)
@@ -333,12 +324,12 @@ class Sender:
             lane.waiting_since = self._clock()
 
     def _due(self, lane: _LaneState) -> bool:
-        full = self._waiting(lane) >= self.settings.batch_size
+        full = self._waiting(lane) >= self._state.settings.batch_size
         return full or lane.forced > 0 or lane.retry.left_in_pieces > 0 or self._clock() >= self._due_at(lane)
 
     def _due_at(self, lane: _LaneState) -> float:
         since = self._clock() if lane.waiting_since is None else lane.waiting_since
-        return since + self.settings.flush_interval
+        return since + self._state.settings.flush_interval
 
     def _batch_ended(self, task: asyncio.Task[None]) -> None:
         in_flight = self._in_flight.pop(task, None)
@@ -417,7 +408,7 @@ class Sender:
         lane, batch = in_flight.lane, in_flight.batch
         self.failures += 1
         retry = after_failure(
-            error, in_flight.attempt, lane.retry, self.settings, now=self._clock(), dice=self._dice
+            error, in_flight.attempt, lane.retry, self._state.settings, now=self._clock(), dice=self._dice
         )
         if retry.kind == "rejected":
             lane.done += len(batch)

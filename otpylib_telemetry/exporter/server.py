@@ -1,4 +1,4 @@
-"""The GenServer that runs any exporter: messages in, to an :class:`~.exporter_process.ExporterServer`."""
+"""The GenServer that runs any exporter: messages in, to an :class:`~.process.ExporterServer`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from otpylib.gen_server.data import NoReply, Reply
 
 from otpylib_telemetry import otp
 from otpylib_telemetry.config import otpylib_config, sections
-from otpylib_telemetry.exporter.process import APPLY, SNAPSHOT, UNKNOWN, WAKE, ExporterServer
+from otpylib_telemetry.exporter.process import APPLY, FAILED, SNAPSHOT, UNKNOWN, ExporterServer
 
 if TYPE_CHECKING:
     from otpylib_telemetry.exporter.base import Exporter
@@ -53,10 +53,10 @@ async def _handle_cast(_self: Any, message: Any, state: ExporterServer) -> Any:
 
 
 async def _handle_info(_self: Any, message: Any, state: ExporterServer) -> Any:
-    if otp.is_request(message, WAKE):
-        state.work()
-    elif otp.is_request(message, APPLY):
+    if otp.is_request(message, APPLY):
         state.apply()
+    elif otp.is_request(message, FAILED, 2):
+        raise message[1]
     elif otp.is_request(message, SNAPSHOT, 3):
         state.snapshot(message[1], message[2])
     elif otp.is_request(message, otpylib_config.NOTICE, 2):

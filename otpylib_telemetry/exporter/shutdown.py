@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from otpylib_telemetry import otp
 from otpylib_telemetry.exporter.consumer import PRODUCING, PRODUCING_SHARE
-from otpylib_telemetry.exporter.registry import restart_is_promised, restart_promise_of
+from otpylib_telemetry.exporter.restart import promised
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from otpylib_telemetry.config.live import LiveConfig
     from otpylib_telemetry.exporter.consumer import QueueConsumer
     from otpylib_telemetry.exporter.lifecycle import Lifecycle
@@ -42,29 +44,24 @@ GRACE = 0.1
 
 
 class Shutdown:
-    """Brings one life of an exporter to its end.
+    """Brings one life of an exporter to its end; ``ended`` tells whether that ends the exporter."""
 
-    Args:
-        state: What belongs to the exporter's name.
-        configuration: Says how long shutting down may take.
-        intake: Where its events come in.
-        delivery: Where its items go out.
-        life: Opens and closes the exporter.
-    """
-
-    def __init__(
+    def __init__(  # noqa: PLR0913  # the parts of one runner
         self,
         state: ExporterState,
         configuration: LiveConfig[Any],
         consumer: QueueConsumer,
         sender: Sender,
         lifecycle: Lifecycle,
+        *,
+        ended: Callable[[], bool],
     ) -> None:
         self._state = state
         self._configuration = configuration
         self._consumer = consumer
         self._sender = sender
         self._lifecycle = lifecycle
+        self._ended = ended
         self._loop = asyncio.get_running_loop()
         self._succeeded = asyncio.Event()
         self._draining: asyncio.Task[dict[str, Any]] | None = None
@@ -84,7 +81,7 @@ class Shutdown:
         before, end = self._state.ledger.done(), self._loop.time() + seconds
         await self._lifecycle.wait_started(seconds)
         await self._consumer.catch_up()
-        await self._consumer.let_produce(self._share(end), last_chance=True)
+        await self._consumer.produce(self._share(end), last_chance=True)
         await self._sender.empty(end - self._loop.time(), last_chance=False)
         left = self._state.left - self._state.held_events
         return self._report(before, left, self._why(left))
@@ -92,7 +89,7 @@ class Shutdown:
     async def flush_pending(self) -> None:
         """Export what is pending now, without waiting for it to arrive."""
         await self._consumer.catch_up()
-        await self._consumer.let_produce(PRODUCING, last_chance=True)
+        await self._consumer.produce(PRODUCING, last_chance=True)
         self._sender.send_due(force=True)
 
     async def drain(self, seconds: float) -> dict[str, Any]:
@@ -117,7 +114,7 @@ class Shutdown:
         await self._lifecycle.suspend()
         await self._consumer.catch_up()
         self._consumer.give_up_held()
-        await self._consumer.let_produce(self._share(end - closing), last_chance=True)
+        await self._consumer.produce(self._share(end - closing), last_chance=True)
         await self._sender.empty(end - closing - self._loop.time(), last_chance=True, urgent_first=True)
         # Asked before it is drained: that would be a circular reason.
         reason = self._why(state.left)
@@ -160,7 +157,7 @@ class Shutdown:
         Args:
             crashed: The process died unexpectedly: it may come back.
         """
-        if self._stopping is None and (crashed or restart_is_promised(self._state.name)):
+        if self._stopping is None and (crashed or promised(self._state.name)):
             self._start(self._await_successor(), "succession", outlasting=False)
         else:
             await self.stop_for_good()
@@ -205,8 +202,8 @@ class Shutdown:
 
     async def _succession(self) -> None:
         """Return when somebody has taken over, or is not expected to any more."""
-        promise = restart_promise_of(self._state.name)
-        if promise is None or not promise.holds:
+        promise = promised(self._state.name)
+        if promise is None:
             await self._succeeded_within(SUCCESSION)
             return
         events = [asyncio.ensure_future(event.wait()) for event in (self._succeeded, promise.released)]
@@ -232,6 +229,5 @@ class Shutdown:
     def _finish(self) -> None:
         self._consumer.unsubscribe()
         self._lifecycle.set_status("stopped", self._lifecycle.reason)
-        if not self._consumer.superseded and self._state.runner is not None:
+        if not self._consumer.superseded and self._ended():
             self._state.queue.connect(None, 1)
-            self._state.runner = None

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import threading
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from otpylib_telemetry import otp
 from otpylib_telemetry.exporter import registry
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 def drain_on_sigterm(loop: asyncio.AbstractEventLoop) -> None:
@@ -53,10 +55,7 @@ def _begin(loop: asyncio.AbstractEventLoop) -> None:
 
 async def _drain_and_die(loop: asyncio.AbstractEventLoop) -> None:
     try:
-        runners = [
-            found.runner for name in registry.names() if (found := registry.find(name)) and found.runner
-        ]
-        await asyncio.gather(*(runner.shutdown.stop_for_good() for runner in runners), return_exceptions=True)
+        await registry.stop_all_for_good()
     finally:
         _die(loop)
 

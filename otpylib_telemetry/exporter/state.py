@@ -7,8 +7,9 @@ its breaker, what it remembers and the changes made to its configuration stay he
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+from otpylib_telemetry.config.settings import ExporterSettings
 from otpylib_telemetry.exporter.base import DEFAULT_LANE
 from otpylib_telemetry.exporter.breaker import ExporterCircuitBreaker
 from otpylib_telemetry.exporter.lanes import Batch, Item, Lane
@@ -19,74 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from otpylib_telemetry.config.live import LiveConfig
-    from otpylib_telemetry.config.settings import ExporterSettings
-    from otpylib_telemetry.exporter.base import Collected, Exporter
+    from otpylib_telemetry.exporter.base import Collected
 
 
 _log = logging.getLogger("otpylib_telemetry")
 
 #: Events a queue takes before the exporter's configuration has said how many.
 FIRST_CAPACITY = 100_000
-
-
-class RunningLifecycle(Protocol):
-    """What others may ask of the lifecycle of a running exporter."""
-
-    @property
-    def status(self) -> str:
-        """What the exporter is doing: ``running``, ``degraded``, ``idle`` ..."""
-
-    @property
-    def reason(self) -> str | None:
-        """Why, where it is not running."""
-
-
-class RunningShutdown(Protocol):
-    """What others may ask of the shutdown of a running exporter."""
-
-    async def stop_for_good(self) -> None:
-        """Export what is held and stop; nobody comes after it."""
-
-    async def released(self) -> None:
-        """Wait until everything is let go of."""
-
-    async def flush(self, timeout: float) -> dict[str, Any]:  # noqa: ASYNC109  # as the message has it
-        """Export everything accepted so far, or say what was left."""
-
-    async def flush_pending(self) -> None:
-        """Export what is pending now."""
-
-
-class RunningExporter(Protocol):
-    """The runner at work for a name, as those who do not run it see it."""
-
-    @property
-    def configuration(self) -> LiveConfig[Any]:
-        """Its configuration."""
-
-    @property
-    def exporter(self) -> Exporter[Any] | None:
-        """The exporter that collects now."""
-
-    @property
-    def lifecycle(self) -> RunningLifecycle:
-        """Its lifecycle."""
-
-    @property
-    def shutdown(self) -> RunningShutdown:
-        """Its shutdown."""
-
-    def supersede(self) -> None:
-        """Step back: another life has begun."""
-
-    def collect_now(self, seconds: float) -> None:
-        """Collect every event emitted before this call."""
-
-    def stats(self) -> dict[str, Any]:
-        """Return what the exporter answers to ``get_stats``."""
-
-    def disown(self) -> None:
-        """Let go of everything: this process is a forked child."""
 
 
 class ExporterState:
@@ -104,12 +44,13 @@ class ExporterState:
         self.breaker = ExporterCircuitBreaker(name=name)
         self.memory: dict[str, Any] = {}
         self.configuration: LiveConfig[Any] | None = None
-        #: The one that works for this name now; an earlier one that finds another here steps back.
-        self.runner: RunningExporter | None = None
         #: Whether a configuration was ever brought into force; until then, what is accepted is provisional.
         self.configured = False
-        #: The settings of the exporter that was opened last: the breaker's record is about its backend.
-        self.opened_with: ExporterSettings | None = None
+        #: The settings in force, as far as they are the chassis' own.
+        self.settings = ExporterSettings.model_validate({})
+        #: The settings the exporter itself was made or changed with last. The breaker's record is about the
+        #: backend they name.
+        self.applied: ExporterSettings | None = None
         #: How many processes have borne the name.
         self.lives = 0
         self.unknown_messages = 0
@@ -119,7 +60,7 @@ class ExporterState:
         self.in_flight_events = 0
         #: The weight of all items an exporter ever made of no event; of those that wait or are under way; and
         #: the lanes they have to themselves.
-        self.produced = 0
+        self.produced_weight = 0
         self.produced_held = 0
         self._produced_lanes: set[str] = set()
         #: Events an exporter accounted for without having been given them: a defect, but the books stay true.
@@ -157,13 +98,13 @@ class ExporterState:
         if collected.produced_items:
             self._produced_lanes.update(self._sort_in(collected.produced_items, lane_of))
             weight = weight_of(collected.produced_items)
-            self.produced += weight
+            self.produced_weight += weight
             self.produced_held += weight
         if unaccounted:
-            self._settle_miscount(unaccounted)
+            self._book_miscount(unaccounted)
         self.make_room()
 
-    def _settle_miscount(self, unaccounted: int) -> None:
+    def _book_miscount(self, unaccounted: int) -> None:
         if unaccounted > 0:
             self.ledger.drop(unaccounted, "unaccounted")
         else:
@@ -256,7 +197,7 @@ class ExporterState:
         if overflowed:
             books["dropped"]["queue_full"] = overflowed
         return {
-            "accepted": self.queue.taken + queued + overflowed + self.produced + self.invented,
+            "accepted": self.queue.taken + queued + overflowed + self.produced_weight + self.invented,
             **books,
             "queued": queued + self.held_events + self.waiting_events,
             "in_flight": self.in_flight_events,
@@ -266,12 +207,9 @@ class ExporterState:
         """Be of no use to anybody any more: this is a forked child, and all of it is its parent's."""
         self.lanes.clear()
         self.waiting_events = self.held_events = self.in_flight_events = self.invented = 0
-        self.produced = self.produced_held = 0
+        self.produced_weight = self.produced_held = 0
         self.queue = EventQueue(0)
         self.ledger = Ledger()
-        runner, self.runner = self.runner, None
-        if runner is not None:
-            runner.disown()
 
 
 def weight_of(batch: Iterable[Item]) -> int:

@@ -18,7 +18,7 @@ from otpylib import process
 from otpylib.runtime.atoms import SHUTDOWN
 
 from otpylib_telemetry import otp
-from otpylib_telemetry.exporter import registry
+from otpylib_telemetry.exporter import registry, restart
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -81,7 +81,7 @@ class Supervision:
         self.children = {child.name: child for child in children}
         self.loop = asyncio.get_running_loop()
         self.pid = process.self()
-        self._guard = registry.RestartPromise(task)
+        self._promise = restart.RestartPromise(task)
         self._on_message = on_message
         self._clock = clock
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -105,7 +105,7 @@ class Supervision:
             while await self._handle(await process.receive()):
                 pass
         finally:
-            self._guard.released.set()
+            self._promise.released.set()
             for timer in self._timers.values():
                 timer.cancel()
             stopping = otp.run_in_background(
@@ -115,7 +115,7 @@ class Supervision:
 
     async def start(self, child: Child) -> None:
         """Start a child; one that does not start is tried again."""
-        registry.promise_restart(child.name, self._guard)
+        restart.promise_restart(child.name, self._promise)
         try:
             # Not linked: a crash is heard of through the monitor, and the end of the supervisor is seen to
             # below.
@@ -183,9 +183,7 @@ class Supervision:
             await asyncio.wait(tasks)
         # One that died and was not restarted any more has left its work to be finished.
         for name in self.children:
-            found = registry.find(name)
-            if found is not None and found.runner is not None:
-                await found.runner.shutdown.stop_for_good()
+            await registry.stop_for_good(name)
 
 
 class Watcher(Protocol):
@@ -234,11 +232,8 @@ def supervisor_module(module: str, name: str, doc: str, plan: Any) -> Any:
 
 def _patience(name: str) -> float:
     """Return the seconds a child may take to end."""
-    found = registry.find(name)
-    limit = (
-        0.0 if found is None or found.configuration is None else found.configuration.settings.shutdown_timeout
-    )
-    return float(limit) + STOP_MARGIN
+    settings = registry.settings_of(name)
+    return STOP_MARGIN + (0.0 if settings is None else settings.shutdown_timeout)
 
 
 def _pause(restarts: deque[float], now: float) -> float:

@@ -8,14 +8,11 @@ from collections import Counter, deque
 from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry import otp
-from otpylib_telemetry.bus import table
 from otpylib_telemetry.exporter import registry
 from otpylib_telemetry_otel.traces import api_spans
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from otpylib_telemetry.exporter.state import RunningExporter
 
 __all__ = ["MAX_WAITING", "Destination", "SpanForwarder"]
 
@@ -50,8 +47,7 @@ class Destination:
     @property
     def ready(self) -> bool:
         """Whether the exporter has come up, and it is known whether it takes anything."""
-        found = registry.find(self.name)
-        return found is not None and found.configured
+        return registry.is_configured(self.name)
 
     def give(self, span: Any) -> None:
         """Hand a finished span over; safe in any thread."""
@@ -91,11 +87,6 @@ class Destination:
             self.dropped["no_exporter"] += len(self._waiting)
             self._waiting.clear()
 
-    def runner(self) -> RunningExporter | None:
-        """Return what runs the exporter, if it runs."""
-        found = registry.find(self.name)
-        return None if found is None else found.runner
-
     def stats(self) -> dict[str, Any]:
         """Return the counts."""
         return {
@@ -105,12 +96,11 @@ class Destination:
         }
 
     def _pass_on(self, span: Any) -> None:
-        found = registry.find(self.name)
-        # Subscribed to events means: neither disabled nor idle nor drained. It stays so through a crash.
-        if found is None or self.name not in table.current.table.handlers:
+        # Listening means: neither disabled nor idle nor drained.
+        if not registry.is_listening(self.name):
             self.dropped["exporter_off"] += 1
             return
-        api_spans.offer(found.queue, span)
+        api_spans.offer(self.name, span)
         self.handed_over += 1
 
 
@@ -151,10 +141,6 @@ class SpanForwarder:
         for target in self.targets:
             target.give_up()
 
-    def runners(self) -> list[RunningExporter]:
-        """Return what runs the exporters that run."""
-        return [runner for target in self.targets if (runner := target.runner()) is not None]
-
     def flush(self, seconds: float) -> bool:
         """Have everything exported that was handed over.
 
@@ -164,24 +150,22 @@ class SpanForwarder:
         Returns:
             Whether all of it is known to be exported.
         """
-        runners = self.runners()
+        names = [target.name for target in self.targets]
         if threading.get_ident() == self._thread:
-            for runner in runners:
-                otp.run_in_background(
-                    self._loop, runner.shutdown.flush_pending(), name="flush of the API's spans"
-                )
+            for name in names:
+                work = registry.flush_pending(name)
+                otp.run_in_background(self._loop, work, name="flush of the API's spans")
             return False
 
         async def flush() -> bool:
-            reports = await asyncio.gather(*(runner.shutdown.flush(seconds) for runner in runners))
-            return not any(report["left"] for report in reports)
+            return all(await asyncio.gather(*(registry.flush(name, seconds) for name in names)))
 
-        work = flush()
+        flushes = flush()
         try:
-            flushing = asyncio.run_coroutine_threadsafe(work, self._loop)
+            flushing = asyncio.run_coroutine_threadsafe(flushes, self._loop)
         except RuntimeError:
             # The loop is closed.
-            work.close()
+            flushes.close()
             return False
         try:
             return flushing.result(seconds)

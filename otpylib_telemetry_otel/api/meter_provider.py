@@ -66,13 +66,13 @@ def naming_of(exporter: str) -> Naming:
     Args:
         exporter: Its registered name.
     """
-    found = registry.find(exporter)
-    if found is None or found.configuration is None:
+    settings = registry.settings_of(exporter)
+    if settings is None:
         return PROMETHEUS if exporter == _PROMETHEUS_NAME else OPENTELEMETRY
     # What has not been imported cannot be running.
     module = sys.modules.get("otpylib_telemetry_prometheus.settings")
     kind = getattr(module, "PrometheusSettings", ())
-    return PROMETHEUS if isinstance(found.configuration.settings, kind) else OPENTELEMETRY
+    return PROMETHEUS if isinstance(settings, kind) else OPENTELEMETRY
 
 
 def put_up(exporters: Iterable[str], views: Iterable[View], flush: Callable[[float], bool]) -> str:

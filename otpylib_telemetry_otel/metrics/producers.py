@@ -16,7 +16,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from otpylib_telemetry.exporter.registry import state_of
+from otpylib_telemetry.exporter.registry import memory_of
 from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.primitives.threads import start_in_thread
 
@@ -61,7 +61,7 @@ def add_metric_producer(producer: MetricProducer, exporter: str = _DEFAULT) -> N
             "expected a metric producer, an object with produce(timeout_millis), not "
             f"{type(producer).__name__}"
         )
-    producers_in(state_of(exporter).memory, exporter).add(producer)
+    producers_in(memory_of(exporter), exporter).add(producer)
 
 
 def remove_metric_producer(producer: MetricProducer, exporter: str = _DEFAULT) -> bool:
@@ -74,7 +74,7 @@ def remove_metric_producer(producer: MetricProducer, exporter: str = _DEFAULT) -
     Returns:
         Whether it was there.
     """
-    return producers_in(state_of(exporter).memory, exporter).remove(producer)
+    return producers_in(memory_of(exporter), exporter).remove(producer)
 
 
 def producers_in(memory: MutableMapping[str, Any], name: str) -> Producers:

@@ -11,6 +11,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.tracing.propagation import TraceParent, format_traceparent
 from otpylib_telemetry_otel.attributes import attributes
 from otpylib_telemetry_otel.semantics import SpanLink
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from otpylib_telemetry.bus.events import RawEvent
-    from otpylib_telemetry.exporter.queue import EventQueue
 
 __all__ = ["EVENT", "ApiSpan", "Sorted", "began", "ended", "offer", "sort", "with_open_traces"]
 
@@ -97,15 +97,15 @@ class Sorted(NamedTuple):
     rejected: int
 
 
-def offer(queue: EventQueue, span: Any) -> None:
+def offer(exporter: str, span: Any) -> None:
     """Put a finished span into an exporter's queue; safe in any thread.
 
     Args:
-        queue: The queue.
+        exporter: Its registered name.
         span: A finished span of OpenTelemetry's SDK.
     """
     _Seen.any = True
-    queue.offer(EVENT, {}, {_SPAN: span})
+    registry.offer(exporter, EVENT, {}, {_SPAN: span})
 
 
 def sort(events: Sequence[RawEvent]) -> Sorted:

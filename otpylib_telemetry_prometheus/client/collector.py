@@ -64,12 +64,8 @@ class RegistryCollector:
 
     def _look(self) -> tuple[str, dict[str, str]]:
         """Collect what has been emitted so far; return the settings that say how metrics look."""
-        found = exporters.find(self._exporter)
-        if found is None:
-            return "", {}
-        if found.runner is not None:
-            found.runner.collect_now(_CATCH_UP)
-        settings = found.configuration.settings if found.configuration is not None else None
+        exporters.collect_now(self._exporter, _CATCH_UP)
+        settings = exporters.settings_of(self._exporter)
         return getattr(settings, "namespace", None) or "", dict(getattr(settings, "global_labels", {}))
 
 

@@ -64,7 +64,7 @@ def merge_registry(registry: Registry, exporter: str = "prometheus_exporter") ->
     Raises:
         TypeError: It is no registry.
     """
-    merged_in(exporters.state_of(exporter).memory, exporter).add(registry)
+    merged_in(exporters.memory_of(exporter), exporter).add(registry)
 
 
 def unmerge_registry(registry: Registry, exporter: str = "prometheus_exporter") -> bool:

@@ -61,15 +61,13 @@ def published(exporter: str) -> Published:
     Raises:
         UnavailableError: No such exporter is at work in this process.
     """
-    state = registry.find(exporter)
-    runner = None if state is None else state.runner
-    if runner is None:
+    if not registry.is_running(exporter):
         raise UnavailableError(f"no exporter named {exporter} runs in this process")
-    if runner.exporter is None:
-        raise UnavailableError(
-            f"{exporter} is {runner.lifecycle.status}: {runner.lifecycle.reason or 'it has ended'}"
-        )
-    found = getattr(runner.exporter, "published", None)
+    backend = registry.exporter_of(exporter)
+    if backend is None:
+        status, reason = registry.status_of(exporter)
+        raise UnavailableError(f"{exporter} is {status}: {reason or 'it has ended'}")
+    found = getattr(backend, "published", None)
     if not isinstance(found, Published):
         raise UnavailableError(f"{exporter} is no Prometheus exporter")
     return found

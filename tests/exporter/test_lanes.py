@@ -338,10 +338,10 @@ async def test_an_exporter_with_two_lanes_delivers_each_in_order(runtime):
 async def test_a_drain_that_runs_out_of_time_has_sent_the_errors(runtime):
     module, backend = make_exporter(urgent=lambda self, item: item.measurements["n"] >= 95)
     await start(module, flush_interval=60.0, batch_size=5, queue_limit=1000)
-    registry.find(NAME).runner.sender.use(None)
+    registry.runner_of(NAME).sender.use(None)
     emit(100)
     await call(("flush", 0.0))
-    registry.find(NAME).runner.sender.use(backend.exporters[-1])
+    registry.runner_of(NAME).sender.use(backend.exporters[-1])
     backend.script.append(None)
     backend.always = asyncio.get_running_loop().create_future()
     answer = await call(("drain", 0.2))

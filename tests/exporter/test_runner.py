@@ -1,4 +1,4 @@
-"""One life of an exporter: intake, life cycle and ending, through its process."""
+"""One life of an exporter: consumer, sender, lifecycle and shutdown, through its process."""
 
 import asyncio
 import gc
@@ -12,6 +12,7 @@ from otpylib.runtime.atoms import KILLED
 from otpylib_telemetry import Collected, Exporter, ExportError, ExportOutcome, execute, otp, start_exporter
 from otpylib_telemetry.bus import table
 from otpylib_telemetry.exporter import registry
+from otpylib_telemetry.exporter.process import ExporterServer
 from otpylib_telemetry.exporter.shutdown import SUCCESSION
 from tests.support.chassis import (
     NAME,
@@ -663,7 +664,7 @@ async def test_nothing_is_left_running_after_the_end(runtime):
 def runner_is_gone():
     found = registry.find(NAME)
     balance(found.books())
-    return found.runner is None and found.books()["queued"] == 5
+    return not registry.is_running(NAME) and found.books()["queued"] == 5
 
 
 async def test_time_is_told_by_the_monotonic_clock(runtime):
@@ -674,3 +675,55 @@ async def test_time_is_told_by_the_monotonic_clock(runtime):
     await delivered(backend, 1)
     assert before <= backend.delivered[0].monotonic_ns <= time.monotonic_ns()
     assert runner().exporter is backend.exporters[-1]
+
+
+async def test_a_wake_up_goes_through_no_mailbox_and_comes_once_for_all_that_waits(runtime, monkeypatch):
+    module, backend = make_exporter()
+    await start(module, flush_interval=60, batch_size=5)
+    monkeypatch.setattr(otp, "post", lambda *_: pytest.fail("a message was sent"))
+    worked = []
+    work = ExporterServer.work
+    monkeypatch.setattr(ExporterServer, "work", lambda self: (worked.append(1), work(self)))
+    before = stats()["wakeups"]
+    emit(500)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert len(worked) == 1
+    assert stats()["wakeups"] == before + 1
+    await delivered(backend, 500)
+
+
+async def test_events_of_another_event_loop_wake_the_exporter(runtime):
+    module, backend = make_exporter()
+    await start(module, flush_interval=60, batch_size=50)
+
+    async def elsewhere():
+        emit(50)
+
+    await asyncio.to_thread(asyncio.run, elsewhere())
+    await delivered(backend, 50)
+
+
+async def test_while_more_is_left_than_one_slice_takes_no_further_wake_up_is_sent(runtime, monkeypatch):
+    monkeypatch.setattr("otpylib_telemetry.exporter.consumer.SLICE_NS", 1000)
+    module, backend = make_exporter()
+    await start(module, batch_size=10)
+    before = stats()["wakeups"]
+    for first in range(0, 6000, 300):
+        emit(300, first)
+        await asyncio.sleep(0)
+    assert stats()["wakeups"] - before <= 3
+    await delivered(backend, 6000)
+    assert backend.numbers == list(range(6000))
+
+
+async def test_a_process_that_crashed_is_not_woken_while_it_waits_for_a_successor(runtime):
+    module, backend = make_exporter()
+    await start(module, batch_size=5)
+    await crash()
+    emit(20)
+    await asyncio.sleep(0.05)
+    assert books()["queued"] == 20
+    assert stats()["queue_depth"] == 20
+    await start(module, batch_size=5)
+    await delivered(backend, 20)

@@ -11,7 +11,7 @@ import pytest
 
 from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.exporter.base import Collected
-from otpylib_telemetry.exporter.registry import RestartPromise
+from otpylib_telemetry.exporter.restart import RestartPromise, promise_restart, promised
 from otpylib_telemetry.exporter.state import ExporterState
 from tests.support.chassis import balance
 
@@ -149,7 +149,7 @@ def test_the_books_balance_at_every_look_while_other_threads_emit():
     balance(found.books())
 
 
-def test_a_name_keeps_its_estate_until_it_is_forgotten():
+def test_a_name_keeps_its_state_until_it_is_forgotten():
     mine = registry.state_of("mine")
     assert registry.state_of("mine") is mine
     assert registry.find("mine") is mine
@@ -158,17 +158,18 @@ def test_a_name_keeps_its_estate_until_it_is_forgotten():
     assert registry.find("mine") is None
 
 
-async def test_a_guard_holds_until_it_is_released_or_its_supervisor_is_cancelled():
+async def test_a_promise_of_restart_holds_until_it_is_released_or_its_supervisor_is_cancelled():
     async def supervise():
         await asyncio.sleep(60)
 
     task = asyncio.ensure_future(supervise())
     promise = RestartPromise(task)
-    registry.promise_restart("guarded", promise)
-    assert registry.restart_is_promised("guarded")
-    assert not registry.restart_is_promised("other")
+    promise_restart("mine", promise)
+    assert promised("mine") is promise
+    assert promised("other") is None
     promise.released.set()
     assert not promise.holds
+    assert promised("mine") is None
     another = RestartPromise(task)
     assert another.holds
     task.cancel()

@@ -63,7 +63,7 @@ async def nothing():
 
 
 class Rig:
-    """a state, a delivery and an exporter, with nothing but the wire between them and a receiver."""
+    """a state, a sender and an exporter, with nothing but the wire between them and a receiver."""
 
     def __init__(self, endpoint, protocol, **settings):
         self.now = 1000.0
@@ -72,9 +72,8 @@ class Rig:
         self.settings = OtelSettings(endpoint=endpoint, protocol=protocol, **given)
         self.state = ExporterState("otel_exporter")
         self.state.breaker = ExporterCircuitBreaker(100, 60.0, clock=lambda: self.now)
-        self.sender = Sender(
-            self.state, self.settings, lambda: None, clock=lambda: self.now, dice=lambda: 1.0
-        )
+        self.state.settings = self.settings
+        self.sender = Sender(self.state, lambda: None, clock=lambda: self.now, dice=lambda: 1.0)
         self.exporter = OtelBackend(
             self.settings, ExportContext("otel_exporter", "telemetry.otel", {}, nothing, dict)
         )

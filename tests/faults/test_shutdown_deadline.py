@@ -87,7 +87,7 @@ async def test_a_supervisor_that_shuts_down_is_done_in_time(runtime, receiver, s
     began = time.monotonic()
     await process.send(pid, SHUT_DOWN)
     await eventually(
-        lambda: not process.is_alive(pid) and registry.find("otel_exporter").runner is None, PATIENCE
+        lambda: not process.is_alive(pid) and registry.runner_of("otel_exporter") is None, PATIENCE
     )
     assert time.monotonic() - began < BRIEFLY + MARGIN
     assert caplog.text.count(f"{EVENTS} events left") == 1

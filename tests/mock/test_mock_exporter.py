@@ -13,7 +13,7 @@ from otpylib.runtime.atoms import KILLED, SHUTDOWN
 
 import otpylib_telemetry_mock
 from otpylib_telemetry import attach, detach, emit, emit_counter, execute, list_handlers
-from otpylib_telemetry.exporter.process import WAKE, ExporterServer
+from otpylib_telemetry.exporter.process import ExporterServer
 from otpylib_telemetry.exporter.registry import forget
 from otpylib_telemetry_mock import (
     MockExporter,
@@ -388,7 +388,6 @@ async def crash(monkeypatch):
         raise RuntimeError("crashed on purpose")
 
     monkeypatch.setattr(ExporterServer, "work", fail_once)
-    await process.send("mock_exporter", (WAKE,))
 
 
 async def kill(_monkeypatch):

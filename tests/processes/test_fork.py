@@ -86,7 +86,7 @@ def test_a_child_dies_of_its_own_signal_and_the_parent_lives_on(tmp_path):
     assert outcome.parent["status"] == signal.SIGTERM
 
 
-def test_an_estate_that_was_inherited_holds_nothing():
+def test_state_that_was_inherited_holds_nothing():
     mine = registry.state_of(NAME)
     for number in range(10):
         mine.queue.offer("e", {"n": number}, {})

@@ -145,12 +145,12 @@ async def leak(name):
         raise asyncio.CancelledError
 
     server.work = raise_it
-    await process.send(name, ("telemetry_wake",))
+    server.wake()
 
 
 def _servers(name):
     # The garbage of an earlier test may not have been collected yet: only the one at work counts.
-    at_work = registry.find(name).runner
+    at_work = registry.runner_of(name)
     return [found for found in gc.get_objects() if type(found) is ExporterServer and found.runner is at_work]
 
 
@@ -170,7 +170,7 @@ async def test_an_unsupervised_process_ends(runtime, end, backend_is, caplog, ca
     backend.always = {"healthy": None, "refusing": OSError("down"), "hanging": hang()}[backend_is]
     emit(25)
     await end(NAME)
-    await eventually(lambda: registry.find(NAME).runner is None)
+    await eventually(lambda: registry.runner_of(NAME) is None)
     assert process.whereis(NAME) is None
     assert backend.open_now == 0
     found = books()
@@ -204,7 +204,7 @@ async def test_a_supervised_process_ends_with_its_tree(runtime, form, end, backe
         await runtime.shutdown()
     else:
         await process.exit(f"{NAME}_sup" if form == "wrapped" else NAME, SHUTDOWN)
-    await eventually(lambda: registry.find(NAME).runner is None and backend.open_now == 0)
+    await eventually(lambda: registry.runner_of(NAME) is None and backend.open_now == 0)
     assert process.whereis(NAME) is None
     found = books()
     if backend_is == "healthy":

@@ -96,7 +96,7 @@ class Stage:
             yield
 
     async def settled(self, name):
-        await eventually(lambda: registry.find(name).runner.lifecycle.status != "starting")
+        await eventually(lambda: registry.runner_of(name).lifecycle.status != "starting")
 
     async def stats(self, name):
         return await otp.safe_call(name, ("get_stats",))
@@ -393,7 +393,7 @@ async def _(stage):
     async with stage.otel(endpoint=f"http://127.0.0.1:{free_port()}"):
         emit_operation()
         await eventually(lambda: any("cannot export" in each for each in stage.heard()))
-        stage.told.append(registry.find("otel_exporter").runner.sender.trouble)
+        stage.told.append(registry.runner_of("otel_exporter").sender.trouble)
         yield
 
 

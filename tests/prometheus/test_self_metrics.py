@@ -20,7 +20,6 @@ from otpylib_telemetry_prometheus.self_metrics import (
     EXPORTER,
     PROMETHEUS,
     SELF_METRICS,
-    all_stats,
     self_families,
 )
 from otpylib_telemetry_prometheus.settings import PrometheusSettings
@@ -98,7 +97,7 @@ async def serving(**settings):
 
 async def test_every_metric_of_the_table_is_there_and_no_other(runtime):
     await serving()
-    (answer,) = all_stats()
+    (answer,) = registry.all_stats()
     families = self_families([complete(answer), SENDING])
     assert [family.name for family in families] == [metric.family for metric in SELF_METRICS]
     for family, metric in zip(families, SELF_METRICS, strict=True):
@@ -109,7 +108,7 @@ async def test_every_metric_of_the_table_is_there_and_no_other(runtime):
 async def test_what_a_running_exporter_answers_gives_all_that_always_is(runtime):
     await serving()
     of_every_exporter = {metric.family for metric in SELF_METRICS if metric.name.startswith(EXPORTER)}
-    named = {family.name for family in self_families(all_stats())}
+    named = {family.name for family in self_families(registry.all_stats())}
     # Lanes are there with items of several kinds only.
     of_some = {each for each in of_every_exporter if each.startswith(f"{EXPORTER}metric_")}
     assert named >= of_every_exporter - of_some - {f"{EXPORTER}lane_items"}
@@ -117,7 +116,7 @@ async def test_what_a_running_exporter_answers_gives_all_that_always_is(runtime)
 
 async def test_the_page_passes_the_parsers_and_promtool(runtime):
     await serving()
-    text = text_of(self_families([complete(*all_stats()), SENDING]))
+    text = text_of(self_families([complete(*registry.all_stats()), SENDING]))
     parsed = {family.name: family for family in text_string_to_metric_families(text)}
     assert len(parsed) == len(SELF_METRICS)
     said = check_with_promtool(text)
@@ -156,7 +155,7 @@ async def test_every_exporter_of_the_process_is_on_it(runtime):
     await chassis.start(module, retry_attempts=0, failure_threshold=1, reset_timeout=3600)
     chassis.emit(5)
     await chassis.delivered(backend, 5)
-    found = values(self_families(all_stats()))
+    found = values(self_families(registry.all_stats()))
     accepted = found[f"{EXPORTER}events_accepted_total",]
     assert accepted.keys() == {"prometheus_exporter", "x_exporter"}
     assert accepted["x_exporter"] == 5
@@ -168,7 +167,7 @@ async def test_every_exporter_of_the_process_is_on_it(runtime):
     backend.always = OSError("down")
     chassis.emit(3)
     await eventually(lambda: registry.find("x_exporter").breaker.state == "open")
-    found = values(self_families(all_stats()))
+    found = values(self_families(registry.all_stats()))
     assert found[f"{EXPORTER}breaker_state", "open"]["x_exporter"] == 1
     assert found[f"{EXPORTER}breaker_state", "closed"]["x_exporter"] == 0
     assert found[f"{EXPORTER}breaker_transitions_total", "open"]["x_exporter"] == 1
@@ -185,7 +184,7 @@ async def test_the_ledger_on_the_page_balances(runtime):
     backend.always = chassis.hang()
     chassis.emit(40)
     await eventually(lambda: chassis.stats()["in_flight"] > 0)
-    found = values(self_families(all_stats()))
+    found = values(self_families(registry.all_stats()))
     of = lambda name: sum(  # noqa: E731
         by["x_exporter"] for (sample, *_), by in found.items() if sample == f"{EXPORTER}{name}"
     )
@@ -202,9 +201,9 @@ async def test_a_refused_value_shows_until_it_is_mended(runtime):
     change = ("config_changed", "telemetry.prometheus.max_series", 2000, 0)
     await chassis.cast(change, "prometheus_exporter")
     key = (f"{EXPORTER}config_problems", "rejected")
-    await eventually(lambda: values(self_families(all_stats()))[key]["prometheus_exporter"] == 1)
+    await eventually(lambda: values(self_families(registry.all_stats()))[key]["prometheus_exporter"] == 1)
     await chassis.cast((*change[:3], 500), "prometheus_exporter")
-    await eventually(lambda: values(self_families(all_stats()))[key]["prometheus_exporter"] == 0)
+    await eventually(lambda: values(self_families(registry.all_stats()))[key]["prometheus_exporter"] == 0)
 
 
 async def test_a_restart_is_counted_and_one_that_is_gone_is_stopped(runtime):
@@ -213,11 +212,11 @@ async def test_a_restart_is_counted_and_one_that_is_gone_is_stopped(runtime):
     chassis.emit(2)
     await chassis.crash()
     await chassis.start(module)
-    found = values(self_families(all_stats()))
+    found = values(self_families(registry.all_stats()))
     assert found[f"{EXPORTER}starts_total",] == {"x_exporter": 2}
-    chassis.registry.find("x_exporter").runner.disown()
-    chassis.registry.find("x_exporter").runner = None
-    found = values(self_families(all_stats()))
+    chassis.registry.runner_of("x_exporter").disown()
+    chassis.registry.end(chassis.registry.runner_of("x_exporter"))
+    found = values(self_families(registry.all_stats()))
     assert found[f"{EXPORTER}state", "stopped"] == {"x_exporter": 1}
     assert found[f"{EXPORTER}state", "running"] == {"x_exporter": 0}
     assert found[f"{EXPORTER}events_accepted_total",] == {"x_exporter": 2}
@@ -226,7 +225,7 @@ async def test_a_restart_is_counted_and_one_that_is_gone_is_stopped(runtime):
 
 async def test_a_name_nothing_ever_ran_under_is_not_on_it():
     registry.state_of("future_exporter")
-    assert all_stats() == []
+    assert registry.all_stats() == []
 
 
 async def test_they_need_no_series_and_come_under_no_limit(runtime):
@@ -239,7 +238,7 @@ async def test_they_need_no_series_and_come_under_no_limit(runtime):
 
     await eventually(overflowing)
     before = (await stats_of("prometheus_exporter"))["series"]
-    found = values(self_families(all_stats()))
+    found = values(self_families(registry.all_stats()))
     assert found[f"{PROMETHEUS}overflowing_metrics",]["prometheus_exporter"] == 1
     assert found[f"{PROMETHEUS}metric_overflowing", "shop_orders_total"]["prometheus_exporter"] == 1
     assert (await stats_of("prometheus_exporter"))["series"] == before
@@ -291,7 +290,7 @@ async def test_an_exporter_whose_answer_fails_costs_the_others_nothing(runtime):
     module, _ = chassis.make_exporter(stats=stats)
     await chassis.start(module)
     execute("shop.sale", {"n": 1})
-    found = values(self_families(all_stats()))
+    found = values(self_families(registry.all_stats()))
     assert found[f"{EXPORTER}state", "running"].keys() == {"prometheus_exporter", "x_exporter"}
 
 

@@ -120,7 +120,7 @@ async def start(module, **settings):
 
 
 def runner(name=NAME):
-    return registry.find(name).runner
+    return registry.runner_of(name)
 
 
 def stats(name=NAME):

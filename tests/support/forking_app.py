@@ -61,7 +61,7 @@ def make(directory, go):
         def held(self):
             return len(self.context.memory.get("kept", ()))
 
-        def settle(self, wall_offset_ns):
+        def give_up_held(self, wall_offset_ns):
             return Collected(items=self.context.memory.pop("kept", []))
 
         async def export(self, batch):

@@ -373,7 +373,7 @@ def with_floats(page):
 def collected():
     """Have both take what was emitted so far; nobody else runs meanwhile."""
     for name in (OTEL, PROM):
-        registry.find(name).runner.consumer.collect_now()
+        registry.runner_of(name).consumer.collect_now()
 
 
 def exits(beginnings=("",)):
@@ -591,7 +591,7 @@ async def change(there, here, value):
 def in_force(there, here, value):
     def applied():
         for name, key in ((PROM, there), (OTEL, here)):
-            runner = registry.find(name).runner
+            runner = registry.runner_of(name)
             found = getattr(runner.exporter.settings, key)
             if runner.lifecycle.status != "running" or plain(found) != plain(value):
                 return False
@@ -699,8 +699,8 @@ async def test_what_was_emitted_before_a_change_of_endpoint_as_well_is_measured_
     with HttpReceiver() as elsewhere:
         settings = {"endpoint": elsewhere.endpoint, "metrics_definitions": only}
         await gen_server.cast(OTEL, ("config_changed", "telemetry.otel", {}, settings))
-        await eventually(lambda: registry.find(OTEL).runner.exporter.settings.endpoint == elsewhere.endpoint)
-        registry.find(OTEL).runner.consumer.collect_now()
+        await eventually(lambda: registry.runner_of(OTEL).exporter.settings.endpoint == elsewhere.endpoint)
+        registry.runner_of(OTEL).consumer.collect_now()
         assert [metric.name for metric in store_of(OTEL).metrics] == ["shop.order.stop.count"]
         assert store_of(OTEL).metrics[0].all_series() == []
         await gen_server.call(OTEL, ("drain", 2.0))

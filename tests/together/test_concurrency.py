@@ -186,13 +186,29 @@ async def test_abandoning_takes_every_batch_back():
     rig.check()
 
 
+async def test_what_was_abandoned_is_not_sent_again_by_the_same_exporter():
+    rig = Rig(batch_size=1, concurrency=2, flush_interval=0.001)
+    rig.script = gates(2)
+    rig.put(*"abc")
+    await rig.send_due()
+    await rig.sender.abandon(1.0)
+    rig.advance(60)
+    await rig.send_due(force=True, ignore_rest=True)
+    assert len(rig.sent) == 2
+    assert rig.sender.next_at() is None
+    rig.sender.use(None)
+    rig.sender.use(rig)
+    await rig.send_due(force=True)
+    assert [batch for (batch,) in rig.sent[2:]] == ["a", "b"]
+
+
 async def test_a_smaller_concurrency_is_in_force_as_soon_as_enough_have_landed():
     rig = Rig(batch_size=1, concurrency=3)
     waiting = rig.script = gates(3)
     waiting = list(waiting)
     rig.put(*"abcde")
     await rig.send_due()
-    rig.sender.settings = rig.sender.settings.model_copy(update={"concurrency": 1})
+    rig.state.settings = rig.state.settings.model_copy(update={"concurrency": 1})
     for gate in waiting[:2]:
         gate.set_result(None)
         await rig.send_due()
