@@ -21,9 +21,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from benchmarks import harness
 from benchmarks.harness import Case, Comparison
 from otpylib_telemetry.aggregation.store import SeriesStore
+from otpylib_telemetry.metrics.options import DURATION_BOUNDS
 from otpylib_telemetry_prometheus.exposition.negotiation import CLASSIC, OPENMETRICS, TextFormat
 from otpylib_telemetry_prometheus.exposition.writer import Exposition
-from otpylib_telemetry_prometheus.settings import DEFAULT_BUCKETS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -53,7 +53,7 @@ class Ours:
         self.store = SeriesStore(series) if store is None else store
         self.exposition = Exposition()
         counter = self.store.counter("requests_total", "Requests.")
-        histogram = self.store.histogram("request_seconds", "How long requests take.", DEFAULT_BUCKETS)
+        histogram = self.store.histogram("request_seconds", "How long requests take.", DURATION_BOUNDS)
         named = [tuple(zip(_KEYS, _labels(number), strict=True)) for number in range(series)]
         self.counters = [counter.at(labels) for labels in named]
         self.histograms = [histogram.at(labels) for labels in named]
@@ -95,7 +95,7 @@ class Theirs:
             "How long requests take.",
             _KEYS,
             registry=self.registry,
-            buckets=DEFAULT_BUCKETS,
+            buckets=DURATION_BOUNDS,
         )
         self.counters = [counter.labels(*_labels(number)) for number in range(series)]
         self.histograms = [histogram.labels(*_labels(number)) for number in range(series)]

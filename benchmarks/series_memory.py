@@ -13,8 +13,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from otpylib_telemetry.aggregation.exponential import MAX_SCALE, scale_for
 from otpylib_telemetry.aggregation.metric import MAX_SUMMARY_SERIES, SummaryShape
 from otpylib_telemetry.aggregation.store import SeriesStore
+from otpylib_telemetry.metrics.options import DURATION_BOUNDS
 from otpylib_telemetry_prometheus.exposition.writer import Exposition
-from otpylib_telemetry_prometheus.settings import DEFAULT_BUCKETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +58,7 @@ def _ours(kind: str, series: int) -> Any:
     store = SeriesStore(series)
     metric: Any = {
         "counter": lambda: store.counter("requests_total", "Requests."),
-        "histogram": lambda: store.histogram("seconds", "Seconds.", DEFAULT_BUCKETS),
+        "histogram": lambda: store.histogram("seconds", "Seconds.", DURATION_BOUNDS),
         "exponential": lambda: store.exponential("seconds", "Seconds.", scale=MAX_SCALE, max_size=160),
         "summary": lambda: store.summary("seconds", "Seconds.", _SHAPE),
     }[kind]()
@@ -85,7 +85,7 @@ def _theirs(kind: str, series: int) -> Any:
     metric: Any = {
         "counter": lambda: prometheus_client.Counter("requests", "Requests.", _KEYS, registry=registry),
         "histogram": lambda: prometheus_client.Histogram(
-            "seconds", "Seconds.", _KEYS, registry=registry, buckets=DEFAULT_BUCKETS
+            "seconds", "Seconds.", _KEYS, registry=registry, buckets=DURATION_BOUNDS
         ),
         "summary": lambda: prometheus_client.Summary("seconds", "Seconds.", _KEYS, registry=registry),
     }[kind]()
@@ -112,7 +112,7 @@ def table(series: int = SERIES) -> str:
     ]
     for name, kind, peer in (
         ("counter", "counter", "counter"),
-        (f"histogram of {len(DEFAULT_BUCKETS)} buckets", "histogram", "histogram"),
+        (f"histogram of {len(DURATION_BOUNDS)} buckets", "histogram", "histogram"),
         ("histogram of exponential buckets; theirs of classic ones", "exponential", "histogram"),
         ("summary with quantiles within 1 %; theirs without quantiles", "summary", "summary"),
     ):

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from otpylib_telemetry import otp
-from otpylib_telemetry.aggregation.exporter_stores import store_in
 from otpylib_telemetry.aggregation.metric import Gauge
 from otpylib_telemetry.aggregation.observers import Regularly
-from otpylib_telemetry.exporter.base import Collected, ExportContext, Exporter
-from otpylib_telemetry.metrics.names import PROMETHEUS
-from otpylib_telemetry.metrics.options import DefinitionError
-from otpylib_telemetry.metrics.recorder import MetricRecorder, answer_removal, metric_options_of
+from otpylib_telemetry.metrics.exporting import MetricsExporter
 from otpylib_telemetry.metrics.settings import definitions_in
 from otpylib_telemetry.primitives.threads import run_in_thread
 from otpylib_telemetry_prometheus.client.merged import merged_in
@@ -29,7 +24,7 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry.aggregation.metric import AnyMetric
     from otpylib_telemetry.bus.events import RawEvent
-    from otpylib_telemetry.exporter.base import ExportOutcome
+    from otpylib_telemetry.exporter.base import Collected, ExportContext, ExportOutcome
 
 __all__ = ["PrometheusBackend"]
 
@@ -39,17 +34,14 @@ _CLOSE_GRACE: Final = 0.4
 #: Where the series are in the memory the server lends.
 _MEMORY: Final = "prometheus"
 
-#: Keys by what they have made anew; see ``field_extra``.
+#: Keys that have the endpoint made anew; see ``field_extra``.
 _ENDPOINT_KEYS: Final = PrometheusSettings.keys_with("remakes", "endpoint")
-_SERIES_KEYS: Final = PrometheusSettings.keys_with("remakes", "series")
 
 
 class _Kept:
-    """What outlives the exporter's process: a restart must neither lose a series nor forget an operation."""
+    """What outlives the exporter's process, besides the series."""
 
-    def __init__(self, context: ExportContext) -> None:
-        self.store = store_in(context.memory, context.name)
-        self.metrics = MetricRecorder(self.store, PROMETHEUS)
+    def __init__(self) -> None:
         self.endpoint: Endpoint | None = None
         #: Whose endpoint it is: one that has been succeeded must not close its successor's.
         self.owner: object = None
@@ -57,7 +49,7 @@ class _Kept:
         self.found_port = 0
 
 
-class PrometheusBackend(Exporter[PrometheusSettings]):
+class PrometheusBackend(MetricsExporter[PrometheusSettings]):
     """Aggregates events as they come and serves the sums over HTTP.
 
     Args:
@@ -71,11 +63,10 @@ class PrometheusBackend(Exporter[PrometheusSettings]):
         super().__init__(settings, context)
         self._observed = Regularly(context.name)
         if _MEMORY not in context.memory:
-            context.memory[_MEMORY] = _Kept(context)
+            context.memory[_MEMORY] = _Kept()
         self._kept: _Kept = context.memory[_MEMORY]
-        self._made = False
         self._merged = merged_in(context.memory, context.name)
-        self._pages = PageMaker(context, self._kept.store, self._merged)
+        self._pages = PageMaker(context, self.metrics.store, self._merged)
         self._is_open = False
         self._pusher = Pusher(self._pages.text, context.name)
         self._multiprocess: Multiprocess | None = None
@@ -99,7 +90,8 @@ class PrometheusBackend(Exporter[PrometheusSettings]):
         self._loop = asyncio.get_running_loop()
         # First of all: what ends before its endpoint is up has something to push all the same.
         self._pusher.configure(PushPlan.of(self.settings))
-        self._apply_metric_options(self.settings)
+        self._pages.use(self.settings)
+        await super().open()
         kept = self._kept
         if kept.endpoint is not None and not kept.endpoint.serving:
             kept.endpoint.abandon()
@@ -116,14 +108,10 @@ class PrometheusBackend(Exporter[PrometheusSettings]):
             events: The events.
             wall_offset_ns: Of no use here: series have no times.
         """
-        del wall_offset_ns
-        # What clashes is said by ``open``, which is tried again; what can be measured is measured.
-        with contextlib.suppress(DefinitionError):
-            self._apply_metric_options(self.settings)
-        taken, rejected = self._kept.metrics.record(events)
+        collected = super().collect(events, wall_offset_ns)
         if self._multiprocess is not None:
-            self._multiprocess.write(self._kept.store)
-        return Collected(exported=taken, rejected=rejected)
+            self._multiprocess.write(self.metrics.store)
+        return collected
 
     def tick(self, now_ns: int, wall_offset_ns: int, alive: Callable[[object], bool]) -> Collected:
         """Give up operations whose end will not come, whose events are accounted for; push if it is time.
@@ -133,24 +121,13 @@ class PrometheusBackend(Exporter[PrometheusSettings]):
             wall_offset_ns: Of no use here.
             alive: Tells whether an emitter still runs.
         """
-        del wall_offset_ns
-        self._kept.metrics.expire(now_ns, alive)
+        collected = super().tick(now_ns, wall_offset_ns, alive)
         if self._multiprocess is not None:
             # A scrape that another worker answers tells of what is observed here as well.
             self._observed.tick(now_ns)
-            self._multiprocess.write(self._kept.store)
+            self._multiprocess.write(self.metrics.store)
         self._pusher.tick()
-        return Collected()
-
-    def give_up_held(self, wall_offset_ns: int) -> Collected:
-        """Give up every open operation: a gauge must not show for ever what nobody will count down.
-
-        Args:
-            wall_offset_ns: Of no use here.
-        """
-        del wall_offset_ns
-        self._kept.metrics.give_up_held()
-        return Collected()
+        return collected
 
     async def produce(
         self, book: Callable[[Callable[[], Collected]], bool], held: int, seconds: float, *, last_chance: bool
@@ -166,7 +143,7 @@ class PrometheusBackend(Exporter[PrometheusSettings]):
         del book, held, seconds, last_chance
         files = self._multiprocess
         if files is not None:
-            await run_in_thread(lambda: files.write(self._kept.store, force=True))
+            await run_in_thread(lambda: files.write(self.metrics.store, force=True))
 
     async def export(self, batch: Sequence[Any]) -> ExportOutcome | None:
         """Do nothing: who wants the series fetches them, so :meth:`collect` makes no items.
@@ -193,10 +170,7 @@ class PrometheusBackend(Exporter[PrometheusSettings]):
             MultiprocessError: The directory of the workers cannot be had.
         """
         endpoint = self._kept.endpoint
-        if changed & _SERIES_KEYS:
-            # What was emitted before the change is measured as was the rule then.
-            await self.context.catch_up()
-            self._kept.metrics.check(definitions_in(settings.metrics), automatic=settings.automatic_metrics)
+        await self.check(settings, changed)
         # First what may fail and can be left as it is; what cannot be taken back comes last.
         files = self._files_for(settings)
         try:
@@ -206,8 +180,8 @@ class PrometheusBackend(Exporter[PrometheusSettings]):
             if files is not None and files is not self._multiprocess:
                 files.close()
             raise
-        self._made = self._made and not changed & _SERIES_KEYS
-        self._apply_metric_options(settings)
+        self.metrics.use(self.plan(settings))
+        self._pages.use(settings)
         await self._look_around(settings, files)
         self.settings = settings
         return True
@@ -226,20 +200,6 @@ class PrometheusBackend(Exporter[PrometheusSettings]):
             await asyncio.gather(*ending)
         finally:
             await self._leave_files()
-
-    def answer(self, request: tuple[Any, ...]) -> Any:
-        """Answer ``("remove", metric)`` and ``("remove", metric, labels)``: forget a metric, or one series.
-
-        Args:
-            request: The message. ``labels`` is a mapping of every label the series has.
-
-        Returns:
-            Whether there was such a thing.
-
-        Raises:
-            LookupError: It is another message.
-        """
-        return answer_removal(self._kept.store, request)
 
     def stats(self) -> dict[str, Any]:
         """Return where the endpoint is, how much there is on it, and what was left out."""
@@ -265,31 +225,11 @@ class PrometheusBackend(Exporter[PrometheusSettings]):
             "scrape_seconds_sum": pages.seconds[1],
             "scrape_bytes": pages.size[0],
             "scrape_bytes_sum": pages.size[1],
-            "unused": self._kept.metrics.unused,
-            **self._kept.metrics.stats(),
+            **super().stats(),
             **({"push": told} if told else {}),
             **({"merged": self._merged.stats()} if self._merged else {}),
             **({"multiprocess": self._multiprocess.stats()} if self._multiprocess else {}),
         }
-
-    def _apply_metric_options(self, settings: PrometheusSettings) -> None:
-        """Make metrics and pages under these settings from now on: all of it, or nothing."""
-        if not self._made:
-            self._kept.metrics.configure(
-                metric_options_of(
-                    settings.labels,
-                    settings.drop_labels,
-                    settings.buckets,
-                    span_metrics=settings.span_metrics,
-                    exemplars=settings.exemplars,
-                ),
-                definitions_in(settings.metrics),
-                automatic=settings.automatic_metrics,
-                series_ttl=settings.series_ttl,
-            )
-            self._made = True
-        self._kept.store.max_series = settings.max_series
-        self._pages.use(settings)
 
     async def _look_around(self, settings: PrometheusSettings, files: Multiprocess | None) -> None:
         """Take up what is outside of this process: other workers, registries, a gateway."""
@@ -320,7 +260,7 @@ class PrometheusBackend(Exporter[PrometheusSettings]):
     async def _leave_files(self) -> None:
         files, self._multiprocess, self._pages.multiprocess = self._multiprocess, None, None
         if files is not None:
-            await run_in_thread(lambda: files.write(self._kept.store, force=True))
+            await run_in_thread(lambda: files.write(self.metrics.store, force=True))
             files.close()
 
     async def _serve(self, settings: PrometheusSettings) -> None:

@@ -14,24 +14,18 @@ from pydantic import BeforeValidator, Field, field_validator
 from otpylib_telemetry.config.environment import parse_table
 from otpylib_telemetry.config.settings import (
     Conflict,
-    ExporterSettings,
     Number,
     OptionalNumber,
     OptionalText,
     RefusedError,
     WholeNumber,
     Words,
-    none_if_blank,
 )
-from otpylib_telemetry.metrics.labels import DROPPED_BY_DEFAULT
-from otpylib_telemetry.metrics.options import DURATION_BOUNDS, MULTIPROCESS_MODES
-from otpylib_telemetry.metrics.settings import AUTOMATIC, BucketBounds, LabelChoice, MetricDefinitions
+from otpylib_telemetry.metrics.options import MULTIPROCESS_MODES
+from otpylib_telemetry.metrics.settings import MetricsSettings
 from otpylib_telemetry_prometheus.endpoint.access import Access, Login, login
 from otpylib_telemetry_prometheus.endpoint.connections import Limits
 from otpylib_telemetry_prometheus.endpoint.tls import Files
-
-#: Upper bounds of histograms of durations, in seconds.
-DEFAULT_BUCKETS = DURATION_BOUNDS
 
 # Prometheus data model: names of metrics may contain colons, but those are reserved for recording rules.
 _METRIC_PREFIX = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
@@ -55,11 +49,11 @@ def _label_value(name: object, value: object) -> str:
             raise RefusedError(f"{public}, but that of {name} is something else", public)
 
 
-class PrometheusSettings(ExporterSettings):
+class PrometheusSettings(MetricsSettings):
     """What the Prometheus exporter can be told."""
 
     kind: ClassVar[str] = "prometheus"
-    shared_environment: ClassVar[frozenset[str]] = ExporterSettings.shared_environment | {"push_job"}
+    shared_environment: ClassVar[frozenset[str]] = MetricsSettings.shared_environment | {"push_job"}
 
     port: WholeNumber = Field(
         9464,
@@ -125,63 +119,6 @@ class PrometheusSettings(ExporterSettings):
     )
     global_labels: Mapping[str, str] = Field(
         default_factory=dict, description="Labels every series carries, with their values."
-    )
-    labels: LabelChoice = Field(
-        None,
-        description="Which metadata become labels: a list of names, or `all` (the default): every name whose "
-        "value is a string, number or boolean, less `drop_labels`. A name listed here is kept even if it is "
-        "one of the correlation keys.",
-        json_schema_extra={"remakes": "series"},
-    )
-    drop_labels: Words = Field(
-        tuple(sorted(DROPPED_BY_DEFAULT)),
-        description="Metadata that do not become labels. A list of your own replaces this one, but the "
-        "correlation keys stay out all the same unless `labels` names them.",
-        json_schema_extra={"remakes": "series"},
-    )
-    buckets: BucketBounds = Field(
-        DEFAULT_BUCKETS,
-        description="Upper bounds of the buckets of histograms of durations, in seconds, ascending; +Inf is "
-        "implied.",
-        json_schema_extra={"remakes": "series"},
-    )
-    max_series: WholeNumber = Field(
-        2_000,
-        ge=1,
-        le=1_000_000,
-        description="How many series one metric may have; what comes beyond is counted in one series "
-        'labelled `otel_metric_overflow="true"`.',
-    )
-    span_metrics: bool = Field(
-        True,
-        description="Whether every operation also has `<operation>_in_flight` and "
-        "`<operation>_duration_seconds`.",
-        json_schema_extra={"remakes": "series"},
-    )
-    metrics: MetricDefinitions = Field(
-        AUTOMATIC,
-        description="Definitions of metrics, a list of tables: each has `type` (`counter`, `sum`, "
-        "`last_value`, `summary`, `distribution`), `name` and the options of its type. `automatic`: none.",
-        json_schema_extra={"remakes": "series"},
-    )
-    automatic_metrics: Annotated[bool | None, BeforeValidator(none_if_blank)] = Field(
-        None,
-        description="Whether metrics are made of every event, without a definition. Unset: if there are no "
-        "definitions.",
-        json_schema_extra={"remakes": "series"},
-    )
-    series_ttl: OptionalNumber = Field(
-        None,
-        ge=1,
-        le=31_536_000,
-        description="After how long a series goes for which nothing was measured any more. Unset: never.",
-        json_schema_extra={"unit": "seconds", "remakes": "series"},
-    )
-    exemplars: bool = Field(
-        True,
-        description="Whether series remember the trace of a recent measurement, and show it to scrapers that "
-        "read OpenMetrics.",
-        json_schema_extra={"remakes": "series"},
     )
     compression: Literal["gzip", "none"] = Field(
         "gzip", description="How a page is compressed for a scraper that can undo it."

@@ -7,11 +7,21 @@ import json
 import math
 from typing import Annotated, Final, Literal, TypeAlias
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from otpylib_telemetry.config.settings import Number, RefusedError, words
+from otpylib_telemetry.config.settings import (
+    ExporterSettings,
+    Number,
+    OptionalNumber,
+    RefusedError,
+    WholeNumber,
+    Words,
+    none_if_blank,
+    words,
+)
 from otpylib_telemetry.metrics.definitions import Definition, definitions_from_tables
-from otpylib_telemetry.metrics.options import DefinitionError
+from otpylib_telemetry.metrics.labels import DROPPED_BY_DEFAULT
+from otpylib_telemetry.metrics.options import DURATION_BOUNDS, DefinitionError
 
 _MAX_BUCKETS: Final = 200
 
@@ -109,6 +119,80 @@ def definitions_setting(value: object) -> tuple[Definition, ...] | Literal["auto
 MetricDefinitions: TypeAlias = Annotated[
     tuple[Definition, ...] | Literal["automatic"], BeforeValidator(definitions_setting)
 ]
+
+
+class MetricsSettings(ExporterSettings):
+    """The keys of an exporter of metrics: how events become series."""
+
+    labels: LabelChoice = Field(
+        None,
+        description="Which metadata become labels: a list of names, or `all` (the default): every name whose "
+        "value is a string, number or boolean, less `drop_labels`. A name listed here is kept even if it is "
+        "one of the correlation keys.",
+        json_schema_extra={"remakes": "series"},
+    )
+    drop_labels: Words = Field(
+        tuple(sorted(DROPPED_BY_DEFAULT)),
+        description="Metadata that do not become labels. A list of your own replaces this one, but the "
+        "correlation keys stay out all the same unless `labels` names them.",
+        json_schema_extra={"remakes": "series"},
+    )
+    buckets: BucketBounds = Field(
+        DURATION_BOUNDS,
+        description="Upper bounds of the buckets of histograms of durations, in seconds, ascending; +Inf is "
+        "implied.",
+        json_schema_extra={"remakes": "series"},
+    )
+    max_series: WholeNumber = Field(
+        2_000,
+        ge=1,
+        le=1_000_000,
+        description="How many series one metric may have; what comes beyond is counted in one series "
+        'labelled `otel_metric_overflow="true"`.',
+    )
+    span_metrics: bool = Field(
+        True,
+        description="Whether every operation also has `<operation>_in_flight` and "
+        "`<operation>_duration_seconds`.",
+        json_schema_extra={"remakes": "series"},
+    )
+    metrics: MetricDefinitions = Field(
+        AUTOMATIC,
+        description="Definitions of metrics, a list of tables: each has `type` (`counter`, `sum`, "
+        "`last_value`, `summary`, `distribution`), `name` and the options of its type. `automatic`: none.",
+        json_schema_extra={"remakes": "series"},
+    )
+    automatic_metrics: Annotated[bool | None, BeforeValidator(none_if_blank)] = Field(
+        None,
+        description="Whether metrics are made of every event, without a definition. Unset: if there are no "
+        "definitions.",
+        json_schema_extra={"remakes": "series"},
+    )
+    series_ttl: OptionalNumber = Field(
+        None,
+        ge=1,
+        le=31_536_000,
+        description="After how long a series goes for which nothing was measured any more. Unset: never.",
+        json_schema_extra={"unit": "seconds", "remakes": "series"},
+    )
+    exemplars: bool = Field(
+        True,
+        description="Whether series remember the trace of a recent measurement, and show it to whoever can "
+        "read it (scrapers that read OpenMetrics).",
+        json_schema_extra={"remakes": "series"},
+    )
+
+
+class PushedMetricsSettings(MetricsSettings):
+    """The keys of an exporter that sends metrics."""
+
+    interval: Number = Field(
+        60.0,
+        ge=0.1,
+        le=86_400,
+        description="How often the series are read and sent.",
+        json_schema_extra={"unit": "seconds"},
+    )
 
 
 def definitions_in(setting: tuple[Definition, ...] | str) -> tuple[Definition, ...]:

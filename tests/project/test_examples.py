@@ -2,13 +2,18 @@
 
 import ast
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.project.test_docs import ROOT, blocks_of
 
 JSON_LINES = ROOT / "examples" / "json_lines.py"
+
+STATSD = ROOT / "examples" / "statsd_aggregates.py"
 
 WRITTEN = """\
 ["shop.orders", {"count": 2}, {"basket": "b-1"}]
@@ -16,7 +21,7 @@ WRITTEN = """\
 """
 
 
-def run_script(script, directory):
+def run_script(script, directory, **environment):
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "TELEMETRY_"))}
     return subprocess.run(
         [sys.executable, "-W", "error", str(script)],
@@ -24,7 +29,7 @@ def run_script(script, directory):
         capture_output=True,
         encoding="utf-8",
         timeout=60,
-        env={**kept, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"},
+        env={**kept, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", **environment},
     )
 
 
@@ -47,6 +52,25 @@ def test_the_exporter_in_it_is_as_short_as_it_says():
     assert "some forty lines" in ast.get_docstring(module)
     parts = [node for node in module.body if isinstance(node, (ast.ClassDef, ast.Assign))]
     assert 35 <= parts[-1].end_lineno - parts[0].lineno + 1 <= 42
+
+
+def test_statsd_aggregates_sends_what_a_thousand_events_add_up_to(tmp_path):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(10)
+        port = str(server.getsockname()[1])
+        done = run_script(STATSD, tmp_path, TELEMETRY_STATSD_PORT=port)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        received = server.recv(65_536).decode()
+        server.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            server.recv(65_536)
+    assert sorted(received.split("\n")) == [
+        "shop.orders.duration.count:1000|c|#country:de",
+        "shop.orders.duration.sum:4.5|c|#country:de",
+        "shop.orders.total:2000|c|#country:de",
+        "shop.stock:40|g",
+    ]
 
 
 def test_the_page_about_writing_an_exporter_shows_that_very_file():

@@ -1,0 +1,342 @@
+"""What every exporter of metrics has in common: events become series, and series leave.
+
+:class:`MetricsExporter` records events and is the base of an exporter whose series are fetched.
+:class:`PushedMetricsExporter` also reads them at an interval, and is the base of one that sends them: its
+author writes :meth:`~otpylib_telemetry.exporter.base.Exporter.export`, and gets data points.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
+
+from otpylib_telemetry.aggregation.cursors import Preference
+from otpylib_telemetry.aggregation.exporter_stores import store_in
+from otpylib_telemetry.aggregation.observers import refresh
+from otpylib_telemetry.aggregation.points import Form, MetricPoint
+from otpylib_telemetry.exporter.base import Collected, ExportContext, Exporter
+from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS, Naming
+from otpylib_telemetry.metrics.options import DefinitionError
+from otpylib_telemetry.metrics.reading import SeriesReader
+from otpylib_telemetry.metrics.recorder import MetricRecorder, answer_removal, metric_options_of
+from otpylib_telemetry.metrics.settings import MetricsSettings, PushedMetricsSettings, definitions_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, MutableMapping, Sequence
+
+    from otpylib_telemetry.bus.events import RawEvent
+    from otpylib_telemetry.metrics.automatic import MetricOptions
+    from otpylib_telemetry.metrics.definitions import Definition
+
+__all__ = [
+    "OPENTELEMETRY",
+    "PROMETHEUS",
+    "Form",
+    "MetricPoint",
+    "MetricsExporter",
+    "MetricsPlan",
+    "MetricsSettings",
+    "Preference",
+    "PushedMetricsExporter",
+    "PushedMetricsSettings",
+    "RecordedMetrics",
+]
+
+#: Key into the memory that survives the exporter.
+_RECORDER: Final = "metrics_of_events"
+
+#: The part of the time there is that the callbacks of observable instruments may take.
+_OBSERVING_SHARE: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsPlan:
+    """How events become series, as settings say.
+
+    Attributes:
+        making: How automatic metrics are made.
+        definitions: What is measured beyond them, or instead.
+        automatic: Whether there are automatic metrics; None for: if there are no definitions.
+        max_series: How many series a metric may have.
+        series_ttl: Seconds after which a series goes for which nothing was measured; None for never.
+    """
+
+    making: MetricOptions
+    definitions: tuple[Definition, ...]
+    automatic: bool | None
+    max_series: int
+    series_ttl: float | None = None
+
+    @classmethod
+    def of(cls, settings: MetricsSettings) -> MetricsPlan:
+        """Return what the keys say that exporters of metrics have."""
+        making = metric_options_of(
+            settings.labels,
+            settings.drop_labels,
+            settings.buckets,
+            span_metrics=settings.span_metrics,
+            exemplars=settings.exemplars,
+        )
+        definitions = definitions_in(settings.metrics)
+        return cls(making, definitions, settings.automatic_metrics, settings.max_series, settings.series_ttl)
+
+
+class RecordedMetrics:
+    """The series of one exporter, and the recorder that makes them of events. Both outlive the exporter.
+
+    Args:
+        memory: What survives the exporter.
+        name: The exporter's name.
+        naming: How names are spelt.
+        plan: How events become series; in force with the first of them, or with :meth:`use`.
+        before_change: Called before series may go.
+    """
+
+    def __init__(
+        self,
+        memory: MutableMapping[str, Any],
+        name: str,
+        naming: Naming,
+        plan: MetricsPlan,
+        before_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.store = store_in(memory, name)
+        if _RECORDER not in memory:
+            memory[_RECORDER] = MetricRecorder(self.store, naming)
+        self.recorder: MetricRecorder = memory[_RECORDER]
+        self._plan = plan
+        self._in_force = False
+        self._before_change = before_change
+
+    def use(self, plan: MetricsPlan | None = None) -> None:
+        """Make metrics under this plan from now on, or under the present one: all of it, or nothing.
+
+        Raises:
+            DefinitionError: The definitions clash with each other, or with metrics that are there.
+        """
+        wanted = self._plan if plan is None else plan
+        if not self._in_force or wanted != self._plan:
+            with self.store.lock:
+                self._before_change()
+                self.recorder.configure(
+                    wanted.making,
+                    wanted.definitions,
+                    automatic=wanted.automatic,
+                    series_ttl=wanted.series_ttl,
+                )
+            self._plan, self._in_force = wanted, True
+        self.store.max_series = wanted.max_series
+
+    def check(self, plan: MetricsPlan) -> None:
+        """Do nothing, but raise what :meth:`use` would raise."""
+        self.recorder.check(plan.definitions, automatic=plan.automatic)
+
+    def record(self, events: Sequence[RawEvent]) -> tuple[int, int]:
+        """Add events to the series; returns how many were taken or of no use, and how many were rejected."""
+        if not self._in_force:
+            # What clashes is said by ``open``, which is tried again; what can be measured is measured.
+            with contextlib.suppress(DefinitionError):
+                self.use()
+        return self.recorder.record(events)
+
+    def remove(self, request: tuple[Any, ...]) -> bool:
+        """Answer ``("remove", metric)`` and ``("remove", metric, labels)``; see :func:`answer_removal`."""
+        with self.store.lock:
+            self._before_change()
+            return answer_removal(self.store, request)
+
+
+MetricsSettingsT = TypeVar("MetricsSettingsT", bound=MetricsSettings)
+
+
+class MetricsExporter(Exporter[MetricsSettingsT]):
+    """Records events as series, automatic and defined ones, as the keys of :class:`MetricsSettings` say.
+
+    An override of a method that is here calls it, too.
+
+    Args:
+        settings: The configuration in force.
+        context: What the server lends. The series are in its memory, and so outlive the exporter.
+
+    Attributes:
+        naming: How names of metrics and labels are spelt: ``PROMETHEUS`` (the default) or ``OPENTELEMETRY``
+            of :mod:`otpylib_telemetry.metrics.names`.
+        metrics: The series and what makes them.
+    """
+
+    settings_type: ClassVar[type[MetricsSettings]] = MetricsSettings
+    #: The keys for which nothing is opened anew.
+    in_place: ClassVar[frozenset[str]] = frozenset(MetricsSettings.model_fields)
+    naming: ClassVar[Naming] = PROMETHEUS
+
+    def __init__(self, settings: MetricsSettingsT, context: ExportContext) -> None:
+        super().__init__(settings, context)
+        self.metrics = RecordedMetrics(
+            context.memory, context.name, self.naming, self.plan(settings), self.series_may_go
+        )
+
+    def series_may_go(self) -> None:
+        """Do what is to be done before series go: say the rest of them, for instance."""
+
+    def plan(self, settings: MetricsSettingsT) -> MetricsPlan:
+        """Return how events become series under these settings."""
+        return MetricsPlan.of(settings)
+
+    async def open(self) -> None:
+        """Have the definitions in force.
+
+        Raises:
+            DefinitionError: They clash with metrics that are there.
+        """
+        self.metrics.use()
+
+    def collect(self, events: Sequence[RawEvent], wall_offset_ns: int) -> Collected:
+        """Add events to the series.
+
+        Args:
+            events: The events.
+            wall_offset_ns: Of no use here: series have no times.
+        """
+        del wall_offset_ns
+        taken, rejected = self.metrics.record(events)
+        return Collected(exported=taken, rejected=rejected)
+
+    def tick(self, now_ns: int, wall_offset_ns: int, alive: Callable[[object], bool]) -> Collected:
+        """Give up operations whose end will not come, whose events are accounted for.
+
+        Args:
+            now_ns: The present, on the monotonic clock.
+            wall_offset_ns: Of no use here.
+            alive: Tells whether an emitter still runs.
+        """
+        del wall_offset_ns
+        self.metrics.recorder.expire(now_ns, alive)
+        return Collected()
+
+    def give_up_held(self, wall_offset_ns: int) -> Collected:
+        """Give up every open operation: a gauge must not show for ever what nobody will count down.
+
+        Args:
+            wall_offset_ns: Of no use here.
+        """
+        del wall_offset_ns
+        self.metrics.recorder.give_up_held()
+        return Collected()
+
+    async def check(self, settings: MetricsSettingsT, changed: frozenset[str]) -> None:
+        """Do nothing but raise what :meth:`take` would raise, if series are made otherwise from now on.
+
+        What was emitted before is measured first, as was the rule then.
+
+        Args:
+            settings: The settings to come.
+            changed: The keys that differ.
+
+        Raises:
+            DefinitionError: The definitions clash with each other, or with metrics that are there.
+        """
+        if changed & self.settings_type.keys_with("remakes", "series"):
+            await self.context.catch_up()
+            self.metrics.check(self.plan(settings))
+
+    async def apply(self, settings: MetricsSettingsT, changed: frozenset[str]) -> bool:
+        """Take new settings into use; all of them, or none.
+
+        Args:
+            settings: The settings to come.
+            changed: The keys that differ.
+
+        Returns:
+            True if all that changed is how series are made; else the exporter is replaced, and the series
+            stay.
+
+        Raises:
+            DefinitionError: The definitions clash with each other, or with metrics that are there.
+        """
+        await self.check(settings, changed)
+        if changed - self.in_place:
+            return False
+        self.metrics.use(self.plan(settings))
+        self.settings = settings
+        return True
+
+    def answer(self, request: tuple[Any, ...]) -> Any:
+        """Answer ``("remove", metric)`` and ``("remove", metric, labels)``: forget a metric, or one series.
+
+        Args:
+            request: The message. ``labels`` is a mapping of every label the series has.
+
+        Returns:
+            Whether there was such a thing.
+
+        Raises:
+            LookupError: It is another message.
+        """
+        return self.metrics.remove(request)
+
+    def stats(self) -> dict[str, Any]:
+        """Return how many metrics and series there are, and what was left out."""
+        return {"unused": self.metrics.recorder.unused, **self.metrics.recorder.stats()}
+
+
+PushedSettingsT = TypeVar("PushedSettingsT", bound=PushedMetricsSettings)
+
+
+class PushedMetricsExporter(MetricsExporter[PushedSettingsT]):
+    """Reads the series at every ``interval``, at a flush and at the end; its items are data points.
+
+    Write :meth:`export`: it gets :class:`~otpylib_telemetry.aggregation.points.MetricPoint` objects. As long
+    as points wait that were made earlier, the series are not read again: what was measured is part of the
+    next.
+
+    Attributes:
+        preference: What the numbers of points count from: the beginning of a series (``CUMULATIVE``, the
+            default), or the reading before (``DELTA``).
+    """
+
+    settings_type: ClassVar[type[PushedMetricsSettings]] = PushedMetricsSettings
+    in_place: ClassVar[frozenset[str]] = frozenset(PushedMetricsSettings.model_fields)
+    preference: ClassVar[Preference] = Preference.CUMULATIVE
+
+    def __init__(self, settings: PushedSettingsT, context: ExportContext) -> None:
+        super().__init__(settings, context)
+        self._reader = SeriesReader(context.memory, self.metrics.store)
+
+    def series_may_go(self) -> None:
+        """Have the next reading say the rest of series that go now."""
+        self._reader.remember()
+
+    def plan(self, settings: PushedSettingsT) -> MetricsPlan:
+        """Return how events become series. They go when they were read, and not before."""
+        return replace(super().plan(settings), series_ttl=None)
+
+    def produce_due(self, now_ns: int) -> bool:
+        """Tell whether the interval is over.
+
+        Args:
+            now_ns: The present, on the monotonic clock.
+        """
+        return self._reader.due(now_ns, self.settings.interval)
+
+    async def produce(
+        self, book: Callable[[Callable[[], Collected]], bool], held: int, seconds: float, *, last_chance: bool
+    ) -> None:
+        """Read the series, once what is observed for them is up to date.
+
+        Args:
+            book: Runs a function and enters what it returns.
+            held: How many points made earlier still wait or are under way.
+            seconds: How long it may take.
+            last_chance: Whether this may be the last time.
+        """
+        self._reader.begin(time.monotonic_ns())
+        if held and not last_chance:
+            return
+        await refresh(self.context.name, seconds * _OBSERVING_SHARE)
+
+        def enter(read: Callable[[], list[MetricPoint]]) -> bool:
+            return book(lambda: Collected(produced_items=[(point, 1) for point in read()]))
+
+        await self._reader.read(self.preference, enter, self.settings.series_ttl)
