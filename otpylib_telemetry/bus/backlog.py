@@ -7,9 +7,10 @@ depends on one message, one worker or one manager.
 
 from __future__ import annotations
 
-import os
 import threading
 from typing import TYPE_CHECKING, Any
+
+from otpylib_telemetry.primitives.fork import after_fork_in_child
 
 if TYPE_CHECKING:
     import asyncio
@@ -142,5 +143,4 @@ def _discard(handler: Handler) -> None:
     handler.backlog.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=reset)
+after_fork_in_child(reset)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fnmatch
 import inspect
-import os
 import re
 import threading
 import time
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from otpylib_telemetry.bus import backlog
 from otpylib_telemetry.bus.handler import Handler
+from otpylib_telemetry.primitives.fork import after_fork_in_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -176,5 +176,4 @@ def _after_fork() -> None:
     _lock = threading.Lock()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+after_fork_in_child(_after_fork)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from collections import deque
@@ -13,6 +12,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
 from otpylib_telemetry.otp import current_process
+from otpylib_telemetry.primitives.fork import after_fork_in_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -171,5 +171,4 @@ def _after_fork() -> None:
         queue._abandon()  # noqa: SLF001  # of this module
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+after_fork_in_child(_after_fork)

@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import atexit
 import logging
-import os
 from typing import TYPE_CHECKING, Any
 
 from otpylib_telemetry.bus import table
 from otpylib_telemetry.exporter import restart
 from otpylib_telemetry.exporter.state import ExporterState
+from otpylib_telemetry.primitives.fork import after_fork_in_child
 
 if TYPE_CHECKING:
     from otpylib_telemetry.config.settings import ExporterSettings
@@ -219,5 +219,4 @@ def _after_fork() -> None:
         runner.disown()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+after_fork_in_child(_after_fork)

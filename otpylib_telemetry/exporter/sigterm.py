@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from otpylib_telemetry import otp
 from otpylib_telemetry.exporter import registry
+from otpylib_telemetry.primitives.fork import after_fork_in_child
 
 if TYPE_CHECKING:
     import asyncio
@@ -77,5 +78,4 @@ def _after_fork() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+after_fork_in_child(_after_fork)

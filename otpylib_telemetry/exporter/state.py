@@ -70,11 +70,6 @@ class ExporterState:
         self.last_announced: tuple[str, str] | None = None
         self._miscount_reported = False
 
-    @property
-    def waiting(self) -> list[Item]:
-        """What waits to be exported, lane after lane."""
-        return [item for lane in self.lanes.values() for item in lane]
-
     def book(
         self,
         collected: Collected,

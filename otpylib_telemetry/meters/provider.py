@@ -38,6 +38,7 @@ from otpylib_telemetry.meters.views import (
     checked_views,
 )
 from otpylib_telemetry.primitives.errors import describe
+from otpylib_telemetry.primitives.fork import after_fork_in_child
 from otpylib_telemetry.primitives.polling import run_round
 
 if TYPE_CHECKING:
@@ -602,5 +603,4 @@ def _after_fork() -> None:
         provider.begin_anew()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+after_fork_in_child(_after_fork)

@@ -13,6 +13,8 @@ import re
 from binascii import unhexlify
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from otpylib_telemetry.primitives.fork import after_fork_in_child
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -108,9 +110,8 @@ def _reseed() -> None:
 
 _reseed()
 
-if hasattr(os, "register_at_fork"):
-    # Otherwise a parent and its forked workers go on to draw the same ids.
-    os.register_at_fork(after_in_child=_reseed)
+# Otherwise a parent and its forked workers go on to draw the same ids.
+after_fork_in_child(_reseed)
 
 
 def _draw_trace_id() -> int:

@@ -11,7 +11,6 @@ Imports OpenTelemetry's SDK: to be imported only where it is wanted.
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Final
@@ -21,6 +20,7 @@ from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor
 
 from otpylib_telemetry.bus.dispatch import execute, is_listened_to
 from otpylib_telemetry.instrument.logging import IGNORED, LOG_EVENT
+from otpylib_telemetry.primitives.fork import after_fork_in_child
 from otpylib_telemetry.tracing.operations import Phase, classify
 from otpylib_telemetry.tracing.propagation import format_span_id, format_trace_id, format_traceparent
 
@@ -130,8 +130,7 @@ def _after_fork() -> None:
     _Switch.on = False
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+after_fork_in_child(_after_fork)
 
 
 def _metadata(log_record: ReadWriteLogRecord, name: str) -> dict[str, Any]:

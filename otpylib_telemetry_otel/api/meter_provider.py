@@ -8,7 +8,6 @@ Imports OpenTelemetry's API: to be imported only where it is wanted.
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from typing import TYPE_CHECKING, Any, Final
@@ -19,6 +18,7 @@ from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.meters.provider import MeterProvider
 from otpylib_telemetry.meters.streams import Feed
 from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS
+from otpylib_telemetry.primitives.fork import after_fork_in_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -166,5 +166,4 @@ def _after_fork() -> None:
     take_down()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+after_fork_in_child(_after_fork)

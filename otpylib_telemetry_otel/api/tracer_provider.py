@@ -9,7 +9,6 @@ Imports OpenTelemetry's SDK: to be imported only where it is wanted.
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Final
@@ -21,6 +20,7 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import NonRecordingSpan, ProxyTracerProvider, TraceFlags
 
+from otpylib_telemetry.primitives.fork import after_fork_in_child
 from otpylib_telemetry.tracing import bridge, propagation
 from otpylib_telemetry.tracing.propagation import SpanContext
 from otpylib_telemetry_otel.traces import api_spans
@@ -258,5 +258,4 @@ def _after_fork() -> None:
     bridge.uninstall(_bridge)
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+after_fork_in_child(_after_fork)

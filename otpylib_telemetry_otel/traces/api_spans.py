@@ -7,11 +7,11 @@ same batches. Read by attribute only, so that this module does not import OpenTe
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otpylib_telemetry.exporter import registry
+from otpylib_telemetry.primitives.fork import after_fork_in_child
 from otpylib_telemetry.tracing.propagation import TraceParent, format_traceparent
 from otpylib_telemetry_otel.attributes import attributes
 from otpylib_telemetry_otel.semantics import SpanLink
@@ -263,5 +263,4 @@ def _after_fork() -> None:
     _open.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+after_fork_in_child(_after_fork)

@@ -23,6 +23,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from otpylib_telemetry.primitives.fork import after_fork_in_child
 from otpylib_telemetry_prometheus.multiprocess.cleaner import Cleaner
 from otpylib_telemetry_prometheus.multiprocess.files import (
     MultiprocessError,
@@ -363,8 +364,7 @@ def _after_fork() -> None:
     _identities.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+after_fork_in_child(_after_fork)
 
 
 class MultiProcessRegistry:

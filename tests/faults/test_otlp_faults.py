@@ -24,7 +24,7 @@ from otpylib_telemetry_otel.backend import OtelBackend
 from otpylib_telemetry_otel.settings.model import OtelSettings
 from otpylib_telemetry_otel.traces.spans import FinishedSpan
 from tests.support.certificates import Authority
-from tests.support.chassis import balance
+from tests.support.chassis import balance, waiting
 from tests.support.otlp_receiver import (
     Answer,
     Garbage,
@@ -107,7 +107,7 @@ class Rig:
         self.now = max(self.now, at or 0)
 
     async def to_the_end(self, attempts=8):
-        while self.state.waiting and attempts:
+        while waiting(self.state) and attempts:
             attempts -= 1
             await self.attempt()
 

@@ -138,6 +138,11 @@ def books(name=NAME):
     return found
 
 
+def waiting(state):
+    """What waits to be exported, lane after lane."""
+    return [item for lane in state.lanes.values() for item in lane]
+
+
 def balance(found):
     parts = ("exported", "rejected", "sampled_out", "queued", "in_flight")
     accounted = sum(found[part] for part in parts) + sum(found["dropped"].values())

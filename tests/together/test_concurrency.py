@@ -20,6 +20,7 @@ from tests.support.chassis import (
     make_exporter,
     start,
     stats,
+    waiting,
 )
 from tests.support.waiting import eventually
 
@@ -181,7 +182,7 @@ async def test_abandoning_takes_every_batch_back():
     rig.put(*"abcdef")
     await rig.send_due()
     await rig.sender.abandon(1.0)
-    assert [payload for payload, _ in rig.state.waiting] == list("abcdef")
+    assert [payload for payload, _ in waiting(rig.state)] == list("abcdef")
     assert rig.state.books()["in_flight"] == 0
     rig.check()
 
