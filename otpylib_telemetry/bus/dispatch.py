@@ -13,8 +13,7 @@ from types import CoroutineType
 from typing import Any, TypeAlias, TypeVar
 
 from otpylib_telemetry.bus import backlog, log
-from otpylib_telemetry.bus.handler import Details as Exact
-from otpylib_telemetry.bus.handler import Handler, is_callers
+from otpylib_telemetry.bus.handler import Handler, PlainEvent, ends_the_caller
 from otpylib_telemetry.bus.table import MAX_NAME_LENGTH, current
 from otpylib_telemetry.primitives.circuit import ORDINARY
 from otpylib_telemetry.primitives.errors import describe
@@ -24,13 +23,13 @@ T = TypeVar("T")
 #: Measurements or metadata: a mapping, or a callable that gives one and is called only if somebody listens.
 Details: TypeAlias = Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None
 
-#: A call to make: the handler, the event, and the coroutine its callback has given already, if it has.
+#: A call to make: the handler, the event, and the coroutine its callback has returned already, if any.
 Pending: TypeAlias = tuple[Handler, str, dict[str, Any], dict[str, Any], Coroutine[Any, Any, Any] | None]
 
-#: An argument that was not given; what it stands for is not optional, but emitting does not raise.
+#: A required argument that was not given: emitting does not raise for it.
 _UNSET: Any = object()
 
-#: Kinds of mistakes that are told one from another; beyond it something makes up a new one for every event.
+#: Kinds of mistakes that are logged, at most: something may make a new one with every event.
 _KINDS = 100
 
 
@@ -38,7 +37,7 @@ class _Refused:
     """Counts refused events, and logs each kind of mistake once."""
 
     def __init__(self) -> None:
-        #: Events lost where no function could be called any more: at the end of the stack or of the memory.
+        #: Events lost because the stack or the memory was full, so that no function could be called.
         self.abandoned = 0
         self._count = 0
         self._reported: set[object] = set()
@@ -164,12 +163,12 @@ def _dispatch(  # noqa: C901  # one frame: this is the hot path
 ) -> list[Pending] | None:
     """Call the plain handlers; return the calls of async ones, or None where there are none."""
     if type(measurements) is not dict or type(metadata) is not dict or type(name) is not str:
-        exact = _exactly(name, measurements, metadata)
-        if exact is None:
+        plain = _plain_event(name, measurements, metadata)
+        if plain is None:
             return None
-        name, measurements, metadata = exact
+        name, measurements, metadata = plain
     pending: list[Pending] | None = None
-    reports: list[Exact] | None = None
+    reports: list[PlainEvent] | None = None
     for handler in handlers:
         if handler.is_async:
             pending = _with(pending, (handler, name, measurements, metadata, None))
@@ -244,7 +243,7 @@ async def call_async(
         handler.released(permit)
         raise
     except BaseException as error:
-        if is_callers(error):
+        if ends_the_caller(error):
             handler.released(permit)
             raise
         report = handler.failed(error, name, permit)
@@ -269,7 +268,7 @@ def _resolve(name: object) -> tuple[Handler, ...]:
     return current.table.resolve(exact)
 
 
-def _exactly(name: str, measurements: Details, metadata: Details) -> Exact | None:
+def _plain_event(name: str, measurements: Details, metadata: Details) -> PlainEvent | None:
     """Return an event of a plain str and two plain dicts, or refuse it."""
     name = str.__str__(name)
     try:

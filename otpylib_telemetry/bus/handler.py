@@ -16,27 +16,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
 
-#: Name, measurements and metadata.
-Details: TypeAlias = "tuple[str, dict[str, Any], dict[str, Any]]"
-
+#: Name, measurements and metadata, of exactly these types.
+PlainEvent: TypeAlias = "tuple[str, dict[str, Any], dict[str, Any]]"
 
 #: The same, and the coroutine the callback has given for it already, if it has.
 Call: TypeAlias = "tuple[str, dict[str, Any], dict[str, Any], Coroutine[Any, Any, Any] | None]"
 
-
 #: Failures in a row after which a handler is left alone for a while.
 FAILURES_BEFORE_REST = 5
-
 
 #: Seconds of the first rest; every failed trial doubles it, up to the longest.
 FIRST_REST = 1.0
 
 LONGEST_REST = 60.0
 
-
 #: Seconds between two reports of one handler: failing every other time is one trouble.
 REPORT_INTERVAL = 1.0
-
 
 #: Calls that may wait for an async handler whose events come from plain functions.
 BACKLOG_LIMIT = 1000
@@ -109,7 +104,7 @@ class Handler:
                 self.missed += 1
             return permit
 
-    def succeeded(self) -> Details | None:
+    def succeeded(self) -> PlainEvent | None:
         """End its trouble; return the event that says so, if the trouble was reported."""
         with self._lock:
             self.troubled = False
@@ -120,7 +115,7 @@ class Handler:
         log.info("Telemetry handler %r works again.", self.handler_id)
         return RECOVERY_EVENT, {"failures": self.failures}, {"handler_id": self.handler_id}
 
-    def failed(self, error: BaseException, event_name: str, permit: int = ORDINARY) -> Details | None:
+    def failed(self, error: BaseException, event_name: str, permit: int = ORDINARY) -> PlainEvent | None:
         """Count a failure; return the event that reports it, once per outage."""
         with self._lock:
             self.troubled = True
@@ -163,7 +158,7 @@ class Handler:
             return True
 
 
-def is_callers(error: BaseException) -> bool:
+def ends_the_caller(error: BaseException) -> bool:
     """Tell whether a caught exception ends the awaiting task, and was not raised by the handler itself.
 
     That is so for the cancellation of the running task and for the closing of its coroutine. Ask right where

@@ -125,7 +125,7 @@ class LiveConfig(Generic[S]):
             self._file_seen = True
             self._note_files()
             return self._update()
-        lost = {key for key in {**earlier, **snapshot} if replaced and self._was(key, snapshot.get(key))}
+        lost = {key for key in {**earlier, **snapshot} if replaced and self._is_back(key, snapshot.get(key))}
         self.doubted = bool(earlier) and not snapshot and not self._is_believable(earlier.keys() - lost)
         if self.doubted:
             # A whole section that vanishes at once is a source that could not be read, not a wish.
@@ -145,7 +145,7 @@ class LiveConfig(Generic[S]):
                 self._runtime[key] = new
         return self._update()
 
-    def _was(self, key: str, value: Any) -> bool:
+    def _is_back(self, key: str, value: Any) -> bool:
         """Tell whether a key is back to an earlier value without anybody having written that."""
         if differ(self._written.get(key), self._in_files().get(key)):
             return False

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 _TIME_STEP = 2.0
 #: Seconds a file must have been left alone before what is missing from it is taken as deleted: long enough
 #: for any program that writes it in pieces, short enough for whoever waits for the effect.
-_SETTLING = 1.0
+_QUIET = 1.0
 #: Tables below telemetry.<section>.<key> are values, not sections.
 _SETTING_DEPTH = 3
 
@@ -207,7 +207,7 @@ class TomlSource(ConfigSource):  # type: ignore[misc]  # otpylib-config ships no
         if self._doubted is None or self._doubted[0] != data:
             self._doubted = (data, now)
         # A time stamp in the future says nothing about age; how long this content was seen does.
-        return age < _SETTLING and now - self._doubted[1] < _SETTLING
+        return age < _QUIET and now - self._doubted[1] < _QUIET
 
     def _take(self, written: dict[str, Any]) -> None:
         unset: set[tuple[str, str]] = set()

@@ -52,8 +52,8 @@ class LogBridge(logging.Handler):
     was given as ``extra``, as far as its keys are not among these. A ``trace_id`` or ``span_id`` given so
     stands in place of those of the span.
 
-    Safe to be used by several threads, without a lock: one that is held while an event is dispatched could
-    be waited for by the very handler it is dispatched to.
+    Safe to be used by several threads, without a lock: a handler of the event may log as well, and would wait
+    for a lock that is held while the event is dispatched.
 
     Args:
         level: Records below it are not taken.

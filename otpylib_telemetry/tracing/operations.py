@@ -41,7 +41,7 @@ _SUFFIXES: Final[Mapping[str, Phase]] = {
 #: An application has hundreds of event names. One that builds names from data must not grow this for ever.
 _MEMO_LIMIT: Final = 10_000
 
-#: What :func:`classify` has found out, for loops that save the call: the same table for ever.
+#: What :func:`classify` found so far, for loops that look it up themselves. Always the same dict.
 classified: Final[dict[str, tuple[str, Phase]]] = {}
 
 
@@ -128,7 +128,7 @@ class Opened(Generic[T]):
 
 
 class _Several(Generic[T]):
-    """The operations that share a key, in tables that give their last, and give up any, at a steady cost."""
+    """The operations that share a key: the last is found, and any removed, in constant time."""
 
     __slots__ = ("everything", "named", "without_ids")
 
@@ -465,7 +465,7 @@ def _join(index: _Index[T], key: Hashable, opened: Opened[T]) -> None:
 
 
 def _put_back(index: _Index[T], key: Hashable, present: object, opened: Opened[T]) -> None:
-    """Restore what else was filed under a key that was emptied to take one operation out."""
+    """Put the other operations of a key back after one was taken out."""
     several: _Several[T] = present  # type: ignore[assignment]  # not this operation: a table
     several.remove(opened)
     if several.everything:
