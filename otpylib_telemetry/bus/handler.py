@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections import deque
+from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from otpylib_telemetry.bus import log
@@ -42,54 +43,32 @@ FAILURE_EVENT = "telemetry.handler.failure"
 RECOVERY_EVENT = "telemetry.handler.recovered"
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Handler:
     """A callback with its patterns, its circuit and, where it is async, its backlog."""
 
-    __slots__ = (
-        "_circuit",
-        "_clock",
-        "_lock",
-        "_reported",
-        "_reported_at",
-        "backlog",
-        "callback",
-        "failures",
-        "handler_id",
-        "is_async",
-        "matches",
-        "missed",
-        "patterns",
-        "troubled",
-    )
+    handler_id: str
+    patterns: tuple[str, ...]
+    callback: Callable[..., Any]
+    _: KW_ONLY
+    matches: Callable[[str], Any]
+    is_async: bool
+    clock: Callable[[], float] = time.monotonic
+    #: Whether the last call failed; while False, calling costs nothing beyond the call.
+    troubled: bool = field(default=False, init=False)
+    failures: int = field(default=0, init=False)
+    missed: int = field(default=0, init=False)
+    backlog: deque[Call] = field(default_factory=deque, init=False)
+    # Taken only where there is trouble. Re-entrant, because a signal handler may emit at any point.
+    _lock: threading.RLock = field(default_factory=threading.RLock, init=False)
+    _circuit: Circuit = field(init=False)
+    _reported: bool = field(default=False, init=False)
+    _reported_at: float = field(default=float("-inf"), init=False)
 
-    def __init__(  # noqa: PLR0913  # made in one place, from what attach was given
-        self,
-        handler_id: str,
-        patterns: tuple[str, ...],
-        callback: Callable[..., Any],
-        *,
-        matches: Callable[[str], Any],
-        is_async: bool,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.handler_id = handler_id
-        self.patterns = patterns
-        self.callback = callback
-        self.matches = matches
-        self.is_async = is_async
-        #: Whether the last call failed; while False, calling costs nothing beyond the call.
-        self.troubled = False
-        self.failures = 0
-        self.missed = 0
-        self.backlog: deque[Call] = deque()
-        # Taken only where there is trouble. Re-entrant, because a signal handler may emit at any point.
-        self._lock = threading.RLock()
-        self._clock = clock
+    def __post_init__(self) -> None:
         self._circuit = Circuit(
-            FAILURES_BEFORE_REST, FIRST_REST, back_off=2.0, longest_rest=LONGEST_REST, clock=clock
+            FAILURES_BEFORE_REST, FIRST_REST, back_off=2.0, longest_rest=LONGEST_REST, clock=self.clock
         )
-        self._reported = False
-        self._reported_at = float("-inf")
 
     @property
     def suspended(self) -> bool:
@@ -121,7 +100,7 @@ class Handler:
             self.troubled = True
             self.failures += 1
             self._circuit.failed(permit)
-            now = self._clock()
+            now = self.clock()
             if self._reported or now - self._reported_at < REPORT_INTERVAL:
                 return None
             self._reported = True

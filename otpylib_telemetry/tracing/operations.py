@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 from uuid import UUID
 
@@ -85,6 +86,7 @@ def identifier(value: object) -> str | int | None:
     return str(value) if kind is UUID else None
 
 
+@dataclass(init=False, eq=False, repr=False, slots=True)
 class Opened(Generic[T]):
     """An operation that has begun and not ended; :meth:`OpenOperations.open` makes them.
 
@@ -100,19 +102,6 @@ class Opened(Generic[T]):
         correlation_id: Likewise.
         request_id: Likewise.
     """
-
-    __slots__ = (
-        "_by_emitter",
-        "_number",
-        "at_ns",
-        "correlation_id",
-        "emitter",
-        "metadata",
-        "operation",
-        "request_id",
-        "span_id",
-        "value",
-    )
 
     operation: str
     metadata: Mapping[str, Any]
