@@ -6,7 +6,6 @@ registries and others who want each sample as a value. Safe on any thread.
 
 from __future__ import annotations
 
-from itertools import accumulate
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,8 +14,14 @@ from otpylib_telemetry.metrics.labels import number_text
 from otpylib_telemetry.metrics.names import metric_name
 from otpylib_telemetry.primitives.clock import wall_clock
 from otpylib_telemetry_prometheus.exposition.families import TYPE_OF, Exemplar, Family, Sample, names_of
+from otpylib_telemetry_prometheus.exposition.histogram_text import (
+    Buckets,
+    explicit_buckets,
+    limits_of,
+    power_buckets,
+)
 from otpylib_telemetry_prometheus.exposition.labels_text import beside, common_labels
-from otpylib_telemetry_prometheus.exposition.power_buckets import Octaves
+from otpylib_telemetry_prometheus.exposition.power_bounds import PowerBounds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -37,15 +42,10 @@ _NO_LABELS: Final[Mapping[str, Any]] = MappingProxyType({})
 def families_of(
     store: SeriesStore, namespace: str = "", global_labels: Mapping[str, Any] = _NO_LABELS
 ) -> Iterator[Family]:
-    """Return the metrics of a store, in the order of their names; one without series is left out.
+    """Yield the metrics of a store, in the order of their names; one without series is left out.
 
-    Args:
-        store: The store. It is held for a number of series at a time, so each series is of one moment.
-        namespace: As the exporter's setting.
-        global_labels: As the exporter's setting.
-
-    Yields:
-        One family for each metric.
+    The store is held for a number of series at a time, so each series is of one moment. Namespace and global
+    labels are the exporter's settings.
     """
     prefix = f"{metric_name(namespace)}_" if namespace else ""
     common = common_labels(global_labels)
@@ -61,12 +61,7 @@ def families_of(
 
 
 def names_in(store: SeriesStore, namespace: str = "") -> set[str]:
-    """Return every name that the metrics of a store take up on a page.
-
-    Args:
-        store: The store.
-        namespace: As the exporter's setting.
-    """
+    """Return every name that the metrics of a store take up on a page."""
     prefix = f"{metric_name(namespace)}_" if namespace else ""
     return {name for metric in store.metrics for name in names_of(_family(metric, prefix + metric.name))}
 
@@ -82,23 +77,23 @@ def _family(metric: AnyMetric, name: str, samples: tuple[Sample, ...] = ()) -> F
 def _samples_of(
     store: SeriesStore, metric: AnyMetric, series: Sequence[Any], name: str, common: Mapping[str, str]
 ) -> Iterator[Sample]:
-    octaves = Octaves()
+    bounds = PowerBounds()
     if isinstance(metric, Exponential):
         with store.lock:
             for one in series:
-                octaves.take_in(one.buckets)
+                bounds.cover(one.buckets)
     for start in range(0, len(series), _CHUNK):
         with store.lock:
             found = [
                 sample
                 for one in series[start : start + _CHUNK]
-                for sample in _of_series(metric, one, name, _labels(one.labels, common), octaves)
+                for sample in _of_series(metric, one, name, _labels(one.labels, common), bounds)
             ]
         yield from found
 
 
 def _of_series(
-    metric: AnyMetric, one: Any, name: str, labels: dict[str, str], octaves: Octaves
+    metric: AnyMetric, one: Any, name: str, labels: dict[str, str], bounds: PowerBounds
 ) -> list[Sample]:
     match metric:
         case Counter():
@@ -107,21 +102,11 @@ def _of_series(
         case Gauge() | UpDown():
             return [Sample(name, labels, one.value)]
         case Histogram():
-            exemplars = one.exemplars or [None] * len(one.counts)
-            limits = [*map(number_text, map(float, one.bounds)), "+Inf"]
-            buckets = [
-                Sample(f"{name}_bucket", {**labels, "le": limit}, count, None, _exemplar(seen))
-                for limit, count, seen in zip(limits, accumulate(one.counts), exemplars, strict=True)
-            ]
-            return [*buckets, *_totals(name, labels, one)]
+            return _histogram(name, labels, one, explicit_buckets(one, limits_of(one.bounds)))
         case Exponential():
             # What was observed since the bounds were chosen may need more of them.
-            octaves.take_in(one.buckets)
-            buckets = [
-                Sample(f"{name}_bucket", {**labels, "le": limit}, count)
-                for _, limit, count in octaves.cumulated(one.buckets)
-            ]
-            return [*buckets, *_totals(name, labels, one)]
+            bounds.cover(one.buckets)
+            return _histogram(name, labels, one, power_buckets(one, bounds))
         case Summary():
             wanted = metric.shape.quantiles
             quantiles = [
@@ -129,6 +114,16 @@ def _of_series(
                 for quantile, value in zip(wanted, one.quantiles(wanted), strict=True)
             ]
             return [*quantiles, *_totals(name, labels, one)]
+
+
+def _histogram(name: str, labels: dict[str, str], one: Any, buckets: Buckets) -> list[Sample]:
+    limits, counts, exemplars = buckets
+    found = zip(limits, counts, exemplars or [None] * len(counts), strict=True)
+    samples = [
+        Sample(f"{name}_bucket", {**labels, "le": limit}, count, None, _exemplar(seen))
+        for limit, count, seen in found
+    ]
+    return [*samples, *_totals(name, labels, one)]
 
 
 def _totals(name: str, labels: dict[str, str], one: Any) -> list[Sample]:

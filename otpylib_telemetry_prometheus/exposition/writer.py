@@ -44,7 +44,7 @@ from otpylib_telemetry_prometheus.exposition.family_text import (
 )
 from otpylib_telemetry_prometheus.exposition.labels_text import LabelWriter, common_labels
 from otpylib_telemetry_prometheus.exposition.negotiation import CLASSIC
-from otpylib_telemetry_prometheus.exposition.series_text import ROUND, MetricText, text_of
+from otpylib_telemetry_prometheus.exposition.series_text import ROUND, text_of
 from otpylib_telemetry_prometheus.exposition.text import (
     after_labels,
     before_labels,
@@ -60,6 +60,7 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry.aggregation.metric import AnyMetric
     from otpylib_telemetry.aggregation.store import SeriesStore
+    from otpylib_telemetry_prometheus.exposition.metric_text import MetricText
     from otpylib_telemetry_prometheus.exposition.negotiation import TextFormat
 
 __all__ = ["Exposition", "compress"]

@@ -28,7 +28,7 @@ from otpylib_telemetry.metrics.labels import number_text
 from otpylib_telemetry.metrics.names import metric_name
 from otpylib_telemetry.metrics.options import MULTIPROCESS_MODES
 from otpylib_telemetry_prometheus.exposition.labels_text import beside, common_labels, renamed_again
-from otpylib_telemetry_prometheus.exposition.power_buckets import Octaves
+from otpylib_telemetry_prometheus.exposition.power_bounds import PowerBounds
 from otpylib_telemetry_prometheus.multiprocess.files import (
     OCTAVES,
     client,
@@ -338,7 +338,7 @@ class StoreWriter:
         self._times = times
         self._slots: dict[Series, _Slot] = {}
         self._taken: dict[str, dict[str, Labels]] = {}
-        self._octaves: weakref.WeakKeyDictionary[AnyMetric, Octaves] = weakref.WeakKeyDictionary()
+        self._octaves: weakref.WeakKeyDictionary[AnyMetric, PowerBounds] = weakref.WeakKeyDictionary()
 
     def succeed(self, previous: StoreWriter) -> None:
         """Take over what another one knows about series, for the same look and other files.
@@ -427,10 +427,10 @@ class StoreWriter:
                 self.files.write(slot.prefix, slot.keys[index], _double(number), timestamp)
         slot.last = numbers
 
-    def _octaves_of(self, metric: AnyMetric) -> Octaves:
+    def _octaves_of(self, metric: AnyMetric) -> PowerBounds:
         found = self._octaves.get(metric)
         if found is None:
-            found = self._octaves[metric] = Octaves()
+            found = self._octaves[metric] = PowerBounds()
         return found
 
     def _slot(self, metric: AnyMetric, series: Any) -> _Slot:
@@ -469,7 +469,7 @@ def _double(number: float) -> float:
         return math.inf
 
 
-def _exponential(slot: _Slot, series: ExponentialSeries, octaves: Octaves) -> list[float]:
+def _exponential(slot: _Slot, series: ExponentialSeries, octaves: PowerBounds) -> list[float]:
     """Return sum and counts of a series with exponential buckets; the slot gets keys for new buckets.
 
     prometheus_client's files have explicit buckets only: those between powers of two, as on the page of one
@@ -480,7 +480,7 @@ def _exponential(slot: _Slot, series: ExponentialSeries, octaves: Octaves) -> li
         series: The series.
         octaves: The bounds of its metric.
     """
-    octaves.take_in(series.buckets)
+    octaves.cover(series.buckets)
     reached = slot.reached
     reached.update((bound, count) for bound, _, count in octaves.cumulated(series.buckets))
     numbers: list[float] = [0] * len(slot.keys)

@@ -16,7 +16,7 @@ from otpylib_telemetry.aggregation.exponential import MAX_SCALE
 from otpylib_telemetry.aggregation.metric import SummaryShape
 from otpylib_telemetry.aggregation.series import Exemplar, Traced
 from otpylib_telemetry.aggregation.store import SeriesStore
-from otpylib_telemetry_prometheus.exposition import series_text
+from otpylib_telemetry_prometheus.exposition import histogram_text, series_text
 from otpylib_telemetry_prometheus.exposition.negotiation import (
     CLASSIC,
     CLASSIC_UTF8,
@@ -514,9 +514,9 @@ def test_only_what_has_changed_is_written_anew(store, form, monkeypatch):
         return counted
 
     for kind, step in (
-        (series_text._Histograms, "_written"),
-        (series_text._Exponentials, "_drawn"),
-        (series_text._Summaries, "_drawn"),
+        (histogram_text.ExplicitHistograms, "_written"),
+        (histogram_text.ExponentialHistograms, "drawn"),
+        (series_text._Summaries, "drawn"),
     ):
         monkeypatch.setattr(kind, step, counting(getattr(kind, step)))
     exposition.text([store], form=form)

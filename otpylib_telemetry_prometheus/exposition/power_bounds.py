@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry.aggregation.exponential import ExponentialBuckets
 
-__all__ = ["Octaves"]
+__all__ = ["PowerBounds"]
 
 #: Exponents of the powers of two that are floats above 0.
 _LEAST: Final = sys.float_info.min_exp - sys.float_info.mant_dig
@@ -32,7 +32,7 @@ _GREATEST: Final = sys.float_info.max_exp - 1
 _MAX_SPAN: Final = 128
 
 
-class Octaves:
+class PowerBounds:
     """The bounds that are told of all series of a metric. They only ever become more.
 
     All series of a metric have the same bounds, as far as their resolution allows, because bounds that differ
@@ -53,7 +53,7 @@ class Octaves:
         #: Sign, exponent, bound and its text, ascending.
         self._bounds: list[tuple[int, int, float, str]] = []
 
-    def take_in(self, buckets: ExponentialBuckets) -> None:
+    def cover(self, buckets: ExponentialBuckets) -> None:
         """Tell what these buckets need to be told by, from now on."""
         positive = _widened(self._positive, _exponents(buckets.positive, buckets.scale))
         negative = _widened(self._negative, _exponents(buckets.negative, buckets.scale))
