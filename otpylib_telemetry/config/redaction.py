@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import PurePath
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
@@ -53,6 +54,8 @@ def shown(value: object, *, secret: bool = False) -> Any:  # noqa: PLR0911  # on
             return {hide_in_url(str(key)): shown(item) for key, item in value.items()}
         case list() | tuple() | set() | frozenset():
             return [shown(item) for item in value]
+        case PurePath():
+            return str(value)
         case Plain():
             return shown(value.as_table())
         case _:
