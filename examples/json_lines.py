@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -13,11 +14,19 @@ from otpylib_telemetry import (
     Event,
     Exporter,
     ExporterSettings,
+    ExportOutcome,
     execute,
     exporter_module,
     run_in_thread,
     start_exporter,
 )
+
+
+def as_line(event: Event) -> str | None:
+    """Return an event as a line of JSON, or None: its metadata may be anything."""
+    with suppress(Exception):
+        return json.dumps([event.name, event.measurements, event.metadata], default=str) + "\n"
+    return None
 
 
 class JsonLinesSettings(ExporterSettings):
@@ -36,10 +45,11 @@ class JsonLines(Exporter[JsonLinesSettings]):
         """Open the file; if that fails, the exporter says why, keeps events and tries again."""
         self.file = await run_in_thread(self.settings.path.open, "a", encoding="utf-8")
 
-    async def export(self, batch: Sequence[Event]) -> None:
-        """Write a batch; raising means that it is sent again."""
-        lines = [json.dumps([e.name, e.measurements, e.metadata], default=str) for e in batch]
-        await run_in_thread(self._write, "\n".join(lines) + "\n")
+    async def export(self, batch: Sequence[Event]) -> ExportOutcome:
+        """Write a batch; raising means that it is sent again. What JSON cannot say counts as rejected."""
+        lines = [line for event in batch if (line := as_line(event)) is not None]
+        await run_in_thread(self._write, "".join(lines))
+        return ExportOutcome(rejected=len(batch) - len(lines))
 
     def _write(self, text: str) -> None:
         if self.file is None:

@@ -70,6 +70,7 @@ LAYERS = {
         "failures",
         "assertions",
         "pytest_plugin",
+        "conformance",
     ),
 }
 

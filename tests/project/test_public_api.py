@@ -13,6 +13,7 @@ FACADES = (
     "otpylib_telemetry_prometheus",
     "otpylib_telemetry_prometheus.multiprocess",
     "otpylib_telemetry_mock",
+    "otpylib_telemetry_mock.conformance",
 )
 
 
