@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from otpylib_telemetry.instrument.logging import LOG_EVENT
 from otpylib_telemetry.tracing.operations import Phase, classify
@@ -113,6 +113,9 @@ class LogItem:
         sampled: Whether whoever began the trace is known to record it.
         scope: Name and version of the instrumentation, or None for ours.
     """
+
+    #: The lane it goes out on.
+    lane: ClassVar[str] = "logs"
 
     name: str
     at_ns: int

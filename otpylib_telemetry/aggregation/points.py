@@ -101,6 +101,9 @@ class MetricPoint:
 
     __slots__ = ("labels", "point", "stream", "wall_offset_ns")
 
+    #: The lane it goes out on.
+    lane = "metrics"
+
     def __init__(self, stream: Any, labels: Labels | None, point: Any, wall_offset_ns: int = 0) -> None:
         self.stream = stream
         self.labels = labels

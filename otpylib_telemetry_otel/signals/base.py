@@ -1,4 +1,4 @@
-"""What the signals beside spans have in common: a backend of their own, and being given up without it.
+"""What the signals of one exporter have in common: a way of their own to a backend, and being given up alone.
 
 A backend may know spans and nothing else, and there may be none at all for log records or metrics. Neither is
 a reason not to export the rest.
@@ -7,49 +7,181 @@ a reason not to export the rest.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from otpylib_telemetry.exporter.base import ExportOutcome
-from otpylib_telemetry.primitives.threads import run_in_thread
-from otpylib_telemetry_otel.errors import SignalRefusedError
+from otpylib_telemetry.exporter.base import Collected, ExportError, ExportOutcome
+from otpylib_telemetry.primitives.threads import run_in_thread, run_in_thread_to_end
+from otpylib_telemetry_otel.destinations import build, why_none
+from otpylib_telemetry_otel.errors import BackendUnavailableError, SignalRefusedError
+from otpylib_telemetry_otel.sdk.suppression import unobserved
+from otpylib_telemetry_otel.settings.endpoint import SIGNALS, SignalName
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Container, Mapping, Sequence
 
+    from otpylib_telemetry.bus.events import RawEvent
+    from otpylib_telemetry.exporter.base import Exporter
     from otpylib_telemetry_otel.destinations import Destination
+    from otpylib_telemetry_otel.settings.model import OtelSettings
+    from otpylib_telemetry_otel.traces.spans import FinishedSpan
 
-__all__ = ["Signal"]
+__all__ = ["Batch", "Signal"]
 
 _log = logging.getLogger("otpylib_telemetry")
 
 #: Key into the counts that survive the exporter, with what was said.
 _SAID: Final = "said: "
 
+#: The transport has its own timeout and keeps it, as a rule; over HTTP it starts again with each part of the
+#: answer. Seconds granted beyond it before an attempt is given up from outside.
+_GRACE: Final = 1.0
 
-class Signal:
-    """Log records or metrics of one exporter, as far as sending them goes.
+#: Seconds that giving up an attempt waits for the answer that may be on its way: it fits into the time that
+#: the chassis grants what it abandons.
+_LINGER: Final = 0.2
 
-    Args:
-        noun: What is sent, which is also the setting that switches it off: ``logs`` or ``metrics``.
-        name: The exporter's name.
-        counts: Counters that survive the exporter.
-        wanted: Whether the settings have them sent anywhere.
+
+@dataclass(slots=True)
+class Batch:
+    """Events on their way through the signals, one after the other.
+
+    Attributes:
+        events: The events.
+        wall_offset_ns: What to add to their monotonic times to get nanoseconds since the epoch.
+        apart: Names of events that are not put on spans.
+        collected: What became of them so far.
+        others: Those of which nothing was made so far, each with the open span it belongs to, if any.
+        unused: How many events nothing was made of so far.
     """
 
-    def __init__(self, noun: str, name: str, counts: Counter[str], *, wanted: bool) -> None:
-        self._noun = noun
-        self._name = name
+    events: Sequence[RawEvent]
+    wall_offset_ns: int
+    apart: Container[str] = ()
+    collected: Collected = field(default_factory=Collected)
+    others: Sequence[tuple[RawEvent, FinishedSpan | None]] = ()
+    unused: int = 0
+
+
+class Signal:
+    """One signal of one exporter: what it makes of events, and how that is sent."""
+
+    #: The signal, which is also the key that switches it off.
+    name: ClassVar[SignalName]
+    #: The lane its items go out on.
+    lane: ClassVar[str]
+    #: The keys that it takes into use without a new connection.
+    in_place: ClassVar[frozenset[str]]
+
+    def __init__(self, exporter: Exporter[OtelSettings], counts: Counter[str]) -> None:
+        settings = exporter.settings
+        #: Whose settings are the ones in force.
+        self._exporter = exporter
+        self._context = exporter.context
+        #: They survive the exporter.
         self._counts = counts
-        self._wanted = wanted
+        self._wanted = settings.sends(self.name)
+        self._timeout = settings.connection(self.name).timeout
         self._destination: Destination | None = None
         #: Why none are sent though they are wanted.
         self._off: str | None = None
 
     @property
+    def _settings(self) -> OtelSettings:
+        return self._exporter.settings
+
+    @property
     def taken(self) -> bool:
         """Whether any are made."""
         return self._wanted and self._off is None
+
+    @property
+    def held(self) -> int:
+        """How many events are held back, neither items nor done with."""
+        return 0
+
+    async def open(self, resource: Mapping[str, Any]) -> None:
+        """Build what sends them, if they are wanted and there is anything that does.
+
+        Raises:
+            BackendUnavailableError: It cannot be built, and there is no other signal that could do without.
+        """
+        self._off = None
+        if not getattr(self._settings, self.name):
+            return
+        reason = await run_in_thread(why_none, self._settings, self.name)
+        if reason is None:
+            try:
+                self._destination = await run_in_thread(build, self._settings, self.name, resource)
+            except BackendUnavailableError as error:
+                if not any(self._settings.sends(name) for name in SIGNALS[: SIGNALS.index(self.name)]):
+                    raise
+                reason = str(error)
+            else:
+                reason = await self._why_not_made()
+        if reason is not None:
+            self._switch_off(reason)
+
+    async def _why_not_made(self) -> str | None:
+        """Return why none can be made under the settings, or None if they can."""
+        return None
+
+    def collect(self, batch: Batch) -> None:
+        """Make items of events."""
+
+    def tick(self, now_ns: int, alive: Callable[[object], bool], collected: Collected) -> None:
+        """Do what is due by the clock."""
+
+    def give_up_held(self, collected: Collected) -> None:
+        """Give up what is held: nothing more will come."""
+
+    def produce_due(self, now_ns: int) -> bool:
+        """Tell whether it is time for :meth:`produce`."""
+        del now_ns
+        return False
+
+    async def produce(
+        self, book: Callable[[Callable[[], Collected]], bool], held: int, seconds: float, *, last_chance: bool
+    ) -> None:
+        """Make items of what was added up so far; see ``Exporter.produce``."""
+
+    async def export(self, batch: Sequence[Any]) -> ExportOutcome | None:
+        """Send some; returns what was refused.
+
+        A backend that does not know the signal is told from one in trouble: it takes the spans, so neither
+        the breaker nor a retry has anything to do with it, and nothing more is made for it.
+
+        Raises:
+            ExportError: They did not arrive, or will not be taken.
+        """
+        if self._destination is None or self._off is not None:
+            return ExportOutcome(len(batch), self._off or f"{self.name} are switched off")
+        try:
+            return await self._send(self._destination, batch)
+        except SignalRefusedError as error:
+            self._off = (
+                f"the backend takes no {self.name} ({error}); none are sent until the configuration "
+                f"changes, and {self.name} = false says that none are wanted"
+            )
+            return ExportOutcome(len(batch), self._off)
+
+    async def _send(self, destination: Destination, batch: Sequence[Any]) -> ExportOutcome | None:
+        try:
+            return await run_in_thread_to_end(
+                unobserved, destination.send, batch, timeout=self._timeout + _GRACE, linger=_LINGER
+            )
+        except TimeoutError as error:
+            raise ExportError(f"no answer within {self._timeout:g} s") from error
+
+    async def apply(self, settings: OtelSettings, changed: frozenset[str]) -> None:
+        """Take settings into use that need no other connection: all of them, or none.
+
+        If any of the signal's own are among them, a backend that refused it is asked again.
+        """
+        del settings
+        if changed & self.in_place and self._destination is not None:
+            self._off = None
 
     async def close(self) -> None:
         """Release the connection."""
@@ -57,36 +189,9 @@ class Signal:
         if destination is not None:
             await run_in_thread(destination.close)
 
-    async def export(
-        self,
-        batch: Sequence[Any],
-        send: Callable[[Destination, Sequence[Any]], Awaitable[ExportOutcome | None]],
-    ) -> ExportOutcome | None:
-        """Send some.
-
-        A backend that does not know the signal is told from one in trouble: it takes the spans, so neither
-        the breaker nor a retry has anything to do with it, and nothing more is made for it.
-
-        Args:
-            batch: What is to be sent.
-            send: Sends items through a backend.
-
-        Returns:
-            None if all were taken, or what was refused.
-
-        Raises:
-            ExportError: They did not arrive, or will not be taken.
-        """
-        if self._destination is None or self._off is not None:
-            return ExportOutcome(len(batch), self._off or f"{self._noun} are switched off")
-        try:
-            return await send(self._destination, batch)
-        except SignalRefusedError as error:
-            self._off = (
-                f"the backend takes no {self._noun} ({error}); none are sent until the configuration "
-                f"changes, and {self._noun} = false says that none are wanted"
-            )
-            return ExportOutcome(len(batch), self._off)
+    def stats(self) -> Mapping[str, Any]:
+        """Return what is worth knowing about the signal."""
+        return {}
 
     def _switch_off(self, reason: str) -> None:
         """Send none for a reason; it is said once, though the exporter may be replaced many times."""
@@ -94,10 +199,10 @@ class Signal:
         if self._is_news(reason):
             _log.info(
                 "%s sends no %s: %s. With %s = false that is not said.",
-                self._name,
-                self._noun,
+                self._context.name,
+                self.name,
                 reason,
-                self._noun,
+                self.name,
             )
 
     def _is_news(self, what: str) -> bool:

@@ -26,12 +26,9 @@ from otpylib_telemetry.metrics.options import DefinitionError
 from otpylib_telemetry.metrics.recorder import MetricRecorder, answer_removal, metric_options_of
 from otpylib_telemetry.metrics.settings import definitions_in
 from otpylib_telemetry.primitives.clock import wall_clock
-from otpylib_telemetry.primitives.threads import run_in_thread
-from otpylib_telemetry_otel.destinations import build, why_none
-from otpylib_telemetry_otel.errors import BackendUnavailableError
 from otpylib_telemetry_otel.metrics.producer_deltas import Deltas
 from otpylib_telemetry_otel.metrics.producers import producers_in
-from otpylib_telemetry_otel.signals.base import Signal
+from otpylib_telemetry_otel.signals.base import Batch, Signal
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -41,23 +38,20 @@ if TYPE_CHECKING:
     from otpylib_telemetry.aggregation.points import MetricPoint
     from otpylib_telemetry.aggregation.series import Series
     from otpylib_telemetry.bus.events import RawEvent
-    from otpylib_telemetry.exporter.base import ExportContext
+    from otpylib_telemetry.exporter.base import Exporter
     from otpylib_telemetry_otel.settings.model import OtelSettings
 
-__all__ = ["IN_PLACE", "MAKING", "Metrics"]
+__all__ = ["Metrics"]
 
 _log = logging.getLogger("otpylib_telemetry")
 
 #: How events become series: what needs another beginning, if only of a part of them.
-MAKING: Final = frozenset(
+_MAKING: Final = frozenset(
     {
         *("metrics_definitions", "automatic_metrics", "span_metrics", "metrics_labels"),
         *("metrics_drop_labels", "metrics_buckets", "metrics_exemplars", "metrics_histogram", "max_series"),
     }
 )
-
-#: The keys that need no new connection.
-IN_PLACE: Final = MAKING | {"metrics_interval", "metrics_temporality", "series_ttl"}
 
 #: Series read in one go: some hundred microseconds, during which the store is locked.
 _SLICE: Final = 200
@@ -86,18 +80,15 @@ _UNOBSERVED: Final = "metric_readings_unobserved"
 
 
 class Metrics(Signal):
-    """Makes data points and sends them.
+    """Makes data points and sends them."""
 
-    Args:
-        context: What the server lends the exporter.
-        settings: The configuration in force.
-        counts: Counters that survive the exporter.
-    """
+    name = "metrics"
+    lane = "metrics"
+    in_place = _MAKING | {"metrics_interval", "metrics_temporality", "series_ttl"}
 
-    def __init__(self, context: ExportContext, settings: OtelSettings, counts: Counter[str]) -> None:
-        super().__init__("metrics", context.name, counts, wanted=settings.sends("metrics"))
-        self._settings = settings
-        self._catch_up = context.catch_up
+    def __init__(self, exporter: Exporter[OtelSettings], counts: Counter[str]) -> None:
+        super().__init__(exporter, counts)
+        context = exporter.context
         self._store = store_in(context.memory, context.name)
         self._recorder: MetricRecorder | None = context.memory.get(_RECORDER)
         self._memory = context.memory
@@ -107,58 +98,27 @@ class Metrics(Signal):
         self._configured = False
         self._last_held = 0
 
-    async def open(self, resource: Mapping[str, Any]) -> None:
-        """Build what sends them, if they are wanted and there is anything that does.
-
-        Args:
-            resource: The resource attributes.
-
-        Raises:
-            BackendUnavailableError: It cannot be built, and there is no other signal that could do without.
-        """
-        settings = self._settings
-        self._off = None
-        if not settings.metrics:
-            return
-        reason = await run_in_thread(why_none, settings, "metrics")
-        if reason is None:
-            try:
-                self._destination = await run_in_thread(build, settings, "metrics", resource)
-            except BackendUnavailableError as error:
-                if not settings.sends("traces") and not settings.sends("logs"):
-                    raise
-                reason = str(error)
-            else:
-                # What was emitted before a change is measured as was the rule then, by whoever was there.
-                await self._catch_up()
-                reason = self._why_not_made()
-        if reason is not None:
-            self._switch_off(reason)
-
-    def _why_not_made(self) -> str | None:
-        """Return why no metrics can be made under the settings, or None if they can."""
+    async def _why_not_made(self) -> str | None:
+        # What was emitted before a change is measured as was the rule then, by whoever was there.
+        await self._context.catch_up()
         try:
             self._making()
         except DefinitionError as error:
             return f"the definitions do not go with the metrics that are there ({error})"
         return None
 
-    def apply_options(self, settings: OtelSettings, changed: frozenset[str]) -> None:
+    async def apply(self, settings: OtelSettings, changed: frozenset[str]) -> None:
         """Take settings into use that need no other connection: all of them, or none.
-
-        Args:
-            settings: The settings to come.
-            changed: The keys that differ. If metrics are among them, a backend that refused them is asked
-                again.
 
         Raises:
             DefinitionError: The definitions cannot be had beside each other.
         """
-        if changed & MAKING and self._wanted:
-            self._configure(settings)
-        self._settings = settings
-        if changed & IN_PLACE and self._destination is not None:
-            self._off = None
+        if changed & _MAKING:
+            # What was emitted before the change is measured as was the rule then.
+            await self._context.catch_up()
+            if self._wanted:
+                self._configure(settings)
+        await super().apply(settings, changed)
 
     def _configure(self, settings: OtelSettings) -> MetricRecorder:
         recorder = self._recorder
@@ -191,55 +151,42 @@ class Metrics(Signal):
             return self._configure(self._settings)
         return self._recorder
 
-    def record(self, events: Sequence[RawEvent], left_over: Sequence[RawEvent]) -> tuple[int, int]:
-        """Add events to the series, in their order.
-
-        Args:
-            events: The events.
-            left_over: Those of them that became nothing else.
-
-        Returns:
-            Of those left over, how many became a metric, and how many cannot be used.
-        """
+    def collect(self, batch: Batch) -> None:
+        """Add all events to the series, in their order. Of those left over, some are used by that."""
         if not self.taken:
-            return 0, 0
+            return
         try:
             recorder = self._making()
         except DefinitionError:  # ``open`` says so; spans and log records go on
-            return 0, 0
-        if not left_over:
-            recorder.record(events)
-            return 0, 0
+            return
+        if not batch.others:
+            recorder.record(batch.events)
+            return
         used = refused = 0
-        for of_no_other_use, some in _in_runs(events, {_identity(event) for event in left_over}):
+        for is_left_over, some in _in_runs(batch.events, [event for event, _ in batch.others]):
             unused = recorder.unused
             taken, rejected = recorder.record(some)
-            if of_no_other_use:
+            if is_left_over:
                 used += taken - (recorder.unused - unused)
                 refused += rejected
-        return max(0, used), refused
+        batch.collected.exported += max(0, used)
+        batch.collected.rejected += refused
+        batch.unused -= max(0, used) + refused
 
-    def tick(self, now_ns: int, alive: Callable[[object], bool]) -> None:
-        """Give up operations whose end will not come.
-
-        Args:
-            now_ns: The present, on the monotonic clock.
-            alive: Tells whether an emitter still runs.
-        """
+    def tick(self, now_ns: int, alive: Callable[[object], bool], collected: Collected) -> None:
+        """Give up operations whose end will not come."""
+        del collected  # a series is no item
         if self.taken and self._recorder is not None:
             self._recorder.expire(now_ns, alive)
 
-    def give_up_held(self) -> None:
+    def give_up_held(self, collected: Collected) -> None:
         """Give up every open operation: nothing more will come."""
+        del collected
         if self._recorder is not None:
             self._recorder.give_up_held()
 
-    def due(self, now_ns: int) -> bool:
-        """Tell whether it is time to read the series.
-
-        Args:
-            now_ns: The present, on the monotonic clock.
-        """
+    def produce_due(self, now_ns: int) -> bool:
+        """Tell whether it is time to read the series."""
         if not self.taken or self._destination is None:
             return False
         cursors = self._cursors
@@ -250,14 +197,7 @@ class Metrics(Signal):
     async def produce(
         self, book: Callable[[Callable[[], Collected]], bool], held: int, seconds: float, *, last_chance: bool
     ) -> None:
-        """Read the series and ask the producers; see ``Exporter.produce``.
-
-        Args:
-            book: Runs a function and enters what it returns.
-            held: How many points made earlier still wait or are under way.
-            seconds: How long it may take.
-            last_chance: Whether this may be the last time.
-        """
+        """Read the series and ask the producers; see ``Exporter.produce``."""
         if not self.taken or self._destination is None:
             return
         now_ns = time.monotonic_ns()
@@ -287,7 +227,7 @@ class Metrics(Signal):
         end = loop.time() + seconds
         produced = self._producers.start(min(_PRODUCING, seconds * _PRODUCING_SHARE))
         observing = seconds * _OBSERVING_SHARE
-        if not await refresh(self._name, observing):
+        if not await refresh(self._context.name, observing):
             self._counts[_UNOBSERVED] += 1
             self._warn_once(
                 "callbacks of observable instruments have not come back in time. All other metrics are sent, "
@@ -304,7 +244,7 @@ class Metrics(Signal):
 
     def _warn_once(self, message: str, *args: object) -> None:
         if self._is_news(message):
-            _log.warning(f"%s: {message}. Further cases are only counted.", self._name, *args)
+            _log.warning(f"%s: {message}. Further cases are only counted.", self._context.name, *args)
 
     async def _read(self, book: Callable[[Callable[[], Collected]], bool]) -> int:
         """Read all series, slice by slice; each is read and entered in one step."""
@@ -365,7 +305,7 @@ class Metrics(Signal):
             self._cursors.remember(self._store.metrics, wall_clock.offset_ns())
             return answer_removal(self._store, request)
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> Mapping[str, Any]:
         """Return what there is, what was made of it, and why nothing is; nothing if nothing ever was."""
         counts = self._counts
         told: dict[str, Any] = {}
@@ -383,7 +323,7 @@ class Metrics(Signal):
             told["producers"] = producers
         if self._off is not None:
             told["off"] = self._off
-        return told
+        return {"metrics": told} if told else {}
 
 
 def _slices(metrics: Sequence[AnyMetric]) -> Iterator[list[tuple[AnyMetric, Sequence[Series]]]]:
@@ -403,19 +343,18 @@ def _slices(metrics: Sequence[AnyMetric]) -> Iterator[list[tuple[AnyMetric, Sequ
         yield portion
 
 
-def _identity(event: RawEvent) -> tuple[int, int, int]:
-    """Return what tells an event from others; the tuple around it may be another by now."""
-    return id(event[1]), id(event[2]), event[3]
-
-
 def _in_runs(
-    events: Sequence[RawEvent], chosen: set[tuple[int, int, int]]
-) -> Iterator[tuple[bool, list[RawEvent]]]:
+    events: Sequence[RawEvent], chosen: Sequence[RawEvent]
+) -> Iterator[tuple[bool, Sequence[RawEvent]]]:
     """Yield the events in their order, those that are chosen apart from those that are not."""
     run: list[RawEvent] = []
     kind = False
+    following = iter(chosen)
+    awaited = next(following, None)
     for event in events:
-        is_chosen = _identity(event) in chosen
+        is_chosen = event is awaited
+        if is_chosen:
+            awaited = next(following, None)
         if is_chosen is not kind and run:
             yield kind, run
             run = []

@@ -165,7 +165,8 @@ class Assembler:
         self._span_ids = span_ids or source.span_id
         self._wall_offset_ns = wall_offset_ns
         latest_ns = self._latest_ns
-        for name, measurements, metadata, at_ns, emitter in events:
+        for event in events:
+            name, measurements, metadata, at_ns, emitter = event
             at_stake = 1
             try:
                 try:
@@ -178,7 +179,6 @@ class Assembler:
                         if type(given) is not str:
                             given = identifier(given)
                         if given in open_ids or given in young_ids or given in old_ids:
-                            event = (name, measurements, metadata, at_ns, emitter)
                             if self._is_repeated(operation, event, result):
                                 continue
                             is_taken = True
@@ -188,7 +188,6 @@ class Assembler:
                     if early.latest_ns >= at_ns or early.has_span_ids:
                         ending = early.take(operation, metadata, at_ns)
                         if ending is not None:
-                            event = (name, measurements, metadata, at_ns, emitter)
                             self._end_early(span, event, ending, result)
                             continue
                     evicted = opened_spans.open(operation, metadata, emitter, at_ns, span)
@@ -200,7 +199,6 @@ class Assembler:
                 elif phase is not _NONE:
                     ended = opened_spans.close(operation, metadata, emitter)
                     if ended is None:
-                        event = (name, measurements, metadata, at_ns, emitter)
                         self._end_unopened(operation, event, result)
                         continue
                     span = ended.value
@@ -225,7 +223,7 @@ class Assembler:
                         self._remember(ended)
                     spans.append(span)
                 else:
-                    self._happened((name, measurements, metadata, at_ns, emitter), result)
+                    self._happened(event, result)
             except KeyboardInterrupt:
                 raise
             except BaseException:  # noqa: BLE001 - whatever is in an event, it costs that event only

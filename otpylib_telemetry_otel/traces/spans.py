@@ -6,7 +6,7 @@ Pure, and without OpenTelemetry.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from otpylib_telemetry_otel import semantics
 from otpylib_telemetry_otel.attributes import attribute, attributes, sorted_out, text
@@ -99,6 +99,9 @@ class FinishedSpan:
         early_links: What its start said in ``links``, where the end has said it anew.
         failure: The name and the metadata of the event that ended it in an error.
     """
+
+    #: The lane it goes out on.
+    lane: ClassVar[str] = "spans"
 
     name: str
     trace_id: int

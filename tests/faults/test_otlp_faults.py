@@ -81,7 +81,7 @@ class Rig:
     async def __aenter__(self):
         await self.exporter.open()
         if self.settings.protocol != "grpc":
-            self.exporter._destination._transport._clock = NOON.timestamp
+            self.exporter.traces._destination._transport._clock = NOON.timestamp
         self.sender.use(self.exporter)
         return self
 
@@ -401,7 +401,7 @@ async def test_it_hangs_in_the_middle_of_a_request(protocol, receiver, caplog):
         receiver.throttle(None)
         receiver.stop(reset=True)
         receiver.restart()
-        rig.exporter._destination._transport._timeout = 5.0
+        rig.exporter.traces._destination._transport._timeout = 5.0
         await delivered(rig, receiver, caplog)
 
 
@@ -460,7 +460,7 @@ async def test_a_round_of_attempts_is_followed_by_a_rest_and_by_another_round(pr
 
 async def test_one_item_that_is_too_large_is_rejected_and_the_others_arrive(protocol, receiver, caplog):
     async with Rig(receiver.endpoint, protocol) as rig:
-        rig.exporter._destination._transport._max_request = 50_000
+        rig.exporter.traces._destination._transport._max_request = 50_000
         rig.put(span(1), span(2), span(3, text="x" * 60_000), span(4))
         await rig.to_the_end()
         assert rig.ledger == {"exported": 3 * WEIGHT, "rejected": WEIGHT}
@@ -476,7 +476,7 @@ def lingering(rig, seconds):
     """Have the exporter wait so long, when it is cancelled, for what is on the wire."""
 
     async def export(batch):
-        send = rig.exporter._destination.send
+        send = rig.exporter.traces._destination.send
         return await run_in_thread_to_end(send, batch, timeout=5.0, linger=seconds)
 
     rig.exporter.export = export

@@ -725,10 +725,10 @@ class TestOtelBackend:
         assert len(receiver.spans) == 1
 
     async def test_an_exporter_that_never_returns_is_given_up(self, monkeypatch):
-        monkeypatch.setattr("otpylib_telemetry_otel.backend._GRACE", 0.0)
+        monkeypatch.setattr("otpylib_telemetry_otel.signals.base._GRACE", 0.0)
         released = threading.Event()
         exporter = OtelBackend(OtelSettings(exporter="console", timeout=0.05), context())
-        exporter._destination = SdkDestination(Scripted(lambda spans: released.wait(30)), Plain())
+        exporter.traces._destination = SdkDestination(Scripted(lambda spans: released.wait(30)), Plain())
         with pytest.raises(ExportError, match=r"no answer within 0\.05 s"):
             await exporter.export([span()])
         released.set()
@@ -759,7 +759,7 @@ class TestOtelBackend:
     async def test_opening_again_releases_what_was_open(self, receiver):
         exporter = OtelBackend(settings_for(receiver), context())
         await exporter.open()
-        first = exporter._destination
+        first = exporter.traces._destination
         await exporter.open()
         assert "closed" in str(failure_of(first))
         assert await exporter.export([span()]) is None

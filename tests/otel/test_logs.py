@@ -18,7 +18,7 @@ from otpylib import gen_server
 from otpylib_telemetry import execute, otp, span
 from otpylib_telemetry.config.resolution import changed_keys
 from otpylib_telemetry.config.resolve import resolve
-from otpylib_telemetry.exporter.base import Collected, ExportContext, ExportError
+from otpylib_telemetry.exporter.base import ExportContext, Exporter, ExportError
 from otpylib_telemetry.instrument.logging import LOG_EVENT, install, uninstall
 from otpylib_telemetry_otel import destinations, start_otel_exporter
 from otpylib_telemetry_otel.backend import OtelBackend
@@ -28,6 +28,7 @@ from otpylib_telemetry_otel.otlp.logs import LogEncoder
 from otpylib_telemetry_otel.sdk import plugins
 from otpylib_telemetry_otel.settings.endpoint import SignalUrl
 from otpylib_telemetry_otel.settings.model import OtelSettings
+from otpylib_telemetry_otel.signals.base import Batch
 from otpylib_telemetry_otel.signals.logs import Logs
 from otpylib_telemetry_otel.traces.spans import FinishedSpan
 from tests.support.absurd import DETAILS, ERRORS
@@ -653,7 +654,7 @@ class TestWithoutAnybodyToTakeThem:
         def broken(*arguments):
             raise BackendUnavailableError("it is broken")
 
-        monkeypatch.setattr("otpylib_telemetry_otel.signals.logs.build", broken)
+        monkeypatch.setattr("otpylib_telemetry_otel.signals.base.build", broken)
         exporter = await self.opened()
         assert exporter.stats()["logs"]["off"] == "it is broken"
         await exporter.close()
@@ -828,17 +829,24 @@ async def _severity_is(severity):
     return severity in str(config)
 
 
-async def test_a_refusal_is_not_taken_for_trouble():
+async def test_a_refusal_is_not_taken_for_trouble(monkeypatch):
     """An error that is no refusal of the signal goes its usual way."""
 
-    async def fails(backend, batch):
-        raise ExportError("down")
+    class Down:
+        def send(self, items):
+            raise ExportError("down")
 
-    logs = Logs("otel_exporter", OtelSettings(endpoint="http://localhost:4317"), Counter())
+        def close(self):
+            pass
+
+    monkeypatch.setattr("otpylib_telemetry_otel.signals.base.build", lambda *_: Down())
+    context = ExportContext("otel_exporter", "telemetry.otel", {}, nothing, dict)
+    logs = Logs(Exporter(OtelSettings(endpoint="http://localhost:4317"), context), Counter())
     await logs.open({})
     with pytest.raises(ExportError, match="down"):
-        await logs.export([make()], fails)
-    collected = Collected()
-    assert logs.collect([(("shop.note", {}, {}, 5, "p"), None)], START, collected) == []
-    assert len(collected.items) == 1
+        await logs.export([make()])
+    event = ("shop.note", {}, {}, 5, "p")
+    batch = Batch([event], START, others=[(event, None)], unused=1)
+    logs.collect(batch)
+    assert (list(batch.others), batch.unused, len(batch.collected.items)) == ([], 0, 1)
     await logs.close()

@@ -3,6 +3,7 @@
 import logging
 import random
 from collections import Counter
+from typing import ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -10,11 +11,11 @@ from hypothesis import strategies as st
 
 from otpylib_telemetry.exporter.base import ExportContext
 from otpylib_telemetry.tracing import propagation
-from otpylib_telemetry_otel import backend
 from otpylib_telemetry_otel.backend import OtelBackend
 from otpylib_telemetry_otel.errors import BackendUnavailableError
 from otpylib_telemetry_otel.sampling.head import SAMPLING_WEIGHT
 from otpylib_telemetry_otel.settings.model import OtelSettings
+from otpylib_telemetry_otel.signals import traces
 
 MS = 1_000_000
 SECOND = 1_000_000_000
@@ -197,14 +198,50 @@ def test_what_waits_never_takes_up_more_than_half_of_the_queue():
         running.emit("root.start", trace_id=f"{number + 2**127:032x}", emitter=number)
         running.emit("a.start", trace_id=f"{number + 2**127:032x}")
         running.emit("a.stop", trace_id=f"{number + 2**127:032x}")
-        assert running.exporter._tail.held <= 50
+        assert running.exporter.traces._tail.held <= 50
 
 
 def test_a_new_length_of_the_queue_is_noticed():
     running = Running(sampling_rate=0.01)
     running.exporter.settings = OtelSettings(sampling_rate=0.01, queue_limit=10)
     running.pass_time(1)
-    assert running.exporter._tail.max_events == 5
+    assert running.exporter.traces._tail.max_events == 5
+
+
+class TestWithoutSpans:
+    ELSEWHERE: ClassVar = {"endpoint": "http://localhost:4317", "traces": False}
+
+    def test_for_log_records_operations_are_known_but_neither_sampled_nor_kept(self):
+        running = Running(**self.ELSEWHERE, sampling_rate=0.01)
+        running.emit("a.start", correlation_id="x")
+        running.emit("note", correlation_id="x", trace_id=None)
+        assert running.exporter.held == 1
+        running.emit("a.stop", correlation_id="x")
+        (note, _), *others = running.items
+        assert (note.lane, note.trace_id, others) == ("logs", int(HIGH, 16), [])
+        assert (running.exported, running.sampled_out, running.exporter.held) == (2, 0, 0)
+        running.emit("b.start", emitter="dead")
+        running.pass_time(1, alive=lambda emitter: emitter != "dead")
+        assert (running.exported, running.exporter.held) == (3, 0)
+
+    def test_for_metrics_alone_nothing_is_put_together(self):
+        running = Running(**self.ELSEWHERE, logs=False)
+        running.emit("a.start")
+        assert (running.exporter.held, running.exporter.stats()["open_spans"]) == (0, 0)
+        running.emit("a.stop")
+        assert (running.exported, running.items) == (2, [])
+        assert running.exporter.stats()["metrics"]["series"] > 0
+
+    def test_what_is_held_when_only_metrics_are_left_is_done_with(self):
+        running = Running(sampling_rate=0.01)
+        running.emit("a.start", trace_id=LOW)
+        for trace_id in (LOW, HIGH):
+            running.emit("b.start", trace_id=trace_id)
+            running.emit("b.stop", trace_id=trace_id)
+        assert running.exporter.held == 5
+        running.exporter = OtelBackend(OtelSettings(**self.ELSEWHERE, logs=False), running.context)
+        running.emit("a.stop", trace_id=LOW)
+        assert (running.exported, running.items, running.exporter.held) == (6, [], 0)
 
 
 class TestInstalledSamplers:
@@ -214,7 +251,7 @@ class TestInstalledSamplers:
             def close(self):
                 pass
 
-        monkeypatch.setattr(backend, "build", lambda *_: Silent())
+        monkeypatch.setattr(traces, "build", lambda *_: Silent())
 
     async def test_it_is_loaded_when_the_exporter_is_opened_and_decides_from_then_on(self):
         running = Running(sampler="traceidratio", sampler_argument="0.5")
@@ -251,7 +288,7 @@ class TestInstalledSamplers:
     async def test_a_sampler_that_fails_stops_nothing(self, caplog, monkeypatch):
         running = Running(sampler="always_on", sampling_rate=0.5)
         await running.exporter.open()
-        sampler = running.exporter._policy.sampler
+        sampler = running.exporter.traces._policy.sampler
         monkeypatch.setattr(sampler, "_sampler", None)
         with caplog.at_level(logging.WARNING, "otpylib_telemetry"):
             for trace_id in (LOW, HIGH):
@@ -342,7 +379,7 @@ def test_at_one_percent_whole_traces_arrive_through_the_exporter():
 
 async def test_the_ids_of_every_operation_come_from_the_generator_that_is_named(monkeypatch):
     monkeypatch.setattr(
-        backend, "load_id_generator", lambda name: propagation.IdSource(lambda: 77, lambda: 78)
+        traces, "load_id_generator", lambda name: propagation.IdSource(lambda: 77, lambda: 78)
     )
     settings = OtelSettings(endpoint="http://127.0.0.1:1", id_generator="seventies")
     exporter = OtelBackend(settings, context())

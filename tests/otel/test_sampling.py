@@ -12,7 +12,6 @@ from opentelemetry import trace as api
 from opentelemetry.sdk.trace.sampling import Decision, SamplingResult, TraceIdRatioBased
 
 from otpylib_telemetry.tracing.propagation import TraceParent
-from otpylib_telemetry_otel.backend import policy_from
 from otpylib_telemetry_otel.errors import BackendUnavailableError
 from otpylib_telemetry_otel.sampling import installed
 from otpylib_telemetry_otel.sampling.budget import SpanBudget
@@ -21,6 +20,7 @@ from otpylib_telemetry_otel.sampling.installed import InstalledSampler, load
 from otpylib_telemetry_otel.sampling.policy import KEEP, OUT, Policy, Verdict, bound_of
 from otpylib_telemetry_otel.sampling.rules import rules_from, ruling, tables
 from otpylib_telemetry_otel.settings.model import OtelSettings
+from otpylib_telemetry_otel.signals.traces import policy_from
 from otpylib_telemetry_otel.traces.spans import FinishedSpan
 
 MILLISECOND = 1_000_000

@@ -70,7 +70,7 @@ async def transport_of(text, directory, environ=None):
     """Where a configuration sends: (address, headers, whether encrypted), of the connection itself."""
     exporter = await opened(*await read(text, directory, environ))
     try:
-        transport = exporter._destination._transport
+        transport = exporter.traces._destination._transport
         headers = dict(transport._headers)
         headers.pop("user-agent", None)
         if hasattr(transport, "_target"):
@@ -252,9 +252,9 @@ class TestPackagesOfVendors:
         exporter = await opened(section, settings)
         try:
             if key == "exporter":
-                assert isinstance(exporter._destination._exporter, Exporter)
+                assert isinstance(exporter.traces._destination._exporter, Exporter)
             else:
-                assert exporter._destination._transport._target == "localhost:4317"
+                assert exporter.traces._destination._transport._target == "localhost:4317"
         finally:
             await exporter.close()
 
