@@ -8,7 +8,6 @@ Imports OpenTelemetry's API: to be imported only where it is wanted.
 
 from __future__ import annotations
 
-import sys
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
@@ -59,20 +58,11 @@ class _ServiceProvider(MeterProvider):
 
 
 def naming_of(exporter: str) -> Naming:
-    """Return how an exporter spells names.
-
-    What kind of exporter it is, its settings tell. Before it runs there are none, and it is told by its name.
-
-    Args:
-        exporter: Its registered name.
-    """
+    """Return how an exporter spells names: by its kind, or before it runs by its registered name."""
     settings = registry.settings_of(exporter)
     if settings is None:
         return PROMETHEUS if exporter == _PROMETHEUS_NAME else OPENTELEMETRY
-    # What has not been imported cannot be running.
-    module = sys.modules.get("otpylib_telemetry_prometheus.settings")
-    kind = getattr(module, "PrometheusSettings", ())
-    return PROMETHEUS if isinstance(settings, kind) else OPENTELEMETRY
+    return {"prometheus": PROMETHEUS}.get(settings.kind, OPENTELEMETRY)
 
 
 def put_up(exporters: Iterable[str], views: Iterable[View], flush: Callable[[float], bool]) -> str:
