@@ -206,9 +206,12 @@ class Traces(Signal):
         return spans
 
     def _send_all(self, spans: Sequence[FinishedSpan], collected: Collected) -> None:
-        """Make spans exportable that are sent whatever they are."""
+        """Count spans that are sent whatever they are, and make them exportable; in one loop, for speed."""
+        self._counts[_FINISHED] += len(spans)
         add = collected.items.append
-        for span in self._counted(spans):
+        for span in spans:
+            if span.incomplete is not None:
+                self._counts[_INCOMPLETE + span.incomplete] += 1
             span.seal()
             add((span, span.weight))
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.sdk.resources import Resource
 
 from otpylib_telemetry.aggregation.cursors import Cursors, Preference, Reading, temporality_of
 from otpylib_telemetry.aggregation.metric import SummaryShape
@@ -35,7 +36,7 @@ class Exit:
         points = self.cursors.finish(self.cursors.gone(self.store.metrics), reading, self.store)
         for metric in self.store.metrics:
             points += self.cursors.advance(metric, metric.all_series(), reading)
-        encoded = MetricEncoder({}).encode(points)
+        encoded = MetricEncoder(Resource.create()).encode(points)
         assert encoded.refused == 0, encoded.reason
         told = points_in(ExportMetricsServiceRequest.FromString(encoded.body))
         assert len(told) == len(points)

@@ -32,7 +32,9 @@ TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 
 def told_by(producer):
-    encoded = MetricEncoder({"service.name": "shop"}).encode(list(points_of(producer.produce(1000))))
+    encoded = MetricEncoder(Resource.create({"service.name": "shop"})).encode(
+        list(points_of(producer.produce(1000)))
+    )
     assert encoded.refused == 0, encoded.reason
     return points_in(ExportMetricsServiceRequest.FromString(encoded.body))
 

@@ -22,6 +22,7 @@ from typing import NamedTuple
 import pytest
 from opentelemetry.metrics import Observation
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.sdk.resources import Resource
 from otpylib import gen_server, process
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
@@ -388,7 +389,7 @@ def exits(beginnings=("",)):
     points = []
     for metric in store_of(OTEL).metrics:
         points += cursors.advance(metric, metric.all_series(), reading)
-    encoded = MetricEncoder({}).encode(points)
+    encoded = MetricEncoder(Resource.create()).encode(points)
     assert encoded.refused == 0, encoded.reason
     message = ExportMetricsServiceRequest.FromString(encoded.body)
     known = of_requests([message])
