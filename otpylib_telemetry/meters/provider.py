@@ -39,7 +39,7 @@ from otpylib_telemetry.meters.views import (
 )
 from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.primitives.fork import after_fork_in_child
-from otpylib_telemetry.primitives.polling import run_round
+from otpylib_telemetry.primitives.polling import Round
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Sequence
@@ -547,7 +547,7 @@ class MeterProvider(api.MeterProvider):
                 ]
             options = api.CallbackOptions(timeout_millis=self._callback_timeout * _MS_PER_S)
             watches = [watch for instrument in observed for watch in instrument.watches]
-            outcomes = run_round(watches, options, self._callback_timeout)
+            outcomes = Round(watches, options, self._callback_timeout).wait()
             for instrument in observed:
                 instrument.take(outcomes)
         except BaseException as error:  # noqa: BLE001 - the exit is read all the same

@@ -1,8 +1,8 @@
 """Metrics that somebody else keeps: asked for at every reading, and sent beside our own.
 
 OpenTelemetry's SDK specification has a ``MetricProducer`` for what bridges other sources of metrics; the
-SDK for Python does not. A producer is anything with ``produce(timeout_millis)``. Each is asked on a thread of
-its own, within a limit of time. One that fails, or is late, costs the others nothing: it is told of once, and
+SDK for Python does not. A producer is anything with ``produce(timeout_millis)``. Each is asked on a thread,
+within a limit of time. One that fails, or is late, costs the others nothing: it is told of once, and
 once more when it is well again, and what comes late is not used. One that has not come back is not asked
 again before it has.
 
@@ -12,16 +12,18 @@ Importing this imports neither OpenTelemetry nor prometheus_client.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry.exporter.registry import memory_of
 from otpylib_telemetry.primitives.errors import describe
-from otpylib_telemetry.primitives.threads import start_in_thread
+from otpylib_telemetry.primitives.polling import Outcome, Round, Watch
+from otpylib_telemetry.primitives.threads import run_in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping, Sequence
+    from collections.abc import Iterable, MutableMapping, Sequence
 
     from otpylib_telemetry.aggregation.points import MetricPoint
     from otpylib_telemetry_otel.metrics.producer import MetricProducer
@@ -95,11 +97,11 @@ class _Asked:
     """One producer and how it does."""
 
     producer: MetricProducer
+    watch: Watch
     readings: int = 0
     failures: int = 0
     points: int = 0
     failed_since: int = 0
-    busy: bool = False
 
 
 class Producers:
@@ -116,7 +118,7 @@ class Producers:
     def add(self, producer: MetricProducer) -> None:
         """Ask this one too."""
         if not any(one.producer is producer for one in self._asked):
-            self._asked = [*self._asked, _Asked(producer)]
+            self._asked = [*self._asked, _Asked(producer, Watch(functools.partial(_produce, producer)))]
 
     def remove(self, producer: MetricProducer) -> bool:
         """Ask this one no more; returns whether it was there."""
@@ -125,13 +127,9 @@ class Producers:
         self._asked = left
         return gone
 
-    def start(self, seconds: float) -> Round:
-        """Ask all of them.
-
-        Args:
-            seconds: How long each may take.
-        """
-        return Round(self, list(self._asked), seconds)
+    def start(self, seconds: float) -> Reading:
+        """Ask all of them; each may take so many seconds."""
+        return Reading(self, list(self._asked), seconds)
 
     def stats(self) -> list[dict[str, Any]]:
         """Return how each does."""
@@ -173,58 +171,42 @@ class Producers:
             )
 
 
-class Round:
-    """All producers asked once.
+class Reading:
+    """All producers asked once."""
 
-    Args:
-        producers: Where it is told what became of them.
-        asked: Which.
-        seconds: How long each may take.
-    """
-
-    def __init__(self, producers: Producers, asked: Sequence[_Asked], seconds: float) -> None:
+    def __init__(self, producers: Producers, asked: list[_Asked], seconds: float) -> None:
         self._producers = producers
         self._seconds = seconds
         self._end = asyncio.get_running_loop().time() + seconds
-        self._calls: dict[asyncio.Future[list[MetricPoint]], _Asked] = {}
+        self._asked = [one for one in asked if not one.watch.busy]
         for one in asked:
-            if one.busy:
+            if one.watch.busy:
                 producers.failed(one, _BUSY)
-            else:
-                self._ask(one)
-
-    def _ask(self, asked: _Asked) -> None:
-        asked.busy = True
+        self._round: Round | None = None
         try:
-            future = start_in_thread(_produce, asked, self._seconds * 1000)
+            self._round = Round([one.watch for one in self._asked], seconds * _MS_PER_SECOND, seconds)
         except RuntimeError as error:
-            asked.busy = False
-            self._producers.failed(asked, describe(error))
-        else:
-            self._calls[future] = asked
+            for one in self._asked:
+                producers.failed(one, describe(error))
 
     async def within(self, seconds: float) -> list[list[MetricPoint]]:
-        """Return what has been produced by the end of the time.
-
-        Args:
-            seconds: How long may be waited at most, if that is less than what is left of their own time.
-        """
-        if not self._calls:
+        """Return what has been produced by then, or by the end of the producers' own time."""
+        if not self._asked or self._round is None:
             return []
         left = min(seconds, self._end - asyncio.get_running_loop().time())
-        _, late = await asyncio.wait(self._calls, timeout=max(0.0, left))
-        results = []
-        for future, asked in self._calls.items():
-            if future in late:
-                future.cancel()
-                self._producers.failed(asked, _LATE.format(self._seconds))
-            elif (error := future.exception()) is not None:
-                self._producers.failed(asked, describe(error))
-            else:
-                points = future.result()
-                self._producers.succeeded(asked, len(points))
-                results.append(points)
-        return results
+        outcomes = await run_in_thread(self._round.wait, left)
+        return [list(points) for one in self._asked if (points := self._points(one, outcomes)) is not None]
+
+    def _points(self, asked: _Asked, outcomes: dict[Watch, Outcome | None]) -> Sequence[MetricPoint] | None:
+        outcome = outcomes[asked.watch]
+        if outcome is None:
+            self._producers.failed(asked, _LATE.format(self._seconds))
+        elif outcome.error is not None:
+            self._producers.failed(asked, describe(outcome.error))
+        else:
+            self._producers.succeeded(asked, len(outcome.observations))
+            return outcome.observations
+        return None
 
 
 def _left_out(producer: MetricProducer) -> int:
@@ -233,11 +215,8 @@ def _left_out(producer: MetricProducer) -> int:
     return count if isinstance(count, int) else 0
 
 
-def _produce(asked: _Asked, timeout_millis: float) -> list[MetricPoint]:
+def _produce(producer: MetricProducer, timeout_millis: float) -> Iterable[MetricPoint]:
     # On a thread: also taking the result apart, which may be large, and may be anything.
-    try:
-        from otpylib_telemetry_otel.metrics.conversion import points_of  # noqa: PLC0415 - OpenTelemetry is needed here
+    from otpylib_telemetry_otel.metrics.conversion import points_of  # noqa: PLC0415 - OpenTelemetry is needed here
 
-        return list(points_of(asked.producer.produce(timeout_millis)))
-    finally:
-        asked.busy = False
+    return points_of(producer.produce(timeout_millis))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from otpylib_telemetry.metrics.collectors import collectors_of
 from otpylib_telemetry.primitives.clock import wall_clock
 from otpylib_telemetry.primitives.errors import describe
-from otpylib_telemetry.primitives.polling import LATE, Watch, run_round
+from otpylib_telemetry.primitives.polling import LATE, Round, Watches
 from otpylib_telemetry_otel.metrics.producers import (
     _MS_PER_SECOND,
     _log,
@@ -85,8 +85,7 @@ class PrometheusRegistryProducer:
     def __init__(self, registry: Any) -> None:
         self._registry = registry
         self.left_out = 0
-        # What asks a collector, by its identity: it knows whether the collector has come back.
-        self._asking: dict[int, tuple[Any, Watch]] = {}
+        self._watches = Watches(lambda collector: collector.collect())
         self._troubled: set[int] = set()
 
     def produce(self, timeout_millis: float) -> MetricsData:
@@ -98,16 +97,12 @@ class PrometheusRegistryProducer:
 
         now_ns = _now_ns()
         collectors = collectors_of(self._registry)
-        self._asking = {
-            id(each): self._asking.get(id(each)) or (each, Watch(_families_of(each)))
-            for each, _ in collectors
-        }
-        watches = {id(each): self._asking[id(each)][1] for each, _ in collectors}
+        watches = self._watches.of([collector for collector, _ in collectors])
         limit = timeout_millis / _MS_PER_SECOND * _COLLECTOR_SHARE
-        outcomes = run_round(list(watches.values()), None, limit)
+        outcomes = Round(watches, None, limit).wait()
         metrics = []
-        for collector, label in collectors:
-            outcome = outcomes[watches[id(collector)]]
+        for (collector, label), watch in zip(collectors, watches, strict=True):
+            outcome = outcomes[watch]
             trouble = LATE if outcome is None else outcome.error
             if outcome is not None and trouble is None:
                 try:
@@ -131,14 +126,6 @@ class PrometheusRegistryProducer:
                 label,
                 trouble if isinstance(trouble, str) else describe(trouble),
             )
-
-
-def _families_of(collector: Any) -> Callable[[Any], Iterable[Any]]:
-    def families(_options: Any) -> Iterable[Any]:
-        found: Iterable[Any] = collector.collect()
-        return found
-
-    return families
 
 
 def _now_ns() -> int:

@@ -11,18 +11,16 @@ prometheus_client is imported only where ours is asked to be in theirs.
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import logging
-import threading
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 from otpylib_telemetry.exporter import registry as exporters
 from otpylib_telemetry.metrics.collectors import collectors_of
 from otpylib_telemetry.primitives.errors import describe
-from otpylib_telemetry.primitives.threads import run_in_thread, start_in_thread
+from otpylib_telemetry.primitives.polling import Round, Watches
+from otpylib_telemetry.primitives.threads import run_in_thread
 from otpylib_telemetry_prometheus.client.collector import (
     RegistryCollector,
 )
@@ -98,45 +96,7 @@ class _Asked:
 
     collector: Any
     label: str
-    families: list[Family] | None = None
-    error: str | None = None
-
-
-class _Round:
-    """Asks collectors one after the other, on a thread."""
-
-    def __init__(self, asked: Sequence[_Asked]) -> None:
-        self.over = threading.Event()
-        self._asked = asked
-        self._lock = threading.Lock()
-        self._begun = time.monotonic()
-        self._done = 0
-        self._abandoned = False
-
-    def run(self) -> None:
-        """Ask them all, unless abandoned meanwhile."""
-        try:
-            for one in self._asked:
-                families, error = _answer(one.collector)
-                with self._lock:
-                    if self._abandoned:
-                        return
-                    one.families, one.error = families, error
-                    self._begun = time.monotonic()
-                    self._done += 1
-        finally:
-            self.over.set()
-
-    def patience(self, limit: float) -> float:
-        """Return for how many seconds the collector that is being asked now may go on."""
-        with self._lock:
-            return self._begun + limit - time.monotonic()
-
-    def abandon(self) -> Sequence[_Asked]:
-        """Take no more answers; return who has not answered, the one that does not come back first."""
-        with self._lock:
-            self._abandoned = True
-            return self._asked[self._done :]
+    families: Sequence[Family] = ()
 
 
 class MergedRegistries:
@@ -162,8 +122,7 @@ class MergedRegistries:
         self._limits = (collector_limit, scrape_limit)
         self._merged: list[Registry] = []
         self._paths: dict[str, Registry | None] = {}
-        # Collectors whose thread has not come back: nobody waits for them again until it has.
-        self._hanging: list[tuple[Any, threading.Event]] = []
+        self._watches = Watches(_families_of)
         # What was said, and is still so.
         self._said: set[tuple[str | int, str]] = set()
 
@@ -275,26 +234,13 @@ class MergedRegistries:
         return None
 
     async def _ask(self, asked: list[_Asked]) -> None:
-        """Ask collectors; who takes too long is left behind with the thread it has."""
+        """Ask collectors; one that takes too long is left behind with the thread it has."""
         collector_limit, scrape_limit = self._limits
-        self._hanging = [(one, over) for one, over in self._hanging if not over.is_set()]
-        hanging = {id(one) for one, _ in self._hanging}
-        waiting = [one for one in asked if id(one.collector) not in hanging]
-        end = time.monotonic() + scrape_limit
-        while waiting and time.monotonic() < end:
-            current = _Round(waiting)
-            future = start_in_thread(current.run)
-            while (left := min(current.patience(collector_limit), end - time.monotonic())) > 0:
-                if (await asyncio.wait({future}, timeout=left))[0]:
-                    break
-            waiting = list(current.abandon())
-            if waiting:
-                self._hanging.append((waiting.pop(0).collector, current.over))
-        self._account(asked, {id(one) for one, _ in self._hanging} | {id(one.collector) for one in waiting})
-
-    def _account(self, asked: list[_Asked], slow: set[int]) -> None:
-        for one in asked:
-            if id(one.collector) in slow:
+        watches = self._watches.of([one.collector for one in asked])
+        outcomes = await run_in_thread(Round(watches, None, collector_limit).wait, scrape_limit)
+        for one, watch in zip(asked, watches, strict=True):
+            outcome = outcomes[watch]
+            if outcome is None:
                 self._count("slow")
                 if self._is_news(id(one.collector), "slow"):
                     _log.warning(
@@ -303,7 +249,7 @@ class MergedRegistries:
                         self._name,
                         one.label,
                     )
-            elif one.error is not None:
+            elif outcome.error is not None:
                 self._count("failed")
                 if self._is_news(id(one.collector), "failed"):
                     _log.warning(
@@ -311,16 +257,17 @@ class MergedRegistries:
                         "page.",
                         self._name,
                         one.label,
-                        one.error,
+                        describe(outcome.error),
                     )
             else:
+                one.families = outcome.observations
                 self._said -= {(id(one.collector), "slow"), (id(one.collector), "failed")}
 
     def _without_duplicates(self, asked: list[_Asked], taken: set[str]) -> list[Family]:
         chosen: dict[str, Family] = {}
         for one in asked:
             own: dict[str, Family] = {}
-            for family in one.families or ():
+            for family in one.families:
                 present = own.get(family.name)
                 names = names_of(family)
                 if present is not None and present.type == family.type:
@@ -362,16 +309,8 @@ def _is_ours(collector: Any) -> bool:
     return isinstance(collector, RegistryCollector)
 
 
-def _answer(collector: Any) -> tuple[list[Family] | None, str | None]:
-    """Return what a collector gives, or why it gives nothing."""
-    try:
-        return _checked(collector.collect()), None
-    except BaseException as error:  # noqa: BLE001  # an exit of somebody's collector is not ours
-        return None, describe(error)
-
-
-def _checked(metrics: Iterable[Any]) -> list[Family]:
-    """Copy metrics into families of our own; what no page can carry raises."""
+def _families_of(collector: Any) -> list[Family]:
+    """Copy what a collector gives into families of our own; what no page can carry raises."""
     return [
         Family(
             _text(metric.name),
@@ -380,7 +319,7 @@ def _checked(metrics: Iterable[Any]) -> list[Family]:
             _text(getattr(metric, "unit", "") or ""),
             tuple(map(_sample, metric.samples)),
         )
-        for metric in metrics
+        for metric in collector.collect()
     ]
 
 
