@@ -62,11 +62,7 @@ class Expectation:
 def expectation(
     pattern: object, measurements: object, metadata: object, where: Callable[[RecordedEvent], object] | None
 ) -> Expectation:
-    """Make an expectation of what a test passed.
-
-    Raises:
-        TypeError: An argument of the wrong kind.
-    """
+    """Make an expectation of what a test passed."""
     if not isinstance(pattern, str):
         raise TypeError(f"an event pattern is a string, not {shown(pattern)}")
     for name, given in (("measurements", measurements), ("metadata", metadata)):

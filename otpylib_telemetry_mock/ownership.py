@@ -25,11 +25,7 @@ _lock = threading.Lock()
 
 
 class Owner:
-    """A node of the tree.
-
-    Args:
-        parent: Where it hangs; None for the root alone.
-    """
+    """A node of the tree."""
 
     __slots__ = ("is_open", "open_children", "parent")
 
@@ -49,16 +45,7 @@ class Owner:
                 self.parent.open_children -= 1
 
     def claim(self, emitting: Owner) -> Claim:
-        """Tell what an event is to this node.
-
-        Args:
-            emitting: The node the emitting code belongs to.
-
-        Returns:
-            MINE if that is this node or one below it. Also if it is one above, and on the way down from
-            there no other node is open: nobody else can be meant. AMBIGUOUS if others are open on that way.
-            STRAY if the emitting code outlived the capture it was started in. Else FOREIGN.
-        """
+        """Tell what an event is to this node."""
         node: Owner | None = emitting
         while node is not None:
             if node is self:

@@ -46,11 +46,6 @@ _LOOK: Final = frozenset({"namespace", "global_labels"})
 class PageMaker:
     """Makes pages.
 
-    Args:
-        context: What the server lends to the exporter.
-        store: The exporter's series.
-        merged: The registries that are merged.
-
     Attributes:
         multiprocess: The files of all workers; None in an application of one process.
         pages: How many pages were made.
@@ -78,11 +73,7 @@ class PageMaker:
         return self._failures_before + self._exposition.failures + self._plain.failures
 
     def use(self, settings: PrometheusSettings) -> None:
-        """Make pages under these settings from now on.
-
-        Args:
-            settings: The settings.
-        """
+        """Make pages under these settings from now on."""
         before, self._settings = self._settings, settings
         if before is None or any(getattr(before, key) != getattr(settings, key) for key in _LOOK):
             self._failures_before = self.failures
@@ -91,11 +82,7 @@ class PageMaker:
             self._plain = Exposition(report=self._report)
 
     async def page(self, request: ScrapeRequest) -> Page:
-        """Make a page of everything measured so far.
-
-        Args:
-            request: What is wanted.
-        """
+        """Make a page of everything measured so far."""
         await self._context.catch_up()
         await observers.refresh(self._context.name)
         started = time.monotonic()

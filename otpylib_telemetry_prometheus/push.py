@@ -66,12 +66,7 @@ _PLAIN: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._~-]*")
 
 
 class PushError(Exception):
-    """The gateway did not take a push; the message says why.
-
-    Args:
-        message: Why, in the gateway's words if there are any.
-        refused: Whether it will not take the same push another time either.
-    """
+    """The gateway did not take a push; the message says why."""
 
     def __init__(self, message: str, *, refused: bool = False) -> None:
         super().__init__(message)
@@ -84,11 +79,6 @@ def group_url(base: str, job: str, grouping: Mapping[str, str]) -> str:
     A value that a path cannot carry as it is (a slash, nothing at all, a blank, other than ASCII) is encoded
     with base64, as https://github.com/prometheus/pushgateway#url says: URL-safe alphabet, padding optional,
     but ``=`` for an empty value.
-
-    Args:
-        base: The gateway, ``http://localhost:9091``.
-        job: The label ``job``; not empty.
-        grouping: Further labels, in the order of the path.
     """
     parts = [base.rstrip("/"), "metrics"]
     for name, value in {"job": job, **grouping}.items():
@@ -116,11 +106,7 @@ class PushPlan:
 
     @classmethod
     def of(cls, settings: PrometheusSettings) -> PushPlan | None:
-        """Return what the settings ask for; None if they ask for no pushing.
-
-        Args:
-            settings: The configuration in force.
-        """
+        """Return what the settings ask for; None if they ask for no pushing."""
         if settings.push_url is None:
             return None
         parts = urlsplit(settings.push_url)
@@ -138,11 +124,6 @@ class Pusher:
     """Pushes a page, again and again or once at the end.
 
     Nothing is pushed before :meth:`configure`. Everything happens on the event loop.
-
-    Args:
-        page: Makes the page, in the classic text format.
-        name: The exporter, as messages call it.
-        clock: Monotonic seconds.
 
     Attributes:
         page: As above; may be replaced at any time.
@@ -165,11 +146,7 @@ class Pusher:
         self._running: asyncio.Task[bool] | None = None
 
     def configure(self, plan: PushPlan | None) -> None:
-        """Take a plan into use; a push under way ends as it began.
-
-        Args:
-            plan: Where and when; None to push no more, not even a last time.
-        """
+        """Take a plan into use; a push under way ends as it began."""
         if plan == self._plan:
             return
         if plan is None or self._plan is None or plan.url != self._plan.url:
@@ -189,26 +166,13 @@ class Pusher:
             )
 
     async def push_now(self, seconds: float = _TIMEOUT) -> bool:
-        """Push once; a failure is counted, and said if it is the first one in a row.
-
-        Args:
-            seconds: How long it may take.
-
-        Returns:
-            Whether the gateway took it. True if there is nowhere to push to.
-        """
+        """Push once; a failure is counted, and said if it is the first one in a row."""
         return (plan := self._plan) is None or await self._attempt(plan, seconds) is None
 
     async def stop(self, seconds: float) -> bool:
         """Push the last time, and no more after that.
 
         Being cancelled does not cut it short: that is how an application ends, and there is no other push.
-
-        Args:
-            seconds: How long that may take altogether.
-
-        Returns:
-            Whether the gateway took it. True if there is nowhere to push to.
         """
         if self._plan is None and self._running is None:
             return True
@@ -333,11 +297,7 @@ async def _aiohttp() -> ModuleType:
 
 
 async def _put(plan: PushPlan, body: bytes) -> None:
-    """Send a page.
-
-    Raises:
-        PushError: The gateway did not take it.
-    """
+    """Send a page."""
     aiohttp = await _aiohttp()
     yarl = importlib.import_module("yarl")  # imported by aiohttp already
     headers = {"Content-Type": _CONTENT_TYPE}

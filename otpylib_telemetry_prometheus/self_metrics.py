@@ -76,11 +76,7 @@ class SelfMetric:
 
 
 def _at(stats: Stats, path: str) -> Any:
-    """Return what is at a path such as ``push.failures``.
-
-    Raises:
-        LookupError: Nothing is.
-    """
+    """Return what is at a path such as ``push.failures``."""
     found: Any = stats
     for key in path.split("."):
         if not isinstance(found, Mapping):
@@ -546,14 +542,7 @@ SELF_METRICS: Final[tuple[SelfMetric, ...]] = (
 
 
 def self_families(answers: Iterable[Stats]) -> list[Family]:
-    """Return what exporters say about themselves.
-
-    Args:
-        answers: What each of them answers to ``get_stats``.
-
-    Returns:
-        One family for each of :data:`SELF_METRICS` that somebody has a number for.
-    """
+    """Return what exporters say about themselves."""
     known = {readable(str(answer.get("name", ""))): answer for answer in answers}.items()
     families = []
     for metric in SELF_METRICS:

@@ -39,9 +39,6 @@ class Login:
         """Tell whether a client has shown this name and this password.
 
         How long the answer takes says nothing about how much of them was right.
-
-        Args:
-            authorization: Its header ``Authorization``; None if it sent none.
         """
         scheme, _, encoded = (authorization or "").strip().partition(" ")
         try:
@@ -70,17 +67,7 @@ _EXPECTED: Final = 'expected { username = "...", password = "..." } or "username
 
 
 def login(value: object) -> object:
-    """Return the login that a setting says.
-
-    Args:
-        value: A table, the two in one string, or the table as JSON, which is how the environment has it.
-
-    Returns:
-        A :class:`Login`; None where nothing is set.
-
-    Raises:
-        RefusedError: It says none; the message has nothing of it.
-    """
+    """Return the login that a setting says."""
     if value is None or isinstance(value, Login):
         return value
     if isinstance(value, SecretStr):

@@ -70,12 +70,7 @@ class Counts:
 
 
 class Connection(asyncio.Protocol):
-    """One connection. What it says goes to the HTTP server, if it does not say too much.
-
-    Args:
-        connections: Where it belongs.
-        http: Makes what speaks HTTP on it, once it stands.
-    """
+    """One connection. What it says goes to the HTTP server, if it does not say too much."""
 
     def __init__(self, connections: Connections, http: Callable[[], Any]) -> None:
         #: What is done until it stands: the handshake.
@@ -192,13 +187,7 @@ class Connection(asyncio.Protocol):
 
 
 class Connections:
-    """All connections of one listener.
-
-    Args:
-        limits: Returns the limits in force.
-        patience: How long to wait for clients that do nothing.
-        counts: Where to count what was cut off.
-    """
+    """All connections of one listener."""
 
     def __init__(self, limits: Callable[[], Limits], patience: Patience, counts: Counts) -> None:
         self.patience = patience
@@ -220,14 +209,7 @@ class Connections:
         return connection in self._open
 
     def admit(self, connection: Connection) -> bool:
-        """Take a connection in, if need be in place of one that asks for nothing.
-
-        Args:
-            connection: A new one.
-
-        Returns:
-            False if there are as many as there may be and all are being answered.
-        """
+        """Take a connection in, if need be in place of one that asks for nothing."""
         while len(self._open) >= self._limits().max_connections:
             # Whoever was answered before is more likely to be a scraper.
             waiting = [other for other in self._open if not other.answering]

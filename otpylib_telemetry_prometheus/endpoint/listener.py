@@ -63,12 +63,6 @@ class _Answers:
 class Listener:
     """One set of listening sockets with the connections they accepted.
 
-    Args:
-        host: The host as it was asked for.
-        sockets: The sockets, which listen.
-        tls: What to encrypt with; None for plain HTTP.
-        connections: Where to keep the connections.
-
     Attributes:
         host: As above.
         port: The port that is bound.
@@ -99,13 +93,7 @@ class Listener:
         return self._http is not None and all(sock.fileno() >= 0 for sock in self.sockets)
 
     def start(self, web: Any, answer: Callable[[Any], Awaitable[Any]], log: logging.Logger) -> None:
-        """Accept from now on.
-
-        Args:
-            web: The module ``aiohttp.web``.
-            answer: Answers a request.
-            log: What the HTTP server may log to.
-        """
+        """Accept from now on."""
 
         async def answer_one(request: Any) -> Any:
             connection = self.connections.speaking(request.protocol)
@@ -126,11 +114,7 @@ class Listener:
             sock.close()
 
     def encrypt(self, tls: Tls | None) -> None:
-        """Take another encryption, or none, for every connection from now on.
-
-        Args:
-            tls: What to encrypt with; None for plain HTTP.
-        """
+        """Take another encryption, or none, for every connection from now on."""
         self.tls = tls
         for connection in self.connections:
             connection.retire()

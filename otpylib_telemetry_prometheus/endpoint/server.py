@@ -72,11 +72,6 @@ class _Where:
 class Endpoint:
     """Serves one page, which can be moved to another address, and stopped.
 
-    Args:
-        scrape: Makes the page.
-        ready: Returns why the page is not kept up to date, or None if it is.
-        patience: How long clients that do nothing are waited for.
-
     Attributes:
         scrape: As above; may be replaced at any time.
         ready: As above; may be replaced at any time.
@@ -177,29 +172,12 @@ class Endpoint:
         limits: Limits | None = None,
         shared: bool = False,
     ) -> None:
-        """Serve there, to these clients: start, move or change. Nothing happens if all of it is so already.
-
-        Args:
-            host: An address or a name of this machine; empty for every address.
-            port: The port; 0 for any that is free.
-            path: The path of the page.
-            access: What stands between a client and the page; nothing by default.
-            limits: What the endpoint takes on.
-            shared: Whether other processes of the same user may serve there as well, each of which answers
-                for all: the workers of one application.
-
-        Raises:
-            EndpointError: It cannot be. What it served before, it still serves, and as before.
-        """
+        """Serve there, to these clients: start, move or change; nothing happens if all is so already."""
         where = _Where(host, port, shared)
         await _afresh(self._place(where, path, access or Access(), limits or Limits()))
 
     async def stop(self, grace: float) -> None:
-        """Stop serving.
-
-        Args:
-            grace: Seconds that answers under way get; whatever is not done by then is cut off.
-        """
+        """Stop serving."""
         async with self._lock:
             listener, self._listener, self._wanted = self._listener, None, None
             if listener is not None:

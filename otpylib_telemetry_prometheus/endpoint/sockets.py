@@ -34,15 +34,7 @@ class Address:
 
 
 async def resolve(host: str, port: int) -> list[Address]:
-    """Return the addresses a host stands for. Names are looked up on a thread: that can take long.
-
-    Args:
-        host: An address or a name of this machine; empty for every address.
-        port: The port.
-
-    Raises:
-        EndpointError: The name is unknown.
-    """
+    """Return the addresses a host stands for. Names are looked up on a thread: that can take long."""
 
     def look_up() -> list[Any]:
         return socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -58,21 +50,7 @@ async def resolve(host: str, port: int) -> list[Address]:
 
 
 def bind(host: str, port: int, addresses: list[Address], *, shared: bool = False) -> list[socket.socket]:
-    """Bind every address; none stays bound if one that this machine has is refused.
-
-    Args:
-        host: The host as it was asked for.
-        port: The port; 0 for any that is free.
-        addresses: What the host stands for.
-        shared: Whether other processes of the same user may bind the same port, if they want to share it as
-            well. The system then gives each connection to one of them.
-
-    Returns:
-        The sockets, which listen.
-
-    Raises:
-        EndpointError: With the reason.
-    """
+    """Bind every address; none stays bound if one that this machine has is refused."""
     bound: list[socket.socket] = []
     missing: OSError | None = None
     try:

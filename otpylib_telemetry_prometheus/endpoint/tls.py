@@ -54,11 +54,7 @@ class Tls:
 
     @classmethod
     async def of(cls, files: Files) -> Tls:
-        """Read the files.
-
-        Raises:
-            EndpointError: They cannot be used; the message names the file, the key and the reason.
-        """
+        """Read the files."""
         read = partial(_read, files)
         return cls(files, await run_in_thread(FollowedFiles, files, read, EndpointError, _report))
 
@@ -82,11 +78,7 @@ def _report(error: Exception) -> None:
 
 
 def _read(files: Files) -> ssl.SSLContext:
-    """Make a context out of the files.
-
-    Raises:
-        EndpointError: They cannot be used.
-    """
+    """Make a context out of the files."""
     for key, path in (("certificate", files.certificate), ("key", files.key), ("client_ca", files.client_ca)):
         _must_be_readable(key, path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -104,9 +104,5 @@ class Family:
 
 
 def names_of(family: Family) -> set[str]:
-    """Return every name that a family takes up, so that nothing else may have it.
-
-    Args:
-        family: The family.
-    """
+    """Return every name that a family takes up, so that nothing else may have it."""
     return {family.name, *(family.name + ending for ending in ENDINGS.get(family.type, ()))}

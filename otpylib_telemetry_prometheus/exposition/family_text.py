@@ -49,13 +49,7 @@ class UnfitFamilyError(Exception):
 
 
 def claims_of(name: str, kind: str, *, openmetrics: bool) -> tuple[str, ...]:
-    """Return the names a family takes for itself.
-
-    Args:
-        name: Its name, that of a counter without ``_total``.
-        kind: Its type.
-        openmetrics: Whether it is for OpenMetrics, where a family takes every name one of its type could use.
-    """
+    """Return the names a family takes for itself."""
     if openmetrics:
         return tuple(dict.fromkeys((name, *(name + ending for ending in ENDINGS.get(kind, ())))))
     # Here a counter's name is the one with ``_total``, and nothing says when a series was created.
@@ -66,22 +60,7 @@ def claims_of(name: str, kind: str, *, openmetrics: bool) -> tuple[str, ...]:
 def family_text(
     family: Any, name: str, kind: str, labels: LabelWriter, *, openmetrics: bool
 ) -> Iterator[list[str]]:
-    """Write a family.
-
-    Args:
-        family: A :class:`~.families.Family` or what has the same attributes.
-        name: The name it is to have.
-        kind: The type it is to have.
-        labels: Writes labels.
-        openmetrics: Whether they are for OpenMetrics.
-
-    Yields:
-        Nothing, as an empty list, after each :data:`PIECE` samples, so that somebody else may have a turn;
-        then the lines, as many at a time. None if there are no samples.
-
-    Raises:
-        UnfitFamilyError: It is no family of its type. No lines were yielded then.
-    """
+    """Write a family."""
     falling: set[Any] = set()
     if openmetrics and kind == "histogram":
         falling = yield from _falling(family)
@@ -146,14 +125,7 @@ def _series(sample: Any) -> tuple[tuple[str, str], ...]:
 
 
 def _may_not_be(sample: Any, ending: str, kind: str, falling: Collection[Any]) -> bool:
-    """Tell whether OpenMetrics 1.0 ("Histogram", "Summary") has no room for a sample: its sum may fall.
-
-    Args:
-        sample: The sample.
-        ending: What its name has besides its family's.
-        kind: The type of the family.
-        falling: The series of a histogram that have negative sums or bounds.
-    """
+    """Tell whether OpenMetrics 1.0 ("Histogram", "Summary") has no room for a sample: its sum may fall."""
     if kind == "summary":
         return ending in {"", "_sum"} and bool(sample.value < 0)
     return bool(falling) and ending in {"_sum", "_count"} and _series(sample) in falling

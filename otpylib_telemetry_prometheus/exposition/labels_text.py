@@ -35,22 +35,13 @@ _VALUE: Final = itemgetter(1)
 
 
 def common_labels(global_labels: Mapping[str, Any]) -> dict[str, str]:
-    """Return the setting ``global_labels`` as the labels that every series gets; empty ones are none.
-
-    Args:
-        global_labels: As the exporter's setting.
-    """
+    """Return the setting ``global_labels`` as the labels that every series gets; empty ones are none."""
     texts = {label_name(str(name)): label_text(value) for name, value in global_labels.items()}
     return {name: text for name, text in texts.items() if text}
 
 
 def beside(labels: Iterable[tuple[str, str]], taken: Collection[str]) -> dict[str, str]:
-    """Return the labels of a series, those renamed to ``exported_<name>`` whose names are taken.
-
-    Args:
-        labels: The series' own labels, each name once.
-        taken: The names that mean something else.
-    """
+    """Return the labels of a series, those renamed to ``exported_<name>`` whose names are taken."""
     pairs = [*labels]
     own = {name: text for name, text in pairs if name not in taken}
     for name, text in pairs:
@@ -70,13 +61,7 @@ def renamed_again(labels: Mapping[str, str]) -> dict[str, str]:
 
 
 class LabelWriter:
-    """Writes the labels of series between braces.
-
-    Args:
-        common: Labels every series has. A series that has a label of such a name itself keeps it as
-            ``exported_<name>``, as Prometheus does it.
-        utf8: Whether names may hold any character.
-    """
+    """Writes the labels of series between braces."""
 
     def __init__(self, common: Mapping[str, str], *, utf8: bool) -> None:
         self._common = common
@@ -85,12 +70,7 @@ class LabelWriter:
         self._plain: dict[str, str] = {}
 
     def plain(self, labels: Labels, reserved: str = "") -> str | None:
-        """Return what :meth:`text` returns if it can be had quickly: names as they are, no label empty.
-
-        Args:
-            labels: The labels.
-            reserved: As for :meth:`text`.
-        """
+        """Return what :meth:`text` returns if it can be had quickly: names as they are, no label empty."""
         if self._common:
             return None
         plain = self._plain
@@ -103,30 +83,13 @@ class LabelWriter:
         return ",".join(parts)
 
     def text(self, labels: Labels, reserved: str = "") -> tuple[str, str]:
-        """Return the labels of a series as they stand between the braces.
-
-        Args:
-            labels: The labels.
-            reserved: The label its metric gives a meaning: ``le`` or ``quantile``.
-
-        Returns:
-            The text, and the text by which the series is told from others: the same, unless there are labels
-            that are empty, which to Prometheus are none.
-        """
+        """Return the labels of a series as they stand between the braces."""
         if self.faithful(labels, reserved):
             return self._both(dict(labels))
         return self._both(self._beside(self._named(labels, encoded=False), reserved))
 
     def other_texts(self, labels: Labels, reserved: str = "") -> Iterable[tuple[str, str]]:
-        """Return what else the labels of a series may be written as if that of :meth:`text` is taken.
-
-        Args:
-            labels: The labels.
-            reserved: As for :meth:`text`.
-
-        Yields:
-            Further texts, each as :meth:`text` returns them.
-        """
+        """Return what else the labels of a series may be written as if that of :meth:`text` is taken."""
         named = self._named(labels, encoded=True)
         yield self._both(self._beside(named, reserved))
         # Two labels are renamed to one where one of them had the new name before: rename once more.
@@ -138,12 +101,7 @@ class LabelWriter:
         yield self._both(self._beside({encoded_name(name): text for name, text in labels}, reserved))
 
     def faithful(self, labels: Labels, reserved: str = "") -> bool:
-        """Return whether labels can be written under the very names they have.
-
-        Args:
-            labels: The labels.
-            reserved: As for :meth:`text`.
-        """
+        """Return whether labels can be written under the very names they have."""
         plain, common = self._plain, self._common
         for name, _ in labels:
             if name == reserved or name in common:

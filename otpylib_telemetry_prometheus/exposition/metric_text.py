@@ -38,15 +38,7 @@ def exemplar_of(exemplar: Exemplar | None, wall_offset_ns: int) -> str:
 
 
 class MetricText(ABC):
-    """Writes the series of one metric in one format.
-
-    Args:
-        metric: The metric.
-        name: The name of its samples, without the endings its kind gives them.
-        labels: Writes labels.
-        openmetrics: Whether it is for OpenMetrics.
-        report: Called with a sentence for a person if a series has to be left out.
-    """
+    """Writes the series of one metric in one format."""
 
     #: The label that has a meaning of its own.
     reserved: ClassVar[str] = ""

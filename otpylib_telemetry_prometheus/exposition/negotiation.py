@@ -79,15 +79,7 @@ class _Offer(NamedTuple):
 
 
 def choose(accept: str) -> TextFormat:
-    """Return the format a scraper likes best among those there are.
-
-    Args:
-        accept: Its ``Accept`` header; empty if it sent none.
-
-    Returns:
-        The format; the classic one where the header names none there is, refuses all, or makes no sense. Of
-        several liked equally the first named.
-    """
+    """Return the format a scraper likes best among those there are."""
     best, weight = CLASSIC, 0.0
     for offer in _offers(accept):
         found = _format(offer)
@@ -97,11 +89,7 @@ def choose(accept: str) -> TextFormat:
 
 
 def takes_gzip(accept_encoding: str) -> bool:
-    """Return whether a scraper undoes gzip and likes it no less than a page that is not compressed.
-
-    Args:
-        accept_encoding: Its ``Accept-Encoding`` header; empty if it sent none.
-    """
+    """Return whether a scraper undoes gzip and likes it no less than a page that is not compressed."""
     weights = {offer.what: offer.weight for offer in _offers(accept_encoding)}
     gzip = weights.get("gzip", weights.get("x-gzip", weights.get("*", 0.0)))
     # Not compressed is always allowed, but one who does not name it likes it least.

@@ -75,14 +75,7 @@ class PowerBounds:
         return bool(self._negative)
 
     def cumulated(self, buckets: ExponentialBuckets) -> list[tuple[float, str, int]]:
-        """Return each bound, its text, and how many numbers are at most as great.
-
-        Args:
-            buckets: The distribution; what it needs was taken in.
-
-        Returns:
-            The bounds, ascending; the last is infinity.
-        """
+        """Return each bound, its text, and how many numbers are at most as great."""
         width = max(0, -buckets.scale)
         fine = max(0, buckets.scale)
         below = sorted(((index >> fine, count) for index, count in buckets.negative.items()), reverse=True)

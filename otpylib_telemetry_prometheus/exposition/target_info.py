@@ -23,14 +23,7 @@ _UNDERSCORES: Final = re.compile("__+")
 
 
 def target_info(attributes: Mapping[str, Any]) -> Family | None:
-    """Return the family that tells resource attributes.
-
-    Args:
-        attributes: The attributes; lists are told as JSON.
-
-    Returns:
-        The family; None if there is nothing to tell.
-    """
+    """Return the family that tells resource attributes."""
     labels: dict[str, str] = {}
     for key in sorted(map(str, attributes)):
         value = attributes[key]

@@ -74,14 +74,7 @@ def underscored_label(name: str) -> str:
 
 
 def encoded_name(name: str) -> str:
-    """Return a name in which every character can be told: Prometheus' escaping scheme ``values``.
-
-    Args:
-        name: Any name.
-
-    Returns:
-        ``U__my_2e_name`` for ``my.name``: no two names become the same.
-    """
+    """Return a name in which every character can be told: Prometheus' escaping scheme ``values``."""
     return "U__" + "".join(_encoded(character) for character in name)
 
 
@@ -106,24 +99,12 @@ def after_labels(name: str) -> str:
 
 
 def pairs_text(pairs: Iterable[tuple[str, str]]) -> str:
-    """Return labels as they stand between the braces.
-
-    Args:
-        pairs: Names and values, in the order in which they shall stand.
-    """
+    """Return labels as they stand between the braces."""
     return ",".join([f'{shown_label(name)}="{escaped(text)}"' for name, text in pairs])
 
 
 def header(name: str, kind: str, description: str, unit: str, *, openmetrics: bool) -> str:
-    """Return the lines that begin a family.
-
-    Args:
-        name: The name the lines are about.
-        kind: Its type in the words of the format.
-        description: What it says; a line less if it is empty.
-        unit: Its unit, told by OpenMetrics if the name ends in it, as must be.
-        openmetrics: Whether it is for OpenMetrics.
-    """
+    """Return the lines that begin a family."""
     shown = name if is_metric_name(name) else f'"{name.translate(_ESCAPED)}"'
     lines = ""
     if description:
@@ -142,18 +123,7 @@ def trace_labels(traced: Traced) -> dict[str, str]:
 
 
 def exemplar_text(labels: Mapping[str, str], value: float, timestamp: str) -> str:
-    """Return what follows a sample's value.
-
-    Args:
-        labels: The labels of the exemplar.
-        value: What was measured.
-        timestamp: When, in seconds since the epoch; empty if nobody knows.
-
-    Returns:
-        The text, with a blank at its beginning; empty if the exemplar is none OpenMetrics takes: too long, or
-        without labels, which leads nowhere. So is one that would need escapes, over which some readers
-        stumble: no id needs any, and no exemplar is worth a page.
-    """
+    """Return what follows a sample's value."""
     if not labels or sum(len(name) + len(text) for name, text in labels.items()) > _MAX_RUNES:
         return ""
     if not all(map(is_label_name, labels)) or any(escaped(text) != text for text in labels.values()):

@@ -84,21 +84,12 @@ def compress(body: bytes) -> bytes:
     """Return a page compressed with gzip.
 
     Takes about 2 ms per megabyte, without the GIL: a large page belongs into a thread.
-
-    Args:
-        body: The page.
     """
     return gzip.compress(body, compresslevel=_COMPRESS_LEVEL, mtime=0)
 
 
 class Exposition:
     """Writes pages.
-
-    Args:
-        namespace: Put before the name of every metric of a store, with an underscore; empty for none.
-        global_labels: Labels of every series. A series that has a label of such a name itself keeps it as
-            ``exported_<name>``, as Prometheus does it.
-        report: Called with a sentence for a person, once for each thing that has to be left out.
 
     Attributes:
         failures: How many metrics and families were left out because writing them failed, each as often as
@@ -128,22 +119,7 @@ class Exposition:
         wall_offset_ns: int = 0,
         names: Collection[str] = (),
     ) -> Iterator[bytes]:
-        """Write a page. May be called by several threads at once.
-
-        Args:
-            form: The format.
-            stores: Whose metrics come first. Each is held for some milliseconds at a time. Series may be
-                added and changed meanwhile: each is as it was between two measurements. Those that come are
-                on the next page, those that go still on this one.
-            families: What comes after: :class:`~.families.Family`, or what has
-                its attributes, as the metrics of prometheus_client have. They are asked for only when the
-                metrics of the stores have been written.
-            wall_offset_ns: What to add to the monotonic clock to get the time since the epoch, for exemplars.
-            names: The samples that are wanted alone; none of them: everything.
-
-        Yields:
-            Chunks of the page, each some milliseconds' work; an empty one is but a turn for others.
-        """
+        """Write a page. May be called by several threads at once."""
         with self._lock:
             writer = self._writer(form)
             series: dict[AnyMetric, Sequence[Any]] = {}
@@ -181,14 +157,7 @@ class Exposition:
         form: TextFormat = CLASSIC,
         wall_offset_ns: int = 0,
     ) -> str:
-        """Return what :meth:`render` yields as one text.
-
-        Args:
-            stores: As for :meth:`render`.
-            families: As for :meth:`render`.
-            form: As for :meth:`render`.
-            wall_offset_ns: As for :meth:`render`.
-        """
+        """Return what :meth:`render` yields as one text."""
         return b"".join(self.render(form, stores, families, wall_offset_ns)).decode()
 
     def _writer(self, form: TextFormat) -> _Writer:
@@ -249,11 +218,7 @@ class _Writer:
     def planned(
         self, owned: Sequence[tuple[SeriesStore, AnyMetric]]
     ) -> Sequence[tuple[SeriesStore, MetricText]]:
-        """Return what writes the metrics, in their order; those that must be left out are reported.
-
-        Args:
-            owned: The metrics, each with its store.
-        """
+        """Return what writes the metrics, in their order; those that must be left out are reported."""
         if owned != self._owned:
             known = {writer.metric: writer for _, writer in self._plan}
             self.claims = {}
@@ -267,16 +232,7 @@ class _Writer:
         return self._plan
 
     def family(self, family: Any, claims: dict[str, str]) -> Iterator[str]:
-        """Write a family; nothing if there is nothing in it, or if it must be left out.
-
-        Args:
-            family: The family, of which nothing is certain.
-            claims: The names that are taken, to which its own are added.
-
-        Yields:
-            Its text in pieces, each of whole lines; before that an empty text whenever somebody else may have
-            a turn.
-        """
+        """Write a family; nothing if there is nothing in it, or if it must be left out."""
         try:
             name, kind = str(family.name), str(family.type)
             if not family.samples:
@@ -338,16 +294,7 @@ class _Writer:
         return writer
 
     def _place(self, name: str, kind: str, claims: Mapping[str, str]) -> tuple[str, str | None, str]:
-        """Find a name and a type for a family.
-
-        Args:
-            name: Its name, that of a counter without ``_total``.
-            kind: Its type.
-            claims: The names that are taken.
-
-        Returns:
-            The name that is taken, if there is one; the name to have, None if there is none; the type.
-        """
+        """Find a name and a type for a family."""
         if self._utf8 or is_metric_name(name):
             candidates = [name or "_"]
         else:
@@ -371,11 +318,7 @@ class _Writer:
 
 
 class _Wanted:
-    """Keeps the lines of some samples only.
-
-    Args:
-        names: Their names.
-    """
+    """Keeps the lines of some samples only."""
 
     def __init__(self, names: Collection[str]) -> None:
         self._starts = tuple(

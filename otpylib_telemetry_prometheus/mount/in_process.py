@@ -25,12 +25,7 @@ __all__ = ["Published", "UnavailableError", "fetch", "fetch_from_thread", "publi
 
 
 class UnavailableError(Exception):
-    """There is no page to be had; the message says why.
-
-    Args:
-        reason: Why, for whoever asked.
-        status: The HTTP status that says so.
-    """
+    """There is no page to be had; the message says why."""
 
     def __init__(self, reason: str, status: HTTPStatus = HTTPStatus.SERVICE_UNAVAILABLE) -> None:
         super().__init__(reason)
@@ -53,14 +48,7 @@ class Published:
 
 
 def published(exporter: str) -> Published:
-    """Return how to get the page of an exporter.
-
-    Args:
-        exporter: Its registered name: ``prometheus_exporter``.
-
-    Raises:
-        UnavailableError: No such exporter is at work in this process.
-    """
+    """Return how to get the page of an exporter."""
     if not registry.is_running(exporter):
         raise UnavailableError(f"no exporter named {exporter} runs in this process")
     backend = registry.exporter_of(exporter)
@@ -74,15 +62,7 @@ def published(exporter: str) -> Published:
 
 
 async def fetch(exporter: str, request: ScrapeRequest) -> Page:
-    """Get the page on whatever event loop this runs.
-
-    Args:
-        exporter: The exporter's registered name.
-        request: What is wanted.
-
-    Raises:
-        UnavailableError: It is not to be had.
-    """
+    """Get the page on whatever event loop this runs."""
     source = published(exporter)
     future = asyncio.wrap_future(_start(source, request))
     try:
@@ -94,15 +74,7 @@ async def fetch(exporter: str, request: ScrapeRequest) -> Page:
 
 
 def fetch_from_thread(exporter: str, request: ScrapeRequest) -> Page:
-    """Get the page on a thread on which no event loop runs.
-
-    Args:
-        exporter: The exporter's registered name.
-        request: What is wanted.
-
-    Raises:
-        UnavailableError: It is not to be had.
-    """
+    """Get the page on a thread on which no event loop runs."""
     source = published(exporter)
     with contextlib.suppress(RuntimeError):
         if asyncio.get_running_loop() is source.loop:

@@ -54,12 +54,6 @@ _IDLE: Final = ".idle"
 class Cleaner:
     """Clears up under a root.
 
-    Args:
-        root: Where the workers of an exporter meet.
-        spare: How many dead workers of a version are left as they are.
-        grace: Seconds a version stays that no worker uses any more, and a draft that nobody finished.
-        step: Called between the steps, with what comes next; for tests.
-
     Attributes:
         absorbed: How many dead workers were added to the sums.
         skipped: How many of their files could not be: they were torn, or not files of ours.
@@ -81,15 +75,7 @@ class Cleaner:
         self._step = step
 
     def clean(self) -> bool:
-        """Clear up, unless somebody else does.
-
-        Returns:
-            Whether it was done.
-
-        Raises:
-            OSError: Something cannot be written. What there was still counts.
-            MultiprocessError: prometheus_client is not installed.
-        """
+        """Clear up, unless somebody else does."""
         lock = hold(self._root / "lock")
         if lock is None:
             return False
@@ -165,12 +151,7 @@ class _Sums:
         self._files: dict[str, dict[bytes, tuple[float, float]]] = {}
 
     def add(self, path: Path) -> None:
-        """Add a file.
-
-        Raises:
-            OSError: It cannot be read.
-            BadFileError: It is not one of ours, or not a whole one.
-        """
+        """Add a file."""
         kind = file_kind(path)
         if kind is None:
             raise BadFileError("its name is none that prometheus_client gives")

@@ -115,12 +115,6 @@ def client(module: str) -> ModuleType:
 
     Whether the variable was set before or after prometheus_client is imported makes no difference here: only
     the metrics that are declared with prometheus_client itself depend on it.
-
-    Args:
-        module: Which, for instance ``mmap_dict``.
-
-    Raises:
-        MultiprocessError: It is not installed.
     """
     try:
         return importlib.import_module(f"prometheus_client.{module}")
@@ -132,22 +126,12 @@ def client(module: str) -> ModuleType:
 
 
 def root_of(directory: str | os.PathLike[str], exporter: str) -> Path:
-    """Return where the workers of one exporter meet.
-
-    Args:
-        directory: That of ``PROMETHEUS_MULTIPROC_DIR``.
-        exporter: The exporter's registered name.
-    """
+    """Return where the workers of one exporter meet."""
     return Path(directory) / f"otpylib-{re.sub(r'[^A-Za-z0-9_.-]', '_', exporter)}"
 
 
 def version_name(schema: object) -> str:
-    """Return the name of the directory for one schema.
-
-    Args:
-        schema: Anything that has an equal ``repr`` if and only if numbers may be merged. Addresses, which the
-            ``repr`` of a function has, do not count: they differ from process to process.
-    """
+    """Return the name of the directory for one schema."""
     text = _ADDRESS.sub("", repr((_FORMAT, schema)))
     return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
@@ -204,11 +188,7 @@ class Manifest:
 
     @classmethod
     def read(cls, version: Path) -> Manifest:
-        """Return the manifest of a version; that of an empty one if there is none.
-
-        Raises:
-            OSError: It cannot be read, though it is there.
-        """
+        """Return the manifest of a version; that of an empty one if there is none."""
         try:
             content = json.loads((version / _MANIFEST).read_bytes())
             return cls(int(content["number"]), frozenset(map(str, content["absorbed"])))
@@ -220,11 +200,7 @@ class Manifest:
             return cls(max((int(number) for number in numbers if number.isdecimal()), default=0))
 
     def write(self, version: Path) -> None:
-        """Put this manifest into force, in one step that outlives a crash of the machine.
-
-        Raises:
-            OSError: It cannot be; the one before stays in force.
-        """
+        """Put this manifest into force, in one step that outlives a crash of the machine."""
         draft = version / f".{_MANIFEST}"
         with draft.open("w", encoding="ascii") as file:
             json.dump({"number": self.number, "absorbed": sorted(self.absorbed)}, file)
@@ -274,11 +250,7 @@ class Layout:
 
 
 def scan(root: Path) -> Layout:
-    """Look up what there is.
-
-    Args:
-        root: Where the workers meet; need not exist.
-    """
+    """Look up what there is."""
     found: list[tuple[Path, int, Manifest, list[Worker]]] = []
     newest: dict[str, int] = {}
     for path in _listed(root):
@@ -335,17 +307,7 @@ def has_lock() -> bool:
 
 
 def hold(path: Path) -> int | None:
-    """Lock a file, which is made if need be.
-
-    Args:
-        path: The file.
-
-    Returns:
-        A descriptor; closing it, or dying, lets go of the lock. None if somebody else has it.
-
-    Raises:
-        OSError: There is no such file, and it cannot be made.
-    """
+    """Lock a file, which is made if need be."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -393,11 +355,7 @@ def prefix_of(path: Path) -> str:
 
 
 def histogram_prefix(bounds: Iterable[float]) -> str:
-    """Return the beginning of the names of files of histograms with these buckets.
-
-    Args:
-        bounds: The upper bounds.
-    """
+    """Return the beginning of the names of files of histograms with these buckets."""
     text = repr([float(bound) for bound in bounds])
     return f"histogram_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
@@ -418,15 +376,7 @@ class Entry:
 
 
 def entries(path: Path) -> list[Entry]:
-    """Return what is in a file.
-
-    Args:
-        path: The file.
-
-    Raises:
-        OSError: It cannot be read.
-        BadFileError: It is not a whole one.
-    """
+    """Return what is in a file."""
     with path.open("rb") as file:
         used = _used(file)
         data = file.read(used - _HEADER) if used else b""
@@ -451,15 +401,7 @@ class FileChecks:
         return frozenset(self._names.get(path, ()))
 
     def check(self, path: Path) -> None:
-        """Look at a file.
-
-        Args:
-            path: The file.
-
-        Raises:
-            OSError: It cannot be read.
-            BadFileError: It cannot be merged.
-        """
+        """Look at a file."""
         kind = file_kind(path)
         if kind is None:
             raise BadFileError("its name is none that prometheus_client gives")
@@ -506,11 +448,7 @@ def _used(file: Any) -> int:
 
 
 def _walk(data: bytes, end: int, start: int = _HEADER) -> Iterator[tuple[bytes, int]]:
-    """Yield keys, and where in ``data`` their entries end; ``data`` is of the file from ``start`` on.
-
-    Raises:
-        BadFileError: It does not add up.
-    """
+    """Yield keys, and where in ``data`` their entries end; ``data`` is of the file from ``start`` on."""
     if end and len(data) != end - start:
         raise BadFileError("it was cut short while it was read")
     position, size = 0, len(data)
@@ -526,11 +464,7 @@ def _walk(data: bytes, end: int, start: int = _HEADER) -> Iterator[tuple[bytes, 
 
 
 def _check_key(kind: str, key: bytes) -> str:
-    """Return the name of the metric that an entry is of.
-
-    Raises:
-        BadFileError: It is of none.
-    """
+    """Return the name of the metric that an entry is of."""
     try:
         metric, sample, labels, documentation = json.loads(key)
         texts = [metric, sample, documentation, *labels.keys(), *labels.values()]

@@ -56,11 +56,6 @@ class _File(NamedTuple):
 class Reader:
     """Merges what is under a root, and the files prometheus_client itself keeps beside it.
 
-    Args:
-        root: Where the workers of an exporter meet.
-        own_files: The directory of the metrics that are declared with prometheus_client; None to leave them
-            out.
-
     Attributes:
         skipped: How many files were left out, each as often as it was.
         clashes: Metrics that were left out because a metric of ours has their name.
@@ -79,12 +74,6 @@ class Reader:
 
         Whoever is asked, it is the same: where workers differ in what a metric looks like, that is shown
         which most of them have.
-
-        Returns:
-            prometheus_client's ``Metric`` objects, in the order of their names.
-
-        Raises:
-            MultiprocessError: prometheus_client is not installed.
         """
         merged: dict[str, Any] = {}
         for _attempt in range(_ATTEMPTS):

@@ -105,16 +105,6 @@ class Multiprocess:
     once, is to be seen in :meth:`stats`, and is tried again with the next write.
 
     In a process that is forked off this object belongs to the parent: there it writes nothing.
-
-    Args:
-        directory: Where the workers meet; made if need be.
-        exporter: The exporter's registered name: exporters of different names share nothing.
-        clock: Monotonic seconds.
-        wall_clock: Seconds since the epoch.
-
-    Raises:
-        MultiprocessError: The directory cannot be made or written to, prometheus_client is not installed, or
-            the system has no locks.
     """
 
     def __init__(
@@ -173,17 +163,7 @@ class Multiprocess:
         modes: Mapping[str, str] = _NO_MODES,
         mode_of: Callable[[AnyMetric], str | None] = _default_mode,
     ) -> None:
-        """Say what the metrics look like from now on; the next write moves everything if that has changed.
-
-        Args:
-            canonical: What decides how events become series (definitions, buckets, rules of labels), as
-                something whose ``repr`` is the same in every worker if and only if the series may be merged:
-                tuples of texts and numbers, sets sorted. Namespace and modes are part of it already.
-            namespace: Put before every name, with an underscore.
-            global_labels: Labels of every series; may differ from worker to worker.
-            modes: How gauges are merged, by the name of the metric.
-            mode_of: How a gauge is merged that is not among them; None for the default.
-        """
+        """Say what the metrics look like from now on; the next write moves everything if that has changed."""
         schema = (canonical, namespace, tuple(sorted(modes.items())))
         whole = (schema, dict(global_labels))
         with self._lock:
@@ -197,15 +177,6 @@ class Multiprocess:
         """Write what has changed since the last time; to be called after each batch of events.
 
         An event loop is not held up: what may take more than a few milliseconds goes on on a thread.
-
-        Args:
-            store: All series of the worker.
-            force: Write, and return when it is written, even if the last write was a moment ago and took
-                long: before something is acknowledged, before a scrape, at the end. Not on an event loop, if
-                there are many series.
-
-        Returns:
-            How many numbers were written; 0 also for what is being written on a thread.
         """
         started = self._clock()
         if os.getpid() != self._pid or (started < self._rest_until and not force):
@@ -220,12 +191,7 @@ class Multiprocess:
             self._lock.release()
 
     def families(self) -> list[Any]:
-        """Return the metrics of all workers, merged; to be called on a thread, for it reads every file.
-
-        Returns:
-            prometheus_client's ``Metric`` objects, which have what
-            :class:`~otpylib_telemetry_prometheus.exposition.families.Family` has.
-        """
+        """Return the metrics of all workers, merged; to be called on a thread, for it reads every file."""
         return self._reader.collect()
 
     def close(self) -> None:

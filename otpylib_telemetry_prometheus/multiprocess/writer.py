@@ -80,17 +80,9 @@ class _File:
 class WorkerFiles:
     """The directory of one worker, in the making until :meth:`publish`.
 
-    Args:
-        version: The directory of the version it belongs to; made if need be.
-        token: What tells the worker from others.
-        generation: Which of its states this is.
-
     Attributes:
         path: The directory.
         samples: How many numbers were written.
-
-    Raises:
-        OSError: It cannot be made.
     """
 
     def __init__(self, version: Path, token: str, generation: int) -> None:
@@ -115,11 +107,7 @@ class WorkerFiles:
         return self.path == self._final
 
     def publish(self) -> None:
-        """Let the others see it, complete as it is.
-
-        Raises:
-            OSError: It cannot be.
-        """
+        """Let the others see it, complete as it is."""
         self.path.rename(self._final)
         self.path = self._final
         mark_used(self.path.parent)
@@ -129,17 +117,7 @@ class WorkerFiles:
         return self.path.is_dir()
 
     def write(self, prefix: str, key: str, value: float, timestamp: float = 0.0) -> None:
-        """Write a number.
-
-        Args:
-            prefix: The beginning of the file's name: the type, and the mode of a gauge.
-            key: What it is of.
-            value: The number.
-            timestamp: When it was measured, in seconds since the epoch; 0 if that is of no interest.
-
-        Raises:
-            OSError: There is no room for it.
-        """
+        """Write a number."""
         file = self._files.get(prefix)
         if file is None:
             file = self._files[prefix] = self._open(prefix)
@@ -222,15 +200,7 @@ def close_inherited() -> None:
 
 
 class Look:
-    """How metrics are called outside the process.
-
-    Args:
-        namespace: Put before every name, with an underscore; empty for none.
-        global_labels: Labels of every series. A series that has one of that name itself keeps it as
-            ``exported_<name>``, as Prometheus does it.
-        modes: The modes of gauges by the name of the metric, with or without the namespace.
-        mode_of: Gives the mode of a gauge that is not among them; None for the default.
-    """
+    """How metrics are called outside the process."""
 
     def __init__(
         self,
@@ -258,13 +228,7 @@ class Look:
         return chosen if chosen in MULTIPROCESS_MODES else DEFAULT_MODES[type(metric)]
 
     def labels(self, labels: Labels, *, gauge: bool) -> dict[str, str]:
-        """Return the labels of a series.
-
-        Args:
-            labels: Its own.
-            gauge: Whether it is of a gauge: prometheus_client takes the label ``pid`` off gauges it merges,
-                and gives it to those it does not.
-        """
+        """Return the labels of a series."""
         taken = {*self._global, "pid"} if gauge else {*self._global}
         return beside(labels, taken) | self._global
 
@@ -294,13 +258,7 @@ class _Slot:
 
 
 class _Keys:
-    """Makes the keys of one series as prometheus_client's ``mmap_key`` does, which takes ten times as long.
-
-    Args:
-        name: The name of the metric.
-        labels: The labels of the series.
-        description: What the metric says.
-    """
+    """Makes the keys of one series as prometheus_client's ``mmap_key`` does, in a tenth of the time."""
 
     def __init__(self, name: str, labels: Mapping[str, str], description: str) -> None:
         pairs = {label: f"{_json(label)}: {_json(text)}" for label, text in labels.items()}
@@ -323,13 +281,7 @@ class _Keys:
 
 
 class StoreWriter:
-    """Writes what changes in a store into the files of a worker.
-
-    Args:
-        look: How metrics are called.
-        files: Where to write.
-        times: When gauges were set last, as far as it is known; is added to.
-    """
+    """Writes what changes in a store into the files of a worker."""
 
     def __init__(self, look: Look, files: WorkerFiles, times: dict[Series, float]) -> None:
         self.files = files
@@ -341,28 +293,13 @@ class StoreWriter:
         self._octaves: weakref.WeakKeyDictionary[AnyMetric, PowerBounds] = weakref.WeakKeyDictionary()
 
     def succeed(self, previous: StoreWriter) -> None:
-        """Take over what another one knows about series, for the same look and other files.
-
-        Args:
-            previous: The other one, which is of no use afterwards.
-        """
+        """Take over what another one knows about series, for the same look and other files."""
         self._slots, self._taken, self._octaves = previous._slots, previous._taken, previous._octaves
         for slot in self._slots.values():
             slot.last = None
 
     def write(self, store: SeriesStore, now: float) -> int:
-        """Write what has changed.
-
-        Args:
-            store: The store. It is locked for some hundred series at a time.
-            now: Seconds since the epoch.
-
-        Returns:
-            How many numbers were written.
-
-        Raises:
-            OSError: There is no room. What was not written will be the next time.
-        """
+        """Write what has changed."""
         before = self.files.samples
         with store.lock:
             self.generation = store.generation
@@ -474,11 +411,6 @@ def _exponential(slot: _Slot, series: ExponentialSeries, octaves: PowerBounds) -
 
     prometheus_client's files have explicit buckets only: those between powers of two, as on the page of one
     process. What bounds the other series have, in this worker and in others, whoever reads sees to.
-
-    Args:
-        slot: What was written of the series.
-        series: The series.
-        octaves: The bounds of its metric.
     """
     octaves.cover(series.buckets)
     reached = slot.reached
