@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: the table of the README, measured here and now."""
+"""``python -m benchmarks``: the tables of docs/benchmarks.md, measured here and now."""
 
 from __future__ import annotations
 

@@ -6,16 +6,19 @@ import importlib
 import sys
 from typing import Final
 
-#: The scripts. Each has a ``PAGE``, the file it writes, and a ``draw``, which returns what is in it.
-NAMES: Final = ("house", "event")
+#: The scripts. One has a ``PAGE``, the file it writes, and a ``draw``, which returns what is in it; one that
+#: draws what a real run shows has a ``make``, which returns what is in each of its files.
+NAMES: Final = ("house", "event", "layers", "demo", "dashboards")
 
 
 def main(names: list[str]) -> None:
     """Make pictures."""
     for name in names or NAMES:
         module = importlib.import_module(f"scripts.pictures.{name}")
-        module.PAGE.write_text(module.draw(), encoding="utf-8")
-        sys.stdout.write(f"{module.PAGE.name}\n")
+        made = module.make() if hasattr(module, "make") else {module.PAGE: module.draw()}
+        for page, text in made.items():
+            page.write_text(text, encoding="utf-8")
+            sys.stdout.write(f"{page.name}\n")
 
 
 if __name__ == "__main__":
