@@ -220,7 +220,13 @@ def _panel(
     x, y, width, height = box
     shapes = [
         svg.rect(x, y, width, height, fill="#fbfcfe", stroke="#d5dae3"),
-        svg.text(x + 10, y + 18, panel["title"], bold=True, size=12),
+        svg.text(
+            x + 10,
+            y + 18,
+            panel["title"],
+            bold=True,
+            size=min(12, (width - 16) / 6.9 / len(panel["title"]) * 12),
+        ),
     ]
     unit = panel["fieldConfig"]["defaults"].get("unit", "short")
     queries = [(_fill(one["expr"], names), one.get("legendFormat", "")) for one in panel["targets"]]
@@ -265,7 +271,7 @@ def _curves(series: list[Series], box: tuple[float, float, float, float], unit: 
     plot_height = height - 14 - 15 * legend_rows - 6
     left, plot_width = x + 46, width - 50
     top = max(max(value for _, value in points) for _, points in series) or 1.0
-    top = _round_up(top)
+    top = _round_up(top / 1024) * 1024 if unit == "bytes" and top >= 1024 else _round_up(top)
     shapes = []
     for part in range(3):
         level = y + plot_height * (1 - part / 2) + 4
