@@ -12,7 +12,7 @@ import asyncio
 import gc
 import statistics
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks import harness
 from benchmarks.harness import Case, Comparison
+from otpylib_telemetry.aggregation.metric import Kind, MetricSpec
 from otpylib_telemetry.aggregation.store import SeriesStore
 from otpylib_telemetry.metrics.options import DURATION_BOUNDS
 from otpylib_telemetry_prometheus.exposition.negotiation import CLASSIC, OPENMETRICS, TextFormat
@@ -52,8 +53,17 @@ class Ours:
     def __init__(self, series: int = SERIES, store: SeriesStore | None = None) -> None:
         self.store = SeriesStore(series) if store is None else store
         self.exposition = Exposition()
-        counter = self.store.counter("requests_total", "Requests.")
-        histogram = self.store.histogram("request_seconds", "How long requests take.", DURATION_BOUNDS)
+        counter: Any = self.store.declare(
+            MetricSpec(kind=Kind.COUNTER, name="requests_total", description="Requests.")
+        )
+        histogram: Any = self.store.declare(
+            MetricSpec(
+                kind=Kind.HISTOGRAM,
+                name="request_seconds",
+                description="How long requests take.",
+                bounds=DURATION_BOUNDS,
+            )
+        )
         named = [tuple(zip(_KEYS, _labels(number), strict=True)) for number in range(series)]
         self.counters = [counter.at(labels) for labels in named]
         self.histograms = [histogram.at(labels) for labels in named]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import prometheus_client
 from prometheus_client import CollectorRegistry, generate_latest
 
-from otpylib_telemetry.aggregation.exponential import MAX_SCALE, scale_for
-from otpylib_telemetry.aggregation.metric import MAX_SUMMARY_SERIES, SummaryShape
+from otpylib_telemetry.aggregation.exponential import scale_for
+from otpylib_telemetry.aggregation.metric import MAX_SUMMARY_SERIES, Kind, MetricSpec, SummaryShape
 from otpylib_telemetry.aggregation.store import SeriesStore
 from otpylib_telemetry.metrics.options import DURATION_BOUNDS
 from otpylib_telemetry_prometheus.exposition.writer import Exposition
@@ -27,6 +27,15 @@ OBSERVATIONS = 50
 
 _KEYS = ("method", "route", "status")
 _SHAPE = SummaryShape((0.5, 0.9, 0.95, 0.99), scale_for(0.01), 2_048, 120 * 10**9, 5)
+
+_SPECS = {
+    "counter": MetricSpec(kind=Kind.COUNTER, name="requests_total", description="Requests."),
+    "histogram": MetricSpec(
+        kind=Kind.HISTOGRAM, name="seconds", description="Seconds.", bounds=DURATION_BOUNDS
+    ),
+    "exponential": MetricSpec(kind=Kind.EXPONENTIAL, name="seconds", description="Seconds."),
+    "summary": MetricSpec(kind=Kind.SUMMARY, name="seconds", description="Seconds.", shape=_SHAPE),
+}
 
 
 def _bytes_of(make: Callable[[], Any], write: Callable[[Any], object]) -> tuple[float, float]:
@@ -56,12 +65,7 @@ def _texts(number: int) -> tuple[str, str, str]:
 
 def _ours(kind: str, series: int) -> Any:
     store = SeriesStore(series)
-    metric: Any = {
-        "counter": lambda: store.counter("requests_total", "Requests."),
-        "histogram": lambda: store.histogram("seconds", "Seconds.", DURATION_BOUNDS),
-        "exponential": lambda: store.exponential("seconds", "Seconds.", scale=MAX_SCALE, max_size=160),
-        "summary": lambda: store.summary("seconds", "Seconds.", _SHAPE),
-    }[kind]()
+    metric: Any = store.declare(_SPECS[kind])
     values = _values()
     for number in range(series):
         one = metric.at(tuple(zip(_KEYS, _texts(number), strict=True)))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Protocol, TypeAlias, TypeVar
 
+from otpylib_telemetry.aggregation.exponential import MAX_SCALE
 from otpylib_telemetry.aggregation.series import (
     CounterSeries,
     ExponentialSeries,
@@ -24,9 +25,10 @@ from otpylib_telemetry.aggregation.series import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 __all__ = [
+    "CLASSES",
     "MAX_SUMMARY_SERIES",
     "NO_SCOPE",
     "OVERFLOW_LABELS",
@@ -38,6 +40,7 @@ __all__ = [
     "Histogram",
     "Kind",
     "Metric",
+    "MetricSpec",
     "Scope",
     "Summary",
     "SummaryShape",
@@ -97,37 +100,86 @@ class Scope:
 #: Of metrics made of events.
 NO_SCOPE: Final = Scope()
 
+
+@dataclass(frozen=True, slots=True)
+class SummaryShape:
+    """What the quantiles of a summary are.
+
+    Attributes:
+        quantiles: Which, each from 0 to 1, ascending.
+        scale: The resolution of the buckets behind them; see :func:`~.exponential.scale_for`.
+        max_size: How many buckets there may be for either sign before the resolution is halved.
+        slice_ns: Nanoseconds in a slice of time.
+        slices: Over how many slices quantiles are taken; the one that has begun is the last.
+    """
+
+    quantiles: tuple[float, ...]
+    scale: int
+    max_size: int
+    slice_ns: int
+    slices: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricSpec:
+    """What a metric is to be.
+
+    Attributes:
+        kind: What its numbers mean.
+        name: Its name.
+        description: What it says, for a person to read.
+        unit: Unit of its values; empty if they have none.
+        claims: Further names nothing else may use, because the format it leaves in needs them.
+        owner: Who declares it: nobody else gets it under its name.
+        key: By what it is found in the store, where that is not its name.
+        scope: What made it.
+        observed: Whether its values are read off when somebody asks, as those of observable instruments are.
+        max_series: How many series it may have; None for as many as the store says.
+        multiprocess_mode: How the gauges of several processes become one, in the words of prometheus_client.
+        bounds: Of a histogram: upper bounds of its buckets, inclusive, ascending.
+        scale: Of an exponential histogram: the resolution its series begin with.
+        max_size: Likewise: how many buckets a series may have for either sign.
+        shape: Of a summary: which quantiles, how exact, over which time.
+    """
+
+    kind: Kind
+    name: str
+    description: str = ""
+    unit: str = ""
+    claims: tuple[str, ...] = ()
+    owner: str = ""
+    key: str = ""
+    scope: Scope = NO_SCOPE
+    observed: bool = False
+    max_series: int | None = None
+    multiprocess_mode: str = "mostrecent"
+    bounds: tuple[float, ...] = ()
+    scale: int = MAX_SCALE
+    max_size: int = 160
+    shape: SummaryShape | None = None
+
+
 S = TypeVar("S", CounterSeries, GaugeSeries, UpDownSeries, HistogramSeries, ExponentialSeries, SummarySeries)
 
 
 class Metric(ABC, Generic[S]):
     """Every series of one name.
 
-    Args:
-        store: The store it belongs to, whose ``max_series`` it obeys.
-        name: Its name.
-        description: What it says, for a person to read.
-        unit: Unit of its values; empty if they have none.
-
     Attributes:
-        scope: What made it.
-        owner: Who declared it; nobody else gets it under its name.
-        observed: Whether its values are read off when somebody asks, as those of observable instruments are.
-        max_series: How many series it may have; None for as many as the store says.
         series: The series by their labels, without the overflow series.
         overflow: The series that takes what comes beyond the limit; None as long as nothing has.
     """
 
     kind: ClassVar[Kind]
 
-    def __init__(self, store: SeriesBudget, name: str, description: str, unit: str) -> None:
-        self.name = name
-        self.description = description
-        self.unit = unit
-        self.scope = NO_SCOPE
-        self.owner = ""
-        self.observed = False
-        self.max_series: int | None = None
+    def __init__(self, store: SeriesBudget, spec: MetricSpec) -> None:
+        self.name = spec.name
+        self.description = spec.description
+        self.unit = spec.unit
+        self.scope = spec.scope
+        self.owner = spec.owner
+        self.observed = spec.observed
+        self.max_series = spec.max_series
         self.series: dict[Labels, S] = {}
         self.overflow: S | None = None
         self._store = store
@@ -202,14 +254,13 @@ class Counter(Metric[CounterSeries]):
 
 
 class Gauge(Metric[GaugeSeries]):
-    """A metric whose series are set.
-
-    Attributes:
-        multiprocess_mode: How the values of several processes become one, in the words of prometheus_client.
-    """
+    """A metric whose series are set."""
 
     kind = Kind.GAUGE
-    multiprocess_mode: str = "mostrecent"
+
+    def __init__(self, store: SeriesBudget, spec: MetricSpec) -> None:
+        super().__init__(store, spec)
+        self.multiprocess_mode = spec.multiprocess_mode
 
     def _new(self, labels: Labels, born_ns: int) -> GaugeSeries:
         return GaugeSeries(labels, born_ns)
@@ -225,74 +276,42 @@ class UpDown(Metric[UpDownSeries]):
 
 
 class Histogram(Metric[HistogramSeries]):
-    """A metric whose series are distributions over explicit buckets.
-
-    Args:
-        store: As for :class:`Metric`.
-        name: As for :class:`Metric`.
-        description: As for :class:`Metric`.
-        unit: As for :class:`Metric`.
-        bounds: Upper bounds of the buckets, inclusive, ascending.
-    """
+    """A metric whose series are distributions over explicit buckets."""
 
     kind = Kind.HISTOGRAM
 
-    def __init__(
-        self, store: SeriesBudget, name: str, description: str, unit: str, bounds: tuple[float, ...]
-    ) -> None:
-        super().__init__(store, name, description, unit)
-        self.bounds = bounds
+    def __init__(self, store: SeriesBudget, spec: MetricSpec) -> None:
+        super().__init__(store, spec)
+        self.bounds = spec.bounds
 
     def _new(self, labels: Labels, born_ns: int) -> HistogramSeries:
         return HistogramSeries(labels, self.bounds, born_ns)
 
 
 class Exponential(Metric[ExponentialSeries]):
-    """A metric whose series are distributions over exponential buckets.
-
-    Args:
-        store: As for :class:`Metric`.
-        name: As for :class:`Metric`.
-        description: As for :class:`Metric`.
-        unit: As for :class:`Metric`.
-        scale: The resolution each series begins with.
-        max_size: How many buckets a series may have for either sign.
-    """
+    """A metric whose series are distributions over exponential buckets."""
 
     kind = Kind.EXPONENTIAL
 
-    def __init__(  # noqa: PLR0913, PLR0917 - what every metric has, and two numbers
-        self, store: SeriesBudget, name: str, description: str, unit: str, scale: int, max_size: int
-    ) -> None:
-        super().__init__(store, name, description, unit)
-        self.scale = scale
-        self.max_size = max_size
+    def __init__(self, store: SeriesBudget, spec: MetricSpec) -> None:
+        super().__init__(store, spec)
+        self.scale = spec.scale
+        self.max_size = spec.max_size
 
     def _new(self, labels: Labels, born_ns: int) -> ExponentialSeries:
         return ExponentialSeries(labels, self.scale, self.max_size, born_ns)
 
 
 class Summary(Metric[SummarySeries]):
-    """A metric whose series tell quantiles.
-
-    Args:
-        store: As for :class:`Metric`.
-        name: As for :class:`Metric`.
-        description: As for :class:`Metric`.
-        unit: As for :class:`Metric`.
-        shape: Which quantiles, how exact, over which time.
-
-    Attributes:
-        shape: As above.
-    """
+    """A metric whose series tell quantiles."""
 
     kind = Kind.SUMMARY
 
-    def __init__(
-        self, store: SeriesBudget, name: str, description: str, unit: str, shape: SummaryShape
-    ) -> None:
-        super().__init__(store, name, description, unit)
-        self.shape = shape
+    def __init__(self, store: SeriesBudget, spec: MetricSpec) -> None:
+        super().__init__(store, spec)
+        if spec.shape is None:
+            raise ValueError(f"summary {spec.name} has no shape")
+        self.shape = shape = spec.shape
         self._clock = SliceClock()
         self._clock.slice = store.now_ns() // shape.slice_ns
 
@@ -323,23 +342,13 @@ class Summary(Metric[SummarySeries]):
         self._clock.slice = max(self._clock.slice, now_ns // self.shape.slice_ns)
 
 
-@dataclass(frozen=True, slots=True)
-class SummaryShape:
-    """What the quantiles of a summary are.
-
-    Attributes:
-        quantiles: Which, each from 0 to 1, ascending.
-        scale: The resolution of the buckets behind them; see :func:`~.exponential.scale_for`.
-        max_size: How many buckets there may be for either sign before the resolution is halved.
-        slice_ns: Nanoseconds in a slice of time.
-        slices: Over how many slices quantiles are taken; the one that has begun is the last.
-    """
-
-    quantiles: tuple[float, ...]
-    scale: int
-    max_size: int
-    slice_ns: int
-    slices: int
-
-
 AnyMetric: TypeAlias = Counter | Gauge | UpDown | Histogram | Exponential | Summary
+
+CLASSES: Final[Mapping[Kind, type[AnyMetric]]] = {
+    Kind.COUNTER: Counter,
+    Kind.GAUGE: Gauge,
+    Kind.UP_DOWN: UpDown,
+    Kind.HISTOGRAM: Histogram,
+    Kind.EXPONENTIAL: Exponential,
+    Kind.SUMMARY: Summary,
+}

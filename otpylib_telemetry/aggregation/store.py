@@ -15,24 +15,14 @@ from __future__ import annotations
 
 import threading
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
-from otpylib_telemetry.aggregation.metric import (
-    TOP_LABELS,
-    AnyMetric,
-    Counter,
-    Exponential,
-    Gauge,
-    Histogram,
-    Metric,
-    Summary,
-    SummaryShape,
-    UpDown,
-)
+from otpylib_telemetry.aggregation.metric import CLASSES, TOP_LABELS, Histogram, Summary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from otpylib_telemetry.aggregation.metric import AnyMetric, Kind, MetricSpec
     from otpylib_telemetry.aggregation.series import (
         Labels,
         Series,
@@ -59,9 +49,6 @@ _LOOKED_AT_ONCE: Final = 4_000
 
 class MetricRefusedError(Exception):
     """A metric cannot be added to the store; the message says why, for a person to read."""
-
-
-M = TypeVar("M", Counter, Gauge, UpDown, Histogram, Exponential, Summary)
 
 
 def _long_ago() -> int:
@@ -198,120 +185,28 @@ class SeriesStore:
             if source not in told and len(told) < _MAX_SOURCES:
                 told.append(source)
 
-    def counter(
-        self, name: str, description: str, unit: str = "", claims: Iterable[str] = (), owner: str = ""
-    ) -> Counter:
-        """Return the counter of this name, a new one if need be.
+    def declare(self, spec: MetricSpec) -> AnyMetric:
+        """Return the metric of this name, a new one if need be; what the first said of it stays.
 
         Args:
-            name: Its name.
-            description: What it says; that of the first call stays.
-            unit: Unit of its values.
-            claims: Further names nothing else may use, because the format it leaves in needs them.
-            owner: Who declares it: somebody else's metric of this name is not returned but refused.
+            spec: What it is to be.
 
         Raises:
             MetricRefusedError: Something else has the name, or claims it, or there are too many metrics.
         """
-        return self._declare(Counter, name, claims, owner, lambda: Counter(self, name, description, unit))
-
-    def gauge(
-        self, name: str, description: str, unit: str = "", claims: Iterable[str] = (), owner: str = ""
-    ) -> Gauge:
-        """Return the gauge of this name, a new one if need be; see :meth:`counter`."""
-        return self._declare(Gauge, name, claims, owner, lambda: Gauge(self, name, description, unit))
-
-    def up_down(
-        self, name: str, description: str, unit: str = "", claims: Iterable[str] = (), owner: str = ""
-    ) -> UpDown:
-        """Return the up-down counter of this name, a new one if need be; see :meth:`counter`."""
-        return self._declare(UpDown, name, claims, owner, lambda: UpDown(self, name, description, unit))
-
-    def histogram(  # noqa: PLR0913, PLR0917 - what such a metric consists of
-        self,
-        name: str,
-        description: str,
-        bounds: Sequence[float],
-        unit: str = "",
-        claims: Iterable[str] = (),
-        owner: str = "",
-    ) -> Histogram:
-        """Return the histogram of this name, a new one if need be.
-
-        Args:
-            name: Its name.
-            description: What it says; that of the first call stays.
-            bounds: Upper bounds of its buckets, inclusive, ascending; those of the first call stay, until
-                :meth:`rebucket`.
-            unit: Unit of its values.
-            claims: Further names nothing else may use.
-            owner: Who declares it.
-
-        Raises:
-            MetricRefusedError: As for :meth:`counter`.
-        """
-        return self._declare(
-            Histogram, name, claims, owner, lambda: Histogram(self, name, description, unit, tuple(bounds))
-        )
-
-    def exponential(  # noqa: PLR0913 - the last four by name
-        self,
-        name: str,
-        description: str,
-        *,
-        scale: int,
-        max_size: int,
-        unit: str = "",
-        claims: Iterable[str] = (),
-        owner: str = "",
-    ) -> Exponential:
-        """Return the exponential histogram of this name, a new one if need be.
-
-        Args:
-            name: Its name.
-            description: What it says; that of the first call stays.
-            scale: The resolution its series begin with.
-            max_size: How many buckets a series may have for either sign.
-            unit: Unit of its values.
-            claims: Further names nothing else may use.
-            owner: Who declares it.
-
-        Raises:
-            MetricRefusedError: As for :meth:`counter`.
-        """
-        return self._declare(
-            Exponential,
-            name,
-            claims,
-            owner,
-            lambda: Exponential(self, name, description, unit, scale, max_size),
-        )
-
-    def summary(  # noqa: PLR0913, PLR0917 - as above
-        self,
-        name: str,
-        description: str,
-        shape: SummaryShape,
-        unit: str = "",
-        claims: Iterable[str] = (),
-        owner: str = "",
-    ) -> Summary:
-        """Return the summary of this name, a new one if need be.
-
-        Args:
-            name: Its name.
-            description: What it says; that of the first call stays.
-            shape: Which quantiles, how exact, over which time; that of the first call stays.
-            unit: Unit of its values.
-            claims: Further names nothing else may use.
-            owner: Who declares it.
-
-        Raises:
-            MetricRefusedError: As for :meth:`counter`.
-        """
-        return self._declare(
-            Summary, name, claims, owner, lambda: Summary(self, name, description, unit, shape)
-        )
+        key = spec.key or spec.name
+        with self.lock:
+            present = self._metrics.get(key)
+            if present is not None and present.kind is spec.kind and present.owner == spec.owner:
+                return present
+            names = (key, *spec.claims)
+            self._check(spec.kind, names)
+            metric = CLASSES[spec.kind](self, spec)
+            self._metrics[key] = metric
+            if isinstance(metric, Summary):
+                self._summaries[key] = metric
+            self._claims.update(dict.fromkeys(names, key))
+            return metric
 
     def rebucket(self, bounds: Sequence[float], metrics: Iterable[Histogram] | None = None) -> int:
         """Give histograms other buckets. They start again: counts cannot be moved between buckets.
@@ -437,39 +332,20 @@ class SeriesStore:
         """
         self.refused[reason] = self.refused.get(reason, 0) + samples
 
-    def _declare(
-        self, kind: type[M], name: str, claims: Iterable[str], owner: str, new: Callable[[], M]
-    ) -> M:
-        with self.lock:
-            present = self._metrics.get(name)
-            if isinstance(present, kind) and present.owner == owner:
-                return present
-            names = (name, *claims)
-            self._check(kind, names, self._metrics)
-            metric = new()
-            metric.owner = owner
-            self._metrics[name] = metric
-            if isinstance(metric, Summary):
-                self._summaries[name] = metric
-            self._claims.update(dict.fromkeys(names, name))
-            return metric
-
-    def _check(
-        self, kind: type[Metric[Any]], names: tuple[str, ...], metrics: Mapping[str, AnyMetric]
-    ) -> None:
+    def _check(self, kind: Kind, names: tuple[str, ...]) -> None:
         for wanted in names:
             owner = self._claims.get(wanted)
             if owner is not None:
-                taken = metrics[owner]
+                taken = self._metrics[owner]
                 raise self._refusal(
                     names[0],
-                    f"metric {names[0]} ({kind.kind.value}) is left out: the name {wanted} belongs to the "
+                    f"metric {names[0]} ({kind.value}) is left out: the name {wanted} belongs to the "
                     f"{taken.kind.value} {taken.name}, which came first. Give one of the events another name",
                 )
-        if len(metrics) >= self.max_metrics:
+        if len(self._metrics) >= self.max_metrics:
             raise self._refusal(
                 names[0],
-                f"metric {names[0]} ({kind.kind.value}) is left out: there are {self.max_metrics} metrics "
+                f"metric {names[0]} ({kind.value}) is left out: there are {self.max_metrics} metrics "
                 f"already. Event names that are made from data do this; such data belongs in the metadata",
             )
 

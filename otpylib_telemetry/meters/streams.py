@@ -13,7 +13,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry.aggregation import exporter_stores
-from otpylib_telemetry.aggregation.metric import OVERFLOW_LABELS, AnyMetric, Histogram, Kind, Scope
+from otpylib_telemetry.aggregation.metric import (
+    NO_SCOPE,
+    OVERFLOW_LABELS,
+    AnyMetric,
+    Histogram,
+    Kind,
+    MetricSpec,
+    Scope,
+)
 from otpylib_telemetry.aggregation.store import (
     FAILED,
     NAME_TAKEN,
@@ -368,18 +376,25 @@ class Stream:
         if self._retired:
             return None
         plan, naming = self.plan, self.feed.naming
-        claims = naming.claims(plan.kind, self.name)
-        there = store.find(self.key) is not None
+        spec = MetricSpec(
+            kind=plan.kind,
+            name=self.name,
+            key=self.key,
+            description=plan.description,
+            unit=self.unit,
+            claims=naming.claims(plan.kind, self.name),
+            scope=plan.scope if naming.scopes else NO_SCOPE,
+            observed=self._whole,
+            max_series=plan.max_series,
+            bounds=plan.bounds,
+            scale=plan.scale,
+            max_size=plan.max_size,
+        )
         try:
-            metric = _declared(store, self.key, self.unit, plan, claims)
+            metric = store.declare(spec)
         except MetricRefusedError:
             return None
-        if not there:
-            metric.name = self.name
-            metric.scope = plan.scope if naming.scopes else metric.scope
-            metric.max_series = plan.max_series
-            metric.observed = self._whole
-        elif not metric.series and isinstance(metric, Histogram) and metric.bounds != plan.bounds:
+        if isinstance(metric, Histogram) and metric.bounds != plan.bounds and not metric.series:
             store.rebucket(plan.bounds, [metric])
         elif getattr(metric, "bounds", plan.bounds) != plan.bounds:
             self._notice = (
@@ -418,23 +433,6 @@ class Stream:
         if about not in self._said:
             self._said.add(about)
             _log.warning("%s: %s.", self.feed.exporter, message)
-
-
-def _declared(store: SeriesStore, key: str, unit: str, plan: Plan, claims: tuple[str, ...]) -> AnyMetric:
-    text = plan.description
-    match plan.kind:
-        case Kind.COUNTER:
-            return store.counter(key, text, unit, claims)
-        case Kind.UP_DOWN:
-            return store.up_down(key, text, unit, claims)
-        case Kind.HISTOGRAM:
-            return store.histogram(key, text, plan.bounds, unit, claims)
-        case Kind.EXPONENTIAL:
-            return store.exponential(
-                key, text, scale=plan.scale, max_size=plan.max_size, unit=unit, claims=claims
-            )
-        case _:
-            return store.gauge(key, text, unit, claims)
 
 
 def _method(kind: Kind, *, whole: bool) -> str:

@@ -19,7 +19,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from otpylib_telemetry.aggregation.exponential import MAX_SCALE
 from otpylib_telemetry.aggregation.metric import (
     OVERFLOW_LABELS,
     Counter,
@@ -27,6 +26,7 @@ from otpylib_telemetry.aggregation.metric import (
     Gauge,
     Histogram,
     Kind,
+    MetricSpec,
     UpDown,
 )
 from otpylib_telemetry.aggregation.series import (
@@ -70,9 +70,6 @@ OPEN_TTL_NS: Final = 300 * 1_000_000_000
 
 _MS_PER_S: Final = 1_000
 _NS_PER_S: Final = 1_000_000_000
-
-#: Buckets of an exponential histogram, the default of OpenTelemetry's SDK specification.
-_EXPONENTIAL_SIZE: Final = 160
 
 #: Event names whose plans are kept. Applications have hundreds.
 _MAX_PLANS: Final = 10_000
@@ -242,7 +239,7 @@ class AutomaticMetrics:
         self._buckets = making.buckets
         self._span_metrics = making.span_metrics
         self._exemplars = making.exemplars
-        self._exponential = making.exponential
+        self._distribution = _distribution(making)
         self._plans: dict[str, _Plan] = {}
         self._names: set[str] = set()
         self._bindings = 0
@@ -264,8 +261,8 @@ class AutomaticMetrics:
             self._buckets = making.buckets
             self._span_metrics = making.span_metrics
             self._exemplars = making.exemplars
-            if making.exponential is not self._exponential:
-                self._exponential = making.exponential
+            if self._distribution is not _distribution(making):
+                self._distribution = _distribution(making)
                 for name in list(self._names):
                     if isinstance(self._store.find(name), (Histogram, Exponential)):
                         self._store.remove(name)
@@ -479,21 +476,11 @@ class AutomaticMetrics:
     def _counter(self, plan: _Plan, binding: Bound, amount: Any) -> _Counter:
         if not _is_within(amount, 0):
             return _UNBORN
-        metric = plan.count
-        if metric is None:
-            name = self._naming.counter(plan.event)
+        if plan.count is None:
             text = f'Sum of "count" of the events {readable(plan.event)}.'
-            try:
-                metric = self._store.counter(
-                    name, text, claims=self._naming.claims(Kind.COUNTER, name), owner=OWNER
-                )
-            except MetricRefusedError:
-                metric = _NO_METRIC
-            else:
-                self._names.add(name)
-                self._store.made_of(name, readable(plan.event))
-            plan.count = metric
-        binding.count = series = metric.at(binding.labels)
+            name = self._naming.counter(plan.event)
+            plan.count = self._declared(Kind.COUNTER, name, text, plan.event)
+        binding.count = series = plan.count.at(binding.labels)
         binding.overflown |= series.labels is OVERFLOW_LABELS
         return series
 
@@ -502,16 +489,7 @@ class AutomaticMetrics:
             return _UNBORN
         if plan.value is None:
             text = f'Last "value" of the events {readable(plan.event)}.'
-            name = self._naming.gauge(plan.event)
-            try:
-                plan.value = self._store.gauge(
-                    name, text, claims=self._naming.claims(Kind.GAUGE, name), owner=OWNER
-                )
-            except MetricRefusedError:
-                plan.value = _NO_METRIC
-            else:
-                self._names.add(name)
-                self._store.made_of(name, readable(plan.event))
+            plan.value = self._declared(Kind.GAUGE, self._naming.gauge(plan.event), text, plan.event)
         binding.value = series = plan.value.at(binding.labels)
         binding.overflown |= series.labels is OVERFLOW_LABELS
         return series
@@ -520,14 +498,7 @@ class AutomaticMetrics:
         if plan.in_flight is None:
             text = f"Operations {readable(plan.operation)} that have begun and not ended."
             name = self._naming.in_flight(plan.operation)
-            try:
-                claims = self._naming.claims(Kind.UP_DOWN, name)
-                plan.in_flight = self._store.up_down(name, text, claims=claims, owner=OWNER)
-            except MetricRefusedError:
-                plan.in_flight = _NO_METRIC
-            else:
-                self._names.add(name)
-                self._store.made_of(name, readable(plan.operation))
+            plan.in_flight = self._declared(Kind.UP_DOWN, name, text, plan.operation)
         binding.in_flight = series = plan.in_flight.at(binding.labels)
         binding.overflown |= series.labels is OVERFLOW_LABELS
         return series
@@ -535,7 +506,8 @@ class AutomaticMetrics:
     def _histogram(self, plan: _Plan, binding: Bound) -> _Histogram:
         if plan.duration is None:
             text = f'Distribution of "duration_ms" of the events {readable(plan.event)}, in seconds.'
-            plan.duration = self._histogram_named(plan.event, text)
+            name = self._naming.duration(plan.event)
+            plan.duration = self._declared(self._distribution, name, text, plan.event)
         binding.duration = series = plan.duration.at(binding.labels)
         binding.overflown |= series.labels is OVERFLOW_LABELS
         return series
@@ -543,7 +515,8 @@ class AutomaticMetrics:
     def _timing(self, plan: _Plan, binding: Bound, begun: Bound | None) -> _Histogram:
         if plan.timing is None:
             text = f"How long the operations {readable(plan.operation)} took, in seconds, by outcome."
-            plan.timing = self._histogram_named(plan.operation, text)
+            name = self._naming.duration(plan.operation)
+            plan.timing = self._declared(self._distribution, name, text, plan.operation)
         series = plan.timing.at(_with_outcome(begun.labels if begun else (), binding.labels, plan.outcome))
         binding.overflown |= series.labels is OVERFLOW_LABELS
         if not binding.overflown and (begun is None or begun.kept):
@@ -551,29 +524,23 @@ class AutomaticMetrics:
             self._bindings += 1
         return series
 
-    def _histogram_named(self, event: str, text: str) -> Histogram | Exponential | _NoMetric:
-        naming = self._naming
-        name = naming.duration(event)
-        metric: Histogram | Exponential
+    def _declared(self, kind: Kind, name: str, text: str, made_of: str) -> Any:
+        """Return a metric, or what stands in for it if the store refuses it."""
+        spec = MetricSpec(
+            kind=kind,
+            name=name,
+            description=text,
+            unit=self._naming.seconds if kind is self._distribution else "",
+            claims=self._naming.claims(kind, name),
+            owner=OWNER,
+            bounds=self._buckets,
+        )
         try:
-            if self._exponential:
-                metric = self._store.exponential(
-                    name,
-                    text,
-                    scale=MAX_SCALE,
-                    max_size=_EXPONENTIAL_SIZE,
-                    unit=naming.seconds,
-                    claims=naming.claims(Kind.EXPONENTIAL, name),
-                    owner=OWNER,
-                )
-            else:
-                metric = self._store.histogram(
-                    name, text, self._buckets, naming.seconds, naming.claims(Kind.HISTOGRAM, name), OWNER
-                )
+            metric = self._store.declare(spec)
         except MetricRefusedError:
             return _NO_METRIC
         self._names.add(name)
-        self._store.made_of(name, readable(event))
+        self._store.made_of(name, readable(made_of))
         return metric
 
     def _retry(self, put: Callable[[float], bool], amount: Any, series: object) -> bool | None:
@@ -604,6 +571,11 @@ class AutomaticMetrics:
 
     def _refuse(self, series: object) -> None:
         self._store.refuse(NAME_TAKEN if series is _NOWHERE else OUT_OF_RANGE)
+
+
+def _distribution(making: MetricOptions) -> Kind:
+    """Return which kind of metric durations are."""
+    return Kind.EXPONENTIAL if making.exponential else Kind.HISTOGRAM
 
 
 def _with_outcome(begun: Labels, ended: Labels, outcome: str) -> Labels:

@@ -18,7 +18,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from otpylib_telemetry.aggregation.exponential import scale_for
-from otpylib_telemetry.aggregation.metric import OVERFLOW_LABELS, Kind, SummaryShape
+from otpylib_telemetry.aggregation.metric import OVERFLOW_LABELS, Kind, MetricSpec, SummaryShape
 from otpylib_telemetry.aggregation.store import (
     NAME_TAKEN,
     NOT_A_NUMBER,
@@ -532,34 +532,18 @@ class DefinedMetrics:
             MetricRefusedError: The store does not take it.
         """
         definition, name, unit = bound.definition, bound.name, bound.unit
-        claims = self._naming.claims(definition.kind, name)
-        text = definition.description or _description(definition)
-        store = self._store
-        metric: AnyMetric
-        match definition:
-            case LastValue():
-                metric = store.gauge(name, text, unit, claims, OWNER)
-                metric.multiprocess_mode = definition.multiprocess_mode
-            case Summary():
-                metric = store.summary(name, text, _shape(definition), unit, claims, OWNER)
-            case Distribution(buckets=Base2() as buckets):
-                metric = store.exponential(
-                    name,
-                    text,
-                    scale=buckets.max_scale,
-                    max_size=buckets.max_size,
-                    unit=unit,
-                    claims=claims,
-                    owner=OWNER,
-                )
-            case Distribution(buckets=tuple() as bounds):
-                metric = store.histogram(name, text, bounds, unit, claims, OWNER)
-            case _ if definition.kind is Kind.UP_DOWN:
-                metric = store.up_down(name, text, unit, claims, OWNER)
-            case _:
-                metric = store.counter(name, text, unit, claims, OWNER)
-        metric.max_series = definition.max_series
-        bound.metric = metric
+        bound.metric = self._store.declare(
+            MetricSpec(
+                kind=definition.kind,
+                name=name,
+                description=definition.description or _description(definition),
+                unit=unit,
+                claims=self._naming.claims(definition.kind, name),
+                owner=OWNER,
+                max_series=definition.max_series,
+                **_particulars(definition),
+            )
+        )
 
     def _renew(self) -> None:
         """Let go of series that may have gone; a metric that was removed begins again."""
@@ -580,6 +564,21 @@ _PUTS: Final[Mapping[str, str]] = {
     "summary": "observe",
     "distribution": "observe",
 }
+
+
+def _particulars(definition: Definition) -> dict[str, Any]:
+    """Return what a metric has that not every kind has."""
+    match definition:
+        case LastValue():
+            return {"multiprocess_mode": definition.multiprocess_mode}
+        case Summary():
+            return {"shape": _shape(definition)}
+        case Distribution(buckets=Base2() as base2):
+            return {"scale": base2.max_scale, "max_size": base2.max_size}
+        case Distribution():
+            return {"bounds": definition.buckets}
+        case _:
+            return {}
 
 
 def _shape(definition: Summary) -> SummaryShape:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from otpylib_telemetry.aggregation.metric import OVERFLOW_LABELS, Counter, SummaryShape
 from otpylib_telemetry.aggregation.series import CounterSeries, GaugeSeries, HistogramSeries, UpDownSeries
 from otpylib_telemetry.aggregation.store import MetricRefusedError, SeriesStore
+from tests.support import declare
 
 NOT_FINITE = [
     pytest.param(math.nan, id="nan"),
@@ -99,14 +100,14 @@ def test_every_observation_is_in_exactly_the_bucket_its_value_says(values, bound
 
 
 def test_series_are_told_apart_by_their_labels_alone(store):
-    metric = store.counter("hits", "Hits.")
+    metric = declare.counter(store, "hits", "Hits.")
     assert metric.at(labels(a="1")) is metric.at(labels(a="1"))
     assert metric.at(labels(a="1")) is not metric.at(labels(a="1", b="1"))
-    assert store.counter("hits", "Other words.") is metric
+    assert declare.counter(store, "hits", "Other words.") is metric
 
 
 def test_beyond_the_limit_one_series_takes_everything_and_it_is_said_once(store, reports):
-    metric = store.counter("hits", "Hits.")
+    metric = declare.counter(store, "hits", "Hits.")
     for number in range(10):
         metric.at(labels(user=str(number))).add(1)
     assert len(metric.series) == 3
@@ -120,7 +121,7 @@ def test_beyond_the_limit_one_series_takes_everything_and_it_is_said_once(store,
 
 
 def test_series_that_exist_keep_counting_when_the_metric_is_full(store):
-    metric = store.counter("hits", "Hits.")
+    metric = declare.counter(store, "hits", "Hits.")
     for number in range(10):
         metric.at(labels(user=str(number))).add(1)
     metric.at(labels(user="0")).add(1)
@@ -128,7 +129,7 @@ def test_series_that_exist_keep_counting_when_the_metric_is_full(store):
 
 
 def test_a_lower_limit_takes_no_series_away_and_a_higher_one_makes_room(store):
-    metric = store.gauge("level", "Level.")
+    metric = declare.gauge(store, "level", "Level.")
     first = metric.at(labels(n="1"))
     metric.at(labels(n="2"))
     store.max_series = 1
@@ -139,32 +140,32 @@ def test_a_lower_limit_takes_no_series_away_and_a_higher_one_makes_room(store):
 
 
 def test_the_first_to_want_a_name_has_it_and_the_other_is_reported_once(store, reports):
-    store.counter("jobs", "Jobs.").at(()).add(1)
+    declare.counter(store, "jobs", "Jobs.").at(()).add(1)
     for _ in range(3):
         with pytest.raises(MetricRefusedError, match=r"jobs \(gauge\).*counter jobs"):
-            store.gauge("jobs", "Jobs.")
+            declare.gauge(store, "jobs", "Jobs.")
     assert len(reports) == 1
     assert list(store.refusals) == ["jobs"]
-    assert store.counter("jobs", "Jobs.").at(()).value == 1
+    assert declare.counter(store, "jobs", "Jobs.").at(()).value == 1
 
 
 def test_claimed_names_are_taken_for_others_both_ways(store):
-    store.histogram("size", "Size.", (1,), claims=("size_sum", "size_count"))
+    declare.histogram(store, "size", "Size.", (1,), claims=("size_sum", "size_count"))
     with pytest.raises(MetricRefusedError, match=r"size_sum .*histogram size"):
-        store.gauge("size_sum", "Sum.")
-    store.gauge("time_count", "Count.")
+        declare.gauge(store, "size_sum", "Sum.")
+    declare.gauge(store, "time_count", "Count.")
     with pytest.raises(MetricRefusedError, match=r"time_count belongs to the gauge time_count"):
-        store.histogram("time", "Time.", (1,), claims=("time_sum", "time_count"))
-    assert store.gauge("time_sum", "Nothing of a refused metric stays claimed.").name == "time_sum"
+        declare.histogram(store, "time", "Time.", (1,), claims=("time_sum", "time_count"))
+    assert declare.gauge(store, "time_sum", "Nothing of a refused metric stays claimed.").name == "time_sum"
 
 
 def test_metrics_are_limited_in_number(reports):
     store = SeriesStore(max_series=1, max_metrics=2, report=reports.append)
-    store.gauge("a", "A.")
-    store.gauge("b", "B.")
+    declare.gauge(store, "a", "A.")
+    declare.gauge(store, "b", "B.")
     with pytest.raises(MetricRefusedError, match="2 metrics already"):
-        store.gauge("c", "C.")
-    assert store.gauge("a", "A.").name == "a"
+        declare.gauge(store, "c", "C.")
+    assert declare.gauge(store, "a", "A.").name == "a"
     assert len(reports) == 1
 
 
@@ -172,14 +173,14 @@ def test_refusals_do_not_fill_memory(reports):
     store = SeriesStore(max_series=1, max_metrics=0, report=reports.append)
     for number in range(1500):
         with pytest.raises(MetricRefusedError):
-            store.gauge(f"m{number}", "M.")
+            declare.gauge(store, f"m{number}", "M.")
     assert len(store.refusals) == len(reports) == 1000
 
 
 def test_other_buckets_restart_only_the_histograms_that_had_different_ones(store):
-    kept = store.histogram("kept", "Kept.", (1, 2))
-    changed = store.histogram("changed", "Changed.", (5,))
-    counter = store.counter("hits", "Hits.")
+    kept = declare.histogram(store, "kept", "Kept.", (1, 2))
+    changed = declare.histogram(store, "changed", "Changed.", (5,))
+    counter = declare.counter(store, "hits", "Hits.")
     for metric in (kept, changed):
         metric.at(()).observe(1)
     counter.at(()).add(1)
@@ -194,7 +195,7 @@ def test_other_buckets_restart_only_the_histograms_that_had_different_ones(store
 
 
 def test_a_removed_series_starts_again_and_a_removed_metric_frees_its_names(store):
-    metric = store.histogram("size", "Size.", (1,), claims=("size_sum",))
+    metric = declare.histogram(store, "size", "Size.", (1,), claims=("size_sum",))
     metric.at(labels(a="1")).observe(1)
     metric.at(labels(a="2")).observe(1)
     before = store.generation
@@ -205,7 +206,7 @@ def test_a_removed_series_starts_again_and_a_removed_metric_frees_its_names(stor
     assert store.remove("size")
     assert not store.remove("size")
     assert store.generation == before + 2
-    assert store.gauge("size_sum", "Sum.").at(()).set(1)
+    assert declare.gauge(store, "size_sum", "Sum.").at(()).set(1)
     assert [metric.name for metric in store.metrics] == ["size_sum"]
 
 
@@ -219,7 +220,7 @@ def test_refused_samples_are_counted_by_reason(store):
 
 
 def test_what_fills_a_metric_up_is_named_with_numbers(store, reports):
-    metric = store.counter("hits", "Hits.")
+    metric = declare.counter(store, "hits", "Hits.")
     for number in range(5):
         metric.at(labels(country="de", user=str(number))).add(1)
     assert "user (3 values), country (1 values)" in reports[0]
@@ -227,28 +228,28 @@ def test_what_fills_a_metric_up_is_named_with_numbers(store, reports):
 
 
 def test_nothing_is_told_of_metrics_that_are_not_full(store):
-    store.counter("hits", "Hits.").at(labels(user="1")).add(1)
+    declare.counter(store, "hits", "Hits.").at(labels(user="1")).add(1)
     assert store.cardinality() == {}
 
 
 def test_a_metric_may_have_a_limit_of_its_own(store):
-    metric = store.counter("hits", "Hits.")
+    metric = declare.counter(store, "hits", "Hits.")
     metric.max_series = 1
     assert metric.at(labels(a="1")) is not metric.at(labels(a="2"))
     assert metric.at(labels(a="2")) is metric.overflow
 
 
 def test_a_metric_is_not_handed_to_another_owner(store):
-    metric = store.counter("hits", "Hits.", owner="ours")
-    assert store.counter("hits", "Hits.", owner="ours") is metric
+    metric = declare.counter(store, "hits", "Hits.", owner="ours")
+    assert declare.counter(store, "hits", "Hits.", owner="ours") is metric
     with pytest.raises(MetricRefusedError, match="hits belongs to the counter hits"):
-        store.counter("hits", "Hits.", owner="theirs")
+        declare.counter(store, "hits", "Hits.", owner="theirs")
 
 
 def test_a_removed_metric_can_be_declared_by_another_owner(store):
-    store.counter("hits", "Hits.", owner="ours")
+    declare.counter(store, "hits", "Hits.", owner="ours")
     store.remove("hits")
-    assert store.histogram("hits", "Hits.", (1.0,), owner="theirs").owner == "theirs"
+    assert declare.histogram(store, "hits", "Hits.", (1.0,), owner="theirs").owner == "theirs"
 
 
 # --- idle series
@@ -261,12 +262,12 @@ def one_of_each(store):
     """A series of every kind by the name of its metric, each with one measurement."""
     store.max_series = 100
     made = {
-        "counter": store.counter("counter", "C.").at(()),
-        "gauge": store.gauge("gauge", "G.").at(()),
-        "level": store.up_down("level", "L.").at(()),
-        "histogram": store.histogram("histogram", "H.", (1.0,)).at(()),
-        "exponential": store.exponential("exponential", "E.", scale=3, max_size=160).at(()),
-        "summary": store.summary("summary", "S.", SummaryShape((0.5,), 5, 100, HOUR, 5)).at(()),
+        "counter": declare.counter(store, "counter", "C.").at(()),
+        "gauge": declare.gauge(store, "gauge", "G.").at(()),
+        "level": declare.up_down(store, "level", "L.").at(()),
+        "histogram": declare.histogram(store, "histogram", "H.", (1.0,)).at(()),
+        "exponential": declare.exponential(store, "exponential", "E.", scale=3, max_size=160).at(()),
+        "summary": declare.summary(store, "summary", "S.", SummaryShape((0.5,), 5, 100, HOUR, 5)).at(()),
     }
     for series in made.values():
         measure(series, 1)
@@ -305,7 +306,7 @@ def test_a_series_that_is_measured_stays(store, one_of_each, kind):
 
 
 def test_a_gauge_set_to_the_same_number_is_not_idle(store):
-    series = store.gauge("level", "L.").at(())
+    series = declare.gauge(store, "level", "L.").at(())
     for hour in range(5):
         series.set(7)
         store.expire(hour * HOUR, HOUR)
@@ -313,14 +314,14 @@ def test_a_gauge_set_to_the_same_number_is_not_idle(store):
 
 
 def test_an_up_down_counter_that_still_counts_something_stays(store):
-    store.up_down("in_flight", "F.").at(()).add(1)
+    declare.up_down(store, "in_flight", "F.").at(()).add(1)
     for hour in range(5):
         store.expire(hour * HOUR, HOUR)
     assert present(store) == {"in_flight"}
 
 
 def test_a_full_metric_has_room_again_when_its_series_have_expired(store):
-    metric = store.counter("hits", "Hits.")
+    metric = declare.counter(store, "hits", "Hits.")
     for number in range(4):
         metric.at(labels(user=str(number))).add(1)
     for hour in range(4):
@@ -335,7 +336,7 @@ def test_ever_so_many_series_are_looked_through_a_part_at_a_time(monkeypatch):
     stirred = CounterSeries.stirred
     monkeypatch.setattr(CounterSeries, "stirred", lambda series: asked.append(1) or stirred(series))
     for name in ("a", "b"):
-        metric = store.counter(name, "C.")
+        metric = declare.counter(store, name, "C.")
         for number in range(20_000):
             metric.at(labels(user=str(number))).add(1)
     went = 0
@@ -357,7 +358,7 @@ def test_ever_so_many_series_are_looked_through_a_part_at_a_time(monkeypatch):
 
 def test_a_series_that_is_measured_while_others_are_looked_at_stays():
     store = SeriesStore(50_000)
-    metric = store.counter("a", "C.")
+    metric = declare.counter(store, "a", "C.")
     for number in range(9_000):
         metric.at(labels(user=str(number))).add(1)
     for now in (0, 1):
@@ -375,7 +376,7 @@ def test_a_series_that_is_measured_while_others_are_looked_at_stays():
 
 def test_time_goes_on_for_summaries_without_a_series_being_touched():
     store = SeriesStore(2_000)
-    metric = store.summary("s", "S.", SummaryShape((0.5,), 3, 160, 10, 2))
+    metric = declare.summary(store, "s", "S.", SummaryShape((0.5,), 3, 160, 10, 2))
     one = metric.at(())
     one.observe(1)
     metric.series = NotToBeLookedAt()
@@ -396,7 +397,7 @@ class NotToBeLookedAt(dict):
 def test_a_summary_has_no_more_than_200_series_unless_it_is_said_how_many():
     store = SeriesStore(2_000)
     shape = SummaryShape((0.5,), 3, 160, 10, 2)
-    assert store.summary("s", "S.", shape).limit == 200
+    assert declare.summary(store, "s", "S.", shape).limit == 200
     store.max_series = 50
     assert store.find("s").limit == 50
     store.find("s").max_series = 1_000
@@ -408,7 +409,7 @@ def test_a_summary_has_no_more_than_200_series_unless_it_is_said_how_many():
 
 def test_what_fills_metrics_up_is_counted_anew_only_when_it_may_be_others(monkeypatch):
     store = SeriesStore(3)
-    metric = store.counter("hits", "Hits.")
+    metric = declare.counter(store, "hits", "Hits.")
     for number in range(5):
         metric.at(labels(user=str(number))).add(1)
     looked = []
@@ -433,7 +434,7 @@ def test_two_things_that_make_one_metric_are_told_of_once_and_remembered():
     store = SeriesStore(10, report=told.append)
     for _ in range(3):
         for source in ("größe", "grüße", *map(str, range(20))):
-            store.counter("gr__e_total", "G.", owner="automatic")
+            declare.counter(store, "gr__e_total", "G.", owner="automatic")
             store.made_of("gr__e_total", source)
     (message,) = told
     assert "gr__e_total" in message
@@ -450,7 +451,7 @@ def test_two_things_that_make_one_metric_are_told_of_once_and_remembered():
 
 def test_no_thread_ever_sees_a_histogram_between_two_measurements(store):
     """Every observation is 1.0, so count and sum are equal unless a reader got in between."""
-    series = store.histogram("size", "S.", (0.5, 1.0)).at(())
+    series = declare.histogram(store, "size", "S.", (0.5, 1.0)).at(())
     stop = threading.Event()
     torn = []
 

@@ -14,6 +14,7 @@ from otpylib_telemetry.aggregation.points import Temporality
 from otpylib_telemetry.aggregation.series import Traced
 from otpylib_telemetry.aggregation.store import SeriesStore
 from otpylib_telemetry_otel.sdk.metrics import MetricEncoder
+from tests.support import declare
 from tests.support.otlp_metrics import CUMULATIVE, DELTA, Reference, points_in
 
 OFFSET = 1_700_000_000 * 10**9
@@ -59,15 +60,15 @@ class TestPreference:
     )
     def test_it_is_that_of_the_specification(self, preference, expected):
         store = SeriesStore(10)
-        observed = store.counter("b", "")
+        observed = declare.counter(store, "b", "")
         observed.observed = True
         metrics = [
-            store.counter("a", ""),
+            declare.counter(store, "a", ""),
             observed,
-            store.up_down("c", ""),
-            store.gauge("d", ""),
-            store.histogram("e", "", [1]),
-            store.exponential("f", "", scale=20, max_size=160),
+            declare.up_down(store, "c", ""),
+            declare.gauge(store, "d", ""),
+            declare.histogram(store, "e", "", [1]),
+            declare.exponential(store, "f", "", scale=20, max_size=160),
         ]
         found = [temporality_of(metric, Preference(preference)) for metric in metrics]
         assert "".join(each.name[0] for each in found) == expected
@@ -76,7 +77,7 @@ class TestPreference:
 class TestSums:
     def test_a_cumulative_counter_counts_from_its_beginning(self):
         there = Exit()
-        counter = there.store.counter("sold.total", "Sold.", "1").at(A)
+        counter = declare.counter(there.store, "sold.total", "Sold.", "1").at(A)
         counter.add(2)
         (first,) = there.read()
         counter.add(0.5)
@@ -87,7 +88,7 @@ class TestSums:
 
     def test_a_delta_counts_from_the_point_before(self):
         there = Exit("delta")
-        counter = there.store.counter("sold.total", "").at(A)
+        counter = declare.counter(there.store, "sold.total", "").at(A)
         counter.add(2)
         (first,) = there.read()
         assert there.read() == []
@@ -98,7 +99,7 @@ class TestSums:
 
     def test_what_rises_and_falls_stays_cumulative(self):
         there = Exit("delta")
-        level = there.store.up_down("open", "").at(A)
+        level = declare.up_down(there.store, "open", "").at(A)
         level.add(3)
         there.read()
         level.add(-1)
@@ -108,7 +109,7 @@ class TestSums:
     @pytest.mark.parametrize("preference", ["cumulative", "delta"])
     def test_an_observed_sum_that_falls_has_begun_anew(self, preference):
         there = Exit(preference)
-        counter = there.store.counter("sold.total", "").at(A)
+        counter = declare.counter(there.store, "sold.total", "").at(A)
         counter.advance_to(10)
         there.read()
         counter.advance_to(4)
@@ -120,13 +121,13 @@ class TestSums:
 
     def test_integers_beyond_what_otlp_has_leave_as_floats(self):
         there = Exit()
-        there.store.counter("sold.total", "").at(A).add(2**63)
+        declare.counter(there.store, "sold.total", "").at(A).add(2**63)
         (point,) = there.read()
         assert (point.value, point.point.WhichOneof("value")) == (float(2**63), "as_double")
 
     def test_a_clock_that_is_set_back_moves_no_beginning(self):
         there = Exit()
-        there.store.counter("sold.total", "").at(A).add(1)
+        declare.counter(there.store, "sold.total", "").at(A).add(1)
         (first,) = there.read()
         (second,) = there.read(OFFSET - 10**9)
         assert second.point.start_time_unix_nano == first.point.start_time_unix_nano
@@ -136,7 +137,7 @@ class TestSums:
 class TestHistograms:
     def test_buckets_are_those_of_the_series(self):
         there = Exit()
-        series = there.store.histogram("took", "", [1.0, 5.0], "s").at(A)
+        series = declare.histogram(there.store, "took", "", [1.0, 5.0], "s").at(A)
         for value in (0.5, 1.0, 3, 9):
             series.observe(value)
         (point,) = there.read()
@@ -146,7 +147,7 @@ class TestHistograms:
 
     def test_a_delta_has_the_rest(self):
         there = Exit("delta")
-        series = there.store.histogram("took", "", [1.0, 5.0]).at(A)
+        series = declare.histogram(there.store, "took", "", [1.0, 5.0]).at(A)
         series.observe(0.5)
         there.read()
         series.observe(3)
@@ -157,7 +158,7 @@ class TestHistograms:
     @pytest.mark.parametrize("preference", ["cumulative", "delta"])
     def test_other_buckets_begin_anew_and_cost_nothing_measured_before(self, preference):
         there = Exit(preference)
-        metric = there.store.histogram("took", "", [1.0])
+        metric = declare.histogram(there.store, "took", "", [1.0])
         metric.at(A).observe(0.5)
         there.read()
         metric.at(A).observe(0.7)
@@ -175,9 +176,9 @@ class TestHistograms:
     def test_exponential_buckets_add_up_across_changes_of_scale(self, kind):
         there = Exit("delta")
         if kind == "summary":
-            metric = there.store.summary("took", "", SummaryShape((0.5,), 20, 8, 5, 2))
+            metric = declare.summary(there.store, "took", "", SummaryShape((0.5,), 20, 8, 5, 2))
         else:
-            metric = there.store.exponential("took", "", scale=20, max_size=8)
+            metric = declare.exponential(there.store, "took", "", scale=20, max_size=8)
         values, total = [[1.0, 1.1], [0.0, -3.0], [1e6, 1e-6], [2.0]], {}
         for some in values:
             for value in some:
@@ -202,7 +203,7 @@ class TestHistograms:
 
     def test_the_extremes_are_told_of_the_whole_alone(self):
         there = Exit()
-        series = there.store.exponential("took", "", scale=20, max_size=160).at(A)
+        series = declare.exponential(there.store, "took", "", scale=20, max_size=160).at(A)
         series.observe(2.0)
         series.observe(5.0)
         (point,) = there.read()
@@ -217,7 +218,7 @@ class TestSeriesThatGo:
     @pytest.mark.parametrize("preference", ["cumulative", "delta"])
     def test_what_was_not_told_yet_is_told_when_a_series_is_removed(self, preference):
         there = Exit(preference)
-        counter = there.store.counter("sold.total", "")
+        counter = declare.counter(there.store, "sold.total", "")
         counter.at(A).add(2)
         there.read()
         counter.at(A).add(5)
@@ -228,7 +229,7 @@ class TestSeriesThatGo:
 
     def test_one_that_comes_back_has_a_beginning_of_its_own(self):
         there = Exit()
-        counter = there.store.counter("sold.total", "")
+        counter = declare.counter(there.store, "sold.total", "")
         counter.at(A).add(2)
         there.read()
         there.store.remove("sold.total", A)
@@ -239,7 +240,7 @@ class TestSeriesThatGo:
 
     def test_one_that_was_never_read_is_told_of_once_it_was_noticed(self):
         there = Exit("delta")
-        counter = there.store.counter("sold.total", "")
+        counter = declare.counter(there.store, "sold.total", "")
         counter.at(A).add(2)
         there.cursors.remember(there.store.metrics, OFFSET)
         there.store.remove("sold.total")
@@ -248,7 +249,7 @@ class TestSeriesThatGo:
 
     def test_a_gauge_that_is_gone_says_nothing_more(self):
         there = Exit()
-        gauge = there.store.gauge("level", "").at(A)
+        gauge = declare.gauge(there.store, "level", "").at(A)
         gauge.set(1)
         there.read()
         gauge.set(2)
@@ -257,7 +258,7 @@ class TestSeriesThatGo:
 
     def test_the_overflow_series_is_marked_as_the_sdk_does(self):
         there = Exit(max_series=1)
-        counter = there.store.counter("sold.total", "")
+        counter = declare.counter(there.store, "sold.total", "")
         counter.at(A).add(1)
         counter.at((("shop", "b"),)).add(2)
         counter.at((("shop", "c"),)).add(3)
@@ -269,7 +270,7 @@ class TestSeriesThatGo:
 class TestExemplars:
     def test_ids_time_and_value_come_along_once(self):
         there = Exit()
-        series = there.store.histogram("took", "", [1.0]).at(A)
+        series = declare.histogram(there.store, "took", "", [1.0]).at(A)
         series.observe(0.5, Traced(12, "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"))
         (point,) = there.read()
         (exemplar,) = point.point.exemplars
@@ -281,7 +282,7 @@ class TestExemplars:
     @pytest.mark.parametrize("ids", [("", ""), ("zz", "1"), ("0" * 32, "0" * 16), ("f" * 31, "")])
     def test_what_is_no_id_is_left_out(self, ids):
         there = Exit()
-        there.store.counter("sold.total", "").at(A).add(1, Traced(12, *ids))
+        declare.counter(there.store, "sold.total", "").at(A).add(1, Traced(12, *ids))
         (exemplar,) = there.read()[0].point.exemplars
         assert (exemplar.trace_id, exemplar.span_id, exemplar.as_int) == (b"", b"", 1)
 
@@ -299,8 +300,11 @@ class TestExemplars:
 def test_the_deltas_add_up_to_what_a_cumulative_reader_sees(steps):
     there = Exit("delta")
     store = there.store
-    counter, histogram = store.counter("sold.total", "").at(A), store.histogram("took", "", [0.0, 10.0]).at(A)
-    exponential = store.exponential("wide", "", scale=20, max_size=16).at(A)
+    counter, histogram = (
+        declare.counter(store, "sold.total", "").at(A),
+        declare.histogram(store, "took", "", [0.0, 10.0]).at(A),
+    )
+    exponential = declare.exponential(store, "wide", "", scale=20, max_size=16).at(A)
     for what, value in [*steps, ("read", None)]:
         if what == "add":
             counter.add(value)
@@ -319,7 +323,7 @@ def test_the_deltas_add_up_to_what_a_cumulative_reader_sees(steps):
 @given(st.lists(st.sampled_from(["cumulative", "delta", "lowmemory"]), min_size=1, max_size=8))
 def test_a_switch_of_temporality_loses_nothing_and_counts_nothing_twice(preferences):
     there = Exit()
-    counter = there.store.counter("sold.total", "").at(A)
+    counter = declare.counter(there.store, "sold.total", "").at(A)
     added = 0
     for preference in preferences:
         there.preference = preference

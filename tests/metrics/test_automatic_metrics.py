@@ -16,6 +16,7 @@ from otpylib_telemetry.metrics.automatic import OPEN_TTL_NS, AutomaticMetrics, M
 from otpylib_telemetry.metrics.labels import CORRELATION_KEYS, LabelCache, LabelRules, number_text
 from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS, label_name, metric_name
 from otpylib_telemetry.tracing.operations import OpenOperations
+from tests.support import declare
 
 BUCKETS = (0.01, 0.1, 1.0)
 SECOND = 1_000_000_000
@@ -289,7 +290,7 @@ def test_in_flight_comes_back_to_nothing_when_labels_overflow():
 
 def test_operations_are_still_timed_when_their_gauge_is_refused(metrics):
     metrics.emit("job.in_flight", {"duration_ms": 1})
-    metrics.store.counter("job_in_flight", "In the way.")
+    declare.counter(metrics.store, "job_in_flight", "In the way.")
     assert metrics.emit("job.start") == (0, 1)
     assert metrics.emit("job.stop", at=1) == (1, 0)
     assert metrics.series("job_duration_seconds") == {"outcome=success": (1, 1.0)}
@@ -803,7 +804,7 @@ def test_the_names_of_both_exits_are_one_name_to_prometheus(name):
 
 
 def test_retiring_takes_away_what_was_made_here_and_nothing_else(metrics):
-    metrics.store.counter("theirs_total", "Of somebody else.").at(()).add(1)
+    declare.counter(metrics.store, "theirs_total", "Of somebody else.").at(()).add(1)
     metrics.emit("a.b.start", {}, {}, at=1)
     metrics.emit("a", {"count": 1, "value": 1, "duration_ms": 1})
     metrics.metrics.retire()
@@ -814,7 +815,7 @@ def test_retiring_takes_away_what_was_made_here_and_nothing_else(metrics):
 
 
 def test_a_metric_of_the_same_name_that_somebody_else_declared_is_not_counted_into(metrics):
-    theirs = metrics.store.counter("a_total", "Of somebody else.", owner="definitions")
+    theirs = declare.counter(metrics.store, "a_total", "Of somebody else.", owner="definitions")
     assert metrics.emit("a", {"count": 1}) == (0, 1)
     assert theirs.all_series() == []
     assert metrics.store.refused == {"metric refused": 1}

@@ -21,6 +21,7 @@ from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS
 from otpylib_telemetry.metrics.options import DefinitionError
 from otpylib_telemetry.tracing.operations import OpenOperations
 from tests.metrics.test_automatic_metrics import Level, Liar, Raises, anything, keys, made, real
+from tests.support import declare
 
 SECOND = 1_000_000_000
 
@@ -551,7 +552,7 @@ def test_equal_definitions_from_a_table_keep_their_series():
 def test_a_refused_set_changes_nothing():
     given = Metrics(definitions_module.counter("a.n"), definitions_module.counter("a.m"))
     given.emit("a")
-    given.store.gauge("b_taken", "Of somebody else.")
+    declare.gauge(given.store, "b_taken", "Of somebody else.")
     before = given.metrics.definitions
     with pytest.raises(DefinitionError) as refused:
         given.metrics.reconfigure(
@@ -599,8 +600,8 @@ def test_a_name_that_becomes_free_may_be_taken_in_the_same_step():
 
 def test_another_owners_metrics_go_in_the_same_step_or_not_at_all():
     given = Metrics()
-    given.store.counter("a_n_total", "Automatic.", owner="automatic").at(()).add(1)
-    given.store.gauge("mine", "Of a meter.", owner="meter").at(()).set(1)
+    declare.counter(given.store, "a_n_total", "Automatic.", owner="automatic").at(()).add(1)
+    declare.gauge(given.store, "mine", "Of a meter.", owner="meter").at(()).set(1)
     with pytest.raises(DefinitionError):
         given.metrics.reconfigure(
             [definitions_module.counter("a.n"), definitions_module.last_value("mine", event="x")], "automatic"
@@ -614,7 +615,7 @@ def test_another_owners_metrics_go_in_the_same_step_or_not_at_all():
 
 def test_retiring_takes_every_metric_away_and_nothing_of_anybody_else():
     given = Metrics(definitions_module.counter("a.n"))
-    given.store.gauge("mine", "Of a meter.").at(()).set(1)
+    declare.gauge(given.store, "mine", "Of a meter.").at(()).set(1)
     given.metrics.retire()
     assert [metric.name for metric in given.store.metrics] == ["mine"]
     assert given.emit("a") == (1, 0)
@@ -640,7 +641,7 @@ def test_series_that_have_gone_are_found_to_be_gone():
 def test_a_metric_whose_name_somebody_else_took_meanwhile_is_refused_and_counted():
     given = Metrics(definitions_module.counter("a.n"))
     given.store.remove("a_n_total")
-    given.store.gauge("a_n_total", "Of somebody else.")
+    declare.gauge(given.store, "a_n_total", "Of somebody else.")
     assert given.emit("a") == (0, 1)
     assert given.store.refused == {"metric refused": 1}
     given.store.remove("a_n_total")

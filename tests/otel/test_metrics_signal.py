@@ -23,6 +23,7 @@ from otpylib_telemetry_otel.presets import DatadogSettings
 from otpylib_telemetry_otel.sdk.plugins import load
 from otpylib_telemetry_otel.settings.model import OtelSettings
 from otpylib_telemetry_otel.signals.metrics import Metrics
+from tests.support import declare
 from tests.support.chassis import crash
 from tests.support.ledger import settled, stats_of
 from tests.support.otlp_metrics import CUMULATIVE, DELTA, Reference, points_at
@@ -134,7 +135,7 @@ class TestWhatArrives:
 
     async def test_other_writers_of_the_store_leave_through_the_same_exit(self, runtime, grpc):
         await start(grpc)
-        store_of(NAME).counter("elsewhere", "").at(A).add(3)
+        declare.counter(store_of(NAME), "elsewhere", "").at(A).add(3)
         await flush()
         assert values(grpc, "elsewhere") == [3]
 
@@ -396,7 +397,7 @@ class TestTogether:
         self, runtime, grpc, caplog
     ):
         caplog.set_level(logging.INFO, logger="otpylib_telemetry")
-        store_of(NAME).gauge("shop.sold.count", "Of somebody else.", owner="somebody")
+        declare.gauge(store_of(NAME), "shop.sold.count", "Of somebody else.", owner="somebody")
         sales = {"type": "distribution", "name": "shop.sold.count", "buckets": [1.0]}
         await start(grpc, metrics_definitions=[sales], traces=True)
         sold(5)

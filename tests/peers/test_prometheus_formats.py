@@ -15,6 +15,7 @@ from otpylib_telemetry.primitives.clock import wall_clock
 from otpylib_telemetry_prometheus.exposition import negotiation
 from otpylib_telemetry_prometheus.exposition.target_info import target_info
 from otpylib_telemetry_prometheus.exposition.writer import Exposition, compress
+from tests.support import declare
 from tests.support.prometheus_server import check_with_promtool
 
 pytestmark = pytest.mark.peer
@@ -29,18 +30,20 @@ def store():
     store = SeriesStore(100)
     labels = (("shop", 'nor"th\\'),)
     traced = Traced(time.monotonic_ns(), TRACE, SPAN)
-    store.counter("sold_total", "Sold.").at(labels).add(3, traced)
-    store.gauge("level", "Level.").at(labels).set(-1.5)
-    store.up_down("under_way", "Under way.").at(labels).add(2)
-    took = store.histogram("took_seconds", "Took.", (0.005, 0.5, 1.0), "seconds").at(labels)
-    size = store.exponential("size_seconds", "Size.", scale=20, max_size=160, unit="seconds").at(labels)
+    declare.counter(store, "sold_total", "Sold.").at(labels).add(3, traced)
+    declare.gauge(store, "level", "Level.").at(labels).set(-1.5)
+    declare.up_down(store, "under_way", "Under way.").at(labels).add(2)
+    took = declare.histogram(store, "took_seconds", "Took.", (0.005, 0.5, 1.0), "seconds").at(labels)
+    size = declare.exponential(store, "size_seconds", "Size.", scale=20, max_size=160, unit="seconds").at(
+        labels
+    )
     shape = SummaryShape((0.5, 0.99), scale_for(0.01), 1_000, 10**9, 3)
-    waited = store.summary("waited_seconds", "Waited.", shape, "seconds").at(labels)
+    waited = declare.summary(store, "waited_seconds", "Waited.", shape, "seconds").at(labels)
     for value in VALUES:
         took.observe(value, traced)
         size.observe(value, traced)
         waited.observe(value)
-    store.gauge("dotted.name", "Dotted.").at((("dotted.label", "x"),)).set(7)
+    declare.gauge(store, "dotted.name", "Dotted.").at((("dotted.label", "x"),)).set(7)
     return store
 
 

@@ -31,6 +31,7 @@ from otpylib_telemetry_prometheus.client.merged import (
 from otpylib_telemetry_prometheus.exposition.negotiation import OPENMETRICS
 from otpylib_telemetry_prometheus.exposition.store_families import names_in
 from otpylib_telemetry_prometheus.exposition.writer import Exposition
+from tests.support import declare
 from tests.support.ledger import stats_of
 from tests.support.waiting import eventually
 
@@ -222,7 +223,7 @@ async def test_whatever_collects_can_be_merged():
 
 async def test_ours_in_a_merged_registry_is_not_on_the_page_twice():
     registry = registry_of(RegistryCollector(), Giving(GaugeMetricFamily("g", "G.", value=1)))
-    store_of("prometheus_exporter").counter("shop_orders_total", "O.").at(()).add(1)
+    declare.counter(store_of("prometheus_exporter"), "shop_orders_total", "O.").at(()).add(1)
     found = merged(registry)
     assert [family.name for family in await found.families(())] == ["g"]
     assert found.duplicates == 0
@@ -279,13 +280,13 @@ async def test_a_path_that_leads_nowhere_is_said_once_and_shows_as_missing(path,
 
 
 def every_kind(store):
-    store.counter("shop_orders_total", "Orders.").at((("country", "de"),)).add(2)
-    store.gauge("shop_basket", "Basket.").at(()).set(-1.5)
-    store.up_down("shop_open", "Open.").at(()).add(-2)
-    store.histogram("shop_page_seconds", "Page.", (0.1, 1)).at((("page", "a"),)).observe(0.1)
-    exponential = store.exponential("shop_size_bytes", "Size.", scale=20, max_size=160).at(())
+    declare.counter(store, "shop_orders_total", "Orders.").at((("country", "de"),)).add(2)
+    declare.gauge(store, "shop_basket", "Basket.").at(()).set(-1.5)
+    declare.up_down(store, "shop_open", "Open.").at(()).add(-2)
+    declare.histogram(store, "shop_page_seconds", "Page.", (0.1, 1)).at((("page", "a"),)).observe(0.1)
+    exponential = declare.exponential(store, "shop_size_bytes", "Size.", scale=20, max_size=160).at(())
     shape = SummaryShape(quantiles=(0.5, 1), scale=5, max_size=160, slice_ns=10**12, slices=2)
-    summary = store.summary("shop_wait_seconds", "Wait.", shape).at(())
+    summary = declare.summary(store, "shop_wait_seconds", "Wait.", shape).at(())
     for value in (-3, 0, 0.5, 5, 5):
         exponential.observe(value)
         summary.observe(value)
@@ -330,13 +331,13 @@ def told(text):
 async def test_both_tell_the_same_of_every_kind_units_included():
     store = store_of("prometheus_exporter")
     shape = SummaryShape(quantiles=(0.5,), scale=5, max_size=160, slice_ns=10**12, slices=2)
-    store.counter("sent_bytes_total", "Sent.", "bytes").at(()).add(2)
-    store.gauge("level_ratio", "Level.", "ratio").at(()).set(1)
-    store.gauge("odd", "A unit its name does not end in.", "ratio").at(()).set(1)
-    store.up_down("open_requests", "Open.", "requests").at(()).add(2)
-    store.histogram("page_seconds", "Page.", (0.1, 1), "seconds").at(()).observe(0.1)
-    store.exponential("size_bytes", "Size.", scale=20, max_size=160, unit="bytes").at(()).observe(1)
-    store.summary("wait_seconds", "Wait.", shape, "seconds").at(()).observe(1)
+    declare.counter(store, "sent_bytes_total", "Sent.", "bytes").at(()).add(2)
+    declare.gauge(store, "level_ratio", "Level.", "ratio").at(()).set(1)
+    declare.gauge(store, "odd", "A unit its name does not end in.", "ratio").at(()).set(1)
+    declare.up_down(store, "open_requests", "Open.", "requests").at(()).add(2)
+    declare.histogram(store, "page_seconds", "Page.", (0.1, 1), "seconds").at(()).observe(0.1)
+    declare.exponential(store, "size_bytes", "Size.", scale=20, max_size=160, unit="bytes").at(()).observe(1)
+    declare.summary(store, "wait_seconds", "Wait.", shape, "seconds").at(()).observe(1)
     assert {metric.kind for metric in store.metrics} == set(Kind)
     page = told(Exposition().text([store], form=OPENMETRICS))
     assert told(generate_openmetrics(private_registry()).decode()) == page
@@ -347,7 +348,7 @@ async def test_both_tell_the_same_of_every_kind_units_included():
 def test_the_buckets_of_an_exponential_histogram_hold_what_they_say(values):
     store = store_of("hypothetical_exporter")
     store.remove("size")
-    series = store.exponential("size", "S.", scale=20, max_size=160).at(())
+    series = declare.exponential(store, "size", "S.", scale=20, max_size=160).at(())
     for value in values:
         series.observe(value)
     registry = registry_of(RegistryCollector("hypothetical_exporter"))

@@ -16,6 +16,7 @@ from otpylib_telemetry_prometheus.exposition.labels_text import LabelWriter
 from otpylib_telemetry_prometheus.exposition.negotiation import CLASSIC, OPENMETRICS
 from otpylib_telemetry_prometheus.exposition.series_text import ROUND
 from otpylib_telemetry_prometheus.exposition.writer import Exposition
+from tests.support import declare
 from tests.support.prometheus_server import check_with_promtool
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -79,7 +80,7 @@ def test_promtool_can_read_whatever_events_hold():
 
 def test_nothing_recorded_is_nothing_to_scrape():
     store = SeriesStore(10)
-    store.counter("declared_total", "Declared, and never counted.")
+    declare.counter(store, "declared_total", "Declared, and never counted.")
     assert Exposition().text([store]) == ""
 
 
@@ -143,7 +144,7 @@ def test_other_buckets_are_on_the_next_page():
 
 def test_what_has_been_removed_is_neither_on_the_page_nor_remembered_for_it():
     store = recorded([("hits", {"count": 1}, {"n": number}, 0) for number in range(3)])
-    store.gauge("level", "Level.").at(()).set(1)
+    declare.gauge(store, "level", "Level.").at(()).set(1)
     exposition = Exposition(global_labels={"n": "g"})
     exposition.text([store])
     store.remove("hits_total", (("n", "1"),))
@@ -177,11 +178,11 @@ def test_a_metric_that_is_removed_while_a_page_is_made_is_still_on_it():
     store = recorded(
         [("big", {"count": 1}, {"n": number}, 0) for number in range(3 * ROUND)], max_series=10**6
     )
-    store.counter("old_total", "Old.").at(()).add(7)
+    declare.counter(store, "old_total", "Old.").at(()).add(7)
 
     def change():
         store.remove("old_total")
-        store.counter("new_total", "New.").at(()).add(1)
+        declare.counter(store, "new_total", "New.").at(()).add(1)
 
     page = parsed(changed_in_the_middle(store, change))
     assert page["old_total", ()] == 7
@@ -193,7 +194,7 @@ def test_buckets_that_change_while_a_page_is_made_leave_the_old_ones_on_it():
     store = recorded(
         [("big", {"count": 1}, {"n": number}, 0) for number in range(3 * ROUND)], max_series=10**6
     )
-    store.histogram("took", "Took.", (1, 2)).at(()).observe(1.5)
+    declare.histogram(store, "took", "Took.", (1, 2)).at(()).observe(1.5)
 
     def change():
         store.rebucket((5, 6))
@@ -213,9 +214,9 @@ def test_buckets_that_change_while_a_page_is_made_leave_the_old_ones_on_it():
 def test_a_metric_that_cannot_be_written_costs_itself_alone(form, monkeypatch):
     store = SeriesStore(10**6)
     for number in range(ROUND):
-        store.histogram("took", "Took.", (1, 2)).at((("n", f"{number:06}"),)).observe(1)
-    store.counter("a_total", "A.").at(()).add(1)
-    store.counter("z_total", "Z.").at(()).add(1)
+        declare.histogram(store, "took", "Took.", (1, 2)).at((("n", f"{number:06}"),)).observe(1)
+    declare.counter(store, "a_total", "A.").at(()).add(1)
+    declare.counter(store, "z_total", "Z.").at(()).add(1)
     series = store.find("took").all_series()
     # The last one of many: what went before of the metric must not be on the page either.
     monkeypatch.setattr(series[-1], "counts", None)
@@ -238,7 +239,7 @@ def test_a_metric_that_cannot_be_written_costs_itself_alone(form, monkeypatch):
 def test_a_metric_that_cannot_be_prepared_costs_itself_alone(monkeypatch):
     store = SeriesStore(10)
     for name in ("odd", "sane"):
-        store.gauge(name, "A gauge.").at(()).set(1)
+        declare.gauge(store, name, "A gauge.").at(()).set(1)
     monkeypatch.setattr(store.find("odd"), "description", 5)
     told = []
     exposition = Exposition(report=told.append)
@@ -249,7 +250,7 @@ def test_a_metric_that_cannot_be_prepared_costs_itself_alone(monkeypatch):
 @pytest.mark.parametrize("form", [CLASSIC, OPENMETRICS])
 def test_a_histogram_without_bounds_is_one(form):
     store = SeriesStore(10)
-    store.histogram("took", "Took.", ()).at(()).observe(3)
+    declare.histogram(store, "took", "Took.", ()).at(()).observe(3)
     page = Exposition().text([store], form=form)
     assert 'took_bucket{le="+Inf"} 1\ntook_sum 3\ntook_count 1\n' in page
 
@@ -296,7 +297,7 @@ def test_a_histogram_reads_like_prometheus_client_s_own(values):
     registry = CollectorRegistry()
     theirs = Histogram("h", "H.", ["a"], registry=registry, buckets=(-1, 0.005, 1, 2.5, 1e6))
     store = SeriesStore(10)
-    ours = store.histogram("h", "H.", (-1, 0.005, 1, 2.5, 1e6))
+    ours = declare.histogram(store, "h", "H.", (-1, 0.005, 1, 2.5, 1e6))
     theirs.labels("x")
     ours.at((("a", "x"),))
     for value in values:

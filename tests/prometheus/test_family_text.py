@@ -37,6 +37,7 @@ from otpylib_telemetry_prometheus.exposition.negotiation import (
 )
 from otpylib_telemetry_prometheus.exposition.target_info import target_info
 from otpylib_telemetry_prometheus.exposition.writer import Exposition
+from tests.support import declare
 from tests.support.prometheus_server import check_with_promtool
 
 FORMS = [CLASSIC, CLASSIC_UTF8, OPENMETRICS, OPENMETRICS_UTF8]
@@ -144,7 +145,7 @@ def test_any_family_reads_back_equal(form, name, documentation, unique, value):
 @pytest.mark.parametrize("form", FORMS)
 def test_a_family_whose_name_is_taken_is_left_out_and_reported(form):
     store = SeriesStore(10)
-    store.histogram("took", "Took.", (1,)).at(()).observe(1)
+    declare.histogram(store, "took", "Took.", (1,)).at(()).observe(1)
     told = []
     found = [
         Family("took", "Also.", "gauge", "", (Sample("took", {}, 5),)),

@@ -35,6 +35,7 @@ from otpylib_telemetry_prometheus.multiprocess import cleaner, writer
 from otpylib_telemetry_prometheus.multiprocess import files as files_module
 from otpylib_telemetry_prometheus.multiprocess.files import MultiprocessError, held, scan, version_name
 from otpylib_telemetry_prometheus.multiprocess.workers import Multiprocess, MultiProcessRegistry
+from tests.support import declare
 from tests.support.shared_metrics import Ours, Theirs, page, parsed, their_page, value
 from tests.support.waiting import eventually, wait_until
 
@@ -167,7 +168,7 @@ def test_a_write_that_took_long_is_followed_by_a_rest_unless_it_is_asked_for(tmp
     shared = Multiprocess(tmp_path, clock=lambda: next(times))
     shared._clean_at = float("inf")
     store = SeriesStore(10)
-    counter = store.counter("requests_total", "Requests.").at(())
+    counter = declare.counter(store, "requests_total", "Requests.").at(())
     counter.add(1)
     assert shared.write(store) == 1
     counter.add(1)
@@ -205,7 +206,7 @@ def test_series_that_are_gone_are_gone_from_the_page(tmp_path):
 def test_a_summary_has_its_count_and_its_sum(tmp_path):
     worker = Ours(tmp_path, 1)
     shape = SummaryShape((0.5,), scale=3, max_size=160, slice_ns=10**9, slices=6)
-    summary = worker.store.summary("latency", "How long.", shape).at(())
+    summary = declare.summary(worker.store, "latency", "How long.", shape).at(())
     for number in (1, 2, 4):
         summary.observe(number)
     worker.write()
@@ -219,7 +220,7 @@ def test_a_summary_has_its_count_and_its_sum(tmp_path):
 def test_exponential_buckets_of_different_resolution_add_up(tmp_path):
     for pid, numbers in ((1, [1.5, 3.0, 1e6, 1e-6]), (2, [3.0, 0.0, -3.0])):
         worker = Ours(tmp_path, pid)
-        series = worker.store.exponential("size", "Sizes.", scale=3, max_size=4).at(())
+        series = declare.exponential(worker.store, "size", "Sizes.", scale=3, max_size=4).at(())
         for number in numbers:
             series.observe(number)
             worker.write()
@@ -249,7 +250,7 @@ def test_the_exponential_histograms_of_several_workers_can_be_added_up_over_thei
     numbers = {"a": [1.1 ** (n % 20) for n in range(200)], "b": [20 * 1.1 ** (n % 20) for n in range(200)]}
     for pid, some in enumerate((["a"], ["b"], ["a", "b"]), start=1):
         worker = Ours(tmp_path, pid)
-        metric = worker.store.exponential("size", "Sizes.", scale=5, max_size=160)
+        metric = declare.exponential(worker.store, "size", "Sizes.", scale=5, max_size=160)
         for label in some:
             for number in numbers[label]:
                 metric.at((("k", label),)).observe(number)
@@ -275,9 +276,9 @@ def test_openmetrics_gets_no_sum_of_several_workers_that_may_fall(tmp_path):
     worker = Ours(tmp_path, 1)
     worker.observe(-5)
     worker.observe(1, k="x")
-    worker.store.exponential("size", "Sizes.", scale=3, max_size=160).at(()).observe(-3)
+    declare.exponential(worker.store, "size", "Sizes.", scale=3, max_size=160).at(()).observe(-3)
     shape = SummaryShape((0.5,), scale=3, max_size=160, slice_ns=10**9, slices=6)
-    worker.store.summary("latency", "How long.", shape).at(()).observe(-3)
+    declare.summary(worker.store, "latency", "How long.", shape).at(()).observe(-3)
     worker.write()
     text = Exposition().text([], MultiProcessRegistry(tmp_path).collect(), OPENMETRICS)
     samples = {
@@ -296,7 +297,7 @@ def test_openmetrics_gets_no_sum_of_several_workers_that_may_fall(tmp_path):
 
 def test_a_bucket_that_was_told_never_falls_though_it_has_become_too_fine(tmp_path):
     worker = Ours(tmp_path, 1)
-    series = worker.store.exponential("size", "Sizes.", scale=3, max_size=4).at(())
+    series = declare.exponential(worker.store, "size", "Sizes.", scale=3, max_size=4).at(())
     before = {}
     for number in (3.0, 5.0, 9.0, 2.0**30, 2.0**-30, 7.0):
         series.observe(number)
@@ -430,8 +431,8 @@ def forked(work):
 def test_a_child_neither_writes_for_its_parent_nor_keeps_it_alive(tmp_path):
     shared, store = Multiprocess(tmp_path), SeriesStore(10)
     shared._clean_at = float("inf")
-    counter = store.counter("requests_total", "Requests.").at(())
-    store.up_down("open", "Open.").at(()).add(1)
+    counter = declare.counter(store, "requests_total", "Requests.").at(())
+    declare.up_down(store, "open", "Open.").at(()).add(1)
     counter.add(5)
     shared.write(store, force=True)
 
@@ -439,7 +440,7 @@ def test_a_child_neither_writes_for_its_parent_nor_keeps_it_alive(tmp_path):
         counter.add(100)
         written = shared.write(store, force=True)
         mine, other = Multiprocess(tmp_path), SeriesStore(10)
-        other.counter("requests_total", "Requests.").at(()).add(7)
+        declare.counter(other, "requests_total", "Requests.").at(()).add(7)
         mine.write(other, force=True)
         return written
 

@@ -17,6 +17,7 @@ from otpylib_telemetry.metrics.definitions import counter, distribution
 from otpylib_telemetry_prometheus import start_prometheus_exporter
 from otpylib_telemetry_prometheus.client.merged import merge_registry
 from tests.prometheus.test_endpoint import taken_port
+from tests.support import declare
 from tests.support.crash import crash
 from tests.support.ledger import stats_of
 from tests.support.waiting import eventually
@@ -173,7 +174,7 @@ async def test_a_change_whose_endpoint_cannot_be_had_costs_no_series(runtime):
 
 async def test_what_is_refused_together_with_definitions_is_not_on_the_page(runtime):
     port = await start(metrics=[ORDERS])
-    store_of(NAME).counter("shop_till_total", "Of somebody else.", owner="somebody").at(()).add(1)
+    declare.counter(store_of(NAME), "shop_till_total", "Of somebody else.", owner="somebody").at(()).add(1)
     order()
     clash = {"type": "counter", "name": "shop.till"}
     settings = {"metrics": [ORDERS, {**clash, "event": "shop.*"}], "namespace": "bad", "max_series": 1}

@@ -25,6 +25,7 @@ from otpylib_telemetry_prometheus.exposition.negotiation import (
 )
 from otpylib_telemetry_prometheus.exposition.series_text import ROUND
 from otpylib_telemetry_prometheus.exposition.writer import Exposition, compress
+from tests.support import declare
 
 FORMS = [CLASSIC, CLASSIC_UTF8, OPENMETRICS, OPENMETRICS_UTF8]
 UTF8 = [CLASSIC_UTF8, OPENMETRICS_UTF8]
@@ -65,13 +66,13 @@ def store():
 @pytest.mark.parametrize("form", FORMS)
 def test_every_kind_reads_back(store, form):
     labels = (("shop", "north"),)
-    store.counter("sold_total", "Sold.").at(labels).add(2.5)
-    store.gauge("level", "Level.").at(labels).set(-3)
-    store.up_down("under_way", "Under way.").at(labels).add(4)
+    declare.counter(store, "sold_total", "Sold.").at(labels).add(2.5)
+    declare.gauge(store, "level", "Level.").at(labels).set(-3)
+    declare.up_down(store, "under_way", "Under way.").at(labels).add(4)
     for value in (0.005, 0.2, 3):
-        store.histogram("took_seconds", "Took.", BOUNDS, "seconds").at(labels).observe(value)
-        store.exponential("size_bytes", "Size.", scale=20, max_size=160).at(labels).observe(value)
-        store.summary("wait_seconds", "Waited.", SHAPE).at(labels).observe(value)
+        declare.histogram(store, "took_seconds", "Took.", BOUNDS, "seconds").at(labels).observe(value)
+        declare.exponential(store, "size_bytes", "Size.", scale=20, max_size=160).at(labels).observe(value)
+        declare.summary(store, "wait_seconds", "Waited.", SHAPE).at(labels).observe(value)
     text = Exposition().text([store], form=form)
     types = {family.name.removesuffix("_total"): family.type for family in families(text, form)}
     assert types == {
@@ -100,8 +101,8 @@ def test_every_kind_reads_back(store, form):
 
 
 def test_openmetrics_says_nothing_of_when_series_were_created(store):
-    store.counter("a_total", "A.").at(()).add(1)
-    store.histogram("b", "B.", BOUNDS).at(()).observe(1)
+    declare.counter(store, "a_total", "A.").at(()).add(1)
+    declare.histogram(store, "b", "B.", BOUNDS).at(()).observe(1)
     assert "_created" not in Exposition().text([store], form=OPENMETRICS)
 
 
@@ -115,7 +116,7 @@ def test_openmetrics_says_nothing_of_when_series_were_created(store):
 )
 def test_the_buckets_of_an_exponential_histogram_count_exactly(values):
     store = SeriesStore(10)
-    series = store.exponential("size", "Size.", scale=20, max_size=160).at(())
+    series = declare.exponential(store, "size", "Size.", scale=20, max_size=160).at(())
     for value in values:
         series.observe(value)
     for name, labels in (samples := read(Exposition().text([store]), CLASSIC)):
@@ -131,7 +132,7 @@ def bounds_shown(text):
 
 
 def test_a_bound_shown_once_is_shown_again_and_of_every_series(store):
-    metric = store.exponential("size", "Size.", scale=20, max_size=160)
+    metric = declare.exponential(store, "size", "Size.", scale=20, max_size=160)
     metric.at((("a", "1"),)).observe(3)
     exposition = Exposition()
     before = bounds_shown(exposition.text([store]))
@@ -145,7 +146,7 @@ def test_a_bound_shown_once_is_shown_again_and_of_every_series(store):
 
 
 def test_bounds_within_a_bucket_that_has_become_too_wide_are_not_made_up(store):
-    series = store.exponential("size", "Size.", scale=20, max_size=4).at(())
+    series = declare.exponential(store, "size", "Size.", scale=20, max_size=4).at(())
     series.observe(3)
     exposition = Exposition()
     assert bounds_shown(exposition.text([store])) == {"2.0", "4.0", "+Inf"}
@@ -160,7 +161,7 @@ def test_bounds_within_a_bucket_that_has_become_too_wide_are_not_made_up(store):
 
 
 def test_the_widest_distribution_makes_no_endless_page(store):
-    series = store.exponential("size", "Size.", scale=20, max_size=10_000).at(())
+    series = declare.exponential(store, "size", "Size.", scale=20, max_size=10_000).at(())
     for power in range(-1000, 1000, 500):
         series.observe(2.0**power)
     series.observe(5e-324)
@@ -174,19 +175,19 @@ def test_the_widest_distribution_makes_no_endless_page(store):
 @pytest.mark.parametrize("kind", ["bounds", "values", "exponential", "summary"])
 def test_openmetrics_gets_no_sum_that_may_fall(store, kind):
     if kind == "bounds":
-        store.histogram("h", "H.", (-1, 0, 1)).at(()).observe(1)
+        declare.histogram(store, "h", "H.", (-1, 0, 1)).at(()).observe(1)
     elif kind == "values":
-        store.histogram("h", "H.", (1, 2)).at(()).observe(-5)
+        declare.histogram(store, "h", "H.", (1, 2)).at(()).observe(-5)
     elif kind == "exponential":
-        store.exponential("h", "H.", scale=20, max_size=160).at(()).observe(-5)
+        declare.exponential(store, "h", "H.", scale=20, max_size=160).at(()).observe(-5)
     else:
-        store.summary("h", "H.", SHAPE).at(()).observe(-5)
+        declare.summary(store, "h", "H.", SHAPE).at(()).observe(-5)
     assert ("h_sum", ()) not in read(Exposition().text([store], form=OPENMETRICS), OPENMETRICS)
     assert ("h_sum", ()) in read(Exposition().text([store]), CLASSIC)
 
 
 def test_a_summary_without_recent_observations_reads_nan(store):
-    metric = store.summary("wait", "Wait.", SHAPE)
+    metric = declare.summary(store, "wait", "Wait.", SHAPE)
     metric.at(()).observe(1)
     exposition = Exposition()
     assert read(exposition.text([store]), CLASSIC)["wait", (("quantile", "0.5"),)] == 1
@@ -202,9 +203,9 @@ def test_a_summary_without_recent_observations_reads_nan(store):
 
 def test_exemplars_stand_at_the_counter_and_at_their_bucket(store):
     traced = Traced(5_250_000_000, TRACE, SPAN)
-    store.counter("sold_total", "Sold.").at(()).add(3, traced)
-    store.histogram("took", "Took.", (1, 2)).at(()).observe(1.5, traced)
-    store.exponential("size", "Size.", scale=20, max_size=160).at(()).observe(3, traced)
+    declare.counter(store, "sold_total", "Sold.").at(()).add(3, traced)
+    declare.histogram(store, "took", "Took.", (1, 2)).at(()).observe(1.5, traced)
+    declare.exponential(store, "size", "Size.", scale=20, max_size=160).at(()).observe(3, traced)
     exposition = Exposition()
     text = exposition.text([store], form=OPENMETRICS, wall_offset_ns=10**18)
     found = exemplars(text)
@@ -217,7 +218,7 @@ def test_exemplars_stand_at_the_counter_and_at_their_bucket(store):
 
 
 def test_a_new_exemplar_is_on_the_next_page_though_the_text_was_kept(store):
-    series = store.histogram("took", "Took.", (1, 2)).at(())
+    series = declare.histogram(store, "took", "Took.", (1, 2)).at(())
     series.observe(1.5, Traced(0, TRACE, SPAN))
     exposition = Exposition()
     for _ in range(3):
@@ -239,7 +240,7 @@ def test_a_new_exemplar_is_on_the_next_page_though_the_text_was_kept(store):
     ],
 )
 def test_an_exemplar_that_openmetrics_does_not_take_is_left_out(store, trace, span, labels):
-    store.counter("sold_total", "Sold.").at(()).add(1, Traced(0, trace, span))
+    declare.counter(store, "sold_total", "Sold.").at(()).add(1, Traced(0, trace, span))
     found = exemplars(Exposition().text([store], form=OPENMETRICS))
     assert [exemplar.labels for exemplar in found.values()] == ([labels] if labels else [])
 
@@ -255,7 +256,7 @@ def test_an_exemplar_that_openmetrics_does_not_take_is_left_out(store, trace, sp
 def test_any_name_can_be_read(form, names, labels):
     store, told = SeriesStore(10), []
     for number, name in enumerate(names):
-        store.gauge(name, "Any\nname.").at(tuple(sorted(labels.items()))).set(number)
+        declare.gauge(store, name, "Any\nname.").at(tuple(sorted(labels.items()))).set(number)
     samples = read(Exposition(report=told.append).text([store], form=form), form)
     assert sorted(samples.values()) == list(range(len(names)))
     assert not told
@@ -264,9 +265,9 @@ def test_any_name_can_be_read(form, names, labels):
 @pytest.mark.parametrize("form", UTF8)
 def test_who_takes_any_name_gets_it_as_it_is(store, form):
     labels = (("http.method", "GET"), ("plain", "x"))
-    store.counter("http.requests", "Requests.").at(labels).add(1)
-    store.histogram("http.duration", "Took, 100%.", (1,)).at(labels).observe(0.5)
-    store.gauge('odd "%s" \\ name', "Odd.").at(()).set(1)
+    declare.counter(store, "http.requests", "Requests.").at(labels).add(1)
+    declare.histogram(store, "http.duration", "Took, 100%.", (1,)).at(labels).observe(0.5)
+    declare.gauge(store, 'odd "%s" \\ name', "Odd.").at(()).set(1)
     text = Exposition().text([store], form=form)
     samples = read(text, form)
     assert samples["http.requests_total", labels] == 1
@@ -278,11 +279,11 @@ def test_who_takes_any_name_gets_it_as_it_is(store, form):
 
 @pytest.mark.parametrize("form", [CLASSIC, OPENMETRICS])
 def test_names_that_become_the_same_stay_apart(store, form):
-    store.gauge("a.b", "A.").at(()).set(1)
-    store.gauge("a_b", "B.").at(()).set(2)
-    store.gauge("a-b", "C.").at(()).set(3)
+    declare.gauge(store, "a.b", "A.").at(()).set(1)
+    declare.gauge(store, "a_b", "B.").at(()).set(2)
+    declare.gauge(store, "a-b", "C.").at(()).set(3)
     for number, name in enumerate(["x.y", "x_y", "x-y"]):
-        store.gauge("same", "Same.").at(((name, "v"),)).set(number)
+        declare.gauge(store, "same", "Same.").at(((name, "v"),)).set(number)
     samples = read(Exposition().text([store], form=form), form)
     assert samples == {
         ("a_b", ()): 2,
@@ -296,7 +297,7 @@ def test_names_that_become_the_same_stay_apart(store, form):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_series_that_reads_like_another_is_left_out_and_reported(store, form):
-    metric = store.gauge("level", "Level.")
+    metric = declare.gauge(store, "level", "Level.")
     metric.at(()).set(1)
     metric.at((("shop", ""),)).set(2)
     told = []
@@ -311,9 +312,9 @@ def test_a_series_that_reads_like_another_is_left_out_and_reported(store, form):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_labels_with_a_meaning_of_their_own_are_renamed(store, form):
-    store.histogram("h", "H.", (1,)).at((("le", "mine"),)).observe(1)
-    store.summary("s", "S.", SHAPE).at((("quantile", "mine"),)).observe(1)
-    store.gauge("g", "G.").at((("__name__", "mine"), ("le", "kept"))).set(1)
+    declare.histogram(store, "h", "H.", (1,)).at((("le", "mine"),)).observe(1)
+    declare.summary(store, "s", "S.", SHAPE).at((("quantile", "mine"),)).observe(1)
+    declare.gauge(store, "g", "G.").at((("__name__", "mine"), ("le", "kept"))).set(1)
     samples = read(Exposition().text([store], form=form), form)
     assert samples["h_bucket", (("exported_le", "mine"), ("le", "1.0"))] == 1
     assert samples["s_count", (("exported_quantile", "mine"),)] == 1
@@ -321,8 +322,8 @@ def test_labels_with_a_meaning_of_their_own_are_renamed(store, form):
 
 
 def test_a_counter_openmetrics_cannot_have_keeps_its_name_and_number(store):
-    store.gauge("big", "A gauge.").at(()).set(1)
-    store.counter("big_total", "A counter.").at(()).add(2, Traced(0, TRACE, SPAN))
+    declare.gauge(store, "big", "A gauge.").at(()).set(1)
+    declare.counter(store, "big_total", "A counter.").at(()).add(2, Traced(0, TRACE, SPAN))
     told = []
     text = Exposition(report=told.append).text([store], form=OPENMETRICS)
     assert read(text, OPENMETRICS) == {("big", ()): 1, ("big_total", ()): 2}
@@ -336,8 +337,8 @@ def test_a_counter_openmetrics_cannot_have_keeps_its_name_and_number(store):
 @pytest.mark.parametrize("form", FORMS)
 def test_a_metric_whose_name_is_taken_is_left_out_and_reported(form):
     first, second = SeriesStore(10), SeriesStore(10)
-    first.gauge("level", "Level.").at(()).set(1)
-    second.gauge("level", "Level.").at(()).set(2)
+    declare.gauge(first, "level", "Level.").at(()).set(1)
+    declare.gauge(second, "level", "Level.").at(()).set(2)
     told = []
     exposition = Exposition(report=told.append)
     for _ in range(2):
@@ -350,7 +351,7 @@ def test_a_metric_whose_name_is_taken_is_left_out_and_reported(form):
 
 
 def test_lone_surrogates_do_not_cost_the_page(store):
-    store.gauge("a\ud800", "b\ud800").at((("c\ud800", "d\ud800"),)).set(1)
+    declare.gauge(store, "a\ud800", "b\ud800").at((("c\ud800", "d\ud800"),)).set(1)
     for form in FORMS:
         assert list(read(Exposition().text([store], form=form), form).values()) == [1]
 
@@ -361,10 +362,10 @@ def test_lone_surrogates_do_not_cost_the_page(store):
 @pytest.mark.parametrize("form", [CLASSIC, OPENMETRICS])
 def test_who_wants_some_samples_gets_only_these(store, form):
     for number in range(3):
-        store.gauge("level", "Level.").at((("n", str(number)),)).set(number)
-    store.gauge("level_other", "Other.").at(()).set(1)
-    store.counter("sold_total", "Sold.").at(()).add(1)
-    store.histogram("took", "Took.", (1,)).at(()).observe(1)
+        declare.gauge(store, "level", "Level.").at((("n", str(number)),)).set(number)
+    declare.gauge(store, "level_other", "Other.").at(()).set(1)
+    declare.counter(store, "sold_total", "Sold.").at(()).add(1)
+    declare.histogram(store, "took", "Took.", (1,)).at(()).observe(1)
     page = b"".join(Exposition().render(form, [store], names=["level", "took_count"])).decode()
     assert [line for line in page.splitlines() if not line.startswith("# EOF")] == [
         "# HELP level Level.",
@@ -403,10 +404,10 @@ def test_the_same_stream_reads_the_same_as_through_prometheus_client(form, steps
         "summary": Summary("s", "S.", names, registry=registry),
     }
     ours = {
-        "counter": store.counter("c_total", "C."),
-        "gauge": store.gauge("g", "G."),
-        "histogram": store.histogram("h", "H.", BOUNDS),
-        "summary": store.summary("s", "S.", SummaryShape((), MAX_SCALE, 160, 10**9, 3)),
+        "counter": declare.counter(store, "c_total", "C."),
+        "gauge": declare.gauge(store, "g", "G."),
+        "histogram": declare.histogram(store, "h", "H.", BOUNDS),
+        "summary": declare.summary(store, "s", "S.", SummaryShape((), MAX_SCALE, 160, 10**9, 3)),
     }
     generate = their_openmetrics.generate_latest if form.openmetrics else generate_latest
     size = max(1, -(-len(steps) // pages))
@@ -438,7 +439,7 @@ def test_the_same_stream_reads_the_same_as_through_prometheus_client(form, steps
 
 
 def test_pages_of_several_formats_at_once_and_changes_in_between_are_all_whole(store):
-    metric = store.histogram("took", "Took.", (1, 2))
+    metric = declare.histogram(store, "took", "Took.", (1, 2))
     for number in range(2_000):
         metric.at((("n", str(number)),)).observe(number % 3)
     exposition = Exposition()
@@ -457,7 +458,7 @@ def test_pages_of_several_formats_at_once_and_changes_in_between_are_all_whole(s
 
 
 def test_no_page_has_a_torn_series_while_another_thread_measures(store):
-    metric, stop = store.histogram("took", "Took.", (1, 2, 3)), threading.Event()
+    metric, stop = declare.histogram(store, "took", "Took.", (1, 2, 3)), threading.Event()
 
     def measure():
         while not stop.is_set():
@@ -483,7 +484,7 @@ def test_no_page_has_a_torn_series_while_another_thread_measures(store):
 
 
 def test_the_store_is_held_for_a_few_thousand_lines_at_a_time(store):
-    metric = store.histogram("took", "Took.", BOUNDS)
+    metric = declare.histogram(store, "took", "Took.", BOUNDS)
     for number in range(3_000):
         metric.at((("n", str(number)),))
     exposition = Exposition()
@@ -494,12 +495,12 @@ def test_the_store_is_held_for_a_few_thousand_lines_at_a_time(store):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_only_what_has_changed_is_written_anew(store, form, monkeypatch):
-    metric = store.histogram("took", "Took.", (1, 2))
+    metric = declare.histogram(store, "took", "Took.", (1, 2))
     for number in range(100):
         metric.at((("n", str(number)),)).observe(1, Traced(0, TRACE, SPAN))
-    size = store.exponential("size", "Size.", scale=20, max_size=160).at(())
+    size = declare.exponential(store, "size", "Size.", scale=20, max_size=160).at(())
     size.observe(1)
-    wait = store.summary("wait", "Wait.", SHAPE).at(())
+    wait = declare.summary(store, "wait", "Wait.", SHAPE).at(())
     wait.observe(1)
     exposition = Exposition()
     for _ in range(3):
@@ -534,7 +535,7 @@ def test_only_what_has_changed_is_written_anew(store, form, monkeypatch):
 
 
 def test_what_was_prepared_for_a_format_goes_when_nobody_reads_it(store):
-    store.gauge("level", "Level.").at(()).set(1)
+    declare.gauge(store, "level", "Level.").at(()).set(1)
     exposition = Exposition()
     for form in FORMS:
         exposition.text([store], form=form)

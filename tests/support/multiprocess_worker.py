@@ -10,6 +10,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from otpylib_telemetry.aggregation.store import SeriesStore
 from otpylib_telemetry_prometheus.multiprocess.workers import Multiprocess
+from tests.support import declare
 
 BOUNDS = (0.25, 1.0, 2.5)
 
@@ -22,11 +23,11 @@ if __name__ == "__main__":
     for _ in range(500):
         amount, k = choose.randrange(1024) / 256, choose.choice("abc")
         requests.labels(k).inc(amount)
-        store.counter("requests_total", "Requests.").at((("k", k),)).add(amount)
+        declare.counter(store, "requests_total", "Requests.").at((("k", k),)).add(amount)
         seconds.observe(amount)
-        store.histogram("seconds", "Seconds.", BOUNDS).at(()).observe(amount)
+        declare.histogram(store, "seconds", "Seconds.", BOUNDS).at(()).observe(amount)
         opened.inc(amount)
-        store.up_down("open", "Open.").at(()).add(amount)
+        declare.up_down(store, "open", "Open.").at(()).add(amount)
         if choose.random() < 0.1:
             shared.write(store)
     shared.write(store, force=True)

@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from otpylib_telemetry.aggregation.store import SeriesStore
 from otpylib_telemetry_prometheus.multiprocess.workers import Multiprocess, MultiProcessRegistry
+from tests.support import declare
 
 BOUNDS = (0.25, 1.0, 2.5)
 
@@ -69,16 +70,18 @@ class Ours:
             return self.shared.write(self.store, force=True)
 
     def count(self, amount=1, name="requests_total", **labels):
-        self.store.counter(name, "Requests.").at(tuple(sorted(labels.items()))).add(amount)
+        declare.counter(self.store, name, "Requests.").at(tuple(sorted(labels.items()))).add(amount)
 
     def observe(self, amount, name="seconds", bounds=BOUNDS, **labels):
-        self.store.histogram(name, "Seconds.", bounds).at(tuple(sorted(labels.items()))).observe(amount)
+        declare.histogram(self.store, name, "Seconds.", bounds).at(tuple(sorted(labels.items()))).observe(
+            amount
+        )
 
     def set(self, amount, name="gauge", **labels):
-        self.store.gauge(name, "A gauge.").at(tuple(sorted(labels.items()))).set(amount)
+        declare.gauge(self.store, name, "A gauge.").at(tuple(sorted(labels.items()))).set(amount)
 
     def move(self, amount, name="open", **labels):
-        self.store.up_down(name, "Open.").at(tuple(sorted(labels.items()))).add(amount)
+        declare.up_down(self.store, name, "Open.").at(tuple(sorted(labels.items()))).add(amount)
 
     def die(self):
         """End as by SIGKILL: the system lets go of the lock, and nothing else happens."""

@@ -39,6 +39,7 @@ from otpylib_telemetry_otel import start_otel_exporter
 from otpylib_telemetry_otel.sdk.metrics import MetricEncoder
 from otpylib_telemetry_prometheus import start_prometheus_exporter
 from otpylib_telemetry_prometheus.exposition.writer import Exposition
+from tests.support import declare
 from tests.support.crash import crash
 from tests.support.ledger import stats_of
 from tests.support.otlp_receiver import HttpReceiver
@@ -734,7 +735,7 @@ async def test_both_exits_have_equal_numbers_over_real_sockets(
         "shop.api.seen", [lambda _: [Observation(41, {"n": 1}), Observation(1.5, {"n": 2})]], "By"
     )
     for name in (PROM, OTEL):
-        store_of(name).counter("größe_total", "Größe.").at((("straße", 'süß"\\\n'),)).add(3)
+        declare.counter(store_of(name), "größe_total", "Größe.").at((("straße", 'süß"\\\n'),)).add(3)
     load = loads(3)
     for _ in range(6):
         await load.goes_on(400)
