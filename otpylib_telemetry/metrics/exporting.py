@@ -116,7 +116,9 @@ class RecordedMetrics:
         Raises:
             DefinitionError: The definitions clash with each other, or with metrics that are there.
         """
-        wanted = self._plan if plan is None else plan
+        if plan is None and self._in_force:
+            return
+        wanted = plan or self._plan
         if not self._in_force or wanted != self._plan:
             with self.store.lock:
                 self._before_change()
@@ -135,10 +137,9 @@ class RecordedMetrics:
 
     def record(self, events: Sequence[RawEvent]) -> tuple[int, int]:
         """Add events to the series; returns how many were taken or of no use, and how many were rejected."""
-        if not self._in_force:
-            # What clashes is said by ``open``, which is tried again; what can be measured is measured.
-            with contextlib.suppress(DefinitionError):
-                self.use()
+        # What clashes is said by ``open``, which is tried again; what can be measured is measured.
+        with contextlib.suppress(DefinitionError):
+            self.use()
         return self.recorder.record(events)
 
     def remove(self, request: tuple[Any, ...]) -> bool:
