@@ -81,15 +81,9 @@ _MAX_PLANS: Final = 2_000
 def attributes(
     source: Mapping[Any, Any], skip: frozenset[str] = frozenset()
 ) -> tuple[dict[str, AttributeValue], int]:
-    """Make a table exportable.
+    """Make a table exportable, less the keys in ``skip``; return also how many attributes did not fit.
 
-    Args:
-        source: Any keys, any values.
-        skip: Keys to leave out.
-
-    Returns:
-        The attributes, and how many did not fit: those beyond :data:`MAX_ATTRIBUTES`, in the table's order,
-        and those whose key is empty.
+    These are the ones beyond :data:`MAX_ATTRIBUTES`, in the table's order, and those whose key is empty.
     """
     exportable, dropped, _ = sorted_out(source, skip, skip)
     return exportable, dropped
@@ -98,15 +92,9 @@ def attributes(
 def sorted_out(  # noqa: C901, PLR0912, PLR0915 - the loop that every attribute goes through: a call costs half of it
     source: Mapping[Any, Any], skip: frozenset[str], special: frozenset[str]
 ) -> tuple[dict[str, AttributeValue], int, dict[str, Any] | None]:
-    """Make a table exportable, but for some keys that are given back as they are.
+    """Make a table exportable, but for some keys that are given back as they are; None for none of these.
 
-    Args:
-        source: Any keys, any values.
-        skip: Keys to leave out; those that are in ``special``, only they count.
-        special: Keys to give back with their values.
-
-    Returns:
-        The attributes, how many did not fit, and what was found under the special keys (None for nothing).
+    Of ``skip``, the keys to leave out, only those count that are in ``special``.
     """
     try:
         keys = tuple(source)
@@ -180,11 +168,6 @@ def _note_plan(source: Mapping[Any, Any], special: frozenset[str]) -> None:
 def attribute(exportable: dict[str, AttributeValue], name: str, value: object) -> bool:
     """Add one attribute to those that are exportable already.
 
-    Args:
-        exportable: Where to add it.
-        name: Its key, which can be exported.
-        value: Anything but None.
-
     Returns:
         Whether there was room for it.
     """
@@ -209,12 +192,7 @@ def _key(key: object) -> str:
 
 
 def text(value: object, limit: int = MAX_TEXT_LENGTH) -> str:
-    """Write anything as text that can be encoded.
-
-    Args:
-        value: Anything; its ``__str__`` may raise.
-        limit: Longest text, in characters. What is longer is cut, and ends in an ellipsis.
-    """
+    """Write anything as text that can be encoded."""
     kind = type(value)
     if kind is str:
         written: str = value  # type: ignore[assignment]  # `kind` says it is a str
@@ -326,13 +304,7 @@ _CONTAINERS: Final = frozenset({list, tuple, set, frozenset, dict})
 
 
 def _plain(value: object, depth: int, budget: list[int]) -> Any:
-    """Copy a structure into what JSON can say, no deeper, wider or larger than is worth reading.
-
-    Args:
-        value: The structure; one that contains itself ends at the depth limit.
-        depth: How deep inside the whole it lies.
-        budget: One number, how many elements may still be copied.
-    """
+    """Copy a structure into what JSON can say, no deeper, wider or larger than is worth reading."""
     kind = type(value)
     if value is None or kind is bool or kind is float:
         return value

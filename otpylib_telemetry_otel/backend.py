@@ -33,12 +33,7 @@ _UNUSED: Final = "unused"
 
 
 class OtelBackend(Exporter[OtelSettings]):
-    """Makes spans, log records and metrics of events and exports them through exporters of OpenTelemetry.
-
-    Args:
-        settings: The configuration in force.
-        context: What the server lends.
-    """
+    """Makes spans, log records and metrics of events and exports them through exporters of OpenTelemetry."""
 
     settings_type: ClassVar[type[ExporterSettings]] = OtelSettings
 
@@ -149,13 +144,8 @@ class OtelBackend(Exporter[OtelSettings]):
     def answer(self, request: tuple[Any, ...]) -> Any:
         """Answer ``("remove", metric)`` and ``("remove", metric, labels)``: forget a metric, or one series.
 
-        What was measured for it and not told yet leaves with the next reading, as its last point.
-
-        Args:
-            request: The message. ``labels`` is a mapping of every label the series has.
-
-        Returns:
-            Whether there was such a thing.
+        What was measured for it and not told yet leaves with the next reading, as its last point. ``labels``
+        is a mapping of every label the series has. Returns whether there was such a thing.
 
         Raises:
             LookupError: It is another message.

@@ -10,11 +10,7 @@ class BackendUnavailableError(Exception):
 
 
 class SignalRefusedError(ExportError):
-    """What answers does not take this signal at all.
-
-    Args:
-        message: What it said, for a person to read.
-    """
+    """What answers does not take this signal at all."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, retryable=False)

@@ -137,13 +137,7 @@ class LogItem:
 
 
 class LogMaker:
-    """Makes log records of events.
-
-    Args:
-        patterns: Of which events, as shell patterns over the whole name; records of the logging bridge have
-            the name ``log.record``.
-        minimum: How severe they have to be, as a severity number.
-    """
+    """Makes log records of events."""
 
     def __init__(self, patterns: Sequence[str] = ("*",), minimum: int = 1) -> None:
         self._patterns = None if "*" in patterns else tuple(patterns)
@@ -153,16 +147,10 @@ class LogMaker:
     def make(
         self, event: RawEvent, wall_offset_ns: int, around: FinishedSpan | None = None
     ) -> LogItem | None:
-        """Make a log record.
+        """Make a log record of an event that is part of no span; ``around`` is the one it happened in.
 
-        Args:
-            event: An event that is part of no span.
-            wall_offset_ns: What to add to its monotonic time to get nanoseconds since the epoch.
-            around: The open span it belongs to, if there is one.
-
-        Returns:
-            The record, or None for an event that is not to become one: it measures something, its name is
-            none of those wanted, or it is not severe enough.
+        None where it is to become none: it measures something, its name is none of those wanted, or it is not
+        severe enough.
 
         Raises:
             Exception: Whatever is in the event does not let itself be read.
@@ -222,9 +210,6 @@ def _severity(name: str, metadata: Mapping[Any, Any]) -> tuple[int, str, set[str
 
     Numbers count under ``severity_number`` alone: a ``level`` of 7 is more likely to be one of a game's than
     of a log's. What names no severity stays an attribute.
-
-    Returns:
-        The number, the text, and the keys by which they were told.
     """
     told = set()
     number = _number(metadata.get(_NUMBER))
@@ -270,9 +255,6 @@ def _place(item: LogItem, special: Mapping[str, Any], around: FinishedSpan | Non
     """Find the trace and the span it belongs to.
 
     Its own ids go first, then the open span's, then a ``traceparent``. Ids that are none stay attributes.
-
-    Returns:
-        The keys that were used.
     """
     used: set[str] = set()
     trace_id, span_id = parse_trace_id(special.get(_TRACE)), parse_span_id(special.get(_SPAN))

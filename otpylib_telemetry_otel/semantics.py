@@ -99,9 +99,7 @@ class Failure:
 def span_kind(metadata: Mapping[Any, Any]) -> str | None:
     """Return what ``span.kind``, or else ``kind``, says, as a name out of :data:`KINDS`; None for nothing.
 
-    Args:
-        metadata: With ``"server"``, ``"SERVER"``, ``"SPAN_KIND_SERVER"`` or a member of an enumeration of
-            such a name.
+    It may be ``"server"``, ``"SERVER"``, ``"SPAN_KIND_SERVER"`` or a member of an enumeration of such a name.
     """
     return _kind(metadata.get(_KIND)) or _kind(metadata.get(_SHORT_KIND))
 
@@ -126,11 +124,7 @@ def span_name(metadata: Mapping[Any, Any]) -> str | None:
 
 
 def scope(metadata: Mapping[Any, Any]) -> tuple[str, str] | None:
-    """Return the name and the version of the instrumentation scope; None where none is named.
-
-    Args:
-        metadata: With ``otel.scope.name`` and, if there is one, ``otel.scope.version``.
-    """
+    """Return the name and the version of the instrumentation scope; None where none is named."""
     name = _words(metadata.get(_SCOPE_NAME))
     if name is None:
         return None
@@ -145,17 +139,12 @@ def _words(value: object) -> str | None:
 
 
 def links(*several: object) -> tuple[list[SpanLink], int]:
-    """Read what ``links`` says.
+    """Read what ``links`` says: each span once, and how many are no links or beyond :data:`MAX_LINKS`.
 
-    Args:
-        several: Each a link or a list, tuple or set of links. A link is a ``traceparent``, a pair of trace id
-            and span id, a table or an object with ``trace_id`` and ``span_id`` (a table may have
-            ``traceparent`` instead, and ``attributes``), or an object whose ``context`` is one, such as
-            OpenTelemetry's ``Link``. Ids are hexadecimal text or integers.
-
-    Returns:
-        The links, each span once, and how many were left out: those that are not links and those beyond
-        :data:`MAX_LINKS`.
+    Each of ``several`` is a link or a list, tuple or set of links. A link is a ``traceparent``, a pair of
+    trace id and span id, a table or an object with ``trace_id`` and ``span_id`` (a table may have
+    ``traceparent`` instead, and ``attributes``), or an object whose ``context`` is one, such as
+    OpenTelemetry's ``Link``. Ids are hexadecimal text or integers.
     """
     found: dict[tuple[int, int], SpanLink] = {}
     left_out = 0
@@ -226,10 +215,6 @@ def failure(event_name: str, metadata: Mapping[Any, Any]) -> Failure:
     neither still says by its name whether it was an error, an exception or a failure. ``error_type`` names
     the type; for an exception object it is its class with the module, as the semantic conventions ask.
     ``stacktrace`` (text, lines or a traceback) goes before the exception's own.
-
-    Args:
-        event_name: The event by which it ended.
-        metadata: What that event carried.
     """
     get = metadata.get
     error, exception = get("error"), get(_EXCEPTION)

@@ -22,11 +22,7 @@ MAX_WAITING: Final = 2048
 
 
 class Destination:
-    """One exporter that spans are handed to.
-
-    Args:
-        name: Its registered name.
-    """
+    """One exporter that spans are handed to."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -105,12 +101,7 @@ class Destination:
 
 
 class SpanForwarder:
-    """Hands spans to all exporters that are to have them.
-
-    Args:
-        names: The exporters' registered names.
-        loop: The loop they run on.
-    """
+    """Hands spans to all exporters that are to have them."""
 
     def __init__(self, names: Iterable[str], loop: asyncio.AbstractEventLoop) -> None:
         self.targets = [Destination(name) for name in names]
@@ -142,10 +133,7 @@ class SpanForwarder:
             target.give_up()
 
     def flush(self, seconds: float) -> bool:
-        """Have everything exported that was handed over.
-
-        Args:
-            seconds: How long that may take. Called on the thread of the event loop, it can only be begun.
+        """Have everything exported that was handed over; on the thread of the loop that can only be begun.
 
         Returns:
             Whether all of it is known to be exported.

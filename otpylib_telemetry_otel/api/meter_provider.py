@@ -49,11 +49,7 @@ class _ServiceProvider(MeterProvider):
     """The global provider for good: one that is shut down by an application has a next service to serve."""
 
     def shutdown(self, timeout_millis: float = 30_000) -> None:
-        """Have everything exported; whether instruments have an effect is the service's to say.
-
-        Args:
-            timeout_millis: Milliseconds it may take.
-        """
+        """Have everything exported; whether instruments have an effect is the service's to say."""
         self.force_flush(timeout_millis)
 
 
@@ -68,11 +64,8 @@ def naming_of(exporter: str) -> Naming:
 def put_up(exporters: Iterable[str], views: Iterable[View], flush: Callable[[float], bool]) -> str:
     """Have what is measured through the OpenTelemetry API written for exporters.
 
-    Args:
-        exporters: Their registered names.
-        views: What becomes of the measurements of chosen instruments. Where the application has set a
-            provider of ours itself, that one's views count, and not these.
-        flush: Has everything exported within so many seconds, and tells whether it was.
+    Where the application has set a provider of ours itself, that one's views count, and not these. ``flush``
+    has everything exported within so many seconds, and tells whether it was.
 
     Returns:
         :data:`RUNNING`, or why that is not possible: the application has set a global provider of its own.

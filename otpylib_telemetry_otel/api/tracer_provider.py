@@ -60,9 +60,8 @@ class _Switch:
 class _Processor(SpanProcessor):
     """Hands finished spans to whoever is there.
 
-    Args:
-        every: Whether spans count that are recorded but not sampled. With our own sampler that flag is the
-            caller's, and the exporter decides; with another, the decision was taken.
+    ``every``: whether spans count that are recorded but not sampled. With our own sampler that flag is the
+    caller's, and the exporter decides; with another, the decision was taken.
     """
 
     def __init__(self, *, every: bool) -> None:
@@ -190,9 +189,6 @@ _own: list[TracerProvider] = []
 
 def put_up(forwarder: SpanForwarder) -> str:
     """Have the spans of the OpenTelemetry API handed over, and join its context with ours.
-
-    Args:
-        forwarder: Where to.
 
     Returns:
         Whose provider makes the spans: :data:`OURS` or :data:`THEIRS`.

@@ -46,13 +46,7 @@ _ID_DIGITS: Final = {"trace_id": 32, "span_id": 16}
 
 
 def of_values(scope: str, values: Iterable[tuple[Measured, int]], now_ns: int) -> MetricsData:
-    """Return single values as metrics.
-
-    Args:
-        scope: Name of the instrumentation scope.
-        values: Each with the time its counting began.
-        now_ns: The present, in nanoseconds since the epoch.
-    """
+    """Return single values as metrics."""
     metrics: dict[tuple[str, str, str, str], list[NumberDataPoint]] = {}
     for one, start_ns in values:
         points = metrics.setdefault((one.name, one.description, one.unit, one.kind), [])
@@ -72,22 +66,12 @@ def of_values(scope: str, values: Iterable[tuple[Measured, int]], now_ns: int) -
 
 
 def metrics_of(families: Iterable[Any], now_ns: int) -> list[Metric]:
-    """Return what a collector of prometheus_client collects; see ``PrometheusRegistryProducer``.
-
-    Args:
-        families: The families.
-        now_ns: The present, in nanoseconds since the epoch.
-    """
+    """Return what a collector of prometheus_client collects; see ``PrometheusRegistryProducer``."""
     return [metric for family in families for metric in _converted(family, now_ns)]
 
 
 def metrics_data(scope: str, metrics: Sequence[Metric]) -> MetricsData:
-    """Return metrics as what a producer produces.
-
-    Args:
-        scope: Name of the instrumentation scope.
-        metrics: The metrics.
-    """
+    """Return metrics as what a producer produces."""
     scoped = ScopeMetrics(InstrumentationScope(scope), metrics, "")
     return MetricsData([ResourceMetrics(Resource.get_empty(), [scoped], "")])
 
@@ -202,14 +186,7 @@ def _exemplar(exemplar: Any, now_ns: int) -> Exemplar:
 
 
 class Foreign:
-    """The metric a producer's data point stands in.
-
-    Args:
-        resource: The resource of its group.
-        scope: The scope of its group.
-        schema_url: The schema of that.
-        metric: The metric.
-    """
+    """The metric a producer's data point stands in."""
 
     __slots__ = ("metric", "resource", "schema_url", "scope")
 
@@ -224,9 +201,6 @@ class Foreign:
 
 def points_of(data: MetricsData) -> Iterator[MetricPoint]:
     """Take what a producer produced apart.
-
-    Args:
-        data: What it produced. Where it tells no resource, it is ours.
 
     Yields:
         Its data points, as they are.

@@ -50,12 +50,7 @@ class Deltas:
         return len(self._last)
 
     def convert(self, points: Sequence[MetricPoint], now_ns: int) -> list[MetricPoint]:
-        """Return points as deltas where there are any; those that say nothing new are left out.
-
-        Args:
-            points: Points of producers.
-            now_ns: The present, on the monotonic clock.
-        """
+        """Return points as deltas where there are any; those that say nothing new are left out."""
         told: list[MetricPoint] = []
         streams: dict[int, Any] = {}
         for one in points:

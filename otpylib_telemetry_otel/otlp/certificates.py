@@ -38,9 +38,6 @@ class Validity(NamedTuple):
 def validity(der: bytes) -> Validity:
     """Read the validity of a certificate.
 
-    Args:
-        der: The certificate, DER-encoded.
-
     Raises:
         ValueError: It is none.
     """
@@ -64,9 +61,6 @@ def validity(der: bytes) -> Validity:
 def validity_of_pem(pem: bytes) -> Validity:
     """Read the validity of the first certificate of a PEM file.
 
-    Args:
-        pem: The content of the file.
-
     Raises:
         ValueError: There is none in it.
     """
@@ -78,12 +72,7 @@ def validity_of_pem(pem: bytes) -> Validity:
 
 
 def complaint(found: Validity, now: dt.datetime) -> str | None:
-    """Say why a certificate is not valid, as the end of a sentence; None if it is.
-
-    Args:
-        found: Its validity.
-        now: The present.
-    """
+    """Say why a certificate is not valid, as the end of a sentence; None if it is."""
     if now > found.ends:
         return f"expired on {found.ends:%Y-%m-%d %H:%M} UTC"
     if now < found.begins:
@@ -92,14 +81,7 @@ def complaint(found: Validity, now: dt.datetime) -> str | None:
 
 
 def why_refused(host: str, port: int, now: dt.datetime, seconds: float = ASKING_LIMIT) -> str | None:
-    """Ask a server for its certificate, and say what is wrong with the dates on it; None if nothing is.
-
-    Args:
-        host: The server.
-        port: Its port.
-        now: The present.
-        seconds: How long that may take.
-    """
+    """Ask a server for its certificate, and say what is wrong with the dates on it; None if nothing is."""
     try:
         pem = ssl.get_server_certificate((host, port), timeout=seconds)
         wrong = complaint(validity_of_pem(pem.encode()), now)

@@ -64,10 +64,6 @@ class Credentials:
 class Watched:
     """Credentials that follow their files.
 
-    Args:
-        files: Where they lie.
-        now: Returns the present.
-
     Raises:
         CredentialsError: They cannot be used.
     """
@@ -109,10 +105,6 @@ def _report(error: Exception) -> None:
 
 def read(files: Files, now: dt.datetime) -> Credentials:
     """Read credentials, and try whether they can be used.
-
-    Args:
-        files: Where they lie.
-        now: The present.
 
     Raises:
         CredentialsError: They cannot.

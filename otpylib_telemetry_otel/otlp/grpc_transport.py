@@ -48,19 +48,7 @@ class _Channel:
 
 
 class GrpcTransport:
-    """Sends requests of one signal to one server. Safe to be used by several threads.
-
-    Args:
-        service: What they are sent to.
-        target: ``host:port``, or a name that gRPC resolves.
-        timeout: Seconds for one request.
-        headers: Sent with every request; names in lower case.
-        user_agent: What it calls itself.
-        compress: Whether requests are compressed with gzip.
-        credentials: Certificates and keys; None for gRPC's own authorities.
-        encrypted: Whether the connection is.
-        max_request: The largest request in bytes, before compression.
-    """
+    """Sends requests of one signal to one server. Safe to be used by several threads."""
 
     def __init__(  # noqa: PLR0913 - what a connection is made of
         self,
@@ -96,9 +84,6 @@ class GrpcTransport:
 
     def send(self, body: bytes) -> ExportOutcome | None:
         """Send a request and wait for the answer.
-
-        Args:
-            body: The encoded message.
 
         Returns:
             None if everything was taken, or what was not and what the server said.

@@ -50,19 +50,7 @@ _WRONG_TIME: Final = frozenset({9, 10})
 
 
 class HttpTransport:
-    """Sends requests of one signal to one URL. Safe to be used by several threads.
-
-    Args:
-        service: What they are sent to.
-        url: Where to.
-        timeout: Seconds for one request.
-        headers: Sent with every request.
-        user_agent: What it calls itself.
-        compression: ``none``, ``gzip`` or ``deflate``.
-        credentials: Certificates and keys; None for the system's authorities.
-        max_request: The largest request in bytes, before compression.
-        clock: Returns the time in seconds since the epoch.
-    """
+    """Sends requests of one signal to one URL. Safe to be used by several threads."""
 
     def __init__(  # noqa: PLR0913 - what a connection is made of
         self,
@@ -94,9 +82,6 @@ class HttpTransport:
 
     def send(self, body: bytes) -> ExportOutcome | None:
         """Send a request and wait for the answer.
-
-        Args:
-            body: The encoded message.
 
         Returns:
             None if everything was taken, or what was not and what the server said.

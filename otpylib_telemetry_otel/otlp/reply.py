@@ -72,14 +72,6 @@ def accepted(service: Service, answer: bytes, content_type: str = PROTOBUF) -> E
 
     Success is success whatever the answer says: the request must not be sent again. But an answer that is no
     OTLP may come from something that is no OTLP receiver, so that is passed on as a warning.
-
-    Args:
-        service: What it was sent to.
-        answer: The body of the answer.
-        content_type: What the server says the body is.
-
-    Returns:
-        None if everything was taken and nothing said, or what was refused and the server's words.
     """
     if not answer:
         return None
@@ -102,13 +94,7 @@ def accepted(service: Service, answer: bytes, content_type: str = PROTOBUF) -> E
 
 
 def refused_by_grpc(code: str, details: str, trailers: Mapping[str, bytes | str]) -> ExportError:
-    """Make an error of a gRPC status other than OK.
-
-    Args:
-        code: The name of the status code.
-        details: The status message.
-        trailers: The trailing metadata.
-    """
+    """Make an error of a gRPC status other than OK."""
     said = _short(_CONNECTING.sub("", details))
     message = f"{code}: {said}" if said else code
     if code in _TOO_LARGE_CODES and _TOO_LARGE.search(details):
@@ -123,14 +109,7 @@ def refused_by_grpc(code: str, details: str, trailers: Mapping[str, bytes | str]
 
 
 def retry_delay(trailers: Mapping[str, bytes | str]) -> float | None:
-    """Read the RetryInfo of a gRPC status.
-
-    Args:
-        trailers: The trailing metadata.
-
-    Returns:
-        Seconds to wait; None if the server did not say.
-    """
+    """Read the RetryInfo of a gRPC status: seconds to wait, or None."""
     info = RetryInfo()
     try:
         if isinstance(packed := trailers.get(_STATUS_DETAILS), bytes):
@@ -154,15 +133,7 @@ def _seconds(info: RetryInfo) -> float:
 def refused_by_http(
     status: int, phrase: str, headers: Mapping[str, str], body: bytes, now: float
 ) -> ExportError:
-    """Make an error of an HTTP answer other than one of success.
-
-    Args:
-        status: The status code.
-        phrase: Its reason phrase.
-        headers: The headers of the answer; names in any case if the mapping can do that, else lower.
-        body: Its body, or the beginning of it.
-        now: The time in seconds since the epoch.
-    """
+    """Make an error of an HTTP answer other than one of success."""
     message = f"HTTP {status} {phrase}".rstrip()
     if 300 <= status < 400:  # noqa: PLR2004 - the class of redirects
         # "All Other Responses": a POST is not sent elsewhere without asking (RFC 9110, section 15.4).
@@ -181,15 +152,7 @@ def refused_by_http(
 
 
 def retry_after(value: str | None, now: float) -> float | None:
-    """Read a ``Retry-After`` header (RFC 9110, section 10.2.3).
-
-    Args:
-        value: Its value: seconds, or a date.
-        now: The time in seconds since the epoch.
-
-    Returns:
-        Seconds to wait, or None if there is no such header or it says neither.
-    """
+    """Read a ``Retry-After`` header (RFC 9110, section 10.2.3) as seconds; None for what is no time."""
     if value is None:
         return None
     value = value.strip()
@@ -203,21 +166,12 @@ def retry_after(value: str | None, now: float) -> float | None:
 
 
 def no_answer(seconds: float) -> ExportError:
-    """Make the error of a request that was not answered in time.
-
-    Args:
-        seconds: How long it was waited for.
-    """
+    """Make the error of a request that was not answered in time."""
     return ExportError(f"no answer within {seconds:.3g} s")
 
 
 def too_large(size: int, limit: int) -> TooLargeError:
-    """Make the error of a request that is too large to be sent at all.
-
-    Args:
-        size: Its size in bytes, uncompressed.
-        limit: The largest size in bytes.
-    """
+    """Make the error of a request that is too large to be sent at all."""
     return TooLargeError(f"the request has {size} bytes; servers take {limit} as a rule")
 
 

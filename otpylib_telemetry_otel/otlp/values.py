@@ -34,10 +34,6 @@ class Encoded(NamedTuple):
 def fill(pairs: Any, attributes: Mapping[str, Any]) -> None:
     """Put attributes into a repeated field of key-value pairs.
 
-    Args:
-        pairs: The field.
-        attributes: Exportable ones.
-
     Raises:
         TypeError: One is of no type that OTLP has.
         ValueError: One is beyond what its type can say.
@@ -59,10 +55,6 @@ def fill(pairs: Any, attributes: Mapping[str, Any]) -> None:
 
 def put(message: Any, value: Any) -> None:
     """Put a value of any exportable kind into an ``AnyValue``.
-
-    Args:
-        message: The ``AnyValue``.
-        value: The value; None leaves it empty.
 
     Raises:
         TypeError: It is of no type that OTLP has.

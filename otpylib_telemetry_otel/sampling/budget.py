@@ -32,13 +32,7 @@ class SpanBudget:
         self._refilled_ns = 0
 
     def admit(self, spans: int, now_ns: int, *, urgent: bool) -> bool:
-        """Take a trace's spans out of the budget, if it has any left for it.
-
-        Args:
-            spans: How many spans it has.
-            now_ns: The present, on the monotonic clock.
-            urgent: Whether something in it failed or was slow: these go first.
-        """
+        """Take a trace's spans out of the budget, if it has any left for it."""
         if self.per_second is None:
             return True
         left, full = self._refill(self.per_second, now_ns)

@@ -50,12 +50,7 @@ _MAX_TRACESTATE: Final = 8192
 
 
 def by_ratio(trace_id: int, bound: int) -> Verdict:
-    """Decide by the trace id alone.
-
-    Args:
-        trace_id: The trace.
-        bound: See :func:`bound_of`.
-    """
+    """Decide by the trace id alone."""
     return Verdict(keep=True, weight=2**64 / bound) if (trace_id & _LOW_64_BITS) < bound else OUT
 
 
@@ -64,10 +59,6 @@ def decide(policy: Policy, spans: Sequence[FinishedSpan]) -> Verdict:
 
     In this order: the caller's decision, if the policy is to follow it and there is a caller; the rules; the
     installed sampler; the ratio.
-
-    Args:
-        policy: What is to be kept.
-        spans: The trace's spans that ended in this process, at least one.
     """
     trace_id = spans[0].trace_id
     if policy.parent_based and (verdict := _as_the_caller(trace_id, spans)) is not None:
@@ -118,13 +109,6 @@ def adjusted_count(tracestate: object, trace_id: int) -> float | None:
     The rules are those of OpenTelemetry's specification, "TraceState: Probability Sampling": ``th`` in the
     member ``ot`` is the rejection threshold, trailing zeros left out; ``rv``, or else the low 56 bits of the
     trace id, the randomness it was compared with. A threshold that contradicts the randomness is ignored.
-
-    Args:
-        tracestate: The header's value; anything at all.
-        trace_id: The trace.
-
-    Returns:
-        One over the probability, at least 1; None if it is not told.
     """
     if not isinstance(tracestate, str) or len(tracestate) > _MAX_TRACESTATE:
         return None

@@ -34,12 +34,7 @@ _OF_A_NUMBER: Final = frozenset({"traceidratio", "parentbased_traceidratio"})
 
 
 class InstalledSampler:
-    """A sampler of OpenTelemetry, asked about whole traces.
-
-    Args:
-        sampler: The sampler.
-        name: What it is called in the configuration.
-    """
+    """A sampler of OpenTelemetry, asked about whole traces."""
 
     def __init__(self, sampler: Sampler, name: str) -> None:
         # Only where one is in use; whoever made the sampler has imported OpenTelemetry already.
@@ -52,9 +47,6 @@ class InstalledSampler:
 
     def decide(self, span: FinishedSpan) -> Verdict | None:
         """Ask about the trace that began with this span.
-
-        Args:
-            span: Not sealed. If it is kept, what the sampler wants written on it is added to its attributes.
 
         Returns:
             The decision; its weight is known only if the sampler gives the threshold of OpenTelemetry's
@@ -113,10 +105,6 @@ class InstalledSampler:
 
 def load(name: str, argument: str | None) -> InstalledSampler:
     """Load the sampler of this name. Imports packages, and blocks: it belongs on a thread.
-
-    Args:
-        name: Its name among the entry points.
-        argument: What it is given; the ratio, for ``traceidratio``.
 
     Raises:
         BackendUnavailableError: It is not installed, or cannot be built.

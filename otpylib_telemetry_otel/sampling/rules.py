@@ -95,10 +95,6 @@ def ruling(rules: Sequence[Rule], spans: Sequence[FinishedSpan]) -> Ruling:
 
     Of each span the first rule that matches counts. Spans at the top of the trace decide; a rule matched by
     one further down can only raise the rate, so that a health check inside an order costs no order.
-
-    Args:
-        rules: The rules, in the order in which they are tried.
-        spans: The spans of the trace that ended in this process.
     """
     ids = {span.span_id for span in spans}
     decides = True
@@ -122,9 +118,6 @@ def rules_from(settings: Iterable[Mapping[str, Any]]) -> tuple[Rule, ...]:
 
 def tables(value: object) -> tuple[Mapping[str, Any], ...]:
     """Check the configured rules, and fill in what may be left out.
-
-    Args:
-        value: What was configured; a single table is a list of one.
 
     Returns:
         The rules as plain tables with the keys ``name``, ``attributes`` (by key a list) and ``rate``.

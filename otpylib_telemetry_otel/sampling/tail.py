@@ -126,12 +126,7 @@ class Tail:
         return self.policy.keeps_everything and not (self._traces or self._pinned or self._decided)
 
     def use(self, policy: Policy, open_traces: OpenTraces) -> None:
-        """Take another policy into use, for traces that begin from now on.
-
-        Args:
-            policy: The policy.
-            open_traces: Returns the traces that have begun and are not over.
-        """
+        """Take another policy into use, for traces that begin from now on."""
         before, self.policy = self.policy, policy
         self._budget.per_second = policy.spans_per_second
         if policy == before:
@@ -147,15 +142,9 @@ class Tail:
                 self._pinned[trace_id] = before
 
     def take(self, spans: Iterable[FinishedSpan], now_ns: int, open_traces: OpenTraces) -> Decided:
-        """Take spans that are finished.
+        """Take spans that are finished; return what was decided now, about these and those held before.
 
-        Args:
-            spans: The spans, in the order in which they ended.
-            now_ns: The present as far as it is known, on the monotonic clock.
-            open_traces: Returns the traces that have open spans; called only when there is no room.
-
-        Returns:
-            What was decided now, about these spans and those held before.
+        ``open_traces`` is called only when there is no room.
         """
         self._now_ns = max(self._now_ns, now_ns)
         decided = Decided()
@@ -173,10 +162,6 @@ class Tail:
 
         Where many are held it is a slice of them, the next one with the next call: a tick decides about a
         quarter of what is held, or about a thousand traces.
-
-        Args:
-            now_ns: The present, on the monotonic clock.
-            open_traces: Returns the traces that have open spans.
         """
         self._now_ns = max(self._now_ns, now_ns)
         decided = Decided()

@@ -37,11 +37,7 @@ class LogConverter:
         self._scope = InstrumentationScope("otpylib_telemetry", own_version())
 
     def convert(self, items: Sequence[LogItem]) -> list[ReadableLogRecord]:
-        """Return the log records as OpenTelemetry's.
-
-        Args:
-            items: The records.
-        """
+        """Return the log records as OpenTelemetry's."""
         return [self._convert(item) for item in items]
 
     def _convert(self, item: LogItem) -> ReadableLogRecord:

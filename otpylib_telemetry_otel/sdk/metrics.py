@@ -75,11 +75,7 @@ class MetricConverter:
         self._own = InstrumentationScope("otpylib_telemetry", own_version())
 
     def convert(self, items: Sequence[MetricPoint]) -> MetricsData:
-        """Return data points grouped by resource, scope and metric.
-
-        Args:
-            items: The points.
-        """
+        """Return data points grouped by resource, scope and metric."""
         # By equality, not identity: of two equal groups encode_metrics keeps only the last.
         groups: dict[Resource, dict[InstrumentationScope, tuple[str, list[Metric]]]] = {}
         metrics: dict[Any, list[Any]] = {}
@@ -126,11 +122,7 @@ class MetricEncoder:
         self._converter = MetricConverter(resource)
 
     def encode(self, items: Sequence[MetricPoint]) -> Encoded:
-        """Encode data points.
-
-        Args:
-            items: The points. One that cannot be encoded is left out, so that the others go.
-        """
+        """Encode data points; one that cannot be encoded is left out, so that the others go."""
         try:
             return Encoded(self._bytes(items))
         except Exception:  # noqa: BLE001 - whatever is in one of them, the others are to go

@@ -43,12 +43,6 @@ DETECTION_LIMIT: Final = 5.0
 def load(group: str, name: str, what: str, package: str) -> Any:
     """Find what a package registers, and call it without arguments.
 
-    Args:
-        group: The group of entry points.
-        name: The name.
-        what: What a person calls it.
-        package: How packages that bring one are called as a rule, with ``{}`` for the name.
-
     Raises:
         BackendUnavailableError: It is not installed, or cannot be made.
     """
@@ -77,9 +71,6 @@ def load(group: str, name: str, what: str, package: str) -> Any:
 def load_id_generator(name: str) -> IdSource:
     """Load an id generator, ``xray`` for instance.
 
-    Args:
-        name: Its name among the entry points ``opentelemetry_id_generator``.
-
     Raises:
         BackendUnavailableError: It is not installed, cannot be made, or makes what is no id.
     """
@@ -106,14 +97,6 @@ def detect_resource(
 
     A detector that fails or takes too long is left out, with a line in the log: what is known without it must
     not wait for it.
-
-    Args:
-        names: Names among the entry points ``opentelemetry_resource_detector``; a later one beats an earlier.
-        settings: The resource attributes of the settings, which beat every detector.
-        seconds: How long all of them may take together.
-
-    Returns:
-        All attributes.
 
     Raises:
         BackendUnavailableError: One of them is not installed, or cannot be made.

@@ -52,11 +52,7 @@ def listening() -> Iterator[list[logging.LogRecord]]:
 
 
 class Quiet:
-    """Has the messages of some loggers taken from threads that are :func:`listening`, until it is lifted.
-
-    Args:
-        loggers: Their names.
-    """
+    """Has the messages of some loggers taken from threads that are :func:`listening`, until it is lifted."""
 
     def __init__(self, loggers: Iterable[str]) -> None:
         self._loggers = tuple(loggers)

@@ -45,11 +45,7 @@ class SpanConverter:
         self._scopes: dict[tuple[Any, ...], InstrumentationScope] = {}
 
     def convert(self, spans: Sequence[FinishedSpan]) -> list[ReadableSpan]:
-        """Return the spans as OpenTelemetry's.
-
-        Args:
-            spans: Sealed spans.
-        """
+        """Return the spans as OpenTelemetry's."""
         return [self._convert(span) for span in spans]
 
     def _convert(self, span: FinishedSpan) -> ReadableSpan:

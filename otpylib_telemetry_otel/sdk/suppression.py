@@ -25,11 +25,6 @@ _PLAIN = "suppress_instrumentation"
 def unobserved(func: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Call a function where instrumentations make no spans of what it does.
 
-    Args:
-        func: What to call, on the thread it is called on.
-        *args: Positional arguments for ``func``.
-        **kwargs: Keyword arguments for ``func``.
-
     Returns:
         What ``func`` returned.
     """

@@ -43,12 +43,7 @@ class Complaint(NamedTuple):
 
 
 def complaint(endpoint: str, transport: Transport) -> Complaint | None:  # noqa: PLR0911  # one line for each rule
-    """Return why an endpoint does not do for OTLP over this transport, or None if it does.
-
-    Args:
-        endpoint: A URL; for gRPC also ``host:port`` or a gRPC name such as ``unix:///run/collector.sock``.
-        transport: How it is spoken to.
-    """
+    """Return why an endpoint does not do for OTLP over this transport, or None if it does."""
     if re.search(r"[\s\x00-\x1f\x7f]", endpoint):
         return _same("expected an endpoint without blanks or control characters")
     if "://" not in endpoint or endpoint.startswith(_GRPC_NAMES):
@@ -130,12 +125,8 @@ def address_of(
     The rule for a URL is that of the OTLP exporter specification for a base endpoint: ``/v1/traces``, or the
     like, is appended to the path, unless it ends so already. A :class:`SignalUrl` is used as it is.
 
-    Args:
-        signal: What is sent.
-        transport: How it is sent.
-        own: The signal's own endpoint.
-        base: The one for everything. One for spans alone says nothing about other signals. Where it has the
-            path of spans, that is exchanged for the signal's.
+    ``own`` is the signal's own endpoint, ``base`` the one for everything. One for spans alone says nothing
+    about other signals. Where a base has the path of spans, that is exchanged for the signal's.
     """
     over_http = transport == "http/protobuf"
     if own is not None:

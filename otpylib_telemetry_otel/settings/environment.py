@@ -79,14 +79,7 @@ def otlp_variables(key: str, signal: str = "logs") -> tuple[str, str, str]:
 
 
 def standard_environment(environ: Mapping[str, str]) -> dict[str, tuple[str, Any]]:
-    """Return what the environment gives to keys under names that are not simply other names of them.
-
-    Args:
-        environ: The variables that are set and not blank.
-
-    Returns:
-        By key, the variable and the value, as ``ExporterSettings.standard_environment`` describes.
-    """
+    """Return what the environment gives to keys under names that are not simply other names of them."""
     found: dict[str, tuple[str, Any]] = {}
     _read_switches(environ, found)
     _read_exporters(environ, found)

@@ -539,11 +539,7 @@ class OtelSettings(ExporterSettings):
         return getattr(self, signal) and self.connection(signal).leads_somewhere
 
     def connection(self, signal: SignalName) -> Connection:
-        """Return where and how a signal is sent.
-
-        Args:
-            signal: ``traces``, ``logs`` or ``metrics``.
-        """
+        """Return where and how a signal is sent."""
         protocol = self._protocol(signal)
         endpoint = address_of(signal, protocol, self._own_endpoint(signal), self.endpoint)
         url, login = (None, None) if endpoint is None else login_in(endpoint)

@@ -98,22 +98,13 @@ class Sorted(NamedTuple):
 
 
 def offer(exporter: str, span: Any) -> None:
-    """Put a finished span into an exporter's queue; safe in any thread.
-
-    Args:
-        exporter: Its registered name.
-        span: A finished span of OpenTelemetry's SDK.
-    """
+    """Put a finished span into an exporter's queue; safe in any thread."""
     _Seen.any = True
     registry.offer(exporter, EVENT, {}, {_SPAN: span})
 
 
 def sort(events: Sequence[RawEvent]) -> Sorted:
-    """Take the spans of the API out of events.
-
-    Args:
-        events: What came out of the queue.
-    """
+    """Take the spans of the API out of events."""
     if not _Seen.any:
         return Sorted(events, [], 0)
     others: list[RawEvent] = []
@@ -144,23 +135,14 @@ def began(span_id: int, trace_id: int) -> None:
 
 
 def ended(span_id: int, *, queued: bool) -> None:
-    """Note that a span has ended.
-
-    Args:
-        span_id: Its id.
-        queued: Whether it may be on its way through a queue.
-    """
+    """Note that a span has ended."""
     known = _open.pop(span_id, None)
     if known is not None and queued:
         _open[span_id] = (*known[:2], time.monotonic_ns())
 
 
 def with_open_traces(traces: Mapping[int, int]) -> Mapping[int, int]:
-    """Add the traces that have spans open through the API.
-
-    Args:
-        traces: By trace id, when the earliest of its open spans began, on the monotonic clock in nanoseconds.
-    """
+    """Add the traces that have spans open through the API."""
     if not _open:
         return traces
     _forget_lost(time.monotonic_ns())

@@ -80,14 +80,6 @@ class Assembled:
 class Assembler:
     """Keeps the open spans and finishes them.
 
-    Args:
-        limit: How many spans may be open; beyond it the oldest are ended as incomplete.
-        ttl_ns: How long, in nanoseconds, a span may stay open before it is ended as incomplete.
-        trace_ids: Gives a new trace id; unless given, those of the process's own source are taken.
-        span_ids: Gives a new span id; likewise.
-        trace_id_from_correlation: Whether the trace id of what begins a trace follows from its correlation
-            id, so that processes which share only that share a trace.
-
     Attributes:
         trace_id_from_correlation: As above; a new value counts from the next start.
         apart: Names of events that are not put on the open span to which they belong.
@@ -144,10 +136,6 @@ class Assembler:
         self, events: Iterable[RawEvent], wall_offset_ns: int
     ) -> Assembled:
         """Take events, in the order in which they came.
-
-        Args:
-            events: The events.
-            wall_offset_ns: What to add to their monotonic times to get nanoseconds since the epoch.
 
         Returns:
             What became of them, and the spans that ended by them. Every event is in a finished span, in an
@@ -240,12 +228,7 @@ class Assembler:
         return traces
 
     def tick(self, now_ns: int, alive: Callable[[object], bool]) -> list[FinishedSpan]:
-        """End the spans whose time is up and those whose emitter is gone.
-
-        Args:
-            now_ns: The present, on the monotonic clock.
-            alive: Tells whether an emitter still runs.
-        """
+        """End the spans whose time is up and those whose emitter is gone."""
         self._latest_ns = max(self._latest_ns, now_ns)
         ttl_ns = self._open.ttl_ns
         finished = [self._abandon(opened, ttl_ns, "ttl") for opened in self._open.overdue(now_ns)]

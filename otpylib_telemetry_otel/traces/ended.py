@@ -29,9 +29,6 @@ MAX_EARLY: Final = 1024
 class RecentKeys(Generic[V]):
     """A table that forgets: it holds what came last, between half of its limit and all of it.
 
-    Args:
-        limit: How many entries there may be.
-
     Attributes:
         young: What came last. The same table for ever, as is the next: a loop may hold on to them.
         old: What came before that.
@@ -71,10 +68,6 @@ class RecentKeys(Generic[V]):
 class Ending:
     """An ending whose beginning had not come.
 
-    Args:
-        event: As emitted.
-        is_finished: Whether it made a span by itself, having a duration.
-
     Attributes:
         event: As above.
         is_finished: As above.
@@ -104,9 +97,6 @@ class EarlyEndings:
     ``span_id``, a beginning belongs to an earlier ending only if it was emitted before it. Of several endings
     under one id the latest is remembered.
 
-    Args:
-        limit: How many keys of either kind are remembered.
-
     Attributes:
         latest_ns: When the last of those without ``span_id`` was emitted; no later beginning belongs to one.
         has_span_ids: Whether there are any with a ``span_id``.
@@ -121,13 +111,7 @@ class EarlyEndings:
         self.has_span_ids = False
 
     def put(self, operation: str, span_id: str | int | None, ending: Ending) -> None:
-        """Remember an ending.
-
-        Args:
-            operation: What it ends.
-            span_id: The span id it gives; then nothing else will find it.
-            ending: The ending.
-        """
+        """Remember an ending."""
         if span_id is not None:
             self._by_span_id.put((operation, span_id), ending)
             self.has_span_ids = True
@@ -138,13 +122,7 @@ class EarlyEndings:
                 self.latest_ns = max(self.latest_ns, ending.at_ns)
 
     def take(self, operation: str, metadata: Mapping[Any, Any], at_ns: int) -> Ending | None:
-        """Find the ending of an operation that begins now, and forget it.
-
-        Args:
-            operation: The operation.
-            metadata: What its beginning carries.
-            at_ns: When that was emitted, on the monotonic clock.
-        """
+        """Find the ending of an operation that begins now, and forget it."""
         span_id = identifier(metadata.get("span_id"))
         if span_id is not None:
             found = self._by_span_id.get((operation, span_id))

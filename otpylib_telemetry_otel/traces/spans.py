@@ -202,19 +202,7 @@ def begun(  # noqa: PLR0913, PLR0917 - a span has as many sides
     hidden: frozenset[str],
     parent_is_remote: bool,  # noqa: FBT001 - by position, like the rest: there is one caller, and it is in a hurry
 ) -> FinishedSpan:
-    """Return a span that has just begun: ``FinishedSpan(...)`` of the same, at three quarters of its cost.
-
-    Args:
-        name: See :class:`FinishedSpan`, as for all of them.
-        trace_id: As above.
-        span_id: As above.
-        parent_span_id: As above.
-        caller: As above.
-        start_ns: As above.
-        attributes: As above.
-        hidden: As above.
-        parent_is_remote: As above.
-    """
+    """Return a span that has just begun: ``FinishedSpan(...)`` of the same, at three quarters of its cost."""
     span = _new(FinishedSpan)
     span.name = name
     span.trace_id = trace_id
