@@ -6,8 +6,8 @@ from otpylib_telemetry import otp, start_exporter
 from otpylib_telemetry_otel import start_otel_exporter
 from otpylib_telemetry_otel.api import tracer_provider
 from otpylib_telemetry_otel.service import SERVICE, start_telemetry_service
-from tests.otel.test_service import stop
 from tests.support.chassis import books, emit, make_exporter, start, stats, up
+from tests.support.telemetry_service import stop
 from tests.support.waiting import eventually
 
 SECRET = "open-sesame-4711"

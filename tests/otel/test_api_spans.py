@@ -17,10 +17,10 @@ from otpylib_telemetry_otel.service import start_telemetry_service
 from otpylib_telemetry_otel.settings.model import OtelSettings
 from otpylib_telemetry_otel.traces import api_spans
 from otpylib_telemetry_otel.traces.spans import Scope
-from tests.otel.test_service import EXPORTER, W3C, settings, stop
 from tests.support.chassis import up
 from tests.support.destinations import destination_of
 from tests.support.otlp_receiver import GrpcReceiver, HttpReceiver
+from tests.support.telemetry_service import EXPORTER, W3C, settings, stop
 from tests.support.waiting import eventually
 
 SCHEMA = "https://example.org/schema/1.0"

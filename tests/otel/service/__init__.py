@@ -1,0 +1,1 @@
+"""The OpenTelemetry API as a source of what the exporters export."""
