@@ -5,6 +5,7 @@ import importlib.util
 import os
 import signal
 
+import hypothesis
 import pytest
 
 from tests.support.fresh import forget_everything
@@ -15,6 +16,12 @@ from tests.support.rotel import Collector
 from tests.support.runtime import running_runtime, start_config_manager
 
 PLUGIN = "otpylib_telemetry_mock.pytest_plugin"
+
+# How long an example takes to make says how busy the machine is, and nothing about what is tested.
+hypothesis.settings.register_profile(
+    "busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("busy")
 
 
 def pytest_configure(config):
