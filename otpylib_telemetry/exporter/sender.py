@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from otpylib_telemetry import otp
 from otpylib_telemetry.exporter.base import ExportError, ExportOutcome, TooLargeError, overridden
-from otpylib_telemetry.exporter.outages import Began, Ended, Outages, named
+from otpylib_telemetry.exporter.outages import Outages, named
 from otpylib_telemetry.exporter.retry import Attempt, RetryState, after_failure, after_success
 from otpylib_telemetry.primitives.circuit import ORDINARY
 from otpylib_telemetry.primitives.errors import describe, error_text
@@ -438,35 +438,30 @@ class Sender:
             if permanent
             else f"Nothing is lost: up to {self._state.queue_limit} events wait, and it is tried again"
         )
-        lane = in_flight.lane.name
-        self._tell(self._outages.failed(lane, in_flight.number, reason, is_refusal=permanent), fate)
+        began = self._outages.failed(in_flight.lane.name, in_flight.number, reason, is_refusal=permanent)
+        if began is not None:
+            _log.warning(
+                "%s cannot export%s: %s. %s. Further failures are only counted.",
+                self._state.name,
+                named((began.lane,)),
+                began.reason,
+                fate,
+            )
 
     def _recovered(self, in_flight: _InFlight) -> None:
-        self._tell(self._outages.arrived(in_flight.lane.name, in_flight.number, self._is_idle))
+        ended = self._outages.arrived(in_flight.lane.name, in_flight.number, self._is_idle)
+        if ended is not None:
+            _log.info(
+                "%s exports%s again after %d failed attempts; %d events wait.",
+                self._state.name,
+                named(ended.lanes),
+                ended.failures,
+                self._state.left,
+            )
 
     def _is_idle(self, name: str) -> bool:
         lane = self._lane_state(name)
         return not self._waiting(lane) and not self._batches(lane)
-
-    def _tell(self, news: list[Began | Ended], fate: str = "") -> None:
-        for item in news:
-            what = named(item.lanes)
-            if isinstance(item, Began):
-                _log.warning(
-                    "%s cannot export%s: %s. %s. Further failures are only counted.",
-                    self._state.name,
-                    what,
-                    item.reason,
-                    fate,
-                )
-            else:
-                _log.info(
-                    "%s exports%s again after %d failed attempts; %d events wait.",
-                    self._state.name,
-                    what,
-                    item.failures,
-                    self._state.left,
-                )
 
 
 def _refused(outcome: object, items: int) -> tuple[int, str]:

@@ -331,7 +331,9 @@ class TestExporter:
         assert slow.limit == 100
         let.set()
         slow.act = lambda: None
-        await eventually(lambda: not any(t.name == "otpylib-telemetry" for t in threading.enumerate()))
+        await eventually(
+            lambda: not any(t.name.startswith("otpylib-telemetry") for t in threading.enumerate())
+        )
         assert values(receiver, "mood") == []
         await flush()
         assert values(receiver, "mood") == [1]
