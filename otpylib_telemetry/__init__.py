@@ -18,6 +18,7 @@ from otpylib_telemetry.supervision.specs import exporter_child_spec, start_expor
 from otpylib_telemetry.supervision.suite import TelemetrySupervisor, child_spec, start_link
 from otpylib_telemetry.tracing.propagation import SpanContext
 from otpylib_telemetry.tracing.span import current_span, span, trace_context
+from otpylib_telemetry.version import __version__
 
 __all__ = [
     "Collected",
@@ -33,6 +34,7 @@ __all__ = [
     "TelemetrySupervisor",
     "TomlSource",
     "TooLargeError",
+    "__version__",
     "attach",
     "attach_many",
     "child_spec",

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from otpylib_telemetry.version import __version__
     from otpylib_telemetry_mock.assertions import (
         assert_emitted,
         assert_spans_balanced,
@@ -31,6 +32,7 @@ __all__ = [
     "MockExporterServer",
     "MockSettings",
     "RecordedEvent",
+    "__version__",
     "assert_emitted",
     "assert_spans_balanced",
     "capture",
@@ -42,18 +44,25 @@ __all__ = [
 ]
 
 _HOMES = {
-    "assertions": ("assert_emitted", "assert_spans_balanced", "refute_emitted", "wait_for"),
-    "capturing": ("Capture", "capture"),
-    "exporter": ("MockExporter", "MockExporterServer", "child_spec", "mock_callbacks", "start_mock_exporter"),
-    "recording": ("RecordedEvent",),
-    "settings": ("MockSettings",),
+    ".assertions": ("assert_emitted", "assert_spans_balanced", "refute_emitted", "wait_for"),
+    ".capturing": ("Capture", "capture"),
+    ".exporter": (
+        "MockExporter",
+        "MockExporterServer",
+        "child_spec",
+        "mock_callbacks",
+        "start_mock_exporter",
+    ),
+    ".recording": ("RecordedEvent",),
+    ".settings": ("MockSettings",),
+    "otpylib_telemetry.version": ("__version__",),
 }
 
 
 def __getattr__(name: str) -> Any:
     for module, names in _HOMES.items():
         if name in names:
-            value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
+            value = globals()[name] = getattr(import_module(module, __name__), name)
             return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

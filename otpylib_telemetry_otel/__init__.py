@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from otpylib_telemetry.supervision.specs import exporter_child_spec
+from otpylib_telemetry.version import __version__
 from otpylib_telemetry_otel.exporter import OtelExporter, otel_callbacks, start_otel_exporter
 from otpylib_telemetry_otel.metrics.producer import Measured, MetricProducer
 from otpylib_telemetry_otel.metrics.producers import add_metric_producer, remove_metric_producer
@@ -19,6 +20,7 @@ __all__ = [
     "OtelSettings",
     "PrometheusRegistryProducer",
     "TelemetryService",
+    "__version__",
     "add_metric_producer",
     "child_spec",
     "otel_callbacks",

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from otpylib_telemetry.supervision.specs import exporter_child_spec
+from otpylib_telemetry.version import __version__
 from otpylib_telemetry_prometheus.client.collector import RegistryCollector, private_registry
 from otpylib_telemetry_prometheus.client.merged import merge_registry, unmerge_registry
 from otpylib_telemetry_prometheus.exporter import (
@@ -19,6 +20,7 @@ __all__ = [
     "PrometheusExporter",
     "PrometheusSettings",
     "RegistryCollector",
+    "__version__",
     "asgi_app",
     "child_spec",
     "merge_registry",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from otpylib_telemetry_otel.version import own_version
+from otpylib_telemetry.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -92,7 +92,7 @@ class Encoder:
         self._template = self.request()
         group = getattr(self._template, self.fields[0]).add(schema_url=resource.schema_url)
         fill(group.resource.attributes, resource.attributes)
-        self._scope = ("otpylib_telemetry", own_version())
+        self._scope = ("otpylib_telemetry", __version__)
 
     def encode(self, items: Sequence[Any]) -> Encoded:
         """Encode items; one that cannot be encoded is left out, so that the others go."""

@@ -14,7 +14,7 @@ from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
-from otpylib_telemetry_otel.version import own_version
+from otpylib_telemetry.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ class LogConverter:
 
     def __init__(self, resource: Resource) -> None:
         self._resource = resource
-        self._scope = InstrumentationScope("otpylib_telemetry", own_version())
+        self._scope = InstrumentationScope("otpylib_telemetry", __version__)
 
     def convert(self, items: Sequence[LogItem]) -> list[ReadableLogRecord]:
         """Return the log records as OpenTelemetry's."""

@@ -36,9 +36,9 @@ from otpylib_telemetry.aggregation.points import (
     Temporality,
 )
 from otpylib_telemetry.meters.attributes import attribute_value
+from otpylib_telemetry.version import __version__
 from otpylib_telemetry_otel.metrics.conversion import Foreign
 from otpylib_telemetry_otel.otlp.values import Encoded
-from otpylib_telemetry_otel.version import own_version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -72,7 +72,7 @@ class MetricConverter:
 
     def __init__(self, resource: Resource) -> None:
         self.resource = resource
-        self._own = InstrumentationScope("otpylib_telemetry", own_version())
+        self._own = InstrumentationScope("otpylib_telemetry", __version__)
 
     def convert(self, items: Sequence[MetricPoint]) -> MetricsData:
         """Return data points grouped by resource, scope and metric."""

@@ -13,8 +13,8 @@ from opentelemetry.sdk.util import BoundedList
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
+from otpylib_telemetry.version import __version__
 from otpylib_telemetry_otel.traces.api_spans import ApiSpan
-from otpylib_telemetry_otel.version import own_version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,7 +41,7 @@ class SpanConverter:
 
     def __init__(self, resource: Resource) -> None:
         self._resource = resource
-        self._scope = InstrumentationScope("otpylib_telemetry", own_version())
+        self._scope = InstrumentationScope("otpylib_telemetry", __version__)
         self._scopes: dict[tuple[Any, ...], InstrumentationScope] = {}
 
     def convert(self, spans: Sequence[FinishedSpan]) -> list[ReadableSpan]:

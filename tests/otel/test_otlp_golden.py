@@ -15,15 +15,15 @@ from opentelemetry.sdk.version import __version__ as sdk_version
 
 from otpylib_telemetry.aggregation.cursors import Cursors, Preference, Reading
 from otpylib_telemetry.metrics.names import OPENTELEMETRY
+from otpylib_telemetry.version import __version__
 from otpylib_telemetry_otel.sdk.metrics import MetricEncoder
-from otpylib_telemetry_otel.version import own_version
 from tests.support.golden import CASES, SECOND, events_of, expected, keep, recorder_of
 from tests.support.otlp_metrics import CUMULATIVE, DELTA
 from tests.support.otlp_receiver import _attributes
 
 TEMPORALITIES = {0: "last value", DELTA: "delta", CUMULATIVE: "cumulative"}
 #: What is another with every release.
-VERSIONS = {own_version(): "OWN VERSION", sdk_version: "SDK VERSION"}
+VERSIONS = {__version__: "OWN VERSION", sdk_version: "SDK VERSION"}
 
 
 def exported(case, temporality):

@@ -8,9 +8,9 @@ import pytest
 from otpylib_telemetry import execute, otp, span
 from otpylib_telemetry.instrument.logging import install, uninstall
 from otpylib_telemetry.primitives.clock import TOLERANCE_NS
+from otpylib_telemetry.version import __version__
 from otpylib_telemetry_otel import start_otel_exporter
 from otpylib_telemetry_otel.log_records import LogItem, short_name
-from otpylib_telemetry_otel.version import own_version
 from tests.peers.test_delivery import BATCH, WAYS, settings_for
 from tests.support.destinations import destination_of
 from tests.support.ledger import settled
@@ -130,7 +130,7 @@ async def test_events_and_records_arrive_as_they_were_emitted(runtime, collector
     opened, scope = found["we are open"]
     assert (opened.event_name, opened.severity_number, opened.severity_text) == ("shop.opened", 13, "warning")
     assert {pair.key: pair.value.int_value for pair in opened.attributes} == {"doors": 2}
-    assert (opened.trace_id, opened.span_id, scope) == (b"", b"", ("otpylib_telemetry", own_version()))
+    assert (opened.trace_id, opened.span_id, scope) == (b"", b"", ("otpylib_telemetry", __version__))
     left, scope = found["3 left"]
     assert (left.event_name, left.severity_number, left.severity_text) == ("", 9, "INFO")
     assert (left.trace_id.hex(), left.span_id.hex()) == (context.trace_id, context.span_id)

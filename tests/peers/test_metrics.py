@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from otpylib_telemetry import execute, otp, span
+from otpylib_telemetry.version import __version__
 from otpylib_telemetry_otel import (
     CallbackProducer,
     Measured,
@@ -12,7 +13,6 @@ from otpylib_telemetry_otel import (
     remove_metric_producer,
     start_otel_exporter,
 )
-from otpylib_telemetry_otel.version import own_version
 from tests.support.ledger import settled
 from tests.support.otlp_metrics import CUMULATIVE, DELTA, Reference, points_at
 from tests.support.waiting import eventually
@@ -83,7 +83,7 @@ async def test_every_kind_of_point_arrives_as_it_was_made(
     assert {(point.value, point.temporality) for point in levels} == {(0, CUMULATIVE)}
     (exemplar,) = arrived(collector, "shop.order.duration")[0].point.exemplars
     assert len(exemplar.trace_id) == len(bytes.fromhex(context.trace_id))
-    assert sold[0].scope == ("otpylib_telemetry", own_version())
+    assert sold[0].scope == ("otpylib_telemetry", __version__)
     assert (sold[0].resource["service.name"], paid[0].unit) == ("shop", "s")
     depth = arrived(collector, "depth")[0]
     assert (depth.form, depth.value, depth.attributes, depth.scope[0]) == (

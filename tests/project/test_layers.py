@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 #: The parts of each package, from the ground up. A part imports only from parts named before it.
 LAYERS = {
     "otpylib_telemetry": (
+        "version",
         "otp",
         "primitives",
         "bus",

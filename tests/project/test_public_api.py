@@ -2,10 +2,13 @@
 
 import importlib
 import inspect
+import tomllib
+from pathlib import Path
 
 import pytest
 from otpylib.module import OTPModule
 
+ROOT = Path(__file__).resolve().parents[2]
 FACADES = (
     "otpylib_telemetry",
     "otpylib_telemetry.metrics",
@@ -48,3 +51,11 @@ def test_every_function_of_a_facade_names_its_arguments(facade):
             if f"{argument}:" not in text and parameter.kind is not parameter.VAR_POSITIONAL:
                 missing.append(f"{facade}.{name}: {argument}")
     assert missing == []
+
+
+@pytest.mark.parametrize("package", [name for name in FACADES if "." not in name])
+def test_every_package_tells_its_version(package):
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    module = importlib.import_module(package)
+    assert module.__version__ == declared
+    assert "__version__" in module.__all__

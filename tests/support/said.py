@@ -5,10 +5,10 @@ Compared are these and not messages of OTLP, so that an error in encoding cannot
 
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from otpylib_telemetry_otel.version import own_version
+from otpylib_telemetry.version import __version__
 from tests.support.mockotlp import attributes_of, identity, number
 
-OURS = ("otpylib_telemetry", own_version())
+OURS = ("otpylib_telemetry", __version__)
 ERROR = 2
 KINDS = {name.removeprefix("SPAN_KIND_"): value for name, value in Span.SpanKind.items()}
 
