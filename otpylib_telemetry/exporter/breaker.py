@@ -52,6 +52,21 @@ class ExporterCircuitBreaker:
         return self._circuit.failure_count
 
     @property
+    def failure_threshold(self) -> int:
+        """How many failures in a row open it."""
+        return self._circuit.failure_threshold
+
+    @property
+    def reset_timeout(self) -> float:
+        """Seconds it stays open before one call is let through as a probe."""
+        return self._circuit.reset_timeout
+
+    @property
+    def last_failure_time(self) -> float | None:
+        """When a call failed last, by the breaker's clock; None if none has."""
+        return self._circuit.last_failure_time
+
+    @property
     def remaining_rest(self) -> float:
         """Seconds until a probe will be let through; 0 unless the breaker is open."""
         return self._circuit.remaining_rest()

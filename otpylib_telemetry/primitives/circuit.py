@@ -41,6 +41,7 @@ class Circuit:
         "_rest",
         "failure_count",
         "failure_threshold",
+        "last_failure_time",
         "reset_timeout",
         "state",
     )
@@ -58,6 +59,7 @@ class Circuit:
         self.failure_threshold = failure_threshold
         self.reset_timeout = reset_timeout
         self.failure_count = 0
+        self.last_failure_time: float | None = None
         self.state: CircuitState = "closed"
         self._back_off = back_off
         self._longest_rest = longest_rest
@@ -98,6 +100,7 @@ class Circuit:
             permit: What :meth:`admit` gave for the call.
         """
         self.failure_count += 1
+        self.last_failure_time = self._clock()
         if self.state == "half_open":
             if self._is_probe(permit):
                 self._rest = min(self._rest * self._back_off, max(self._longest_rest, self.reset_timeout))

@@ -249,3 +249,15 @@ async def test_its_limits_can_be_changed_while_it_is_open(breaker, clock):
     assert breaker.remaining_rest == 1.0
     with pytest.raises(ValueError, match="failure_threshold is 0"):
         breaker.adjust(0, 1.0)
+
+
+async def test_it_tells_its_limits_and_when_a_call_failed_last(breaker, clock):
+    assert (breaker.failure_threshold, breaker.reset_timeout, breaker.last_failure_time) == (2, 10, None)
+    clock.now = 7.0
+    with pytest.raises(OSError, match="refused"):
+        await breaker.call(Backend(OSError("refused")))
+    clock.now = 8.0
+    await breaker.call(Backend())
+    assert breaker.last_failure_time == 7.0
+    breaker.adjust(3, 20)
+    assert (breaker.failure_threshold, breaker.reset_timeout) == (3, 20)
