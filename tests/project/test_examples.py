@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.project.test_docs import ROOT, blocks_of
+from tests.support.otlp_metrics import points_at
 
 JSON_LINES = ROOT / "examples" / "json_lines.py"
 
@@ -20,11 +21,27 @@ WRITTEN = """\
 ["shop.stock", {"value": 40}, {}]
 """
 
+PAGE = """\
+shop_order_amount_EUR_total{country="de"} 20
+shop_order_amount_EUR_total{country="fr"} 30
+shop_order_amount_EUR_total{country="test"} 1
+shop_order_duration_seconds_bucket{le="0.05"} 1
+shop_order_duration_seconds_bucket{le="0.1"} 2
+shop_order_duration_seconds_bucket{le="0.5"} 3
+shop_order_duration_seconds_bucket{le="+Inf"} 3
+shop_order_duration_seconds_sum 0.33
+shop_order_duration_seconds_count 3
+shop_orders_total{country="de"} 2
+shop_orders_total{country="fr"} 1
+shop_orders_total{country="test"} 1
+shop_stock_items{item="tea"} 17
+"""
 
-def run_script(script, directory, **environment):
+
+def run_script(script, directory, *arguments, **environment):
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "TELEMETRY_"))}
     return subprocess.run(
-        [sys.executable, "-W", "error", str(script)],
+        [sys.executable, "-W", "error", str(script), *arguments],
         cwd=directory,
         capture_output=True,
         encoding="utf-8",
@@ -45,6 +62,32 @@ def test_json_lines_appends_to_what_an_earlier_run_has_written(tmp_path):
         done = run_script(JSON_LINES, tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "events.jsonl").read_text(encoding="utf-8") == WRITTEN * 2
+
+
+def test_definitions_shows_the_page_of_what_it_defines(tmp_path):
+    done = run_script(ROOT / "examples" / "definitions.py", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {line for line in done.stdout.splitlines() if not line.startswith("#")} == set(PAGE.splitlines())
+
+
+def test_producer_sends_what_its_producers_say(tmp_path, grpc_receiver):
+    done = run_script(ROOT / "examples" / "producer.py", tmp_path, grpc_receiver.endpoint)
+    assert (done.returncode, done.stderr) == (0, "")
+    found = {point.name: (point.value, point.attributes) for point in points_at(grpc_receiver)}
+    assert found == {"printer.pages": (12, {"tray": "a4"}), "printer.paper": (488, {})}
+
+
+def test_producer_without_a_collector_prints_them(tmp_path):
+    done = run_script(ROOT / "examples" / "producer.py", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert '"name": "printer.pages"' in done.stdout
+    assert '"value": 488' in done.stdout
+
+
+def test_testing_runs_its_tests_as_a_script(tmp_path):
+    done = run_script(ROOT / "examples" / "testing.py", tmp_path, "-p", "no:cacheprovider")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "3 passed" in done.stdout
 
 
 def test_the_exporter_in_it_is_as_short_as_it_says():
