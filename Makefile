@@ -1,8 +1,9 @@
 # Everything runs in a virtual environment that is made on first use and again whenever pyproject.toml or
-# constraints.txt change. What is needed: make, Python 3.11 or newer with venv, access to a Python package index.
+# the constraints change. What is needed: make, Python 3.11 or newer with venv, access to a Python package index.
 #
 #   PYTHON=...  the interpreter to make the environment with     (default: the first suitable one on the PATH)
 #   VENV=...    where the environment lies                       (default: .venv)
+#   CONSTRAINTS=...  the versions to install                     (default: constraints.txt; or constraints-lowest.txt)
 #   ARGS=...    further arguments, e.g. make test ARGS="-k breaker -x"
 #   JOBS=...    how many processes share the tests; 0 for none   (default: 2)
 #   KEEP=1      make demo stays until Ctrl-C
@@ -14,6 +15,7 @@ SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
 
 VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
 JOBS ?= 2
 RUN = "$(VENV)/bin/python" -m
 
@@ -28,7 +30,7 @@ help: ## this list
 	@sed -n 's/^#   \([A-Z]*=\)/    \1/p' Makefile
 
 environment: ## make the virtual environment, if it is not up to date
-	@sh scripts/environment "$(VENV)" "$(PYTHON)"
+	@sh scripts/environment "$(VENV)" "$(PYTHON)" "$(CONSTRAINTS)"
 
 demo: environment ## a shop under load, reconfigured while it runs (KEEP=1 stays until Ctrl-C)
 	@$(RUN) examples.shop $(if $(filter-out 0 no false,$(KEEP)),--keep) $(ARGS)
@@ -54,7 +56,7 @@ lines: environment ## count the library's lines
 pictures: environment ## make the documentation's pictures anew; those of real runs need prometheus
 	@$(RUN) scripts.pictures $(ARGS)
 
-constraints: environment ## write constraints.txt anew from the newest versions that fit together
+constraints: environment ## write both files of constraints anew: the newest and the lowest versions
 	@$(RUN) scripts.constraints
 
 clean: ## remove everything that was made

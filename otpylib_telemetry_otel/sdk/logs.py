@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
-from opentelemetry.sdk._logs import ReadableLogRecord
+from opentelemetry.sdk import _logs
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
@@ -19,6 +19,7 @@ from otpylib_telemetry.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from opentelemetry.sdk._logs import ReadableLogRecord
     from opentelemetry.sdk.resources import Resource
 
     from otpylib_telemetry_otel.log_records import LogItem
@@ -59,7 +60,29 @@ class LogConverter:
             event_name=item.name or None,
         )
         scope = self._scope if item.scope is None else InstrumentationScope(*item.scope)
-        return ReadableLogRecord(record, self._resource, scope)
+        made: ReadableLogRecord = _READABLE(record, self._resource, scope)
+        return made
+
+
+def _before_1_39(record: LogRecord, resource: Resource, scope: InstrumentationScope) -> Any:
+    """Return a log record as older versions have it: theirs, which knows the resource, with its scope."""
+    theirs: Any = _logs
+    known = {name: getattr(record, name) for name in _FIELDS}
+    made = theirs.LogRecord(resource=resource, **known)
+    made.attributes = record.attributes  # it would forget how many there were besides
+    return theirs.LogData(made, scope)
+
+
+_FIELDS: Final = (
+    "timestamp",
+    "observed_timestamp",
+    "context",
+    "severity_text",
+    "severity_number",
+    "body",
+    "event_name",
+)
+_READABLE: Final[Any] = getattr(_logs, "ReadableLogRecord", _before_1_39)
 
 
 def _bounded(attributes: Mapping[str, Any], dropped: int) -> Mapping[str, Any]:

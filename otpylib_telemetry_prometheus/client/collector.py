@@ -76,6 +76,8 @@ def _theirs(samples: Any, exemplar: Exemplar) -> Any:
 def private_registry(exporter: str = "prometheus_exporter") -> CollectorRegistry:
     """Return a registry of its own that has our metrics and nothing else.
 
+    Single metrics can be asked for (``name[]``) with prometheus_client 0.26 or newer.
+
     Args:
         exporter: The exporter's registered name.
 
@@ -83,7 +85,11 @@ def private_registry(exporter: str = "prometheus_exporter") -> CollectorRegistry
         ImportError: prometheus_client is not installed: ``pip install otpylib-telemetry[client]``.
     """
     client = importlib.import_module("prometheus_client")
-    # Without names, ours would be left out where single metrics are asked for.
-    registry: CollectorRegistry = client.CollectorRegistry(support_collectors_without_names=True)
+    registry: CollectorRegistry
+    try:
+        # Without names, ours would be left out where single metrics are asked for.
+        registry = client.CollectorRegistry(support_collectors_without_names=True)
+    except TypeError:  # before 0.26 it cannot keep them in
+        registry = client.CollectorRegistry()
     registry.register(RegistryCollector(exporter))
     return registry

@@ -16,6 +16,7 @@ from otpylib_telemetry.meters.attributes import attribute_value
 from otpylib_telemetry.meters.provider import MeterProvider
 from otpylib_telemetry.meters.streams import Feed
 from otpylib_telemetry.metrics.names import OPENTELEMETRY
+from tests.support.versions import needs_new_sdk
 
 EXPORTER = "compared_exporter"
 SYNCHRONOUS = {"counter": "add", "up_down_counter": "add", "histogram": "record", "gauge": "set"}
@@ -211,6 +212,7 @@ def coarser(numbers, other_scale):
     return (scale - steps, zeros, total, *merged) if any(merged) else (zeros, total)
 
 
+@needs_new_sdk
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(scenarios())
 def test_the_same_calls_and_views_come_to_the_same_points(scenario):

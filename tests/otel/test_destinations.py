@@ -32,6 +32,7 @@ from tests.support.otlp_receiver import (
     Tls,
 )
 from tests.support.ports import free_port
+from tests.support.versions import needs_quiet_grpc
 from tests.support.waiting import wait_until
 
 TRACE_ID = 0x0AF7651916CD43DD8448EB211C80319C
@@ -533,6 +534,7 @@ class TestQuiet:
         )
         assert done.stdout.split() == ["grpc", str(chosen)]
 
+    @needs_quiet_grpc
     def test_nothing_is_written_about_a_certificate_that_is_not_accepted(self, tmp_path):
         authority, stranger = Authority(tmp_path / "a"), Authority(tmp_path / "b", "Somebody Else")
         issued = stranger.issue()

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry._logs import SeverityNumber
-from opentelemetry.sdk._logs.export import ConsoleLogRecordExporter
+from opentelemetry.sdk._logs import export
 from opentelemetry.sdk.resources import Resource
 from otpylib import gen_server
 
@@ -37,6 +37,8 @@ from tests.support.otlp_receiver import GrpcStatus, HttpStatus, PartialSuccess
 from tests.support.waiting import eventually
 
 START = 1_700_000_000 * 10**9
+#: It had another name before OpenTelemetry 1.39.
+CONSOLE = getattr(export, "ConsoleLogRecordExporter", None) or export.ConsoleLogExporter
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 EVERYTHING = LogMaker()
 
@@ -681,11 +683,7 @@ class TestNamedExporters:
 
         def load(group, *rest):
             # It writes to what was the standard output when it was first imported.
-            return (
-                ConsoleLogRecordExporter(shown)
-                if group == "opentelemetry_logs_exporter"
-                else real(group, *rest)
-            )
+            return CONSOLE(shown) if group == "opentelemetry_logs_exporter" else real(group, *rest)
 
         monkeypatch.setattr(plugins, "load", load)
         exporter = backend(endpoint=None, exporter="console", service_name="shop")

@@ -20,6 +20,7 @@ from otpylib_telemetry_otel.sdk.metrics import MetricEncoder
 from tests.support.golden import CASES, SECOND, events_of, expected, keep, recorder_of
 from tests.support.otlp_metrics import CUMULATIVE, DELTA
 from tests.support.otlp_receiver import _attributes
+from tests.support.versions import needs_new_sdk
 
 TEMPORALITIES = {0: "last value", DELTA: "delta", CUMULATIVE: "cumulative"}
 #: What is another with every release.
@@ -104,6 +105,7 @@ def shown(value):
     return json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
+@needs_new_sdk
 @pytest.mark.parametrize("temporality", ["cumulative", "delta"])
 @pytest.mark.parametrize("case", CASES)
 def test_recorded_events_make_exactly_these_points(case, temporality):

@@ -26,6 +26,7 @@ from tests.otel.test_metrics_signal import NAME, flush, sold, start, values
 from tests.support.ledger import settled, stats_of
 from tests.support.otlp_metrics import CUMULATIVE, DELTA, points_at, points_in
 from tests.support.otlp_receiver import GrpcReceiver
+from tests.support.versions import needs_new_sdk
 from tests.support.waiting import eventually
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -267,6 +268,7 @@ class TestExporter:
         with GrpcReceiver() as there:
             yield there
 
+    @needs_new_sdk
     async def test_its_metrics_are_exported_beside_ours(self, runtime, receiver, added):
         registry = CollectorRegistry()
         Counter("theirs", "Theirs.", registry=registry).inc(5)

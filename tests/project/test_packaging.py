@@ -3,9 +3,11 @@
 import email
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 
 from tests.support.otlp_metrics import points_at
 from tests.support.otlp_receiver import GrpcReceiver, HttpReceiver
+from tests.support.peers import missing
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -31,6 +34,10 @@ BROUGHT_BY = {
     "meters": {"opentelemetry"},
     "test": {"pytest"},
 }
+
+MADE = {"build", "dist", "__pycache__"}
+#: The files that say which versions are installed beside the project.
+VERSIONS = ["constraints.txt", "constraints-lowest.txt"]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -54,16 +61,18 @@ def run(*command, **options):
     return done.stdout
 
 
+def left_behind(_, names):
+    """What a fresh clone would not have."""
+    ours = (".ci", ".gitignore")
+    hidden = {name for name in names if name.startswith(".") and name not in ours}
+    return hidden | {name for name in names if name in MADE or name.endswith(".egg-info")}
+
+
 @pytest.fixture(scope="module")
 def distributions(tmp_path_factory):
     """The source distribution and the wheel built from it, in a directory of their own."""
-    source = tmp_path_factory.mktemp("checkout")
     # Built from a copy: a build leaves things behind, and would pick up what an earlier one left.
-    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
-    for package in PACKAGES:
-        shutil.copytree(ROOT / package, source / package, ignore=ignored)
-    for name in ("pyproject.toml", "README.md", "LICENSE", "constraints.txt"):
-        shutil.copy(ROOT / name, source / name)
+    source = shutil.copytree(ROOT, tmp_path_factory.mktemp("checkout") / "copy", ignore=left_behind)
     target = tmp_path_factory.mktemp("dist")
     # The build backend is chosen by the constraints too. pip splits this variable at spaces: hence the copy.
     constraints = {"PIP_CONSTRAINT": str(source / "constraints.txt")}
@@ -88,17 +97,19 @@ def installed(wheel, tmp_path_factory):
     """A function that installs the wheel with one extra into an empty environment and gives its Python."""
     pythons = {}
 
-    def install(extra):
-        if extra not in pythons:
+    def install(extra, versions="constraints.txt", distribution=wheel):
+        wanted = (extra, versions, distribution)
+        if wanted not in pythons:
             place = tmp_path_factory.mktemp(f"with-{extra or 'nothing'}") / "venv"
             # This environment's pip installs into the new one, which needs none of its own: that is quicker.
             run(sys.executable, "-m", "venv", "--without-pip", place)
             python = place / "bin" / "python"
-            what = f"{wheel}[{extra}]" if extra else wheel
+            what = f"{distribution}[{extra}]" if extra else distribution
             pip = (sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-compile")
-            run(*pip, "--constraint", ROOT / "constraints.txt", what)
-            pythons[extra] = python
-        return pythons[extra]
+            file = ROOT / versions
+            run(*pip, "--constraint", file, "--build-constraint", file, what)
+            pythons[wanted] = python
+        return pythons[wanted]
 
     return install
 
@@ -107,11 +118,11 @@ def installed(wheel, tmp_path_factory):
 def execute_in(installed, tmp_path):
     """A function that runs a program in the environment of one extra; gives what it wrote."""
 
-    def execute(extra, program):
+    def execute(extra, program, **what):
         file = tmp_path / "program.py"
         file.write_text(program, encoding="utf-8")
         # Isolated: neither the working directory nor the user's packages are importable.
-        return run(installed(extra), "-I", "-W", "error", file, cwd=tmp_path, timeout=60)
+        return run(installed(extra, **what), "-I", "-W", "error", file, cwd=tmp_path, timeout=60)
 
     return execute
 
@@ -126,7 +137,25 @@ def test_the_wheel_says_what_it_is(contents):
     assert metadata["Requires-Python"] == PROJECT["requires-python"]
     assert metadata["License-Expression"] == "MIT"
     assert set(metadata.get_all("Provides-Extra")) == {*BROUGHT_BY, "all"}
-    assert metadata.get_payload().strip() == (ROOT / "README.md").read_text(encoding="utf-8").strip()
+    assert metadata["License-File"] == "LICENSE"
+    assert metadata["Author"] == PROJECT["authors"][0]["name"]
+    assert metadata["Summary"] == PROJECT["description"]
+    assert metadata["Keywords"].split(",") == PROJECT["keywords"]
+    assert metadata.get_all("Classifier") == PROJECT["classifiers"]
+    assert metadata.get_all("Project-URL") == [", ".join(pair) for pair in PROJECT["urls"].items()]
+    assert metadata["Description-Content-Type"] == "text/markdown"
+
+
+def test_the_description_is_the_readme_with_links_that_work_anywhere(contents):
+    description = email.message_from_string(dist_info(contents, "METADATA")).get_payload()
+    targets = re.findall(r"\]\(([^)\s]+)\)", re.sub(r"```.*?```|`[^`\n]*`", "", description, flags=re.DOTALL))
+    assert [target for target in targets if not target.startswith("https://")] == []
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    kept = [line for line in readme.splitlines() if line and "](" not in line]
+    assert set(kept) <= set(description.splitlines())
+    named = re.findall(r"\(`([^`\s]+\.[a-z]+|LICENSE)`\)", description)
+    assert named
+    assert [name for name in named if not (ROOT / name).exists()] == []
 
 
 def test_the_wheel_holds_the_packages_with_their_types_and_the_licence(contents):
@@ -142,9 +171,34 @@ def test_the_wheel_holds_the_packages_with_their_types_and_the_licence(contents)
     assert dist_info(contents, "licenses/LICENSE") == (ROOT / "LICENSE").read_text(encoding="utf-8")
 
 
-def test_the_source_distribution_is_there_too(distributions):
-    (found,) = distributions.glob("*.tar.gz")
-    assert found.name == f"otpylib_telemetry-{PROJECT['version']}.tar.gz"
+@pytest.fixture(scope="module")
+def unpacked(distributions, tmp_path_factory):
+    """The source distribution as somebody has it who works with it."""
+    place = tmp_path_factory.mktemp("unpacked")
+    with tarfile.open(distributions / f"otpylib_telemetry-{PROJECT['version']}.tar.gz") as archive:
+        archive.extractall(place, filter="data")
+    return place / f"otpylib_telemetry-{PROJECT['version']}"
+
+
+def test_the_source_distribution_has_everything_that_the_repository_has(unpacked):
+    if not (ROOT / ".git").exists():
+        pytest.skip("this is no clone of the repository")
+    tracked = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, encoding="utf-8", check=True
+    ).stdout.split("\0")
+    kept = {name for name in tracked if name and (ROOT / name).exists()}
+    assert sorted(name for name in kept if not (unpacked / name).exists()) == []
+
+
+def test_the_tests_in_the_source_distribution_run(unpacked):
+    pytest_there = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    where = {"cwd": unpacked, "env": {"PYTHONPATH": str(unpacked)}}
+    assert "error" not in run(*pytest_there, "--collect-only", "tests", **where).splitlines()[-1]
+    fast = ["test_layers.py", "test_repository.py"]
+    said = run(
+        *pytest_there, "tests/metrics/test_units.py", *(f"tests/project/{name}" for name in fast), **where
+    )
+    assert " passed" in said.splitlines()[-1]
 
 
 IMPORTS = """
@@ -166,6 +220,43 @@ def test_an_extra_brings_its_own_and_nothing_of_the_others(execute_in, extra):
     names = sorted({name for brought in BROUGHT_BY.values() for name in brought})
     found = execute_in(extra, program.format(names=names))
     assert found.strip() == str(sorted(BROUGHT_BY.get(extra, ())))
+
+
+WORKS = """
+import otpylib_telemetry, otpylib_telemetry_mock, otpylib_telemetry_otel, otpylib_telemetry_prometheus
+from otpylib_telemetry_mock import assert_emitted, capture
+with capture() as captured, otpylib_telemetry.span("shop.order"):
+    otpylib_telemetry.execute("shop.sold", {{"count": 3}})
+assert_emitted(captured, "shop.sold", {{"count": 3}})
+for module in {modules!r}:
+    __import__(module)
+print(otpylib_telemetry.__version__)
+"""
+#: What imports all that an extra brings, as we use it.
+MODULES = {
+    None: [],
+    "otel": ["otpylib_telemetry_otel.backend", "otpylib_telemetry_otel.otlp.grpc_transport"],
+    "meters": ["otpylib_telemetry.meters.provider", "otpylib_telemetry.meters.streams"],
+    "prometheus": ["otpylib_telemetry_prometheus.backend"],
+    "client": ["prometheus_client"],
+    "test": ["otpylib_telemetry_mock.pytest_plugin"],
+}
+
+
+@pytest.mark.parametrize("versions", VERSIONS)
+@pytest.mark.parametrize("extra", MODULES)
+def test_the_wheel_works_with_each_extra_at_the_newest_and_the_lowest_versions(execute_in, extra, versions):
+    said = execute_in(extra, WORKS.format(modules=MODULES[extra]), versions=versions)
+    assert said.strip() == PROJECT["version"]
+
+
+@pytest.mark.parametrize("versions", VERSIONS)
+def test_so_does_the_source_distribution(execute_in, distributions, versions):
+    """With all extras at once: the wheel that was tested with each of them has been built from it."""
+    (sdist,) = distributions.glob("*.tar.gz")
+    every = [module for modules in MODULES.values() for module in modules]
+    said = execute_in("all", WORKS.format(modules=every), versions=versions, distribution=sdist)
+    assert said.strip() == PROJECT["version"]
 
 
 @pytest.mark.parametrize("extra", [None, *BROUGHT_BY])
@@ -276,7 +367,8 @@ SERVES_A_PAGE = """execute("shop.sold", {"count": 3}, {"item": "tea"})
         print(page.decode())"""
 
 
-def test_a_page_is_served_with_the_prometheus_extra_alone(execute_in):
+@pytest.mark.parametrize("versions", VERSIONS)
+def test_a_page_is_served_with_the_prometheus_extra_alone(execute_in, versions):
     program = STARTS_AN_EXPORTER.format(
         package="otpylib_telemetry_prometheus",
         kind="prometheus",
@@ -284,7 +376,7 @@ def test_a_page_is_served_with_the_prometheus_extra_alone(execute_in):
         wanted="'state': 'running'",
         then=SERVES_A_PAGE,
     )
-    said = execute_in("prometheus", program)
+    said = execute_in("prometheus", program, versions=versions)
     assert 'shop_sold_total{item="tea"} 3' in said
     assert "otpylib_telemetry_exporter_events_accepted_total" in said
     assert "ERROR" not in said
@@ -296,8 +388,9 @@ SENDS_EVERY_SIGNAL = """with span("shop.order"):
         print(await gen_server.call("otel_exporter", ("flush", 60.0), timeout=15))"""
 
 
+@pytest.mark.parametrize("versions", VERSIONS)
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
-def test_every_signal_is_sent_with_the_otel_extra_alone(execute_in, protocol):
+def test_every_signal_is_sent_with_the_otel_extra_alone(execute_in, protocol, versions):
     with (GrpcReceiver if protocol == "grpc" else HttpReceiver)() as receiver:
         program = STARTS_AN_EXPORTER.format(
             package="otpylib_telemetry_otel",
@@ -306,7 +399,7 @@ def test_every_signal_is_sent_with_the_otel_extra_alone(execute_in, protocol):
             wanted="'state': 'running'",
             then=SENDS_EVERY_SIGNAL,
         )
-        said = execute_in("otel", program)
+        said = execute_in("otel", program, versions=versions)
         assert {request.signal for request in receiver.taken} == {"traces", "logs", "metrics"}, said
         assert {point.name for point in points_at(receiver)} >= {"shop.sold.total", "shop.order.duration"}
         assert [each.name for each in receiver.spans] == ["shop.order"]
@@ -333,3 +426,25 @@ def test_the_meter_provider_needs_its_extra_alone_and_says_so(execute_in):
 def test_the_pytest_plugin_comes_with_the_wheel_and_needs_no_set_up(installed, tmp_path):
     said = run(installed("test"), "-I", "-m", "pytest", "-W", "error", "--fixtures", cwd=tmp_path, timeout=60)
     assert "fixtures defined from otpylib_telemetry_mock.pytest_plugin" in said
+
+
+#: What applications have beside us, and what instruments it: their versions move together, and not with ours.
+NEIGHBOURS = ("aiohttp", "celery", "django", "fastapi", "flask", "requests")
+INSTRUMENTED = ("aiohttp-client", "asyncio", "celery", "django", "fastapi", "flask", "requests")
+UNREACHABLE = re.compile(r"from versions: none|onnection|timed out|getaddrinfo", re.IGNORECASE)
+
+
+def test_it_can_be_installed_beside_popular_packages_and_their_instrumentations(wheel):
+    instrumentations = [f"opentelemetry-instrumentation-{name}" for name in INSTRUMENTED]
+    pip = (sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed")
+    done = subprocess.run(
+        [*pip, "--report", "-", f"{wheel}[all]", *NEIGHBOURS, *instrumentations],
+        capture_output=True,
+        encoding="utf-8",
+        env=clean_environment(),
+    )
+    if done.returncode and UNREACHABLE.search(done.stderr) and "conflict" not in done.stderr:
+        missing(f"the package index does not answer: {done.stderr}")
+    assert done.returncode == 0, done.stderr
+    chosen = {item["metadata"]["name"].lower() for item in json.loads(done.stdout)["install"]}
+    assert chosen >= {*NEIGHBOURS, *instrumentations, "otpylib-telemetry", "opentelemetry-sdk"}

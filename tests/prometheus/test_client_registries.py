@@ -33,6 +33,7 @@ from otpylib_telemetry_prometheus.exposition.store_families import names_in
 from otpylib_telemetry_prometheus.exposition.writer import Exposition
 from tests.support import declare
 from tests.support.ledger import stats_of
+from tests.support.versions import needs_new_client
 from tests.support.waiting import eventually
 
 
@@ -369,8 +370,15 @@ async def test_ours_is_collected_from_any_thread_with_what_was_emitted_just_befo
     await emit_counter("shop.orders", 3, country="de")
     read = await asyncio.to_thread(registry.get_sample_value, "eu_shop_orders_total", labels)
     assert read == 5
-    restricted = registry.restricted_registry(["eu_shop_orders_total"])
-    assert b"eu_shop_orders_total{" in generate_latest(restricted)
+
+
+@needs_new_client
+async def test_ours_is_there_where_single_metrics_are_asked_for(runtime):
+    await start_prometheus_exporter({"port": 0})
+    await eventually(_running)
+    await emit_counter("shop.orders", 2, country="de")
+    restricted = private_registry().restricted_registry(["shop_orders_total"])
+    assert b"shop_orders_total{" in generate_latest(restricted)
 
 
 async def _running():

@@ -39,6 +39,7 @@ from otpylib_telemetry_prometheus.exposition.target_info import target_info
 from otpylib_telemetry_prometheus.exposition.writer import Exposition
 from tests.support import declare
 from tests.support.prometheus_server import check_with_promtool
+from tests.support.versions import needs_new_client
 
 FORMS = [CLASSIC, CLASSIC_UTF8, OPENMETRICS, OPENMETRICS_UTF8]
 
@@ -121,6 +122,7 @@ label_sets = st.dictionaries(
 )
 
 
+@needs_new_client
 @pytest.mark.parametrize("form", [CLASSIC_UTF8, OPENMETRICS_UTF8])
 @given(
     name=st.text(min_size=1, max_size=8),

@@ -37,6 +37,7 @@ from otpylib_telemetry_prometheus.multiprocess.files import MultiprocessError, h
 from otpylib_telemetry_prometheus.multiprocess.workers import Multiprocess, MultiProcessRegistry
 from tests.support import declare
 from tests.support.shared_metrics import Ours, Theirs, page, parsed, their_page, value
+from tests.support.versions import needs_new_client
 from tests.support.waiting import eventually, wait_until
 
 pytestmark = [
@@ -80,6 +81,7 @@ def do(ours, theirs, step):
         theirs.run(lambda: gauge.set(amount))
 
 
+@needs_new_client
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(batches=BATCHES, dead=st.sets(st.integers(0, 2)))
 def test_the_same_stream_merges_as_prometheus_client_merges_it(batches, dead):
@@ -272,6 +274,7 @@ def test_the_exponential_histograms_of_several_workers_can_be_added_up_over_thei
         assert true / 2 <= quantile(summed, wanted) <= true * 2
 
 
+@needs_new_client
 def test_openmetrics_gets_no_sum_of_several_workers_that_may_fall(tmp_path):
     worker = Ours(tmp_path, 1)
     worker.observe(-5)
@@ -646,6 +649,7 @@ def test_the_registry_is_one_for_prometheus_client(tmp_path):
     assert "own" not in page(tmp_path)
 
 
+@needs_new_client
 def test_what_is_declared_with_prometheus_client_is_on_the_same_page(tmp_path, caplog):
     ours, theirs = Ours(tmp_path, 1), Theirs(tmp_path, 1)
     ours.count(3)

@@ -26,6 +26,7 @@ from otpylib_telemetry_prometheus.exposition.negotiation import (
 from otpylib_telemetry_prometheus.exposition.series_text import ROUND
 from otpylib_telemetry_prometheus.exposition.writer import Exposition, compress
 from tests.support import declare
+from tests.support.versions import needs_new_client
 
 FORMS = [CLASSIC, CLASSIC_UTF8, OPENMETRICS, OPENMETRICS_UTF8]
 UTF8 = [CLASSIC_UTF8, OPENMETRICS_UTF8]
@@ -248,6 +249,7 @@ def test_an_exemplar_that_openmetrics_does_not_take_is_left_out(store, trace, sp
 # --- names
 
 
+@needs_new_client
 @pytest.mark.parametrize("form", FORMS)
 @given(
     names=st.lists(st.text(min_size=1, max_size=6), min_size=1, max_size=5, unique=True),
@@ -262,6 +264,7 @@ def test_any_name_can_be_read(form, names, labels):
     assert not told
 
 
+@needs_new_client
 @pytest.mark.parametrize("form", UTF8)
 def test_who_takes_any_name_gets_it_as_it_is(store, form):
     labels = (("http.method", "GET"), ("plain", "x"))
@@ -350,6 +353,7 @@ def test_a_metric_whose_name_is_taken_is_left_out_and_reported(form):
     )
 
 
+@needs_new_client
 def test_lone_surrogates_do_not_cost_the_page(store):
     declare.gauge(store, "a\ud800", "b\ud800").at((("c\ud800", "d\ud800"),)).set(1)
     for form in FORMS:
@@ -392,6 +396,7 @@ steps = st.lists(
 )
 
 
+@needs_new_client
 @pytest.mark.parametrize("form", [CLASSIC, OPENMETRICS])
 @given(steps=steps, pages=st.integers(1, 4))
 def test_the_same_stream_reads_the_same_as_through_prometheus_client(form, steps, pages):
