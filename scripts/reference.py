@@ -20,6 +20,7 @@ from otpylib_telemetry_otel.presets import DatadogSettings
 from otpylib_telemetry_otel.settings.model import OtelSettings
 from otpylib_telemetry_prometheus.self_metrics import EXPORTER, SELF_METRICS
 from otpylib_telemetry_prometheus.settings import PrometheusSettings
+from scripts.keys import FIRST, GROUPS, REST
 from scripts.sample import SAMPLE, completed
 
 if TYPE_CHECKING:
@@ -46,18 +47,32 @@ which a supervisor may have restarted.
 INTRODUCTION = """\
 # Configuration keys
 
-This page is made from the settings models by `python -m scripts.reference`. How the layers go together, and
-what happens to a bad value, is in [Operating it](../how-to/operate/operating.md).
+This page is made from the settings models by `python -m scripts.reference`.
 
-From weakest to strongest: the default; the environment variables named in the table; `TELEMETRY_<KEY>` for
-every exporter; `TELEMETRY_<SECTION>_<KEY>` for one; otpylib-config (`config.toml`, `Config.put`); the
-argument given at start. A change made while the application runs beats them all, and outlives a restart of
-the exporter.
+![The layers of configuration, from the weakest to the strongest](../pictures/layers.svg)
+
+A value comes from the strongest layer that has one. From weakest to strongest:
+
+1. the default;
+2. the environment variables named in the tables;
+3. `TELEMETRY_<KEY>`, for every exporter;
+4. `TELEMETRY_<SECTION>_<KEY>`, for one exporter;
+5. otpylib-config: `config.toml` and `Config.put`;
+6. the argument given at start;
+7. a change made while the application runs. It outlives a restart of the exporter.
+
+What happens to a bad value is in [Operating it](../how-to/operate/operating.md).
 
 A section of any other name that has a `kind` (`"otel"`, `"prometheus"`, `"datadog"` or any other installed)
-is a further exporter of that kind and has the keys of that kind's section. Of the variables named in the
-tables only `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES` and `OTEL_SDK_DISABLED` count for it: the others
-are about the section named like the kind, whose credentials must not be shown to another backend.
+is a further exporter of that kind. It has the keys of that kind's section. Of the variables named in the
+tables only `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES` and `OTEL_SDK_DISABLED` count for it. The others
+count for the section named like the kind alone: its credentials must not reach another backend.
+"""
+
+FIRST_HEAD = """\
+## The keys that most applications set
+
+A first `config.toml` needs no more. All keys follow, the most needed of each section first.
 """
 
 SECTIONS: list[tuple[str, type[ExporterSettings], str]] = [
@@ -70,7 +85,8 @@ SECTIONS: list[tuple[str, type[ExporterSettings], str]] = [
 
 def page() -> str:
     """Return the page."""
-    parts = [INTRODUCTION, "## Every section\n", _table(ExporterSettings, ExporterSettings.model_fields)]
+    parts = [INTRODUCTION, FIRST_HEAD, _first(), "## Every section\n"]
+    parts += _groups(ExporterSettings, ExporterSettings.model_fields, GROUPS[""])
     models = [model for _, model, _ in SECTIONS]
     for section, model, title in SECTIONS:
         others = [other for other in models if other is not model and issubclass(model, other)]
@@ -79,8 +95,35 @@ def page() -> str:
         parts.append(f"## `telemetry.{section}`: {title}\n")
         if base is not ExporterSettings:
             parts.append(f"All keys of `telemetry.{base.kind}`, and:\n")
-        parts.append(_table(model, own) if own else "No keys of its own.\n")
+        parts += _groups(model, own, GROUPS.get(section, {})) if own else ["No keys of its own.\n"]
     return "\n".join(parts)
+
+
+def _first() -> str:
+    """Return the table of the keys that most applications set."""
+    models = {section: model for section, model, _ in SECTIONS}
+    rows = ["| section | key | default | meaning |", "|---|---|---|---|"]
+    for section, key in FIRST:
+        model = models[section] if section else ExporterSettings
+        info = model.model_fields[key]
+        where = f"`telemetry.{section}`" if section else "every one"
+        rows.append(f"| {where} | `{key}` | {_default(model, key, info)} | {info.description} |")
+    return "\n".join(rows) + "\n"
+
+
+def _groups(
+    model: type[ExporterSettings], fields: dict[str, FieldInfo], groups: dict[str, tuple[str, ...]]
+) -> list[str]:
+    """Return a section's keys in tables, one for each group, and one for keys that are in none."""
+    grouped = {key for keys in groups.values() for key in keys}
+    rest = tuple(key for key in fields if key not in grouped)
+    if not groups:
+        return [_table(model, fields)]
+    parts = []
+    for title, keys in {**groups, REST: rest}.items():
+        if keys:
+            parts += [f"### {title}\n", _table(model, {key: fields[key] for key in keys})]
+    return parts
 
 
 def self_page() -> str:
