@@ -6,7 +6,7 @@
 #   CONSTRAINTS=...  the versions to install                     (default: constraints.txt; or constraints-lowest.txt)
 #   ARGS=...    further arguments, e.g. make test ARGS="-k breaker -x"
 #   JOBS=...    how many processes share the tests; 0 for none   (default: 2)
-#   KEEP=1      make demo stays until Ctrl-C
+#   KEEP=1      make demo stays open until Ctrl-C
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -22,7 +22,10 @@ RUN = "$(VENV)/bin/python" -m
 # The same output in every locale.
 export PYTHONUTF8 = 1
 
-.PHONY: help environment demo test lint format bench lines pictures constraints clean
+# What make check leaves to make test: real backends, programs of their own, slow faults.
+QUICK = "not peer and not process and not slow"
+
+.PHONY: help environment demo check test lint format bench lines pictures constraints clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r target text; do \
@@ -32,11 +35,14 @@ help: ## this list
 environment: ## make the virtual environment, if it is not up to date
 	@sh scripts/environment "$(VENV)" "$(PYTHON)" "$(CONSTRAINTS)"
 
-demo: environment ## a shop under load, reconfigured while it runs (KEEP=1 stays until Ctrl-C)
+demo: environment ## a shop under load, reconfigured while it runs; status 3: the machine is too busy to judge
 	@$(RUN) examples.shop $(if $(filter-out 0 no false,$(KEEP)),--keep) $(ARGS)
 
-test: environment ## every test, against real backends where they are installed
-	@$(RUN) pytest -n $(JOBS) --dist loadfile $(ARGS)
+check: lint ## lint, types and the quick tests, for daily use: under two minutes
+	@$(RUN) pytest -q -n $(JOBS) --dist worksteal -m $(QUICK) $(ARGS)
+
+test: environment ## every test, against real backends where they are installed: under six minutes
+	@$(RUN) pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 lint: environment ## style, format and types
 	@$(RUN) ruff check .

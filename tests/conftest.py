@@ -48,10 +48,18 @@ def _register_plugin(config):
             config.pluginmanager.register(module, PLUGIN)
 
 
+#: What tests are marked with, by where they are and by what they use: ``make check`` leaves these out.
+MARKED = {"tests/peers/": "peer", "tests/processes/": "process", "tests/faults/": "slow"}
+PEERS = {"collector", "prometheus", "pushgateway"}
+
+
 def pytest_collection_modifyitems(items):
-    """A test that starts a real backend is marked as one, so that it can be left out."""
+    """Mark what starts a real backend or programs of its own, and what provokes slow faults."""
     for item in items:
-        if {"collector", "prometheus", "pushgateway"} & set(getattr(item, "fixturenames", ())):
+        for folder, mark in MARKED.items():
+            if item.nodeid.startswith(folder):
+                item.add_marker(mark)
+        if PEERS & set(getattr(item, "fixturenames", ())):
             item.add_marker("peer")
 
 

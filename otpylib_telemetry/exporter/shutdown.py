@@ -124,12 +124,13 @@ class Shutdown:
             self._lifecycle.set_status("drained", "it was drained")
         await self._lifecycle.release(max(0.01, end - self._loop.time()))
         report = self._report(before, state.left, reason)
-        if report["left"] and not self._consumer.superseded:
-            state.left_reported = report["left"]
-            _log.warning(
-                "%s was drained with %d events left: %s.", state.name, report["left"], report["reason"]
-            )
+        self._say_what_is_left(report["left"], report["reason"])
         return report
+
+    def _say_what_is_left(self, left: int, reason: str | None) -> None:
+        if left and not self._consumer.superseded:
+            self._state.left_reported = left
+            _log.warning("%s was drained with %d events left: %s.", self._state.name, left, reason)
 
     def _share(self, end: float) -> float:
         """Return how long producing may take of the time there is until then: the rest is for sending."""
@@ -170,6 +171,8 @@ class Shutdown:
         if not await otp.persist(self._stopping, limit) and self._draining is not None:
             self._draining.cancel()
             await self._sender.abandon(0)
+            if self._state.left != self._state.left_reported:
+                self._say_what_is_left(self._state.left, "time is up")
         self._finish()
 
     def supersede(self) -> None:

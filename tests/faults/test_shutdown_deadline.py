@@ -1,10 +1,10 @@
 """Ending takes no longer than ``shutdown_timeout`` over real OTLP, and errors arrive before all else.
 
-The time-out is a hard deadline whatever the network does, so here, as an exception, time is asserted: the
-deadline, and beside it a generous margin for whatever else the machine is busy with.
+The time-out is a hard deadline whatever the network does, so here, as an exception, time is asserted. Without
+the deadline every end would take ten minutes, the time-out of a request. So the margin can be as wide as a
+busy machine needs.
 """
 
-import asyncio
 import re
 import signal
 import subprocess
@@ -23,21 +23,28 @@ from otpylib_telemetry_otel import child_spec, start_otel_exporter
 from tests.supervision.test_supervision import tree
 from tests.support.chassis import up
 from tests.support.ledger import stats_of
-from tests.support.otlp_ending_app import BATCH, FAILING, SHUTDOWN, SPANS, emit, settings
+from tests.support.otlp_ending_app import BATCH, FAILING, SPANS, emit, settings
 from tests.support.otlp_receiver import GrpcReceiver, Hang, HttpReceiver, Slow
 from tests.support.runtime import in_process
 from tests.support.waiting import eventually, wait_until
+
+#: The time-out of the applications that can send nothing.
+SHUTDOWN = 0.8
 
 ROOT = Path(__file__).parents[2]
 RECEIVERS = {"grpc": GrpcReceiver, "http/protobuf": HttpReceiver}
 SITUATIONS = ["refuses", "accepts", "never answers", "hangs in the middle"]
 
 #: Seconds beyond the deadline.
-MARGIN = 3.0
+MARGIN = 60.0
 #: Seconds after which an application is taken to hang.
-PATIENCE = 30
+PATIENCE = 200
 #: The time-out where nothing is waited for but that.
 BRIEFLY = 0.4
+#: The time-out where some batches are to be sent before.
+A_WHILE = 4.0
+#: How long the receiver takes for a batch: too long for all of them, and short enough for some.
+SLOWLY = 0.4
 EVENTS = 2 * SPANS
 FAILED = set(range(FAILING - 1, SPANS, FAILING))
 
@@ -98,11 +105,11 @@ async def test_a_supervisor_that_shuts_down_is_done_in_time(runtime, receiver, s
 class Application:
     """A run of tests/support/otlp_ending_app.py."""
 
-    def __init__(self, end, receiver):
+    def __init__(self, end, receiver, seconds):
         self.end = end
         command = [
             *(sys.executable, "-m", "tests.support.otlp_ending_app"),
-            *(end, receiver.endpoint, receiver.protocol),
+            *(end, receiver.endpoint, receiver.protocol, str(seconds)),
         ]
         self.process = subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -137,7 +144,7 @@ def test_an_application_that_ends_has_ended_in_time(end, status):
     try:
         for (situation, _), receiver in receivers.items():
             misbehave(receiver, situation)
-        running = {key: Application(end, receiver) for key, receiver in receivers.items()}
+        running = {key: Application(end, receiver, SHUTDOWN) for key, receiver in receivers.items()}
         threads = [threading.Thread(target=found.finish) for found in running.values()]
         for thread in threads:
             thread.start()
@@ -166,19 +173,18 @@ def check_errors_first(receiver, left):
     """Some batches were taken, all errors among them, and the rest is what is said to be left."""
     arrived = arrived_of(receiver)
     assert arrived > FAILED
-    assert FAILING <= len(arrived) < SPANS
+    assert BATCH <= len(arrived) < SPANS
     # Of a batch that was taken when time was up, the answer may not have been heard.
     assert left - 2 * (SPANS - len(arrived)) in {0, 2 * BATCH}
 
 
 async def test_all_errors_arrive_where_a_drain_has_time_for_some_batches_only(runtime, receiver):
-    # Less than a batch can be taken before the deadline once the next one is due: none is cut in the middle.
-    receiver.default = Slow(0.25)
+    receiver.default = Slow(SLOWLY)
     await start_otel_exporter(settings(receiver.endpoint, receiver.protocol))
     await up("otel_exporter")
     emit()
-    report = await otp.safe_call("otel_exporter", ("drain", 1.5), timeout=PATIENCE)
-    await asyncio.sleep(0.3)
+    report = await otp.safe_call("otel_exporter", ("drain", A_WHILE), timeout=PATIENCE)
+    await eventually(lambda: not receiver.open_connections)
     check_errors_first(receiver, report["left"])
     assert report["exported"] == EVENTS - report["left"]
 
@@ -186,8 +192,8 @@ async def test_all_errors_arrive_where_a_drain_has_time_for_some_batches_only(ru
 @pytest.mark.parametrize("end", ["return", "sigterm"])
 def test_all_errors_arrive_where_an_application_ends_with_time_for_some_batches_only(end):
     with GrpcReceiver() as receiver:
-        receiver.default = Slow(0.2)
-        found = Application(end, receiver)
+        receiver.default = Slow(SLOWLY)
+        found = Application(end, receiver, A_WHILE)
         found.finish()
         wait_until(lambda: not receiver.open_connections)
         check_errors_first(receiver, found.left)

@@ -50,6 +50,8 @@ async def test_what_is_decoded_of_five_thousand_random_traces_is_what_the_applic
             "metrics": False,
             "batch_size": BATCH,
             "flush_interval": 0.05,
+            # What is not answered in time is sent again, rightly, and would arrive twice.
+            "timeout": 60,
         }
     )
     await up("otel_exporter")
@@ -57,7 +59,7 @@ async def test_what_is_decoded_of_five_thousand_random_traces_is_what_the_applic
         application.trace()
         if number % 20 == 0:
             await asyncio.sleep(0)
-    report = await otp.safe_call("otel_exporter", ("flush", 60.0), timeout=60.0)
+    report = await otp.safe_call("otel_exporter", ("flush", 100.0), timeout=110.0)
     assert report["left"] == 0, report
     operations = application.operations
     await eventually(lambda: len(collector.spans) >= len(operations), 60)

@@ -1,7 +1,7 @@
 """An application with 2,000 spans waiting that ends in the way it is told to:
 
-``python -m tests.support.otlp_ending_app END ENDPOINT PROTOCOL``. END is ``return`` or ``sigterm``; then
-somebody else sends the signal. What is said about the end goes to stderr.
+``python -m tests.support.otlp_ending_app END ENDPOINT PROTOCOL SECONDS``. END is ``return`` or ``sigterm``;
+then somebody else sends the signal. SECONDS is its shutdown_timeout. What is said of the end goes to stderr.
 """
 
 import asyncio
@@ -17,7 +17,6 @@ from otpylib_telemetry_otel import start_otel_exporter
 SPANS = 2000
 #: Every so many one fails: 20 of them.
 FAILING = 100
-SHUTDOWN = 0.8
 BATCH = 100
 
 
@@ -29,8 +28,8 @@ def settings(endpoint, protocol, **more):
         "metrics": False,
         "batch_size": BATCH,
         "flush_interval": 60,
-        "timeout": 30,
-        "shutdown_timeout": SHUTDOWN,
+        # Without a deadline an end would take ten minutes.
+        "timeout": 600,
         **more,
     }
 
@@ -46,18 +45,18 @@ def emit():
             pass
 
 
-async def main(end, endpoint, protocol):
+async def main(end, endpoint, protocol, seconds):
     runtime = AsyncIOBackend()
     await runtime.initialize()
     set_runtime(runtime)
-    await start_otel_exporter(settings(endpoint, protocol))
+    await start_otel_exporter(settings(endpoint, protocol, shutdown_timeout=float(seconds)))
     while (await otp.safe_call("otel_exporter", ("get_stats",), timeout=60))["state"] != "running":
         await asyncio.sleep(0.01)
     emit()
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     if end != "return":
-        await asyncio.sleep(30)
+        await asyncio.sleep(300)
         sys.exit("nothing ended it")
 
 
