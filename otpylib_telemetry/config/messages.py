@@ -56,7 +56,7 @@ def value_words(value: Any, *, secret: bool = False) -> str:
     return f"{kind}, not shown" if secret else f"{text}, {kind}"
 
 
-def _kind_and_text(value: Any) -> tuple[str, str | None]:  # noqa: PLR0911  # one line for each kind
+def _kind_and_text(value: Any) -> tuple[str, str | None]:  # noqa: C901, PLR0911  # one case for each kind
     match value:
         case None:
             return "nothing (None)", None
@@ -72,24 +72,18 @@ def _kind_and_text(value: Any) -> tuple[str, str | None]:  # noqa: PLR0911  # on
         case str():
             # Formatting as str, not as the value's own class, keeps a subclass's methods out of it.
             return "a string", str.__repr__(_short(hide_in_url(str.__str__(value))))
-        case _:
-            return _kind(value), None
-
-
-def _kind(value: Any) -> str:
-    match value:
         case SecretStr():
-            return "a string, not shown"
+            return "a string, not shown", None
         case bytes() | bytearray():
-            return "bytes"
+            return "bytes", None
         case Mapping():
-            return _counted("table", "entry", "entries", len(value))
+            return _counted("table", "entry", "entries", len(value)), None
         case list() | tuple() | set() | frozenset():
-            return _counted("list", "item", "items", len(value))
+            return _counted("list", "item", "items", len(value)), None
         case dt.datetime() | dt.date() | dt.time():
-            return "a date or time"
+            return "a date or time", None
         case _:
-            return f"an object of type {type(value).__name__}"
+            return f"an object of type {type(value).__name__}", None
 
 
 def _counted(kind: str, one: str, more: str, count: int) -> str:

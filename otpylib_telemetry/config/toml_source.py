@@ -17,7 +17,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 from otpylib_config.sources import ConfigSource
 
@@ -44,13 +44,6 @@ def known_sources() -> list[TomlSource]:
 def forget() -> None:
     """Know of no source any more; for tests, which start from nothing."""
     _sources.clear()
-
-
-class _Signature(NamedTuple):
-    mtime_ns: int
-    size: int
-    inode: int
-    device: int
 
 
 class _FileTrouble(Exception):  # noqa: N818  # not an error of the program: the file is in trouble
@@ -88,7 +81,7 @@ class TomlSource(ConfigSource):  # type: ignore[misc]  # otpylib-config ships no
         self._monotonic = monotonic
         self._content: dict[str, Any] = {}
         self._written: dict[str, Any] = {}
-        self._signature: _Signature | None = None
+        self._signature: tuple[int, ...] | None = None
         self._trouble: str | None = None
         self._unset: frozenset[tuple[str, str]] = frozenset()
         self._doubted: tuple[bytes, float] | None = None
@@ -160,10 +153,11 @@ class TomlSource(ConfigSource):  # type: ignore[misc]  # otpylib-config ships no
 
     def _read_if_changed(self) -> bool:
         """Take over what the file says; False if what it says is not believed yet."""
-        signature = self._look()
+        status = self._look()
+        signature = (status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev)
         if signature == self._signature:
             return True
-        age = self._wall_clock() - signature.mtime_ns / 1e9
+        age = self._wall_clock() - status.st_mtime_ns / 1e9
         data = self._read()
         written = _parse(data)
         if self._is_doubtful(data, written, age):
@@ -176,7 +170,7 @@ class TomlSource(ConfigSource):  # type: ignore[misc]  # otpylib-config ships no
         self._take(written)
         return True
 
-    def _look(self) -> _Signature:
+    def _look(self) -> os.stat_result:
         try:
             status = self.path.stat()
         except FileNotFoundError:
@@ -186,7 +180,7 @@ class TomlSource(ConfigSource):  # type: ignore[misc]  # otpylib-config ships no
         if not stat.S_ISREG(status.st_mode):
             # Opening a named pipe would wait for a writer, and the event loop with it.
             raise _FileTrouble("is not a regular file")
-        return _Signature(status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev)
+        return status
 
     def _read(self) -> bytes:
         self.reads += 1
