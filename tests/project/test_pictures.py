@@ -5,10 +5,10 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from scripts.pictures import event, house, svg
+from scripts.pictures import event, house, layers, svg
 from tests.project.test_layers import LAYERS, ROOT
 
-DRAWN = {module.PAGE: module for module in (event, house)}
+DRAWN = {module.PAGE: module for module in (event, house, layers)}
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 
 
