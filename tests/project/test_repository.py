@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.version import Version
+
+from scripts.constraints import lower_bounds
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -185,11 +188,23 @@ def required():
     return [requirement for requirement in wanted if requirement.name != project["name"]]
 
 
-def test_the_constraints_fix_a_fitting_version_of_everything_required():
-    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
-    unfit = [str(r) for r in required() if r.name not in pinned or not r.specifier.contains(pinned[r.name])]
+def pinned(name):
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    return dict(line.split("==") for line in lines if not line.startswith("#"))
+
+
+@pytest.mark.parametrize("constraints", ["constraints.txt", "constraints-lowest.txt"])
+def test_the_constraints_fix_a_fitting_version_of_everything_required(constraints):
+    fixed = pinned(constraints)
+    unfit = [str(r) for r in required() if r.name not in fixed or not r.specifier.contains(fixed[r.name])]
     assert unfit == []
+
+
+def test_the_lowest_versions_are_the_lower_bounds():
+    fixed = pinned("constraints-lowest.txt")
+    bounds = [pin.strip().split("==") for pin in lower_bounds(PROJECT["project"])]
+    assert {name for name, _ in bounds} >= {"pydantic", "opentelemetry-sdk", "grpcio", "aiohttp", "pytest"}
+    assert [name for name, bound in bounds if Version(fixed[name]) != Version(bound)] == []
 
 
 # --- make ------------------------------------------------------------------------------------------------
@@ -254,6 +269,12 @@ def test_make_says_what_is_missing(environment_script, tmp_path, arguments, pyth
     done = environment_script([tmp_path / "venv", *arguments], **pythons)
     assert done.returncode == 1
     assert re.search(expected, done.stderr.replace("\n", " ")), done.stderr
+
+
+def test_make_says_that_there_are_no_such_constraints(environment_script, tmp_path):
+    done = environment_script([tmp_path / "venv", "", "absent.txt"], python3="exit 0")
+    assert (done.returncode, done.stderr) == (1, "CONSTRAINTS=absent.txt: there is no such file.\n")
+    assert not (tmp_path / "venv").exists()
 
 
 def test_make_leaves_alone_what_is_not_a_virtual_environment(environment_script, tmp_path):
