@@ -17,6 +17,7 @@ from otpylib_telemetry.bus.handler import Handler, PlainEvent, ends_the_caller
 from otpylib_telemetry.bus.table import MAX_NAME_LENGTH, current
 from otpylib_telemetry.primitives.circuit import ORDINARY
 from otpylib_telemetry.primitives.errors import describe
+from otpylib_telemetry.primitives.once import Once
 
 T = TypeVar("T")
 
@@ -40,7 +41,7 @@ class _Refused:
         #: Events lost because the stack or the memory was full, so that no function could be called.
         self.abandoned = 0
         self._count = 0
-        self._reported: set[object] = set()
+        self._said = Once(_KINDS)
         self._lock = threading.RLock()
 
     @property
@@ -50,16 +51,15 @@ class _Refused:
     def add(self, kind: object, what: str) -> None:
         with self._lock:
             self._count += 1
-            if kind in self._reported or len(self._reported) >= _KINDS:
+            if not self._said.is_news(kind):
                 return
-            self._reported.add(kind)
         # Not under the lock: a log handler may emit.
         log.warning("An event was not emitted: %s. Further ones like it are only counted.", what)
 
     def reset(self) -> None:
         with self._lock:
             self._count = self.abandoned = 0
-            self._reported.clear()
+            self._said.clear()
 
 
 refused = _Refused()

@@ -14,6 +14,7 @@ from otpylib_telemetry.bus import table
 from otpylib_telemetry.exporter.base import Collected, overridden
 from otpylib_telemetry.primitives.clock import wall_clock
 from otpylib_telemetry.primitives.errors import describe
+from otpylib_telemetry.primitives.once import Once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +41,7 @@ PRODUCING_SHARE = 0.3
 #: The part of its time that one which may be the last waits for an earlier one to end.
 GIVE_WAY = 0.4
 
-#: Kinds of failure that are reported.
+#: Kinds of trouble that are reported.
 REPORTS = 20
 
 
@@ -64,11 +65,10 @@ class QueueConsumer:
         self._wake = wake
         self._scrub = scrub
         self._patterns: tuple[str, ...] = ()
-        self._reported: set[str] = set()
+        self._said = Once(REPORTS)
         self._producing = asyncio.Lock()
         # The limit of the producing that is under way.
         self._limit: asyncio.Timeout | None = None
-        self._cut_off_said = False
 
     def subscribe(self, settings: ExporterSettings, *, to_everything: bool = False) -> None:
         """Take events from now on.
@@ -174,8 +174,7 @@ class QueueConsumer:
                 finally:
                     self._limit = None
         except TimeoutError:
-            if not self._cut_off_said:
-                self._cut_off_said = True
+            if self._said.is_news("cut off"):
                 _log.warning(
                     "%s did not produce everything in time (%.3g s); what is missing is part of the next, if "
                     "there is one. That is said once.",
@@ -218,8 +217,7 @@ class QueueConsumer:
     def _report(self, error: Exception, events: int) -> None:
         """Say once per kind of failure that the exporter cannot collect."""
         reason = self._scrub(describe(error))
-        if reason not in self._reported and len(self._reported) < REPORTS:
-            self._reported.add(reason)
+        if self._said.is_news(reason):
             # What is printed with the exception says everything once more.
             written = "".join(traceback.format_exception(error))
             fit = self._scrub(written)

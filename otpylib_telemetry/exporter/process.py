@@ -20,6 +20,7 @@ from otpylib_telemetry.exporter import registry, sigterm
 from otpylib_telemetry.exporter.queue import as_plain_dict
 from otpylib_telemetry.exporter.runner import TICK, Runner
 from otpylib_telemetry.primitives.errors import describe
+from otpylib_telemetry.primitives.once import Once
 
 if TYPE_CHECKING:
     from otpylib_telemetry.exporter.base import Exporter
@@ -85,7 +86,7 @@ class ExporterServer:
         self._manager: Any = None
         self._reading: asyncio.Task[None] | None = None
         self._dirty = False
-        self._config_trouble = False
+        self._trouble = Once()
         sigterm.drain_on_sigterm(self.loop)
         self._watch_config()
         self.runner.lifecycle.begin(provisional=self._reading is not None)
@@ -179,12 +180,11 @@ class ExporterServer:
                     self._dirty = False
                     keys = [*self.settings_type.model_fields, *self.configuration.entries]
                     snapshot = await otpylib_config.read_section(self.section, keys)
-            self._config_trouble = False
+            self._trouble.over()
             sections.report()
             otp.post(self.loop, self.pid, (SNAPSHOT, snapshot, manager))
         except Exception as error:  # noqa: BLE001  # no manager, no answer: the next tick looks again
-            if not self._config_trouble:
-                self._config_trouble = True
+            if self._trouble.is_news():
                 _log.warning(
                     "%s could not read section %s from otpylib-config (%s); it goes on with what it has and "
                     "tries again.",

@@ -15,6 +15,7 @@ from otpylib_telemetry.exporter.breaker import ExporterCircuitBreaker
 from otpylib_telemetry.exporter.lanes import Batch, Item, Lane
 from otpylib_telemetry.exporter.ledger import Ledger
 from otpylib_telemetry.exporter.queue import EventQueue
+from otpylib_telemetry.primitives.once import Once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -68,7 +69,7 @@ class ExporterState:
         self.left_reported = 0
         #: The trouble that was said last and is not over: state and reason.
         self.last_announced: tuple[str, str] | None = None
-        self._miscount_reported = False
+        self._said = Once()
 
     def book(
         self,
@@ -104,8 +105,7 @@ class ExporterState:
             self.ledger.drop(unaccounted, "unaccounted")
         else:
             self.invented -= unaccounted
-        if not self._miscount_reported:
-            self._miscount_reported = True
+        if self._said.is_news("miscount"):
             _log.warning(
                 "%s loses count: of the events it was given it accounted for %d %s. The difference is booked "
                 "as %s.",

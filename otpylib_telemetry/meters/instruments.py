@@ -26,6 +26,7 @@ from otpylib_telemetry.meters.views import (
 from otpylib_telemetry.metrics.event_values import number_of
 from otpylib_telemetry.metrics.names import OPENTELEMETRY
 from otpylib_telemetry.primitives.errors import describe
+from otpylib_telemetry.primitives.once import Once
 from otpylib_telemetry.primitives.polling import LATE, Outcome, Watch
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ class Observable(Instrument):
         super().__init__(*args)
         self.watches: tuple[Watch, ...] = ()
         #: Callbacks whose trouble was reported and is not over.
-        self._troubled: set[Watch] = set()
+        self._troubles = Once()
 
     def add_callbacks(self, callbacks: Iterable[Any] | None) -> None:
         """Have these asked as well; one that is asked already is asked once."""
@@ -174,9 +175,8 @@ class Observable(Instrument):
                 continue
             trouble = self._read(outcomes[watch], readings)
             if trouble is None:
-                self._troubled.discard(watch)
-            elif watch not in self._troubled:
-                self._troubled.add(watch)
+                self._troubles.over(watch)
+            elif self._troubles.is_news(watch):
                 _log.warning(
                     "The callback of %s (%s) cannot be used: %s. Its series are left out until it can; it is "
                     "tried again at every reading, and this is not reported again before it has worked.",

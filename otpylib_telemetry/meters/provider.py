@@ -39,6 +39,7 @@ from otpylib_telemetry.meters.views import (
 )
 from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.primitives.fork import after_fork_in_child
+from otpylib_telemetry.primitives.once import Once
 from otpylib_telemetry.primitives.polling import Round
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ class MeterProvider(api.MeterProvider):
         self._meters: dict[Scope, _Meter] = {}
         self._instruments: dict[tuple[Any, ...], instruments.Instrument] = {}
         self._names: dict[tuple[Scope, str], instruments.Instrument] = {}
-        self._said: set[str] = set()
+        self._said = Once()
         self._reading: Future[None] | None = None
         self._shut = False
         self._disabled = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
@@ -558,8 +559,7 @@ class MeterProvider(api.MeterProvider):
     def _say(self, message: str, *args: object) -> None:
         """Tell a person, once."""
         text = message % args
-        if text not in self._said:
-            self._said.add(text)
+        if self._said.is_news(text):
             _log.warning("%s", text)
 
     def begin_anew(self) -> None:

@@ -36,6 +36,7 @@ from otpylib_telemetry.meters.attributes import labels_of, scope_labels
 from otpylib_telemetry.metrics.event_values import number_of
 from otpylib_telemetry.metrics.labels import LabelCache, LabelRules
 from otpylib_telemetry.primitives.errors import describe
+from otpylib_telemetry.primitives.once import Once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -166,7 +167,7 @@ class Stream:
         self._put = _method(plan.kind, whole=whole)
         never_negative = plan.refuses_negative or (whole and plan.kind is Kind.COUNTER)
         self._least = 0 if never_negative else -FLOAT_MAX
-        self._said: set[str] = set()
+        self._said = Once()
         self._notice: str | None = None
         self._retired = False
         #: The labels of the series it has written to, as far as they are there.
@@ -430,8 +431,7 @@ class Stream:
 
     def _say(self, about: str, message: str) -> None:
         """Tell a person, once. Never under the lock: a handler of Python's logging may measure something."""
-        if about not in self._said:
-            self._said.add(about)
+        if self._said.is_news(about):
             _log.warning("%s: %s.", self.feed.exporter, message)
 
 

@@ -16,6 +16,7 @@ from otpylib_telemetry.config import otpylib_config, resolve, sections
 from otpylib_telemetry.config.environment import KIND, section_prefix
 from otpylib_telemetry.config.sections import registered_exporters
 from otpylib_telemetry.exporter.server import instance_of
+from otpylib_telemetry.primitives.once import Once
 from otpylib_telemetry.supervision.specs import checked_argument
 from otpylib_telemetry.supervision.supervisor import Child, Supervision, supervisor_module
 
@@ -136,7 +137,7 @@ class _Suite:
         self.manager: Any = None
         self.looking: asyncio.Task[None] | None = None
         self.again = False
-        self.troubled = False
+        self.trouble = Once()
         self.found: list[Child] = []
         # Sections that something was heard of: not every source can be asked for all it has.
         self.heard: set[str] = set()
@@ -183,14 +184,14 @@ class _Suite:
                     await otpylib_config.subscribe(SUITE, "telemetry")
                 self.found = await self._find(supervision, manager)
             except Exception as error:  # noqa: BLE001  # a config manager that went away meanwhile
-                if not self.troubled:
+                if self.trouble.is_news():
                     _log.warning(
                         "The telemetry configuration could not be read (%s); it is tried again.", error
                     )
-                self.troubled = True
                 self.manager = None
                 return
-            self.manager, self.troubled = manager, False
+            self.manager = manager
+            self.trouble.over()
             otp.post(supervision.loop, supervision.pid, (_FOUND, self.found))
 
     async def _find(self, supervision: Supervision, manager: Any) -> list[Child]:
@@ -231,8 +232,7 @@ class _Suite:
                 module = instance_of(module, name)
             settings_type = module.exporter_type.settings_type
         except Exception as error:  # noqa: BLE001  # somebody else's package
-            if name not in _unloadable:
-                _unloadable.add(name)
+            if _unloadable.is_news(name):
                 _log.warning("The exporter for section telemetry.%s cannot be used: %s", name, error)
             return None
         values: Mapping[str, Any] = {}
@@ -260,7 +260,7 @@ def _is_meant(resolution: Resolution[Any]) -> bool:
 
 
 # Sections whose exporter could not be loaded, which was said.
-_unloadable: set[str] = set()
+_unloadable = Once()
 
 
 def _plan_suite(settings: Mapping[str, dict[str, Any]] | None) -> tuple[list[Child], _Suite]:

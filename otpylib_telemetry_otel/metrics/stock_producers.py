@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from otpylib_telemetry.metrics.collectors import collectors_of
 from otpylib_telemetry.primitives.clock import wall_clock
 from otpylib_telemetry.primitives.errors import describe
+from otpylib_telemetry.primitives.once import Once
 from otpylib_telemetry.primitives.polling import LATE, Round, Watches
 from otpylib_telemetry_otel.metrics.producers import (
     _MS_PER_SECOND,
@@ -86,7 +87,7 @@ class PrometheusRegistryProducer:
         self._registry = registry
         self.left_out = 0
         self._watches = Watches(lambda collector: collector.collect())
-        self._troubled: set[int] = set()
+        self._troubles = Once()
 
     def produce(self, timeout_millis: float) -> MetricsData:
         """Return what the registry holds."""
@@ -114,11 +115,10 @@ class PrometheusRegistryProducer:
 
     def _account(self, collector: Any, label: str, trouble: str | BaseException | None) -> None:
         if trouble is None:
-            self._troubled.discard(id(collector))
+            self._troubles.over(id(collector))
             return
         self.left_out += 1
-        if id(collector) not in self._troubled:
-            self._troubled.add(id(collector))
+        if self._troubles.is_news(id(collector)):
             _log.warning(
                 "%s of a registry of prometheus_client cannot be collected (%s); its metrics are not "
                 "exported. All others are; it is asked again each time, and further failures are "

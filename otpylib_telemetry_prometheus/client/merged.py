@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 from otpylib_telemetry.exporter import registry as exporters
 from otpylib_telemetry.metrics.collectors import collectors_of
 from otpylib_telemetry.primitives.errors import describe
+from otpylib_telemetry.primitives.once import Once
 from otpylib_telemetry.primitives.polling import Round, Watches
 from otpylib_telemetry.primitives.threads import run_in_thread
 from otpylib_telemetry_prometheus.client.collector import (
@@ -124,7 +125,7 @@ class MergedRegistries:
         self._paths: dict[str, Registry | None] = {}
         self._watches = Watches(_families_of)
         # What was said, and is still so.
-        self._said: set[tuple[str | int, str]] = set()
+        self._said = Once()
 
     def __bool__(self) -> bool:
         return bool(self._merged or self._paths)
@@ -221,10 +222,10 @@ class MergedRegistries:
             trouble = describe(error)
         else:
             if callable(getattr(registry, "collect", None)):
-                self._said.discard((path, "missing"))
+                self._said.over((path, "missing"))
                 return registry  # type: ignore[no-any-return]  # it can collect
             trouble = f"it is no registry but an object of type {type(registry).__name__}"
-        if self._is_news(path, "missing"):
+        if self._said.is_news((path, "missing")):
             _log.warning(
                 "%s cannot merge %s, which merge_registries names: %s. Its metrics are not on the page.",
                 self._name,
@@ -242,7 +243,7 @@ class MergedRegistries:
             outcome = outcomes[watch]
             if outcome is None:
                 self._count("slow")
-                if self._is_news(id(one.collector), "slow"):
+                if self._said.is_news((id(one.collector), "slow")):
                     _log.warning(
                         "%s: %s of a merged registry takes too long; its metrics are not on the page. It is "
                         "asked again when it has come back.",
@@ -251,7 +252,7 @@ class MergedRegistries:
                     )
             elif outcome.error is not None:
                 self._count("failed")
-                if self._is_news(id(one.collector), "failed"):
+                if self._said.is_news((id(one.collector), "failed")):
                     _log.warning(
                         "%s: %s of a merged registry cannot be collected (%s); its metrics are not on the "
                         "page.",
@@ -261,7 +262,8 @@ class MergedRegistries:
                     )
             else:
                 one.families = outcome.observations
-                self._said -= {(id(one.collector), "slow"), (id(one.collector), "failed")}
+                self._said.over((id(one.collector), "slow"))
+                self._said.over((id(one.collector), "failed"))
 
     def _without_duplicates(self, asked: list[_Asked], taken: set[str]) -> list[Family]:
         chosen: dict[str, Family] = {}
@@ -286,7 +288,7 @@ class MergedRegistries:
 
     def _report_duplicate(self, name: str, label: str) -> None:
         self.duplicates += 1
-        if self._is_news(name, "duplicate"):
+        if self._said.is_news((name, "duplicate")):
             _log.warning(
                 "%s leaves out the metric %s of %s of a merged registry: the page has that name already.",
                 self._name,
@@ -296,12 +298,6 @@ class MergedRegistries:
 
     def _count(self, reason: str, count: int = 1) -> None:
         self.failures[reason] = self.failures.get(reason, 0) + count
-
-    def _is_news(self, what: str | int, trouble: str) -> bool:
-        """Tell whether nobody was told yet, and take it as told."""
-        news = (what, trouble) not in self._said
-        self._said.add((what, trouble))
-        return news
 
 
 def _is_ours(collector: Any) -> bool:

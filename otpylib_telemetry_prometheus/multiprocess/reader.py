@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from otpylib_telemetry.metrics.labels import number_text
+from otpylib_telemetry.primitives.once import Once
 from otpylib_telemetry_prometheus.multiprocess.files import (
     OCTAVES,
     BadFileError,
@@ -67,7 +68,7 @@ class Reader:
         self._root = root
         self._own_files = own_files
         self._checks = FileChecks()
-        self._said: set[Path] = set()
+        self._said = Once(_MAX_SAID)
 
     def collect(self) -> list[Any]:
         """Return the metrics, each merged over the workers.
@@ -192,8 +193,7 @@ class Reader:
 
     def _skip(self, path: Path, reason: str) -> None:
         self.skipped += 1
-        if path not in self._said and len(self._said) < _MAX_SAID:
-            self._said.add(path)
+        if self._said.is_news(path):
             _log.warning("%s is left out of the metrics of all workers: %s.", path, reason)
 
 
