@@ -19,7 +19,7 @@ from otpylib_telemetry.version import __version__
 from otpylib_telemetry_otel.sdk.metrics import MetricEncoder
 from tests.support.golden import CASES, SECOND, events_of, expected, keep, recorder_of
 from tests.support.otlp_metrics import CUMULATIVE, DELTA
-from tests.support.otlp_receiver import _attributes
+from tests.support.otlp_receiver.received import attributes_of
 from tests.support.versions import needs_new_sdk
 
 TEMPORALITIES = {0: "last value", DELTA: "delta", CUMULATIVE: "cumulative"}
@@ -50,12 +50,12 @@ def exported(case, temporality):
 
 def lines(message):
     for group in message.resource_metrics:
-        attributes = _attributes(group.resource.attributes)
+        attributes = attributes_of(group.resource.attributes)
         attributes["service.instance.id"] = f"of {len(attributes['service.instance.id'])} characters"
         yield f"resource {shown({key: VERSIONS.get(value, value) for key, value in attributes.items()})}"
         for scoped in group.scope_metrics:
             version = VERSIONS.get(scoped.scope.version, scoped.scope.version)
-            yield f"scope {scoped.scope.name} {version} {shown(_attributes(scoped.scope.attributes))}"
+            yield f"scope {scoped.scope.name} {version} {shown(attributes_of(scoped.scope.attributes))}"
             for metric in scoped.metrics:
                 yield from of_metric(metric)
 
@@ -70,7 +70,7 @@ def of_metric(metric):
     for point in data.data_points:
         since, when = point.start_time_unix_nano // SECOND, point.time_unix_nano // SECOND
         told = VALUES[form](point)
-        yield f"  {shown(_attributes(point.attributes))} from {since} s to {when} s = {told}"
+        yield f"  {shown(attributes_of(point.attributes))} from {since} s to {when} s = {told}"
         for one in point.exemplars:
             value = getattr(one, one.WhichOneof("value"))
             at = one.time_unix_nano / SECOND

@@ -45,7 +45,7 @@ class Outcome:
 
 def run(how, directory):
     line = [sys.executable, "-W", "ignore", "-m", "tests.support.forking_app", how, str(directory)]
-    ended = subprocess.run(line, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(line, capture_output=True, text=True, timeout=240)
     assert ended.returncode == 0, ended.stderr
     outcome = Outcome(directory, ended)
     balance(outcome.parent["books"])

@@ -48,8 +48,8 @@ class Server:
 
     def __enter__(self):
         try:
-            wait_until(lambda: len(self.workers()) == self._count, 20, self)
-            wait_until(lambda: self.scrape() is not None, 20, self)
+            wait_until(lambda: len(self.workers()) == self._count, 60, self)
+            wait_until(lambda: self.scrape() is not None, 60, self)
         except BaseException:
             self.__exit__()
             raise
@@ -75,7 +75,7 @@ class Server:
 
     def sell(self):
         """One request; whether it was acknowledged."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request("GET", "/sell")
             return connection.getresponse().status == http.client.OK
@@ -86,7 +86,7 @@ class Server:
 
     def wait(self):
         """A request that lasts until it is closed, or its worker is killed."""
-        connection = socket.create_connection(("127.0.0.1", self.port), 20)
+        connection = socket.create_connection(("127.0.0.1", self.port), 60)
         connection.sendall(b"GET /wait HTTP/1.1\r\nHost: shop\r\n\r\n")
         connection.settimeout(0.01)
         return connection
@@ -95,7 +95,7 @@ class Server:
         """What one of the workers says; None if it was killed before it could say anything."""
         try:
             with urllib.request.urlopen(
-                f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=20
+                f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=60
             ) as answer:
                 return parsed(answer.read())
         except urllib.error.HTTPError as error:
@@ -217,9 +217,9 @@ def test_workers_killed_at_random_lose_nothing_that_was_acknowledged(tmp_path):
             for _ in range(kills):
                 time.sleep(choose.uniform(0.1, 0.4))
                 # Somebody has to be there to be scraped; gunicorn takes a while to replace a worker.
-                workers = wait_until(lambda: len(found := shop.workers()) > WORKERS // 2 and found, 20, shop)
+                workers = wait_until(lambda: len(found := shop.workers()) > WORKERS // 2 and found, 60, shop)
                 os.kill(choose.choice(sorted(workers)), signal.SIGKILL)
-            wait_until(lambda: len(shop.workers()) == WORKERS, 20, shop)
+            wait_until(lambda: len(shop.workers()) == WORKERS, 60, shop)
         acknowledged, tried = sum(load.acknowledged), sum(load.tried)
         assert acknowledged > 50
         # A sale that was not acknowledged may have been written all the same: its worker died just after it.
@@ -264,7 +264,7 @@ def test_uvicorn_with_workers_counts_for_all_of_them_and_for_those_that_are_gone
             assert (sales(found := shop.scrape()), checkouts(found)) == (20, 20)
         first = min(shop.workers())
         os.kill(first, signal.SIGKILL)
-        wait_until(lambda: len(workers := shop.workers()) == 2 and first not in workers, 20, shop)
+        wait_until(lambda: len(workers := shop.workers()) == 2 and first not in workers, 60, shop)
         assert sum(shop.sell() for _ in range(5)) == 5
         assert (sales(found := shop.scrape()), checkouts(found)) == (25, 25)
         assert in_flight(found, "checkout") == 0

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from typing import Any, NamedTuple
 
-from tests.support.otlp_receiver import _attributes
+from tests.support.otlp_receiver.received import attributes_of
 
 DELTA, CUMULATIVE = 1, 2
 
@@ -40,10 +40,10 @@ def points_in(message):
             metric.unit,
             form,
             getattr(data, "aggregation_temporality", 0),
-            _attributes(point.attributes),
+            attributes_of(point.attributes),
             point,
             (scoped.scope.name, scoped.scope.version),
-            _attributes(group.resource.attributes),
+            attributes_of(group.resource.attributes),
         )
         for group in message.resource_metrics
         for scoped in group.scope_metrics
