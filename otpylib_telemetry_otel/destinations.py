@@ -14,14 +14,12 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Final, Protocol
-from urllib.parse import urlsplit
 
 from otpylib_telemetry.exporter.base import ExportError, ExportOutcome
 from otpylib_telemetry_otel.errors import BackendUnavailableError
-from otpylib_telemetry_otel.otlp.credentials import CredentialsError, Files, Watched
+from otpylib_telemetry_otel.otlp.credentials import CredentialsError
 from otpylib_telemetry_otel.sdk import plugins
 from otpylib_telemetry_otel.sdk.quiet import Quiet, listening
-from otpylib_telemetry_otel.version import user_agent
 
 if TYPE_CHECKING:
     import logging
@@ -225,6 +223,8 @@ def build(settings: OtelSettings, signal: SignalName, resource: Mapping[str, Any
             return SdkDestination(_exporter(settings.exporter, signal), converter)
         encoder = resolve_name(kind.encoder)(complete)
         return OtlpDestination(encoder.encode, transport(connection, resolve_name(kind.service)))
+    except CredentialsError as error:
+        raise BackendUnavailableError(str(error)) from error
     except ImportError as error:
         raise BackendUnavailableError(
             f"exporting {signal}{over} needs a package that is not installed ({error}): {_INSTALL}"
@@ -235,36 +235,16 @@ def transport(connection: Connection, service: Service) -> Transport:
     """Build what sends requests to one service of OTLP.
 
     Raises:
-        BackendUnavailableError: A file cannot be used.
+        CredentialsError: A file cannot be used.
         ImportError: A package is missing.
     """
-    url = connection.url or ""
-    options: dict[str, Any] = {
-        "timeout": connection.timeout,
-        "headers": connection.headers,
-        "user_agent": user_agent(),
-        "credentials": _credentials(Files(*connection.files)),
-    }
     if connection.protocol == "grpc":
-        from otpylib_telemetry_otel.otlp.grpc_transport import GrpcTransport  # noqa: PLC0415
+        from otpylib_telemetry_otel.otlp.grpc_transport import GrpcTransport  # noqa: PLC0415 - as above
 
-        parts = urlsplit(url)
-        # Without a scheme, or with one of gRPC's own, it is a name for gRPC to resolve.
-        target = parts.netloc if parts.scheme in {"http", "https"} else url
-        compress = connection.compression == "gzip"
-        return GrpcTransport(service, target, compress=compress, encrypted=connection.encrypted, **options)
-    from otpylib_telemetry_otel.otlp.http_transport import HttpTransport  # noqa: PLC0415
+        return GrpcTransport(service, connection)
+    from otpylib_telemetry_otel.otlp.http_transport import HttpTransport  # noqa: PLC0415 - as above
 
-    return HttpTransport(service, url, compression=connection.compression, **options)
-
-
-def _credentials(files: Files) -> Watched | None:
-    if files == Files():
-        return None
-    try:
-        return Watched(files)
-    except CredentialsError as error:
-        raise BackendUnavailableError(str(error)) from error
+    return HttpTransport(service, connection)
 
 
 def _exporter(name: str, signal: SignalName) -> Any:

@@ -57,7 +57,7 @@ _FIRST_LOAD: Final = 2.0
 _LOOK_INTERVAL: Final = 0.25
 _PATIENCE: Final = 5.0
 
-#: Seconds a service that crashed waits for a successor before it is taken down: any supervisor restarts
+#: Seconds a service that crashed waits for a successor before it is uninstalled: any supervisor restarts
 #: faster.
 _SUCCESSION: Final = 1.0
 
@@ -80,7 +80,7 @@ class _Argument(NamedTuple):
 
 
 class _Current:
-    """The service that was put up last; an earlier one that ends leaves it alone."""
+    """The service that was installed last; an earlier one that ends leaves it alone."""
 
     service: _Service | None = None
 
@@ -119,16 +119,16 @@ class _Service:
             self._rest("idle", refusal)
 
     async def begin(self) -> None:
-        """Put everything up, unless it is not to be."""
+        """Install everything, unless it is not to be."""
         if self.state == "idle":
             return
         if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
             self.state, self.reason = "disabled", "OTEL_SDK_DISABLED is true"
             return
-        putting_up = otp.run_in_background(self.loop, self._put_up(), name=f"{self.name} start")
-        await asyncio.wait({putting_up}, timeout=_FIRST_LOAD)
+        installing = otp.run_in_background(self.loop, self._install(), name=f"{self.name} start")
+        await asyncio.wait({installing}, timeout=_FIRST_LOAD)
 
-    async def _put_up(self) -> None:
+    async def _install(self) -> None:
         try:
             api, logger_provider, meter_provider = await run_in_thread(_load)
         except Exception as error:  # noqa: BLE001 - a missing package, or one that fails to load
@@ -140,26 +140,26 @@ class _Service:
         if self.ended:
             return
         try:
-            self.provider = api.put_up(self.forwarder)
+            self.provider = api.install(self.forwarder)
         except Exception as error:  # noqa: BLE001 - a provider of the application's own making
             self._rest("idle", describe(error).removeprefix("UnusableProviderError: "))
             return
         self._api, self._api_logs = api, logger_provider
-        self.logs = "running" if logger_provider.put_up() else "the global LoggerProvider takes no processor"
-        self._put_up_metrics(meter_provider)
+        self.logs = "running" if logger_provider.install() else "the global LoggerProvider takes no processor"
+        self._install_metrics(meter_provider)
         self.state = "running"
         predecessor, _Current.service = _Current.service, self
         if predecessor is not None and predecessor is not self:
             self.forwarder.take_over(predecessor.forwarder)
 
-    def _put_up_metrics(self, meter_provider: ModuleType) -> None:
+    def _install_metrics(self, meter_provider: ModuleType) -> None:
         if not self._argument.metrics:
             self.metrics = "off: metrics is false"
         elif os.environ.get("OTEL_METRICS_EXPORTER", "").strip().lower() == "none":
             self.metrics = "off: OTEL_METRICS_EXPORTER is none"
         else:
             try:
-                self.metrics = meter_provider.put_up(
+                self.metrics = meter_provider.install(
                     self._argument.exporters, self._argument.views, self.forwarder.flush
                 )
             except Exception as error:  # noqa: BLE001 - a provider of the application's own making
@@ -226,12 +226,12 @@ class _Service:
         }
 
     def end(self, *, crashed: bool) -> None:
-        """Take everything down, or leave it to a successor where there may be one."""
+        """Uninstall everything, or leave it to a successor where there may be one."""
         self.ended = True
         if crashed or promised(self.name) is not None:
             otp.run_in_background(self.loop, self._await_successor(), name=f"{self.name} succession")
         else:
-            self.take_down()
+            self.uninstall()
 
     async def _await_successor(self) -> None:
         try:
@@ -245,20 +245,20 @@ class _Service:
                 await asyncio.sleep(_SUCCESSION)
         finally:
             # Also when the application ends, and cancels this.
-            self.take_down()
+            self.uninstall()
 
-    def take_down(self) -> None:
-        """Take everything down, unless another service has been put up."""
+    def uninstall(self) -> None:
+        """Uninstall everything, unless another service has been installed."""
         self.ended = True
         if _Current.service is not self:
             return
         _Current.service = None
         if self._api is not None:
-            self._api.take_down(self.forwarder)
+            self._api.uninstall(self.forwarder)
         if self._api_logs is not None:
-            self._api_logs.take_down()
+            self._api_logs.uninstall()
         if self._api_meters is not None:
-            self._api_meters.take_down()
+            self._api_meters.uninstall()
         self.forwarder.give_up()
         self.state = "stopped"
 

@@ -31,7 +31,7 @@ class Destination:
         #: Spans that were not, by reason.
         self.dropped: Counter[str] = Counter()
         self._waiting: deque[Any] = deque()
-        self._heir: Destination | None = None
+        self._successor: Destination | None = None
         # Re-entrant, because a signal handler may end a span while its thread is in here.
         self._lock = threading.RLock()
 
@@ -48,9 +48,9 @@ class Destination:
     def give(self, span: Any) -> None:
         """Hand a finished span over; safe in any thread."""
         with self._lock:
-            if self._heir is not None:
+            if self._successor is not None:
                 # Whoever gives it has looked up the former life just before it ended.
-                self._heir.give(span)
+                self._successor.give(span)
                 return
             if not self.ready:
                 if len(self._waiting) < MAX_WAITING:
@@ -70,7 +70,7 @@ class Destination:
     def take_over(self, former: Destination) -> None:
         """Take over the books of an earlier life, and what waits in it."""
         with former._lock, self._lock:
-            former._heir = self
+            former._successor = self
             self._waiting.extendleft(reversed(former._waiting))
             former._waiting.clear()
             self.handed_over += former.handed_over

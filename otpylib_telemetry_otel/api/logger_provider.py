@@ -27,7 +27,7 @@ from otpylib_telemetry.tracing.propagation import format_span_id, format_trace_i
 if TYPE_CHECKING:
     from opentelemetry.sdk._logs import ReadWriteLogRecord
 
-__all__ = ["put_up", "take_down"]
+__all__ = ["install", "uninstall"]
 
 #: The name of the threads that export.
 _EXPORTING: Final = "otpylib-telemetry"
@@ -77,7 +77,7 @@ _lock = threading.Lock()
 _served: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
-def put_up() -> bool:
+def install() -> bool:
     """Have log records of the OpenTelemetry API become events.
 
     Returns:
@@ -100,8 +100,8 @@ def put_up() -> bool:
         return True
 
 
-def take_down() -> None:
-    """Undo :func:`put_up`: records are of no effect from now on."""
+def uninstall() -> None:
+    """Undo :func:`install`: records are of no effect from now on."""
     with _lock:
         _Switch.on = False
 
@@ -124,7 +124,7 @@ def _is_unset(provider: object) -> bool:
 
 
 def _after_fork() -> None:
-    """Leave what was put up to the parent; the child may put up its own."""
+    """Leave what was installed to the parent; the child may install its own."""
     global _lock  # noqa: PLW0603 - there is one set of global providers
     _lock = threading.Lock()
     _Switch.on = False

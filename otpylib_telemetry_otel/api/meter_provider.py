@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from otpylib_telemetry.meters.views import View
     from otpylib_telemetry.metrics.names import Naming
 
-__all__ = ["RUNNING", "naming_of", "put_up", "renew", "stats", "take_down"]
+__all__ = ["RUNNING", "install", "naming_of", "renew", "stats", "uninstall"]
 
-#: What :func:`put_up` says where metrics are carried.
+#: What :func:`install` says where metrics are carried.
 RUNNING: Final = "running"
 
 #: What a Prometheus exporter is called unless it is a further instance.
@@ -61,7 +61,7 @@ def naming_of(exporter: str) -> Naming:
     return {"prometheus": PROMETHEUS}.get(settings.kind, OPENTELEMETRY)
 
 
-def put_up(exporters: Iterable[str], views: Iterable[View], flush: Callable[[float], bool]) -> str:
+def install(exporters: Iterable[str], views: Iterable[View], flush: Callable[[float], bool]) -> str:
     """Have what is measured through the OpenTelemetry API written for exporters.
 
     Where the application has set a provider of ours itself, that one's views count, and not these. ``flush``
@@ -117,8 +117,8 @@ def renew() -> list[str]:
         return [feed.exporter for feed in _Switch.feeds if feed not in before]
 
 
-def take_down() -> None:
-    """Undo :func:`put_up`: what is measured from now on is without effect, unless others want it too."""
+def uninstall() -> None:
+    """Undo :func:`install`: what is measured from now on is without effect, unless others want it too."""
     with _lock:
         provider, feeds = _Switch.provider, _Switch.feeds
         _Switch.provider, _Switch.feeds = None, ()
@@ -143,10 +143,10 @@ def _own_provider() -> MeterProvider:
 
 
 def _after_fork() -> None:
-    """Leave what was put up to the parent, whose exporters it is for; the child may put up its own."""
+    """Leave what was installed to the parent, whose exporters it is for; the child may install its own."""
     global _lock  # noqa: PLW0603 - there is one global provider
     _lock = threading.Lock()
-    take_down()
+    uninstall()
 
 
 after_fork_in_child(_after_fork)

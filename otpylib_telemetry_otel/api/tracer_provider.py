@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry_otel.api.forwarding import SpanForwarder
 
-__all__ = ["OURS", "THEIRS", "UnusableProviderError", "missed", "put_up", "take_down"]
+__all__ = ["OURS", "THEIRS", "UnusableProviderError", "install", "missed", "uninstall"]
 
 #: Whose provider the spans come from.
 OURS: Final = "otpylib-telemetry"
@@ -90,7 +90,7 @@ class _Processor(SpanProcessor):
         """Do nothing: there is nothing here to release, and the exporter is the supervisor's."""
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Have everything exported; see :meth:`.handover.SpanForwarder.flush`."""
+        """Have everything exported; see ``SpanForwarder.flush``."""
         forwarder = _Switch.forwarder
         return forwarder is None or forwarder.flush(timeout_millis / _MS_PER_SECOND)
 
@@ -187,7 +187,7 @@ _served: weakref.WeakSet[Any] = weakref.WeakSet()
 _own: list[TracerProvider] = []
 
 
-def put_up(forwarder: SpanForwarder) -> str:
+def install(forwarder: SpanForwarder) -> str:
     """Have the spans of the OpenTelemetry API handed over, and join its context with ours.
 
     Returns:
@@ -203,8 +203,8 @@ def put_up(forwarder: SpanForwarder) -> str:
         return whose
 
 
-def take_down(forwarder: SpanForwarder) -> None:
-    """Undo :func:`put_up`, unless somebody else has put up another by now."""
+def uninstall(forwarder: SpanForwarder) -> None:
+    """Undo :func:`install`, unless somebody else has installed another by now."""
     with _lock:
         if _Switch.forwarder is forwarder:
             _Switch.forwarder = None
@@ -247,7 +247,7 @@ def _own_provider() -> TracerProvider:
 
 
 def _after_fork() -> None:
-    """Leave what was put up to the parent, whose exporters it is for; the child may put up its own."""
+    """Leave what was installed to the parent, whose exporters it is for; the child may install its own."""
     global _lock  # noqa: PLW0603 - there is one set of global providers
     _lock = threading.Lock()
     _Switch.forwarder = None

@@ -19,7 +19,7 @@ from otpylib_telemetry_otel.otlp.certificates import complaint, validity_of_pem
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Credentials", "CredentialsError", "Files", "Watched"]
+__all__ = ["Credentials", "CredentialsError", "Files", "Watched", "watched"]
 
 _log = logging.getLogger("otpylib_telemetry")
 
@@ -101,6 +101,15 @@ class Watched:
 
 def _report(error: Exception) -> None:
     _log.warning("%s. The credentials read before stay in use.", error)
+
+
+def watched(files: tuple[str | None, str | None, str | None]) -> Watched | None:
+    """Return the credentials in these files; None where there are none.
+
+    Raises:
+        CredentialsError: They cannot be used.
+    """
+    return None if files == Files() else Watched(Files(*files))
 
 
 def read(files: Files, now: dt.datetime) -> Credentials:

@@ -16,14 +16,16 @@ from urllib.parse import urlsplit
 
 from otpylib_telemetry.exporter.base import ExportError, ExportOutcome
 from otpylib_telemetry_otel.otlp.certificates import why_refused
+from otpylib_telemetry_otel.otlp.credentials import watched
 from otpylib_telemetry_otel.otlp.grpc_import import grpc
 from otpylib_telemetry_otel.otlp.reply import accepted, refused_by_grpc, too_large
+from otpylib_telemetry_otel.version import user_agent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
-    from otpylib_telemetry_otel.otlp.credentials import Watched
     from otpylib_telemetry_otel.otlp.services import Service
+    from otpylib_telemetry_otel.settings.connection import Connection
 
 __all__ = ["GrpcTransport"]
 
@@ -50,31 +52,23 @@ class _Channel:
 class GrpcTransport:
     """Sends requests of one signal to one server. Safe to be used by several threads."""
 
-    def __init__(  # noqa: PLR0913 - what a connection is made of
-        self,
-        service: Service,
-        target: str,
-        *,
-        timeout: float,
-        headers: Mapping[str, str],
-        user_agent: str,
-        compress: bool,
-        credentials: Watched | None,
-        encrypted: bool,
-        max_request: int = MAX_REQUEST,
-    ) -> None:
+    def __init__(self, service: Service, connection: Connection) -> None:
         self._service = service
-        self._target = target
-        self._timeout = timeout
-        self._headers = tuple(headers.items())
-        self._compression = grpc.Compression.Gzip if compress else grpc.Compression.NoCompression
-        self._watched = credentials
-        self._encrypted = encrypted
-        self._max_request = max_request
+        url = connection.url or ""
+        parts = urlsplit(url)
+        # Without a scheme, or with one of gRPC's own, it is a name for gRPC to resolve.
+        self._target = parts.netloc if parts.scheme in {"http", "https"} else url
+        self._timeout = connection.timeout
+        self._headers = tuple(connection.headers.items())
+        compressed = connection.compression == "gzip"
+        self._compression = grpc.Compression.Gzip if compressed else grpc.Compression.NoCompression
+        self._watched = watched(connection.files)
+        self._encrypted = connection.encrypted
+        self._max_request = MAX_REQUEST
         # A new channel is to make a new connection, instead of getting the broken one of the old channel, or
         # sitting out its back-off, out of the pool that all channels share.
         self._options = (
-            ("grpc.primary_user_agent", user_agent),
+            ("grpc.primary_user_agent", user_agent()),
             ("grpc.use_local_subchannel_pool", 1),
         )
         self._lock = threading.Lock()

@@ -24,13 +24,15 @@ import urllib3
 
 from otpylib_telemetry.exporter.base import ExportError, ExportOutcome
 from otpylib_telemetry_otel.otlp.certificates import why_refused
+from otpylib_telemetry_otel.otlp.credentials import watched
 from otpylib_telemetry_otel.otlp.reply import PROTOBUF, accepted, no_answer, refused_by_http, too_large
+from otpylib_telemetry_otel.version import user_agent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-    from otpylib_telemetry_otel.otlp.credentials import Watched
     from otpylib_telemetry_otel.otlp.services import Service
+    from otpylib_telemetry_otel.settings.connection import Connection
 
 __all__ = ["HttpTransport"]
 
@@ -52,30 +54,19 @@ _WRONG_TIME: Final = frozenset({9, 10})
 class HttpTransport:
     """Sends requests of one signal to one URL. Safe to be used by several threads."""
 
-    def __init__(  # noqa: PLR0913 - what a connection is made of
-        self,
-        service: Service,
-        url: str,
-        *,
-        timeout: float,
-        headers: Mapping[str, str],
-        user_agent: str,
-        compression: str,
-        credentials: Watched | None,
-        max_request: int = MAX_REQUEST,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, service: Service, connection: Connection) -> None:
         self._service = service
-        self._url = url
-        self._timeout = timeout
+        self._url = connection.url or ""
+        self._timeout = connection.timeout
         # In this order: what describes the body is not for a setting to change.
-        self._headers = {"user-agent": user_agent, **headers, "content-type": PROTOBUF}
-        if compression != "none":
-            self._headers["content-encoding"] = compression
-        self._compression = compression
-        self._watched = credentials
-        self._max_request = max_request
-        self._clock = clock
+        self._headers = {"user-agent": user_agent(), **connection.headers, "content-type": PROTOBUF}
+        self._compression = connection.compression
+        if self._compression != "none":
+            self._headers["content-encoding"] = self._compression
+        self._watched = watched(connection.files)
+        self._max_request = MAX_REQUEST
+        #: The time in seconds since the epoch.
+        self._clock: Callable[[], float] = time.time
         self._lock = threading.Lock()
         self._pool: urllib3.PoolManager | None = None
         self._closed = False

@@ -8,16 +8,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry._logs import LogRecord, SeverityNumber
-from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
 from opentelemetry.sdk import _logs
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
 from otpylib_telemetry.version import __version__
+from otpylib_telemetry_otel.sdk.spans import bounded
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from opentelemetry.sdk._logs import ReadableLogRecord
     from opentelemetry.sdk.resources import Resource
@@ -56,7 +56,7 @@ class LogConverter:
             severity_text=item.severity_text,
             severity_number=SeverityNumber(item.severity),
             body=item.body,
-            attributes=_bounded(item.attributes, item.dropped_attributes),
+            attributes=bounded(item.attributes, item.dropped_attributes),
             event_name=item.name or None,
         )
         scope = self._scope if item.scope is None else InstrumentationScope(*item.scope)
@@ -83,12 +83,3 @@ _FIELDS: Final = (
     "event_name",
 )
 _READABLE: Final[Any] = getattr(_logs, "ReadableLogRecord", _before_1_39)
-
-
-def _bounded(attributes: Mapping[str, Any], dropped: int) -> Mapping[str, Any]:
-    if not dropped:
-        return attributes
-    # The one public way to tell an exporter how many there were besides.
-    counted = BoundedAttributes(attributes=attributes)
-    counted.dropped = dropped
-    return counted

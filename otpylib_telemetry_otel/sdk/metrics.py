@@ -5,6 +5,7 @@ Imports OpenTelemetry: to be imported only where metrics are about to be exporte
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
@@ -88,7 +89,10 @@ class MetricConverter:
                 points = metrics[key] = []
                 if foreign:
                     resource, scope = stream.resource or self.resource, stream.scope
-                    metric, url = _like(stream.metric, points), stream.schema_url
+                    metric, url = (
+                        replace(stream.metric, data=replace(stream.metric.data, data_points=points)),
+                        stream.schema_url,
+                    )
                 else:
                     resource, scope = self.resource, self._scope(stream.scope)
                     metric = Metric(stream.name, stream.description, stream.unit, _data(stream, points))
@@ -155,21 +159,6 @@ def _data(stream: Stream, points: list[Any]) -> Sum | Gauge | Histogram | Expone
             return Histogram(points, temporality)
         case Form.EXPONENTIAL:
             return ExponentialHistogram(points, temporality)
-
-
-def _like(metric: Metric, points: list[Any]) -> Metric:
-    """Return a producer's metric with some of its points."""
-    data = metric.data
-    some: Sum | Gauge | Histogram | ExponentialHistogram
-    if isinstance(data, Sum):
-        some = Sum(points, data.aggregation_temporality, data.is_monotonic)
-    elif isinstance(data, Gauge):
-        some = Gauge(points)
-    elif isinstance(data, Histogram):
-        some = Histogram(points, data.aggregation_temporality)
-    else:
-        some = ExponentialHistogram(points, data.aggregation_temporality)
-    return Metric(metric.name, metric.description, metric.unit, some)
 
 
 def _point(item: MetricPoint) -> NumberDataPoint | HistogramDataPoint | ExponentialHistogramDataPoint:

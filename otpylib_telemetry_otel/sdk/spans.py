@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry_otel.traces.spans import FinishedSpan
 
-__all__ = ["SpanConverter"]
+__all__ = ["SpanConverter", "bounded"]
 
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ class SpanConverter:
             context,
             parent,
             self._resource,
-            _bounded(span.attributes, span.dropped_attributes),
+            bounded(span.attributes, span.dropped_attributes),
             _events(span) if span.events or span.dropped_events else (),
             _links(span) if span.links or span.dropped_links else (),
             kind=SpanKind[span.kind],
@@ -101,7 +101,7 @@ def _status(span: FinishedSpan) -> Status:
 def _events(span: FinishedSpan) -> Sequence[Event]:
     return _counted(
         [
-            Event(event.name, _bounded(event.attributes, event.dropped_attributes), event.at_ns)
+            Event(event.name, bounded(event.attributes, event.dropped_attributes), event.at_ns)
             for event in span.events or ()
         ],
         span.dropped_events,
@@ -118,7 +118,7 @@ def _links(span: FinishedSpan) -> Sequence[Link]:
                     is_remote=link.is_remote,
                     trace_state=_state(link.tracestate),
                 ),
-                _bounded(link.attributes, link.dropped_attributes),
+                bounded(link.attributes, link.dropped_attributes),
             )
             for link in span.links or ()
         ],
@@ -134,7 +134,8 @@ def _counted(elements: list[T], dropped: int) -> Sequence[T]:
     return counted
 
 
-def _bounded(attributes: Mapping[str, Any], dropped: int) -> Mapping[str, Any]:
+def bounded(attributes: Mapping[str, Any], dropped: int) -> Mapping[str, Any]:
+    """Return attributes that tell how many there were besides."""
     if not dropped:
         return attributes
     # The one public way to tell an exporter how many there were besides.

@@ -55,7 +55,7 @@ async def test_a_reason_not_to_work_is_told_without_it(runtime, caplog):
 
 
 async def test_the_service_keeps_the_secrets_of_its_exporters(runtime, monkeypatch, caplog):
-    monkeypatch.setattr(tracer_provider, "put_up", fails)
+    monkeypatch.setattr(tracer_provider, "install", fails)
     await start_otel_exporter({"endpoint": "http://127.0.0.1:1", "api_key": "${SHOP_SECRET}"})
     await up("otel_exporter")
     await start_telemetry_service()

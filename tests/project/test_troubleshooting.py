@@ -18,8 +18,8 @@ from otpylib_telemetry.config.resolve import resolve
 from otpylib_telemetry.exporter import registry
 from otpylib_telemetry_mock import MockSettings
 from otpylib_telemetry_otel import errors
+from otpylib_telemetry_otel.destinations import transport
 from otpylib_telemetry_otel.otlp.credentials import CredentialsError, Files, Watched
-from otpylib_telemetry_otel.otlp.http_transport import HttpTransport
 from otpylib_telemetry_otel.otlp.services import TRACES
 from otpylib_telemetry_otel.presets import DatadogExporter
 from otpylib_telemetry_otel.sdk import plugins
@@ -107,10 +107,10 @@ def emit_operation(number=0):
     execute("shop.sale.stop", {}, {"span_id": f"{number + 1:016x}", "trace_id": "5" * 32})
 
 
-def http(url, **settings):
+def http(url, timeout=2.0):
     """A connection of the kind the exporter has."""
-    given = {"timeout": 2.0, "headers": {}, "user_agent": "test", "compression": "none", "credentials": None}
-    return HttpTransport(TRACES, url, **{**given, **settings})
+    settings = OtelSettings(endpoint=url, protocol="http/protobuf", timeout=timeout)
+    return transport(settings.connection("traces"), TRACES)
 
 
 async def refused_by(stage, transport):

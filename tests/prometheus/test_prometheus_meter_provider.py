@@ -211,14 +211,14 @@ def test_forked_workers_are_added_up_in_multiprocess_mode(tmp_path):
 
 
 async def api_counter_of_service(name):
-    meter_provider.put_up([name], [], lambda _: True)
+    meter_provider.install([name], [], lambda _: True)
     return metrics.get_meter("shop.kind").create_counter("kind.of.sale", "By")
 
 
 @pytest.fixture
 def switched_off():
     yield
-    meter_provider.take_down()
+    meter_provider.uninstall()
 
 
 async def test_the_service_spells_names_as_a_prometheus_exporter_of_any_name_does(runtime, switched_off):

@@ -12,12 +12,12 @@ from tests.support.waiting import eventually
 
 
 @pytest.fixture(autouse=True)
-async def _taken_down(request):
+async def _uninstalled(request):
     """No test leaves the service up for the next."""
     yield
     if "runtime" not in request.fixturenames:
         return
-    await eventually(lambda: bridge.installed is None, message="the service is taken down")
+    await eventually(lambda: bridge.installed is None, message="the service is uninstalled")
     api_spans._open.clear()
 
 

@@ -60,7 +60,7 @@ async def test_it_says_once_that_no_exporter_comes(runtime, caplog, monkeypatch)
     await stop()
 
 
-async def test_taken_down_and_put_up_again(receiver):
+async def test_uninstalled_and_installed_again(receiver):
     with tracer().start_as_current_span("first"):
         pass
     across = tracer().start_span("across")
@@ -126,7 +126,7 @@ async def test_a_crash_costs_neither_what_waits_nor_the_counts(runtime, http_rec
     await stop()
 
 
-async def test_what_reaches_a_former_life_too_late_goes_to_its_heir(runtime):
+async def test_what_reaches_a_former_life_too_late_goes_to_its_successor(runtime):
     loop = asyncio.get_running_loop()
     former, successor = SpanForwarder(["nobody", "other"], loop), SpanForwarder(["nobody"], loop)
     successor.take_over(former)

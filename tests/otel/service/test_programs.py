@@ -66,7 +66,7 @@ def test_a_meter_provider_for_prometheus_writes_for_the_service_as_well(http_rec
     )
 
 
-def test_a_forked_child_leaves_what_the_service_put_up_to_its_parent(http_receiver):
+def test_a_forked_child_leaves_what_the_service_installed_to_its_parent(http_receiver):
     run(
         """
         import os

@@ -241,7 +241,7 @@ async def test_a_span_that_was_open_before_keeps_its_children(runtime, http_rece
     await arrived(http_receiver, "shop.checkout", "shop.card")
 
 
-async def test_a_span_that_is_open_while_it_is_taken_down_still_leaves_its_context(receiver):
+async def test_a_span_that_is_open_while_it_is_uninstalled_still_leaves_its_context(receiver):
     with span("shop.checkout"), tracer().start_as_current_span("pay"), span("shop.card"):
         await stop()
     assert not trace.get_current_span().get_span_context().is_valid
