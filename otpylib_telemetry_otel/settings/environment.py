@@ -12,13 +12,13 @@ from typing import Any
 
 from otpylib_telemetry.config.environment import parse_table
 from otpylib_telemetry.config.settings import Unusable
-from otpylib_telemetry_otel.settings.endpoint import SignalUrl
+from otpylib_telemetry_otel.settings.endpoint import SIGNALS, SignalName, SignalUrl
 
 #: The resource attribute that says which service it is.
 SERVICE_NAME = "service.name"
 
 #: The signals that have OTLP options beside those of spans, as their keys begin.
-OTHER_SIGNALS = ("logs", "metrics")
+OTHER_SIGNALS = SIGNALS[1:]
 
 #: The options OTLP has for each signal, by the key that is for all; that for logs has ``logs_`` before it.
 OTLP_OPTIONS = (
@@ -72,10 +72,9 @@ def mark(value: Any, *, of_traces: bool) -> Any:
     return marked
 
 
-def otlp_variables(key: str, signal: str = "logs") -> tuple[str, str, str]:
-    """Return the variables of an OTLP option: the general one, that for spans, that for another signal."""
-    name, prefix = key.upper(), "OTEL_EXPORTER_OTLP_"
-    return f"{prefix}{name}", f"{prefix}TRACES_{name}", f"{prefix}{signal.upper()}_{name}"
+def otlp_variable(option: str, signal: SignalName | None = None) -> str:
+    """Return the variable of an OTLP option: the general one, or that for a signal."""
+    return f"OTEL_EXPORTER_OTLP_{f'{signal.upper()}_' if signal else ''}{option.upper()}"
 
 
 def standard_environment(environ: Mapping[str, str]) -> dict[str, tuple[str, Any]]:
@@ -153,13 +152,13 @@ def _first_installed(names: list[str], group: str) -> str:
 
 def _read_endpoint(environ: Mapping[str, str], found: dict[str, tuple[str, Any]]) -> None:
     # The address for traces alone is used as it is and is the stronger one; the general one is a base.
-    general, exact = "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+    general, exact = otlp_variable("endpoint"), otlp_variable("endpoint", "traces")
     if exact in environ:
         found["endpoint"] = (exact, SignalUrl(environ[exact]))
     elif general in environ:
         found["endpoint"] = (general, environ[general])
     for signal in OTHER_SIGNALS:
-        own = f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT"
+        own = otlp_variable("endpoint", signal)
         if own in environ:
             found[f"{signal}_endpoint"] = (own, SignalUrl(environ[own]))
         elif exact in environ and general in environ:
@@ -169,14 +168,14 @@ def _read_endpoint(environ: Mapping[str, str], found: dict[str, tuple[str, Any]]
 
 def _read_otlp(environ: Mapping[str, str], found: dict[str, tuple[str, Any]]) -> None:
     for key in OTLP_OPTIONS:
-        general, of_traces, _ = otlp_variables(key)
+        general, of_traces = otlp_variable(key), otlp_variable(key, "traces")
         for variable in (of_traces, general):
             if variable in environ:
                 value = _option(key, environ[variable], of_traces=variable == of_traces)
                 found[key] = (variable, value)
                 break
         for signal in OTHER_SIGNALS:
-            of_signal = otlp_variables(key, signal)[2]
+            of_signal = otlp_variable(key, signal)
             # Without one of its own, a signal is told the general one where spans have another.
             own = of_signal if of_signal in environ or of_traces not in environ else general
             if own in environ and own != found.get(key, ("",))[0]:

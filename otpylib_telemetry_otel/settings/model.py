@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeGuard
 
-from pydantic import BeforeValidator, Field, SecretStr, WrapValidator, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from otpylib_telemetry.aggregation.exporter_stores import DEFAULT_MAX_SERIES
 from otpylib_telemetry.config.settings import (
@@ -43,15 +42,26 @@ from otpylib_telemetry_otel.settings.environment import (
     StandardTable,
     StandardText,
     mark,
-    otlp_variables,
     standard_environment,
+)
+from otpylib_telemetry_otel.settings.fields import (
+    FILES,
+    Compression,
+    Endpoint,
+    Headers,
+    Protocol,
+    as_severity,
+    attribute,
+    attribute_name,
+    described,
+    lower,
+    own_option,
+    trim,
 )
 
 if TYPE_CHECKING:
     from pydantic_core.core_schema import ValidatorFunctionWrapHandler
 
-#: OTLP has signed 64-bit integers.
-_MAX_INTEGER = 2**63 - 1
 #: RFC 9110, section 5.6.2: what the name of a header is made of.
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 #: What gRPC and HTTP both carry in the value of a header.
@@ -59,72 +69,6 @@ _PRINTABLE = re.compile(r"[\x20-\x7e]*")
 _NO_DEFLATE = "over gRPC expected one of 'none', 'gzip'; 'deflate' is for http/protobuf"
 _ENTRY_POINT = re.compile(r"[A-Za-z0-9_.-]+")
 
-
-def _keep_exact(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
-    result = handler(value)
-    return SignalUrl(result) if isinstance(value, SignalUrl) and isinstance(result, str) else result
-
-
-def _trim(value: object) -> object:
-    # Only a value that needs it: str.strip() would make a plain string of a SignalUrl.
-    return value.strip() if isinstance(value, str) and value != value.strip() else value
-
-
-def _as_headers(value: object) -> object:
-    """Make plain strings of header values that are numbers, as ``x-scope-orgid = 1`` is in TOML."""
-    if not isinstance(value, Mapping):
-        return value
-    return {
-        name: str(item) if isinstance(item, (int, float)) and not isinstance(item, bool) else item
-        for name, item in value.items()
-    }
-
-
-def _lower(value: object) -> object:
-    return value.strip().lower() if isinstance(value, str) else value
-
-
-def _as_severity(value: object) -> object:
-    """Take the names of Python's levels, in any case, for those of OpenTelemetry."""
-    if not isinstance(value, str):
-        return value
-    name = value.strip().lower()
-    return {"warning": "warn", "critical": "fatal"}.get(name, name)
-
-
-Endpoint = Annotated[
-    str | None, WrapValidator(_keep_exact), BeforeValidator(_trim), BeforeValidator(none_if_blank)
-]
-
-
-_Protocol = Annotated[Literal["grpc", "http/protobuf"], BeforeValidator(_trim)]
-_Compression = Annotated[Literal["none", "gzip", "deflate"], BeforeValidator(_trim)]
-_Headers = Annotated[Mapping[str, SecretStr], BeforeValidator(_as_headers)]
-
-
-def _otlp(key: str, description: str) -> str:
-    """Return the description of an OTLP option with its variables: that for spans is the stronger one."""
-    general, of_traces, _ = otlp_variables(key)
-    return f"{description} In the environment: `{of_traces}` (for spans alone), or else `{general}`."
-
-
-def _own(signal: SignalName, key: str) -> Any:
-    """Return the field that says of an OTLP option what a signal is sent with."""
-    items = "log records" if signal == "logs" else signal
-    empty = " Empty: none." if key in _FILES else ""
-    unit = {"unit": "seconds"} if key == "timeout" else {}
-    secret = {"secret": True} if key == "headers" else {}
-    bounds: dict[str, Any] = {"ge": 0.001, "le": 3_600} if key == "timeout" else {}
-    return Field(
-        None,
-        description=f"What `{key}` is for {items}.{empty} Unset: the same as for spans. In the "
-        f"environment: `{otlp_variables(key, signal)[2]}`, unless `{key}` is set for the exporter itself.",
-        json_schema_extra={**unit, **secret},
-        **bounds,
-    )
-
-
-_FILES = frozenset({"certificate", "client_key", "client_certificate"})
 _PER_SIGNAL = (*OTLP_OPTIONS, *(f"{signal}_{key}" for signal in OTHER_SIGNALS for key in OTLP_OPTIONS))
 
 
@@ -155,24 +99,24 @@ class OtelSettings(ExporterSettings):
         "`host:port`, which is encrypted unless `insecure` says otherwise. Unset: nothing leaves the "
         "machine.",
     )
-    exporter: Annotated[str, BeforeValidator(_trim)] = Field(
+    exporter: Annotated[str, BeforeValidator(trim)] = Field(
         "otlp",
         description="Which OpenTelemetry span exporter sends: `otlp` or any name registered under the entry "
         "points of OpenTelemetry, such as `console`.",
     )
-    protocol: _Protocol = Field(
+    protocol: Protocol = Field(
         "grpc",
-        description=_otlp("protocol", "How OTLP is spoken."),
+        description=described("protocol", "How OTLP is spoken."),
     )
-    api_key: Annotated[SecretStr | None, BeforeValidator(_trim), BeforeValidator(none_if_blank)] = Field(
+    api_key: Annotated[SecretStr | None, BeforeValidator(trim), BeforeValidator(none_if_blank)] = Field(
         None,
         description="Sent as the header `authorization: Bearer <api_key>`; a value that names its own scheme "
         "(`Basic dXNlcjpwYXNz`) is sent as it is. For a vendor's own header use `headers`.",
         json_schema_extra={"secret": True},
     )
-    headers: _Headers = Field(
+    headers: Headers = Field(
         default_factory=dict,
-        description=_otlp(
+        description=described(
             "headers", "Headers sent with every request. An `authorization` here beats `api_key`."
         ),
         json_schema_extra={"secret": True},
@@ -181,20 +125,22 @@ class OtelSettings(ExporterSettings):
         10.0,
         ge=0.001,
         le=3_600,
-        description=_otlp(
+        description=described(
             "timeout",
             "How long one request may take. As everywhere in Python's OpenTelemetry, the variables "
             "are seconds too.",
         ),
         json_schema_extra={"unit": "seconds"},
     )
-    compression: _Compression = Field(
+    compression: Compression = Field(
         "none",
-        description=_otlp("compression", "How requests are compressed; `deflate` only over http/protobuf."),
+        description=described(
+            "compression", "How requests are compressed; `deflate` only over http/protobuf."
+        ),
     )
     certificate: OptionalText = Field(
         None,
-        description=_otlp(
+        description=described(
             "certificate",
             "File with the certificates the server's is checked against (PEM). Unset: "
             "the system's over http/protobuf, those that come with grpcio over gRPC.",
@@ -202,19 +148,19 @@ class OtelSettings(ExporterSettings):
     )
     client_key: OptionalText = Field(
         None,
-        description=_otlp(
+        description=described(
             "client_key", "File with the client's private key (PEM); only together with `client_certificate`."
         ),
     )
     client_certificate: OptionalText = Field(
         None,
-        description=_otlp(
+        description=described(
             "client_certificate", "File with the client's certificate (PEM); only together with `client_key`."
         ),
     )
     insecure: bool = Field(
         False,
-        description=_otlp(
+        description=described(
             "insecure",
             "Whether a gRPC endpoint without scheme (`host:port`) is spoken to without encryption. "
             "With `http://` or `https://` the scheme decides.",
@@ -252,12 +198,12 @@ class OtelSettings(ExporterSettings):
         "matches an operation counts. The rule for the operation at the top decides about a trace; one for "
         "an operation further down can only raise the rate.",
     )
-    sampler: Annotated[OptionalText, BeforeValidator(_trim)] = Field(
+    sampler: Annotated[OptionalText, BeforeValidator(trim)] = Field(
         None,
         description="The name of a sampler registered under the entry points of OpenTelemetry, which then "
         "decides in place of `sampling_rate`. Unset: none.",
     )
-    id_generator: Annotated[OptionalText, BeforeValidator(_trim)] = Field(
+    id_generator: Annotated[OptionalText, BeforeValidator(trim)] = Field(
         None,
         description="The name of an id generator registered under the entry points of OpenTelemetry, such as "
         "`xray`; every operation of the process then has its ids. Unset: ids are random. In the environment: "
@@ -306,21 +252,21 @@ class OtelSettings(ExporterSettings):
         "the logging bridge have the name `log.record`.",
     )
     log_severity: Annotated[
-        Literal["trace", "debug", "info", "warn", "error", "fatal"], BeforeValidator(_as_severity)
+        Literal["trace", "debug", "info", "warn", "error", "fatal"], BeforeValidator(as_severity)
     ] = Field("info", description="How severe they have to be at least.")
     logs_endpoint: Endpoint = Field(
         None,
         description="Where log records go if not to `endpoint`, by the same rules, with `/v1/logs` for "
         "`/v1/traces`.",
     )
-    logs_protocol: _Protocol | None = _own("logs", "protocol")
-    logs_headers: _Headers | None = _own("logs", "headers")
-    logs_timeout: OptionalNumber = _own("logs", "timeout")
-    logs_compression: _Compression | None = _own("logs", "compression")
-    logs_certificate: str | None = _own("logs", "certificate")
-    logs_client_key: str | None = _own("logs", "client_key")
-    logs_client_certificate: str | None = _own("logs", "client_certificate")
-    logs_insecure: bool | None = _own("logs", "insecure")
+    logs_protocol: Protocol | None = own_option("logs", "protocol")
+    logs_headers: Headers | None = own_option("logs", "headers")
+    logs_timeout: OptionalNumber = own_option("logs", "timeout")
+    logs_compression: Compression | None = own_option("logs", "compression")
+    logs_certificate: str | None = own_option("logs", "certificate")
+    logs_client_key: str | None = own_option("logs", "client_key")
+    logs_client_certificate: str | None = own_option("logs", "client_certificate")
+    logs_insecure: bool | None = own_option("logs", "insecure")
     metrics: bool = Field(
         True, description="Whether metrics are made of the events and sent, beside those of other sources."
     )
@@ -333,7 +279,7 @@ class OtelSettings(ExporterSettings):
         "milliseconds.",
         json_schema_extra={"unit": "seconds"},
     )
-    metrics_temporality: Annotated[Literal["cumulative", "delta", "lowmemory"], BeforeValidator(_lower)] = (
+    metrics_temporality: Annotated[Literal["cumulative", "delta", "lowmemory"], BeforeValidator(lower)] = (
         Field(
             "cumulative",
             description="What a data point counts from: `cumulative`, the beginning of its series; `delta`, "
@@ -404,14 +350,14 @@ class OtelSettings(ExporterSettings):
         description="Where metrics go if not to `endpoint`, by the same rules, with `/v1/metrics` for "
         "`/v1/traces`.",
     )
-    metrics_protocol: _Protocol | None = _own("metrics", "protocol")
-    metrics_headers: _Headers | None = _own("metrics", "headers")
-    metrics_timeout: OptionalNumber = _own("metrics", "timeout")
-    metrics_compression: _Compression | None = _own("metrics", "compression")
-    metrics_certificate: str | None = _own("metrics", "certificate")
-    metrics_client_key: str | None = _own("metrics", "client_key")
-    metrics_client_certificate: str | None = _own("metrics", "client_certificate")
-    metrics_insecure: bool | None = _own("metrics", "insecure")
+    metrics_protocol: Protocol | None = own_option("metrics", "protocol")
+    metrics_headers: Headers | None = own_option("metrics", "headers")
+    metrics_timeout: OptionalNumber = own_option("metrics", "timeout")
+    metrics_compression: Compression | None = own_option("metrics", "compression")
+    metrics_certificate: str | None = own_option("metrics", "certificate")
+    metrics_client_key: str | None = own_option("metrics", "client_key")
+    metrics_client_certificate: str | None = own_option("metrics", "client_certificate")
+    metrics_insecure: bool | None = own_option("metrics", "insecure")
     max_active_spans: WholeNumber = Field(
         10_000,
         ge=1,
@@ -448,14 +394,14 @@ class OtelSettings(ExporterSettings):
     def _service_has_a_name(cls, value: object) -> object:
         if isinstance(value, str) and not value.strip():
             raise RefusedError("expected a name, not an empty string")
-        return _trim(value)
+        return trim(value)
 
     @field_validator("resource", mode="before")
     @classmethod
     def _resource_is_attributes(cls, value: object) -> object:
         if not isinstance(value, Mapping):
             return value
-        return {_attribute_name(name): _attribute(name, item) for name, item in value.items()}
+        return {attribute_name(name): attribute(name, item) for name, item in value.items()}
 
     @field_validator("exporter")
     @classmethod
@@ -586,7 +532,7 @@ class OtelSettings(ExporterSettings):
         own = getattr(self, _key(signal, key))
         if own is None:
             return getattr(self, key)
-        return None if key in _FILES and not own.strip() else own
+        return None if key in FILES and not own.strip() else own
 
     def _key_header(self, api_key: str) -> tuple[str, str]:
         """Return the header that carries the ``api_key``, and its value."""
@@ -614,39 +560,3 @@ def _conflict(keys: Iterable[str], reason: str, public: str | None = None) -> Co
 
 def _is_standard(value: object) -> TypeGuard[StandardText | StandardTable]:
     return isinstance(value, (StandardText, StandardTable))
-
-
-def _attribute_name(name: object) -> str:
-    if not isinstance(name, str) or not name.strip():
-        raise RefusedError("expected attribute names that are strings and not empty")
-    return name
-
-
-def _attribute(name: object, value: Any) -> Any:
-    """Return the value of an attribute as OpenTelemetry takes it."""
-    items = list(value) if isinstance(value, (list, tuple)) else [value]
-    kinds = {_attribute_kind(item) for item in items}
-    if len(kinds) > 1 or None in kinds:
-        public = (
-            "expected attributes that are strings, booleans, finite numbers or lists of one kind of these"
-        )
-        raise RefusedError(f"{public}, but {str(name)[:60]!r} is something else", public)
-    if any(isinstance(item, float) for item in items):
-        # A list of numbers must be of one type, and 1 stands among 0.5 and 2.5 as a float.
-        items = [float(item) for item in items]
-    plain = [str(item) if isinstance(item, str) else item for item in items]
-    return tuple(plain) if isinstance(value, (list, tuple)) else plain[0]
-
-
-def _attribute_kind(value: Any) -> str | None:
-    match value:
-        case str():
-            return "string"
-        case bool():
-            return "boolean"
-        case int() if -_MAX_INTEGER <= value <= _MAX_INTEGER:
-            return "number"
-        case float() if math.isfinite(value):
-            return "number"
-        case _:
-            return None

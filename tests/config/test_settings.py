@@ -13,7 +13,7 @@ from otpylib_telemetry.config.problems import check_sections
 from otpylib_telemetry.config.resolve import resolve
 from otpylib_telemetry.config.settings import Conflict, ExporterSettings, Number, OptionalText, field_extra
 from otpylib_telemetry_mock.settings import MockSettings
-from otpylib_telemetry_otel.settings.environment import OTLP_OPTIONS, otlp_variables
+from otpylib_telemetry_otel.settings.environment import OTLP_OPTIONS, otlp_variable
 from otpylib_telemetry_otel.settings.model import OtelSettings
 from otpylib_telemetry_prometheus.settings import PrometheusSettings
 from scripts.sample import completed
@@ -378,7 +378,7 @@ def test_the_sample_names_the_standard_variables_of_the_keys():
             names = field_extra(field, "env") or ()
             general = [name for name in names if "_TRACES_" not in name]
             if key in OTLP_OPTIONS:
-                general.append(otlp_variables(key)[0])
+                general.append(otlp_variable(key))
             for name in general:
                 assert name in text or f"..._{name.removeprefix('OTEL_EXPORTER_OTLP_')}" in text, key
 

@@ -28,6 +28,7 @@ from otpylib_telemetry_prometheus import start_prometheus_exporter
 from otpylib_telemetry_prometheus.settings import PrometheusSettings
 from tests.project.test_docs import blocks_of
 from tests.support.certificates import Authority
+from tests.support.destinations import destination_of
 from tests.support.otlp_receiver import (
     Answer,
     Garbage,
@@ -295,7 +296,7 @@ async def _(stage):
 @provokes("A package is missing")
 async def _(stage):
     with pytest.raises(errors.BackendUnavailableError) as refused:
-        plugins.load(plugins.EXPORTERS, "azure_monitor", "span exporter", "opentelemetry-exporter-{}")
+        destination_of(OtelSettings(exporter="azure_monitor"))
     stage.tell(refused.value)
     yield
 
@@ -318,7 +319,7 @@ def without_credentials():
 async def _(stage):
     stage.monkeypatch.setattr(plugins, "entry_points", lambda group: [Entry(without_credentials)])
     with pytest.raises(errors.BackendUnavailableError) as refused:
-        plugins.load(plugins.EXPORTERS, "gcp_trace", "span exporter", "{}")
+        destination_of(OtelSettings(exporter="gcp_trace"))
     stage.tell(refused.value)
     yield
 

@@ -1,0 +1,125 @@
+"""The kinds of values that settings of the OpenTelemetry exporter have, beside those of every exporter."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, SecretStr, WrapValidator
+
+from otpylib_telemetry.config.settings import RefusedError, none_if_blank
+from otpylib_telemetry_otel.settings.endpoint import SignalName, SignalUrl
+from otpylib_telemetry_otel.settings.environment import otlp_variable
+
+if TYPE_CHECKING:
+    from pydantic_core.core_schema import ValidatorFunctionWrapHandler
+
+#: OTLP has signed 64-bit integers.
+_MAX_INTEGER = 2**63 - 1
+
+
+def _keep_exact(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    result = handler(value)
+    return SignalUrl(result) if isinstance(value, SignalUrl) and isinstance(result, str) else result
+
+
+def trim(value: object) -> object:
+    """Take blanks around a text away."""
+    # Only a value that needs it: str.strip() would make a plain string of a SignalUrl.
+    return value.strip() if isinstance(value, str) and value != value.strip() else value
+
+
+def _as_headers(value: object) -> object:
+    """Make plain strings of header values that are numbers, as ``x-scope-orgid = 1`` is in TOML."""
+    if not isinstance(value, Mapping):
+        return value
+    return {
+        name: str(item) if isinstance(item, (int, float)) and not isinstance(item, bool) else item
+        for name, item in value.items()
+    }
+
+
+def lower(value: object) -> object:
+    """Take a text in any case."""
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+def as_severity(value: object) -> object:
+    """Take the names of Python's levels, in any case, for those of OpenTelemetry."""
+    if not isinstance(value, str):
+        return value
+    name = value.strip().lower()
+    return {"warning": "warn", "critical": "fatal"}.get(name, name)
+
+
+Endpoint = Annotated[
+    str | None, WrapValidator(_keep_exact), BeforeValidator(trim), BeforeValidator(none_if_blank)
+]
+
+
+Protocol = Annotated[Literal["grpc", "http/protobuf"], BeforeValidator(trim)]
+Compression = Annotated[Literal["none", "gzip", "deflate"], BeforeValidator(trim)]
+Headers = Annotated[Mapping[str, SecretStr], BeforeValidator(_as_headers)]
+
+
+def described(key: str, description: str) -> str:
+    """Return the description of an OTLP option with its variables: that for spans is the stronger one."""
+    of_traces, general = otlp_variable(key, "traces"), otlp_variable(key)
+    return f"{description} In the environment: `{of_traces}` (for spans alone), or else `{general}`."
+
+
+def own_option(signal: SignalName, key: str) -> Any:
+    """Return the field that says of an OTLP option what a signal is sent with."""
+    items = "log records" if signal == "logs" else signal
+    empty = " Empty: none." if key in FILES else ""
+    unit = {"unit": "seconds"} if key == "timeout" else {}
+    secret = {"secret": True} if key == "headers" else {}
+    bounds: dict[str, Any] = {"ge": 0.001, "le": 3_600} if key == "timeout" else {}
+    return Field(
+        None,
+        description=f"What `{key}` is for {items}.{empty} Unset: the same as for spans. In the "
+        f"environment: `{otlp_variable(key, signal)}`, unless `{key}` is set for the exporter itself.",
+        json_schema_extra={**unit, **secret},
+        **bounds,
+    )
+
+
+FILES = frozenset({"certificate", "client_key", "client_certificate"})
+
+
+def attribute_name(name: object) -> str:
+    """Return the name of an attribute."""
+    if not isinstance(name, str) or not name.strip():
+        raise RefusedError("expected attribute names that are strings and not empty")
+    return name
+
+
+def attribute(name: object, value: Any) -> Any:
+    """Return the value of an attribute as OpenTelemetry takes it."""
+    items = list(value) if isinstance(value, (list, tuple)) else [value]
+    kinds = {_attribute_kind(item) for item in items}
+    if len(kinds) > 1 or None in kinds:
+        public = (
+            "expected attributes that are strings, booleans, finite numbers or lists of one kind of these"
+        )
+        raise RefusedError(f"{public}, but {str(name)[:60]!r} is something else", public)
+    if any(isinstance(item, float) for item in items):
+        # A list of numbers must be of one type, and 1 stands among 0.5 and 2.5 as a float.
+        items = [float(item) for item in items]
+    plain = [str(item) if isinstance(item, str) else item for item in items]
+    return tuple(plain) if isinstance(value, (list, tuple)) else plain[0]
+
+
+def _attribute_kind(value: Any) -> str | None:
+    match value:
+        case str():
+            return "string"
+        case bool():
+            return "boolean"
+        case int() if -_MAX_INTEGER <= value <= _MAX_INTEGER:
+            return "number"
+        case float() if math.isfinite(value):
+            return "number"
+        case _:
+            return None
