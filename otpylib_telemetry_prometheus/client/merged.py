@@ -81,12 +81,7 @@ def unmerge_registry(registry: Registry, exporter: str = "prometheus_exporter") 
 
 
 def merged_in(memory: MutableMapping[str, Any], name: str) -> MergedRegistries:
-    """Return what is merged into an exporter's page; made when first asked for.
-
-    Args:
-        memory: What the exporter's server lends it.
-        name: The exporter's registered name, for what is reported.
-    """
+    """Return what is merged into an exporter's page; made when first asked for."""
     merged: MergedRegistries = memory.setdefault(_KEY, MergedRegistries(name))
     return merged
 
@@ -102,11 +97,6 @@ class _Asked:
 
 class MergedRegistries:
     """The registries whose metrics are on the page of one exporter.
-
-    Args:
-        name: The exporter's registered name, for what is reported.
-        collector_limit: Seconds one collector may take.
-        scrape_limit: Seconds all of them may take together.
 
     Attributes:
         failures: Collectors that were left out of a scrape, by reason: ``failed``, ``slow``; and ``missing``,
@@ -131,14 +121,7 @@ class MergedRegistries:
         return bool(self._merged or self._paths)
 
     def add(self, registry: Registry) -> None:
-        """Merge a registry.
-
-        Args:
-            registry: The registry.
-
-        Raises:
-            TypeError: It is none.
-        """
+        """Merge a registry."""
         if not callable(getattr(registry, "collect", None)):
             raise TypeError(
                 "expected a registry of prometheus_client, or another object with a method collect(), "
@@ -155,12 +138,7 @@ class MergedRegistries:
         return removed
 
     async def configure(self, paths: Iterable[str]) -> None:
-        """Take the setting ``merge_registries`` into use; modules are imported on a thread.
-
-        Args:
-            paths: Import paths. One that leads nowhere is reported, and tried again with the next
-                configuration.
-        """
+        """Take the setting ``merge_registries`` into use; modules are imported on a thread."""
         known = {path: registry for path, registry in self._paths.items() if registry is not None}
         found: dict[str, Registry | None] = {}
         for path in paths:
@@ -170,15 +148,7 @@ class MergedRegistries:
         self._paths = found
 
     async def families(self, taken: Iterable[str]) -> list[Family]:
-        """Return the metrics of every merged registry.
-
-        Args:
-            taken: Every name on the page so far; see :func:`~otpylib_telemetry_prometheus.families.names_of`
-                and :func:`~otpylib_telemetry_prometheus.store_families.names_in`.
-
-        Returns:
-            Families whose names are not taken, each name once.
-        """
+        """Return the metrics of every merged registry."""
         registries = self._registries()
         if not registries and None not in self._paths.values():
             return []
