@@ -126,7 +126,7 @@ class Pusher:
     Nothing is pushed before :meth:`configure`. Everything happens on the event loop.
 
     Attributes:
-        page: As above; may be replaced at any time.
+        page: Makes the page; may be replaced at any time.
         pushes: How many pushes the gateway took.
         failures: How many attempts failed.
         trouble: What went wrong with the latest attempt; None if it went well.

@@ -61,15 +61,7 @@ class _Answers:
 
 
 class Listener:
-    """One set of listening sockets with the connections they accepted.
-
-    Attributes:
-        host: As above.
-        port: The port that is bound.
-        sockets: As above.
-        tls: As above.
-        connections: As above.
-    """
+    """One set of listening sockets with the connections they accepted."""
 
     def __init__(
         self, host: str, sockets: list[socket.socket], tls: Tls | None, connections: Connections

@@ -73,8 +73,8 @@ class Endpoint:
     """Serves one page, which can be moved to another address, and stopped.
 
     Attributes:
-        scrape: As above; may be replaced at any time.
-        ready: As above; may be replaced at any time.
+        scrape: Makes the page; may be replaced at any time.
+        ready: Says why what is served is not kept up to date, None if it is; may be replaced at any time.
         served: How many scrapes were answered.
         failed: How many scrapes could not be, because making the page failed or took too long.
         cut_off: How many clients took too long to read an answer.

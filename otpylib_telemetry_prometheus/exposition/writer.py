@@ -29,9 +29,8 @@ from __future__ import annotations
 
 import gzip
 import threading
-from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry.aggregation.metric import Kind
 from otpylib_telemetry.metrics.names import metric_name, readable
@@ -44,10 +43,9 @@ from otpylib_telemetry_prometheus.exposition.family_text import (
 )
 from otpylib_telemetry_prometheus.exposition.labels_text import LabelWriter, common_labels
 from otpylib_telemetry_prometheus.exposition.negotiation import CLASSIC
-from otpylib_telemetry_prometheus.exposition.series_text import ROUND, text_of
+from otpylib_telemetry_prometheus.exposition.pieces import Planned, Wanted, called, pieces_of
+from otpylib_telemetry_prometheus.exposition.series_text import text_of
 from otpylib_telemetry_prometheus.exposition.text import (
-    after_labels,
-    before_labels,
     encoded_name,
     header,
     is_metric_name,
@@ -128,10 +126,10 @@ class Exposition:
                 with store.lock:
                     owned += [(store, metric) for metric in store.metrics]
                     series |= {metric: metric.all_series() for metric in store.metrics}
-            plan = [_Planned(store, one, series[one.metric]) for store, one in writer.planned(owned)]
+            plan = [Planned(store, one, series[one.metric]) for store, one in writer.planned(owned)]
             claims = dict(writer.claims)
-        wanted = _Wanted(names) if names else None
-        yield from _series_of(plan, wall_offset_ns, wanted, self._failed)
+        wanted = Wanted(names) if names else None
+        yield from pieces_of(plan, wall_offset_ns, wanted, self._failed)
         page: list[bytes] = []
         size = 0
         for family in families:
@@ -269,7 +267,7 @@ class _Writer:
         try:
             return self._claimed(metric, known)
         except Exception as error:  # noqa: BLE001 - one metric must not cost the page
-            self._failed(_called(metric), error)
+            self._failed(called(metric), error)
             return None
 
     def _claimed(self, metric: AnyMetric, known: Mapping[AnyMetric, MetricText]) -> MetricText | None:
@@ -279,7 +277,7 @@ class _Writer:
         taken, fit, shown = self._place(base, kind, self.claims)
         if fit is None:
             self._report(
-                f"{_called(metric)} is left out of the page: the name "
+                f"{called(metric)} is left out of the page: the name "
                 f"{taken} belongs to {self.claims[taken]}, which came first"
             )
             return None
@@ -315,117 +313,3 @@ class _Writer:
 
     def _claim(self, name: str, kind: str, owner: str, claims: dict[str, str]) -> None:
         claims.update(dict.fromkeys(claims_of(name, kind, openmetrics=self._openmetrics), owner))
-
-
-class _Wanted:
-    """Keeps the lines of some samples only."""
-
-    def __init__(self, names: Collection[str]) -> None:
-        self._starts = tuple(
-            start for name in names for start in (f"{after_labels(name)} ", before_labels(name))
-        )
-
-    def of_family(self) -> Callable[[str], str]:
-        """Return what keeps the lines of these samples, with the lines that begin their families.
-
-        It is to be called with the text of one metric or family, in as many pieces of whole lines as it has.
-        """
-        heads: list[str] = []
-        among_samples = False
-
-        def only(text: str) -> str:
-            nonlocal heads, among_samples
-            kept: list[str] = []
-            for line in text.split("\n")[:-1]:
-                if line.startswith("# "):
-                    if among_samples:
-                        heads, among_samples = [], False
-                    heads.append(line)
-                    continue
-                among_samples = True
-                if line.startswith(self._starts):
-                    kept += [*heads, line]
-                    heads = []
-            return "".join(f"{line}\n" for line in kept)
-
-        return only
-
-
-class _Planned(NamedTuple):
-    """A metric of a page.
-
-    Attributes:
-        store: Whose it is.
-        writer: Writes it.
-        series: Its series when the page was begun.
-    """
-
-    store: SeriesStore
-    writer: MetricText
-    series: Sequence[Any]
-
-
-def _called(metric: AnyMetric) -> str:
-    return f"metric {readable(metric.name)} ({metric.kind.value})"
-
-
-def _series_of(
-    plan: Iterable[_Planned],
-    wall_offset_ns: int,
-    wanted: _Wanted | None,
-    failed: Callable[[str, Exception], None],
-) -> Iterator[bytes]:
-    page: list[bytes] = []
-    work = 0
-    for planned in plan:
-        only = None if wanted is None else wanted.of_family()
-        # Nothing of a metric leaves before it has succeeded as a whole.
-        whole: list[bytes] = []
-        begin = planned.writer.header
-        try:
-            for cost, step in _steps(planned, wall_offset_ns):
-                if work and work + cost > ROUND:
-                    yield b"".join(page)
-                    page.clear()
-                    work = 0
-                lines = step()
-                work += cost
-                if lines:
-                    text = begin + "".join(lines)
-                    begin = ""
-                    whole.append((text if only is None else only(text)).encode())
-        except Exception as error:  # noqa: BLE001 - one metric must not cost the page
-            failed(_called(planned.writer.metric), error)
-            continue
-        if len(whole) > 1:
-            yield b"".join(page)
-            page.clear()
-            yield from whole
-        else:
-            page += whole
-    if page:
-        yield b"".join(page)
-
-
-def _steps(planned: _Planned, wall_offset_ns: int) -> Iterator[tuple[int, Callable[[], Sequence[str]]]]:
-    """Yield the steps in which a metric is written: about how many lines' work each is, and what does it."""
-    store, writer, series = planned
-    each = writer.lines_each()
-    size = max(1, ROUND // each)
-    with store.lock:
-        writer.forget(series)
-
-    def look(some: Sequence[Any]) -> Sequence[str]:
-        with store.lock:
-            writer.look(some)
-        return ()
-
-    def write(some: Sequence[Any]) -> Sequence[str]:
-        with store.lock:
-            return writer.lines(some, wall_offset_ns)
-
-    parts = [series[start : start + size] for start in range(0, len(series), size)]
-    # All series are looked at before any is written.
-    for step in (look, write) if writer.looks else (write,):
-        for some in parts:
-            yield len(some) * each, partial(step, some)

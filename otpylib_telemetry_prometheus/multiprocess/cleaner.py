@@ -16,16 +16,13 @@ import os
 import time
 from typing import TYPE_CHECKING, Final
 
+from otpylib_telemetry_prometheus.multiprocess.entries import BadFileError, entries, file_kind, prefix_of
 from otpylib_telemetry_prometheus.multiprocess.files import (
-    BadFileError,
     Manifest,
     Version,
     client,
-    entries,
-    file_kind,
     held,
     hold,
-    prefix_of,
     remove,
     scan,
     sums_at,

@@ -15,16 +15,8 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from otpylib_telemetry.metrics.labels import number_text
 from otpylib_telemetry.primitives.once import Once
-from otpylib_telemetry_prometheus.multiprocess.files import (
-    OCTAVES,
-    BadFileError,
-    FileChecks,
-    Layout,
-    Version,
-    client,
-    prefix_of,
-    scan,
-)
+from otpylib_telemetry_prometheus.multiprocess.entries import BadFileError, FileChecks, prefix_of
+from otpylib_telemetry_prometheus.multiprocess.files import POWERS, Layout, Version, client, scan
 
 __all__ = ["Reader"]
 
@@ -114,7 +106,7 @@ class Reader:
             merged.pop(name, None)
             if name in alone[shape]:
                 merged[name] = alone[shape][name]
-        wide = {name for path in paths if prefix_of(path) == OCTAVES for name in self._checks.names(path)}
+        wide = {name for path in paths if prefix_of(path) == POWERS for name in self._checks.names(path)}
         for name in wide & merged.keys():
             _share_bounds(merged[name])
         return merged

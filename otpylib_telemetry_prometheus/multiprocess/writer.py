@@ -7,12 +7,8 @@ killed, without any call to the system.
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
-import secrets
 import weakref
-from dataclasses import dataclass, field
 from json.encoder import encode_basestring_ascii as _json
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -29,24 +25,17 @@ from otpylib_telemetry.metrics.names import metric_name
 from otpylib_telemetry.metrics.options import MULTIPROCESS_MODES
 from otpylib_telemetry_prometheus.exposition.labels_text import beside, common_labels, renamed_again
 from otpylib_telemetry_prometheus.exposition.power_bounds import PowerBounds
-from otpylib_telemetry_prometheus.multiprocess.files import (
-    OCTAVES,
-    client,
-    histogram_prefix,
-    hold_alive,
-    mark_used,
-    remove,
-)
+from otpylib_telemetry_prometheus.multiprocess.files import POWERS, histogram_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
 
     from otpylib_telemetry.aggregation.metric import AnyMetric
     from otpylib_telemetry.aggregation.series import Labels, Series
     from otpylib_telemetry.aggregation.store import SeriesStore
+    from otpylib_telemetry_prometheus.multiprocess.worker_files import WorkerFiles
 
-__all__ = ["DEFAULT_MODES", "Look", "StoreWriter", "WorkerFiles", "close_inherited", "new_token"]
+__all__ = ["DEFAULT_MODES", "Look", "StoreWriter"]
 
 #: A gauge tells how something is: whoever looked last knows best. An up-down counter counts what is there, in
 #: every worker its own; what was there in a worker that has died is not there any more.
@@ -54,149 +43,6 @@ DEFAULT_MODES: Final[Mapping[type, str]] = MappingProxyType({Gauge: "mostrecent"
 
 #: Series that are read in one go: about a millisecond, for which nobody else can write to the store.
 _SLICE: Final = 500
-
-#: Bytes a file has to begin with, as prometheus_client has it. They are reserved: a map of a file that the
-#: disk has no room for would end the process.
-_CAPACITY: Final = 1 << 16
-
-_HEADER: Final = 8
-_NUMBERS: Final = 16
-
-
-def new_token() -> str:
-    """Return what tells one worker from every other."""
-    return secrets.token_hex(8)
-
-
-@dataclass(slots=True)
-class _File:
-    entries: Any
-    name: str
-    capacity: int
-    used: int = _HEADER
-    keys: set[str] = field(default_factory=set)
-
-
-class WorkerFiles:
-    """The directory of one worker, in the making until :meth:`publish`.
-
-    Attributes:
-        path: The directory.
-        samples: How many numbers were written.
-    """
-
-    def __init__(self, version: Path, token: str, generation: int) -> None:
-        self.samples = 0
-        self._pid = os.getpid()
-        self._final = version / f"w-{self._pid}-{token}-{generation}"
-        self.path = version / f".new-{self._final.name}"
-        self._files: dict[str, _File] = {}
-        self._lock: int | None = None
-        version.mkdir(parents=True, exist_ok=True)
-        self.path.mkdir()
-        _open.add(self)
-        try:
-            self._lock = hold_alive(self.path)
-        except OSError:
-            self.remove()
-            raise
-
-    @property
-    def published(self) -> bool:
-        """Whether others can see it."""
-        return self.path == self._final
-
-    def publish(self) -> None:
-        """Let the others see it, complete as it is."""
-        self.path.rename(self._final)
-        self.path = self._final
-        mark_used(self.path.parent)
-
-    def present(self) -> bool:
-        """Tell whether it is still there: temporary directories are emptied by all sorts of people."""
-        return self.path.is_dir()
-
-    def write(self, prefix: str, key: str, value: float, timestamp: float = 0.0) -> None:
-        """Write a number."""
-        file = self._files.get(prefix)
-        if file is None:
-            file = self._files[prefix] = self._open(prefix)
-        if key not in file.keys:
-            self._make_room(file, key)
-        file.entries.write_value(key, value, timestamp)
-        self.samples += 1
-
-    def close(self) -> None:
-        """Let go of it: the worker is dead from now on."""
-        self._close_files()
-        lock, self._lock = self._lock, None
-        if lock is not None:
-            with contextlib.suppress(OSError):
-                os.close(lock)
-
-    def __del__(self) -> None:
-        self.close()
-
-    def _close_files(self) -> None:
-        for file in self._files.values():
-            # After a failed growth the map may be gone already; there is nothing in it that is not written.
-            with contextlib.suppress(OSError, ValueError, AttributeError):
-                file.entries.close()
-        self._files.clear()
-
-    def rest(self) -> None:
-        """Write no more for the time being; the worker lives on, but its gauges do not tell how it is."""
-        self._close_files()
-        with contextlib.suppress(OSError):
-            for path in self.path.glob("gauge_live*.db"):
-                path.unlink()
-
-    def remove(self) -> None:
-        """Let go of it and remove it: what is in it does not count any more."""
-        self.close()
-        remove(self.path)
-
-    def _open(self, prefix: str) -> _File:
-        path = self.path / f"{prefix}_{self._pid}.db"
-        # Nobody is to find a file that is still empty.
-        draft = path.with_suffix(".new")
-        _reserve(draft, _CAPACITY)
-        entries = client("mmap_dict").MmapedDict(os.fspath(draft))
-        draft.rename(path)
-        return _File(entries, path.name, _CAPACITY)
-
-    def _make_room(self, file: _File, key: str) -> None:
-        length = len(key.encode())
-        needed = 4 + length + 8 - (length + 4) % 8 + _NUMBERS
-        capacity = file.capacity
-        while file.used + needed > capacity:
-            capacity *= 2
-        if capacity != file.capacity:
-            _reserve(self.path / file.name, capacity)
-            file.capacity = capacity
-        file.used += needed
-        file.keys.add(key)
-
-
-def _reserve(path: Path, size: int) -> None:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(descriptor, 0, size)
-        else:
-            os.truncate(descriptor, size)
-    finally:
-        os.close(descriptor)
-
-
-_open: Final[weakref.WeakSet[WorkerFiles]] = weakref.WeakSet()
-
-
-def close_inherited() -> None:
-    """Let go of every directory, in a process that was forked off: they are the parent's."""
-    for files in [*_open]:
-        files.close()
-    _open.clear()
 
 
 class Look:
@@ -290,11 +136,11 @@ class StoreWriter:
         self._times = times
         self._slots: dict[Series, _Slot] = {}
         self._taken: dict[str, dict[str, Labels]] = {}
-        self._octaves: weakref.WeakKeyDictionary[AnyMetric, PowerBounds] = weakref.WeakKeyDictionary()
+        self._bounds: weakref.WeakKeyDictionary[AnyMetric, PowerBounds] = weakref.WeakKeyDictionary()
 
     def succeed(self, previous: StoreWriter) -> None:
         """Take over what another one knows about series, for the same look and other files."""
-        self._slots, self._taken, self._octaves = previous._slots, previous._taken, previous._octaves
+        self._slots, self._taken, self._bounds = previous._slots, previous._taken, previous._bounds
         for slot in self._slots.values():
             slot.last = None
 
@@ -341,7 +187,7 @@ class StoreWriter:
                 numbers = slot.last if same else [series.count, series.sum]
             elif kind is ExponentialSeries:
                 same = slot.last is not None and sum(slot.last[1:]) == series.count
-                numbers = slot.last if same else _exponential(slot, series, self._octaves_of(metric))
+                numbers = slot.last if same else _exponential(slot, series, self._bounds_of(metric))
             else:
                 numbers = [series.value]
                 if kind is GaugeSeries and "mostrecent" in slot.prefix:
@@ -364,10 +210,10 @@ class StoreWriter:
                 self.files.write(slot.prefix, slot.keys[index], _double(number), timestamp)
         slot.last = numbers
 
-    def _octaves_of(self, metric: AnyMetric) -> PowerBounds:
-        found = self._octaves.get(metric)
+    def _bounds_of(self, metric: AnyMetric) -> PowerBounds:
+        found = self._bounds.get(metric)
         if found is None:
-            found = self._octaves[metric] = PowerBounds()
+            found = self._bounds[metric] = PowerBounds()
         return found
 
     def _slot(self, metric: AnyMetric, series: Any) -> _Slot:
@@ -376,7 +222,7 @@ class StoreWriter:
         keys = _Keys(self._look.name(metric), labels, metric.description)
         if isinstance(metric, Histogram | Exponential):
             if type(series) is not HistogramSeries:
-                return _Slot(OCTAVES, [keys.of("_sum")], keys.of_bucket)
+                return _Slot(POWERS, [keys.of("_sum")], keys.of_bucket)
             bounds = [*map(float, series.bounds), math.inf]
             every = [keys.of("_sum"), *map(keys.of_bucket, bounds)]
             return _Slot(histogram_prefix(series.bounds), every, keys.of_bucket)
@@ -406,15 +252,15 @@ def _double(number: float) -> float:
         return math.inf
 
 
-def _exponential(slot: _Slot, series: ExponentialSeries, octaves: PowerBounds) -> list[float]:
+def _exponential(slot: _Slot, series: ExponentialSeries, bounds: PowerBounds) -> list[float]:
     """Return sum and counts of a series with exponential buckets; the slot gets keys for new buckets.
 
     prometheus_client's files have explicit buckets only: those between powers of two, as on the page of one
     process. What bounds the other series have, in this worker and in others, whoever reads sees to.
     """
-    octaves.cover(series.buckets)
+    bounds.cover(series.buckets)
     reached = slot.reached
-    reached.update((bound, count) for bound, _, count in octaves.cumulated(series.buckets))
+    reached.update((bound, count) for bound, _, count in bounds.cumulated(series.buckets))
     numbers: list[float] = [0] * len(slot.keys)
     numbers[0] = series.sum
     passed = 0

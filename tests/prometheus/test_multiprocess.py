@@ -31,10 +31,11 @@ from otpylib_telemetry_prometheus.endpoint.server import Endpoint
 from otpylib_telemetry_prometheus.endpoint.sockets import EndpointError
 from otpylib_telemetry_prometheus.exposition.negotiation import OPENMETRICS
 from otpylib_telemetry_prometheus.exposition.writer import Exposition
-from otpylib_telemetry_prometheus.multiprocess import cleaner, writer
+from otpylib_telemetry_prometheus.multiprocess import cleaner, worker_files, writer
 from otpylib_telemetry_prometheus.multiprocess import files as files_module
 from otpylib_telemetry_prometheus.multiprocess.files import MultiprocessError, held, scan, version_name
-from otpylib_telemetry_prometheus.multiprocess.workers import Multiprocess, MultiProcessRegistry
+from otpylib_telemetry_prometheus.multiprocess.registry import MultiProcessRegistry
+from otpylib_telemetry_prometheus.multiprocess.workers import Multiprocess
 from tests.support import declare
 from tests.support.shared_metrics import Ours, Theirs, page, parsed, their_page, value
 from tests.support.versions import needs_new_client
@@ -466,7 +467,7 @@ def test_a_child_neither_writes_for_its_parent_nor_keeps_it_alive(tmp_path):
 
 
 def test_a_child_does_not_keep_what_its_parent_was_about_to_write(tmp_path):
-    files = writer.WorkerFiles(tmp_path, "abc", 1)
+    files = worker_files.WorkerFiles(tmp_path, "abc", 1)
     reading, writing = os.pipe()
     waiting = os.fork()
     if waiting == 0:
@@ -703,16 +704,16 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path):
 def test_a_full_disk_is_said_once_and_made_up_for(tmp_path, caplog, monkeypatch):
     worker = Ours(tmp_path, 1)
     worker.count(5)
-    real = writer._reserve
+    real = worker_files._reserve
 
     def full(path, size):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(writer, "_reserve", full)
+    monkeypatch.setattr(worker_files, "_reserve", full)
     assert [worker.write(), worker.write()] == [0, 0]
     assert "No space left" in worker.shared.stats()["trouble"]
     assert caplog.text.count("No space left") == 1
-    monkeypatch.setattr(writer, "_reserve", real)
+    monkeypatch.setattr(worker_files, "_reserve", real)
     worker.count(1)
     worker.write()
     assert worker.shared.stats()["trouble"] is None

@@ -14,9 +14,10 @@ from prometheus_client import generate_latest
 
 from otpylib_telemetry_prometheus.multiprocess import cleaner as cleaner_module
 from otpylib_telemetry_prometheus.multiprocess.cleaner import Cleaner
-from otpylib_telemetry_prometheus.multiprocess.files import BadFileError, FileChecks, Manifest, scan
+from otpylib_telemetry_prometheus.multiprocess.entries import BadFileError, FileChecks
+from otpylib_telemetry_prometheus.multiprocess.files import Manifest, scan
 from otpylib_telemetry_prometheus.multiprocess.reader import Reader
-from otpylib_telemetry_prometheus.multiprocess.workers import MultiProcessRegistry
+from otpylib_telemetry_prometheus.multiprocess.registry import MultiProcessRegistry
 from tests.support.shared_metrics import Ours, page, value
 
 pytestmark = [

@@ -10,7 +10,8 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
 
 from otpylib_telemetry.aggregation.store import SeriesStore
-from otpylib_telemetry_prometheus.multiprocess.workers import Multiprocess, MultiProcessRegistry
+from otpylib_telemetry_prometheus.multiprocess.registry import MultiProcessRegistry
+from otpylib_telemetry_prometheus.multiprocess.workers import Multiprocess
 from tests.support import declare
 
 BOUNDS = (0.25, 1.0, 2.5)

@@ -526,7 +526,7 @@ async def test_quantiles_on_the_page_and_of_the_buckets_sent_are_within_the_stat
                 assert value == pytest.approx(ordered[math.floor(wanted * (len(ordered) - 1))], rel=ERROR)
 
 
-async def test_octaves_on_the_page_are_the_buckets_sent_made_coarser(both):
+async def test_powers_of_two_on_the_page_are_the_buckets_sent_made_coarser(both):
     await both(DEFINED)
     sizes = [0, -4, -4.1, -3.9, 2, 2.1, 8, 7.9, 1e-9, -1e-9, 3]
     for size in sizes:
