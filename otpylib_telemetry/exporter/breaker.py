@@ -130,21 +130,13 @@ class ExporterCircuitBreaker:
         self._announce(before)
 
     def failed(self, permit: int = UNKNOWN) -> None:
-        """Report that an admitted call failed.
-
-        Args:
-            permit: What :meth:`permit` gave; where calls overlap it tells the probe's answer from others.
-        """
+        """Report an admitted call that failed; where calls overlap, with the permit it had."""
         before = self._circuit.state
         self._circuit.failed(permit)
         self._announce(before)
 
     def released(self, permit: int = UNKNOWN) -> None:
-        """Report that an admitted call was cancelled.
-
-        Args:
-            permit: As for :meth:`failed`.
-        """
+        """Report that an admitted call was cancelled; where calls overlap, with the permit it had."""
         self._circuit.released(permit)
 
     def reset(self) -> None:

@@ -48,10 +48,7 @@ REPORTS = 20
 class QueueConsumer:
     """Takes events out of a name's queue for one life of its process.
 
-    Args:
-        state: What belongs to the exporter's name.
-        wake: Called from any thread when there is something to collect.
-        scrub: Takes out of a text what must not be seen.
+    ``wake`` is called from any thread when there is something to collect.
     """
 
     def __init__(
@@ -71,12 +68,7 @@ class QueueConsumer:
         self._limit: asyncio.Timeout | None = None
 
     def subscribe(self, settings: ExporterSettings, *, to_everything: bool = False) -> None:
-        """Take events from now on.
-
-        Args:
-            settings: Which, in what portions, and how many at most.
-            to_everything: Take every event: the settings are not final, and :meth:`keep_wanted` follows.
-        """
+        """Take events from now on; every event where the settings are not final yet."""
         state = self._state
         if self.superseded:
             return
@@ -233,12 +225,7 @@ class QueueConsumer:
 
 
 def _checked(collected: object) -> Collected:
-    """Return what an exporter said, if it can be reckoned with.
-
-    Raises:
-        TypeError: It cannot.
-        ValueError: It cannot.
-    """
+    """Return what an exporter said, if it can be reckoned with; raise what is wrong with it otherwise."""
     if not isinstance(collected, Collected):
         raise TypeError(f"a Collected was expected, not {type(collected).__name__}")
     numbers = [collected.exported, collected.sampled_out, collected.rejected, *collected.dropped.values()]

@@ -14,13 +14,7 @@ Item = tuple[Any, int]
 
 
 class Batch(list[Item]):
-    """Items of one lane that are exported together.
-
-    Args:
-        items: The items, oldest first.
-        lane: The lane's name.
-        place: Where the first of them stood in the lane, counted from its beginning.
-    """
+    """Items of one lane, oldest first, that are exported together; ``place`` is where they stood in it."""
 
     def __init__(self, items: Iterable[Item] = (), lane: str = "", place: int = 0) -> None:
         super().__init__(items)
@@ -33,9 +27,6 @@ class Lane:
 
     A batch that was not delivered goes back to its place among the others, also where several are under way
     and come back in another order.
-
-    Args:
-        name: What the exporter calls it.
     """
 
     __slots__ = ("_begin", "_fresh", "_returned", "name")

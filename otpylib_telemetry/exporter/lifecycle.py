@@ -83,9 +83,7 @@ class Lifecycle:
     def begin(self, *, provisional: bool) -> None:
         """Subscribe at once, so that no event is missed while the configuration is read.
 
-        Args:
-            provisional: Whether a configuration is still to be read. Where none was ever in force, every
-                event is taken until then, and those that turn out not to be wanted are forgotten.
+        Where none was ever in force, every event is taken until then, and the unwanted are forgotten.
         """
         settings = self._configuration.settings
         if self._refusal is not None:
@@ -115,20 +113,12 @@ class Lifecycle:
             self._reconciling = self._start(self._reconcile(), "reconfiguration")
 
     async def wait_started(self, seconds: float) -> None:
-        """Wait for a start that is under way: an application may end as soon as it has begun.
-
-        Args:
-            seconds: How long to wait at most.
-        """
+        """Wait for a start that is under way: an application may end as soon as it has begun."""
         if self.status == "starting" and self._reconciling is not None:
             await asyncio.wait({self._reconciling}, timeout=max(0.0, seconds))
 
     async def wait_decided(self, seconds: float) -> None:
-        """Wait until an exporter is at work or it is known why none is.
-
-        Args:
-            seconds: How long to wait at most.
-        """
+        """Wait until an exporter is at work or it is known why none is."""
         try:
             async with asyncio.timeout(seconds):
                 await self._decided.wait()
@@ -143,11 +133,7 @@ class Lifecycle:
             await asyncio.wait({self._reconciling}, timeout=GRACE)
 
     async def release(self, seconds: float = CLOSE_LIMIT) -> None:
-        """Close the exporter, and those that were replaced before.
-
-        Args:
-            seconds: How long that may take.
-        """
+        """Close the exporter, and those that were replaced before, within so many seconds."""
         self.detach_exporter(seconds)
         if self._retiring:
             await asyncio.wait(set(self._retiring), timeout=seconds)

@@ -48,14 +48,7 @@ ANSWER_PATIENCE = FIRST_READ + 1.0
 
 
 class ExporterServer:
-    """The state of an exporter's process.
-
-    Args:
-        exporter_type: What it runs.
-        name: Its registered name.
-        section: Its configuration section.
-        argument: What it was started with.
-    """
+    """The state of an exporter's process."""
 
     def __init__(self, exporter_type: type[Exporter[Any]], name: str, section: str, argument: object) -> None:
         self.loop = asyncio.get_running_loop()
@@ -202,12 +195,7 @@ class ExporterServer:
         self._read(subscribe=False)
 
     def snapshot(self, values: Mapping[str, Any] | None, manager: object) -> None:
-        """Take what was read from otpylib-config.
-
-        Args:
-            values: Key to value; None if it could not be read.
-            manager: The config manager it was read from.
-        """
+        """Take what was read from this config manager; None if it could not be read."""
         if values is not None:
             before = self.configuration.file
             was_doubted = self.configuration.doubted

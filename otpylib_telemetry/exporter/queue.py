@@ -25,9 +25,6 @@ class EventQueue:
 
     The hot path is :meth:`offer`: a bound check, one append, and at most one wake-up per batch. The bound is
     checked without a lock: threads that offer at the very same moment may exceed it by one event each.
-
-    Args:
-        capacity: Events it holds at most.
     """
 
     __slots__ = (
@@ -72,12 +69,8 @@ class EventQueue:
     def offer(self, name: str, measurements: dict[str, Any], metadata: dict[str, Any]) -> None:
         """Take an event, or count it as overflow; a handler callback.
 
-        Whoever emits it is the running otpylib process, or else the thread.
-
-        Args:
-            name: The event's name.
-            measurements: Its measurements.
-            metadata: Its metadata; copied, because the emitter may go on using its own.
+        Whoever emits it is the running otpylib process, or else the thread. The metadata is copied, because
+        the emitter may go on using its own.
         """
         events = self._events
         waiting = len(events) + 1
@@ -94,11 +87,7 @@ class EventQueue:
             self._signal()
 
     def take(self, limit: int) -> list[RawEvent]:
-        """Take out the oldest events.
-
-        Args:
-            limit: How many at most.
-        """
+        """Take out the oldest events, so many at most."""
         events = self._events
         batch = list(map(deque.popleft, repeat(events, min(limit, len(events)))))
         self.taken += len(batch)
@@ -113,12 +102,7 @@ class EventQueue:
         self._signalled = self._wake is None
 
     def connect(self, wake: Callable[[], None] | None, wake_at: int) -> None:
-        """Say whom to wake, and when.
-
-        Args:
-            wake: Called from the emitting thread, once until :meth:`rearm`; None while nobody is there.
-            wake_at: Number of waiting events that calls for it; a full queue does in any case.
-        """
+        """Say whom to wake, from the emitting thread and once until :meth:`rearm`, and by how many events."""
         with self._lock:
             self._wake = wake
             self._wake_at = max(1, wake_at)

@@ -7,13 +7,10 @@ from typing import Any
 
 
 class RestartPromise:
-    """The promise of one supervisor, for as long as it can be kept.
+    """The promise of one supervisor, for as long as its task can keep it.
 
     Without it nobody knows whether a process that died comes back, and what it held has to be exported at
     once.
-
-    Args:
-        supervisor: The supervisor's task; one that is being cancelled restarts nobody.
     """
 
     def __init__(self, supervisor: asyncio.Task[Any]) -> None:

@@ -42,14 +42,9 @@ REPORT_INTERVAL = 60.0
 class Runner:
     """One life of an exporter.
 
-    Args:
-        exporter_type: What to run.
-        state: What belongs to the exporter's name.
-        configuration: Its configuration.
-        wake: Called from any thread when :meth:`work` has something to do.
-        superseded: Called when another life of the name has begun while this one was not over.
-        ended: Called at the end; tells whether that ends the exporter, and not only this life.
-        refusal: Why the exporter must not work at all, for instance a bad start argument.
+    ``wake`` is called from any thread when :meth:`work` has something to do; ``superseded`` when another life
+    of the name has begun; ``ended`` at the end, and tells whether that ends the exporter, not only this life.
+    ``refusal`` says why it must not work at all, for instance a bad start argument.
     """
 
     def __init__(  # noqa: PLR0913  # what a life is made of
@@ -108,11 +103,7 @@ class Runner:
         return more
 
     def collect_now(self, seconds: float) -> None:
-        """Collect every event emitted before this call, whichever thread calls.
-
-        Args:
-            seconds: How long another thread than the event loop's waits for that at most.
-        """
+        """Collect every event emitted before this call; another thread than the loop's waits ``seconds``."""
         if threading.get_ident() == self._thread:
             self.consumer.collect_now()
             return

@@ -82,12 +82,7 @@ class _Target:
 class Sender:
     """Sends what waits in the state through the exporter of the moment.
 
-    Args:
-        state: Where items wait, and the settings in force.
-        changed: Called on the loop whenever a batch has ended.
-        clock: Monotonic seconds.
-        dice: Gives numbers from 0 to 1.
-        scrub: Takes out of a text what must not be seen.
+    ``changed`` is called on the loop whenever a batch has ended; ``dice`` gives numbers from 0 to 1.
     """
 
     def __init__(
@@ -153,10 +148,8 @@ class Sender:
     def send_due(self, *, force: bool = False, ignore_rest: bool = False) -> None:
         """Send what is due, as many batches of each lane as ``concurrency`` allows.
 
-        Args:
-            force: All that waits now is due, in as many batches as it takes.
-            ignore_rest: Try although a back-off or the breaker says to wait; one batch per lane while the
-                breaker is not closed.
+        With ``force`` all that waits is due. With ``ignore_rest`` it is tried although a back-off or the
+        breaker says to wait: one batch per lane while the breaker is not closed.
         """
         for lane in list(self._state.lanes):
             self._send_due_of(self._lane_state(lane), force=force, ignore_rest=ignore_rest)
@@ -205,11 +198,8 @@ class Sender:
     ) -> None:
         """Send what waits now, until it is sent, time is up, or the backend has shown that it is down.
 
-        Args:
-            seconds: How long that may take.
-            last_chance: Whether not to wait between attempts: there will be no later.
-            give_way: Ends it when true; asked after every batch and every :meth:`recheck`.
-            urgent_first: Whether items the exporter calls urgent go before the others.
+        With ``last_chance`` nothing is waited for between attempts: there will be no later. ``give_way`` ends
+        it; it is asked after every batch and every :meth:`recheck`.
         """
         deadline = self._clock() + seconds
         resting = self._state.breaker.state != "closed"
@@ -341,7 +331,7 @@ class Sender:
     async def _send_batch(self, in_flight: _InFlight) -> None:
         try:
             outcome = await in_flight.exporter.export([item for item, _ in in_flight.batch])
-        except Exception as error:  # noqa: BLE001  # whatever the backend's library raises is a failed delivery
+        except Exception as error:  # noqa: BLE001  # whatever the backend's library raises is a failed export
             self._failed(in_flight, error)
         except asyncio.CancelledError:
             task = asyncio.current_task()

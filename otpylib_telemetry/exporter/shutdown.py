@@ -69,14 +69,10 @@ class Shutdown:
         self._releasing: asyncio.Task[None] | None = None
 
     async def flush(self, seconds: float) -> dict[str, Any]:
-        """Export everything accepted so far.
+        """Export everything accepted so far, within so many seconds.
 
-        Args:
-            seconds: How long that may take.
-
-        Returns:
-            ``exported``: events handled to the end since the call, whatever became of them; ``left``: events
-            that still wait; ``reason``: why, None if none do.
+        Returns ``exported``: events handled to the end since the call, whatever became of them; ``left``:
+        events that still wait; ``reason``: why, None if none do.
         """
         before, end = self._state.ledger.done(), self._loop.time() + seconds
         await self._lifecycle.wait_started(seconds)
@@ -93,13 +89,9 @@ class Shutdown:
         self._sender.send_due(force=True)
 
     async def drain(self, seconds: float) -> dict[str, Any]:
-        """Stop taking events, export what is held, release every resource.
+        """Stop taking events, export what is held, release every resource; returns what :meth:`flush` does.
 
-        Args:
-            seconds: How long that may take.
-
-        Returns:
-            As :meth:`flush`. What is left stays with the exporter's name.
+        What is left stays with the exporter's name.
         """
         if self._draining is None:
             self._draining = self._start(self._drain(seconds), "drain")
@@ -151,12 +143,9 @@ class Shutdown:
         }
 
     async def stop(self, *, crashed: bool) -> None:
-        """End this life.
+        """End this life; a process that crashed may come back.
 
-        Whoever restarts the process finds everything as it was; where nobody does, what is held is exported.
-
-        Args:
-            crashed: The process died unexpectedly: it may come back.
+        Whoever restarts it finds everything as it was; where nobody does, what is held is exported.
         """
         if self._stopping is None and (crashed or promised(self._state.name)):
             self._start(self._await_successor(), "succession", outlasting=False)

@@ -20,9 +20,6 @@ def drain_on_sigterm(loop: asyncio.AbstractEventLoop) -> None:
 
     Only where nobody handles the signal: an application with a handler of its own ends in an orderly way by
     itself, and ours would be in its way.
-
-    Args:
-        loop: The running loop.
     """
     if threading.current_thread() is not threading.main_thread():
         return

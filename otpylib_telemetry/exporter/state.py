@@ -31,11 +31,7 @@ FIRST_CAPACITY = 100_000
 
 
 class ExporterState:
-    """Everything an exporter's process borrows while it lives.
-
-    Args:
-        name: The exporter's registered name.
-    """
+    """Everything an exporter's process borrows while it lives."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -78,13 +74,9 @@ class ExporterState:
         held: int,
         lane_of: Callable[[Any], str] | None = None,
     ) -> None:
-        """Enter what became of events taken from the queue or held until now.
+        """Enter what became of so many events taken from the queue, and how many are held now.
 
-        Args:
-            collected: What the exporter said.
-            events: How many events it was given.
-            held: How many it holds now.
-            lane_of: Gives the lane of an item; without it all are of one.
+        ``lane_of`` gives the lane of an item; without it all are of one.
         """
         held = max(0, held)
         unaccounted = events + self.held_events - held - collected.events()
@@ -151,13 +143,7 @@ class ExporterState:
             lane.put_first(lambda payload: _is(chosen, payload))
 
     def delivered(self, batch: Batch, refused: int = 0, reason: str = "partial_success") -> None:
-        """Enter a batch the backend took.
-
-        Args:
-            batch: The batch.
-            refused: How many of its items the backend refused; it does not say which.
-            reason: Why, in a word.
-        """
+        """Enter a batch the backend took, save so many of its items; which ones it does not say."""
         rejected = weight_of(batch[: max(0, refused)])
         weight = weight_of(batch)
         self.in_flight_events -= weight

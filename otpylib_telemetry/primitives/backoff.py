@@ -18,17 +18,10 @@ def full_jitter(
     cap: float = CAP,
     server_delay: float | None = None,
 ) -> float:
-    """Return the seconds to wait after a failed attempt: anything up to an exponentially growing bound.
+    """Return the seconds to wait after so many failed attempts: anything up to a bound that doubles.
 
     Full jitter spreads the clients of a backend that comes back; a delay the server asked for is honoured in
     full (RFC 9110, Retry-After; OTLP, RetryInfo), with the jitter on top.
-
-    Args:
-        attempt: How many attempts have failed, 1 for the first.
-        random: Gives numbers from 0 to 1.
-        base: Bound of the first wait, in seconds.
-        cap: The largest bound, in seconds.
-        server_delay: Seconds the server asked for, if it did; ignored if negative or not finite.
     """
     bound = min(cap, base * 2.0 ** min(max(attempt, 1) - 1, 60))
     wait = random() * bound

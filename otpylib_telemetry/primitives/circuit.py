@@ -70,11 +70,9 @@ class Circuit:
         self._probes = ORDINARY
 
     def admit(self) -> int:
-        """Ask to make a call; one that was admitted must be answered by exactly one of the other methods.
+        """Ask to make a call, which must be answered by exactly one of the other methods.
 
-        Returns:
-            A permit to give back with the answer; 0, which is false, while the circuit is open, or half open
-            with a probe under way.
+        Returns a permit to answer with; 0 while the circuit is open, or half open with a probe under way.
         """
         if self.state == "closed":
             return ORDINARY
@@ -94,11 +92,7 @@ class Circuit:
         self.reset()
 
     def failed(self, permit: int = UNKNOWN) -> None:
-        """Report an admitted call that failed.
-
-        Args:
-            permit: What :meth:`admit` gave for the call.
-        """
+        """Report an admitted call that failed."""
         self.failure_count += 1
         self.last_failure_time = self._clock()
         if self.state == "half_open":
@@ -110,11 +104,7 @@ class Circuit:
             self._open()
 
     def released(self, permit: int = UNKNOWN) -> None:
-        """Report an admitted call that was cancelled: neither success nor failure.
-
-        Args:
-            permit: What :meth:`admit` gave for the call.
-        """
+        """Report an admitted call that was cancelled: neither success nor failure."""
         if self._is_probe(permit):
             self._probe = UNKNOWN
 
@@ -137,15 +127,7 @@ class Circuit:
         return max(0.0, self._opened_at + self._rest - self._clock())
 
     def adjust(self, failure_threshold: int, reset_timeout: float) -> None:
-        """Take other limits into use; an open circuit waits for the shorter of the old rest and the new.
-
-        Args:
-            failure_threshold: As for the constructor.
-            reset_timeout: As for the constructor, in seconds.
-
-        Raises:
-            ValueError: As for the constructor; nothing has changed then.
-        """
+        """Take other limits into use; an open circuit waits for the shorter of the old rest and the new."""
         _check(failure_threshold, reset_timeout)
         self.failure_threshold = failure_threshold
         self.reset_timeout = reset_timeout

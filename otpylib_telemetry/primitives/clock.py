@@ -18,12 +18,7 @@ _FIRST_READINGS = 5
 
 
 class WallClock:
-    """Keeps the difference between the two clocks steady, and follows the wall clock when it is set.
-
-    Args:
-        wall_ns: Nanoseconds since the epoch.
-        monotonic_ns: Monotonic nanoseconds.
-    """
+    """Keeps the difference between the two clocks steady, and follows the wall clock when it is set."""
 
     __slots__ = ("_monotonic_ns", "_offset_ns", "_wall_ns")
 

@@ -11,22 +11,11 @@ Ts = TypeVarTuple("Ts")
 
 
 def start_in_thread(func: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[R]:
-    """Run ``func`` on a daemon thread of its own.
+    """Run ``func``, which must not touch the event loop, on a daemon thread of its own.
 
     A thread pool joins its threads when the interpreter exits, so one export that hangs in a dead network
     would hang the exit as well. A daemon thread is left behind instead. Starting one costs some 50 µs, once
-    per batch.
-
-    Args:
-        func: What to run; it must not touch the event loop.
-        *args: Positional arguments for ``func``.
-        **kwargs: Keyword arguments for ``func``.
-
-    Returns:
-        A future of the running loop. Cancelling it abandons the result; the thread goes on.
-
-    Raises:
-        RuntimeError: No loop is running, or no thread can be started, as when the interpreter is exiting.
+    per batch. Cancelling the future abandons the result; the thread goes on.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[R] = loop.create_future()
@@ -97,21 +86,8 @@ async def run_in_thread_to_end(
     What is on the wire cannot be called back. To give it up at the very moment of a cancellation means not to
     know whether it arrived, and so to lose it or to send it twice. Most sends end within milliseconds: for
     these the outcome is had, and the cancellation is over with it. :func:`asyncio.timeout` around a call
-    cannot tell such an end from one in time, therefore the timeout belongs in here.
-
-    Args:
-        func: What to run.
-        *args: Positional arguments for ``func``.
-        timeout: Seconds after which it is given up.
-        linger: Seconds that a cancellation waits for the outcome. Cancelling once more waits no longer.
-
-    Returns:
-        What ``func`` returned, if need be in spite of a cancellation.
-
-    Raises:
-        TimeoutError: It took too long; the thread goes on.
-        asyncio.CancelledError: It was cancelled and did not end within ``linger``; the thread goes on.
-        Exception: What ``func`` raised; a RuntimeError in place of a SystemExit and its like.
+    cannot tell such an end from one in time, therefore the timeout belongs in here. A cancellation waits
+    ``linger`` seconds; cancelling once more waits no longer.
     """
     future = start_in_thread(func, *args)
     try:

@@ -44,11 +44,7 @@ def exporter_child_spec(
 
 
 def checked_argument(module: Any, argument: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return a start argument that is known to be right.
-
-    Raises:
-        ValueError: It is not; the message lists every mistake.
-    """
+    """Return a start argument that is right; the ValueError otherwise lists every mistake."""
     if argument is None:
         return {}
     if not isinstance(argument, Mapping):

@@ -61,13 +61,7 @@ class Child:
 
 
 class Supervision:
-    """The state of a supervisor process.
-
-    Args:
-        children: What to start, in this order.
-        on_message: Sees every message that is not about a child.
-        clock: Monotonic seconds.
-    """
+    """The state of a supervisor process; ``on_message`` sees every message that is not about a child."""
 
     def __init__(
         self,
@@ -91,9 +85,7 @@ class Supervision:
     ) -> None:
         """Start the children, answer for them until told to stop, then stop them.
 
-        Args:
-            ready: Gets the supervisor's pid when the children are up.
-            prepare: Awaited before that, for children that are still to be found.
+        ``ready`` gets the supervisor's pid when they are up; ``prepare`` is awaited before that.
         """
         try:
             for child in list(self.children.values()):
@@ -187,11 +179,7 @@ class Supervision:
 
 
 class Watcher(Protocol):
-    """What looks after a supervisor while it runs: gives it children, hears its messages.
-
-    Attributes:
-        registered: The name its supervisor is registered under, whatever it is started as.
-    """
+    """What looks after a supervisor while it runs: gives it children, hears its messages."""
 
     registered: str
 
@@ -213,14 +201,7 @@ async def _supervise(
 
 
 def supervisor_module(module: str, name: str, doc: str, plan: Any) -> Any:
-    """Make an OTPModule supervisor class that runs our own supervision loop.
-
-    Args:
-        module: The module it belongs to.
-        name: The class name.
-        doc: Its docstring.
-        plan: Start argument -> (children, watcher or None).
-    """
+    """Make an OTPModule supervisor class that runs our own loop; ``plan`` gives children and watcher."""
 
     async def start_link(_cls: Any, init_arg: Any = None, name: str | None = None) -> Any:
         children, watcher = plan(init_arg)

@@ -91,18 +91,18 @@ def test_any_taking_and_giving_back_loses_nothing_and_keeps_one_at_a_time_in_ord
             lane.give_back(out.pop(dice.randrange(len(out))))
         elif out:
             gone.extend(payloads(out.pop(dice.randrange(len(out)))))
-    flying = [payload for batch in out for payload in payloads(batch)]
-    assert sorted([*payloads(lane), *flying, *gone]) == list(range(added))
+    under_way = [payload for batch in out for payload in payloads(batch)]
+    assert sorted([*payloads(lane), *under_way, *gone]) == list(range(added))
     assert len(lane) == len(payloads(lane))
 
 
 def test_the_chosen_go_to_the_front_and_both_parts_keep_their_order():
     lane = lane_of(*range(10))
-    back, flying = lane.take(2), lane.take(2)
+    back, under_way = lane.take(2), lane.take(2)
     lane.give_back(back)
     lane.put_first(lambda number: number % 3 == 0)
     assert payloads(lane) == [0, 6, 9, 1, 4, 5, 7, 8]
-    lane.give_back(flying)
+    lane.give_back(under_way)
     assert payloads(lane)[:2] == [2, 3]
     assert len(lane) == 10
 
@@ -137,7 +137,7 @@ def test_an_item_without_a_lane_worth_the_name_goes_out_all_the_same(lane_of):
     balance(found.books())
 
 
-# --- delivery
+# --- sending
 
 
 async def test_batches_are_of_one_lane_each():

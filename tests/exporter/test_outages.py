@@ -174,11 +174,11 @@ def test_a_new_outage_after_the_end_of_one_is_told_again():
 @pytest.mark.parametrize("seed", range(20))
 def test_whatever_happens_every_failure_is_counted_in_one_end_and_all_that_began_ends(seed):
     dice, rig, failures = random.Random(seed), Rig("spans", "logs", "metrics"), 0
-    lanes, flying = ["spans", "logs", "metrics"], []
+    lanes, under_way = ["spans", "logs", "metrics"], []
     for _ in range(400):
-        flying.append((lane := dice.choice(lanes), rig.outages.sent(lane)))
+        under_way.append((lane := dice.choice(lanes), rig.outages.sent(lane)))
         if dice.random() < 0.7:
-            lane, attempt = flying.pop(dice.randrange(len(flying)))
+            lane, attempt = under_way.pop(dice.randrange(len(under_way)))
             if dice.random() < 0.6:
                 rig.fails(lane, dice.choice("abc"), refused=dice.random() < 0.3, attempt=attempt)
                 failures += 1

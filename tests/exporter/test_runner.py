@@ -361,7 +361,7 @@ async def test_drain_exports_releases_and_takes_no_more(runtime):
     assert process.is_alive(pid)
 
 
-async def test_drain_insists_and_leaves_the_rest_with_the_name(runtime, caplog):
+async def test_drain_tries_all_it_can_and_leaves_the_rest_with_the_name(runtime, caplog):
     module, backend = make_exporter()
     backend.always = OSError("refused")
     await start(module, flush_interval=60, retry_attempts=3)

@@ -14,7 +14,7 @@ from tests.support.chassis import balance
 
 
 class Rig:
-    """A delivery with everything injected; ``script`` has what becomes of the next exports."""
+    """A sender with everything injected; ``script`` has what becomes of the next exports."""
 
     def __init__(self, **settings):
         self.now = 100.0

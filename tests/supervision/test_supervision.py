@@ -191,23 +191,23 @@ async def test_a_supervised_exporter_killed_again_and_again_misses_nothing(runti
 
 
 async def test_open_spans_of_a_killed_exporter_are_not_given_up(runtime):
-    settled_once = []
+    given_up = []
     module, _ = make_exporter(
-        settle=lambda self, offset: settled_once.append(1) or otpylib_telemetry.Collected()
+        give_up_held=lambda self, offset: given_up.append(1) or otpylib_telemetry.Collected()
     )
     await start_wrapped(module)
     old = process.whereis(NAME)
     await kill(NAME)
     await eventually(lambda: process.whereis(NAME) not in {old, None})
     await settled([NAME])
-    assert settled_once == []
+    assert given_up == []
 
 
 async def test_nothing_is_missed_while_a_restart_is_put_off(runtime, monkeypatch):
     monkeypatch.setattr("otpylib_telemetry.supervision.supervisor.FREE_RESTARTS", 0)
     monkeypatch.setattr("otpylib_telemetry.supervision.supervisor.FIRST_PAUSE", 1.0)
-    settled_once = []
-    module, backend = make_exporter(settle=lambda self, offset: settled_once.append(1) or Collected())
+    given_up = []
+    module, backend = make_exporter(give_up_held=lambda self, offset: given_up.append(1) or Collected())
     await start_wrapped(module)
     emit(5)
     await kill(NAME)
@@ -216,7 +216,7 @@ async def test_nothing_is_missed_while_a_restart_is_put_off(runtime, monkeypatch
     await settled([NAME])
     await delivered(backend, 10)
     assert backend.numbers == list(range(10))
-    assert settled_once == []
+    assert given_up == []
 
 
 def test_restarts_are_free_at_first_and_spaced_when_they_come_thick_and_fast():
