@@ -109,10 +109,6 @@ def temporality_of(metric: AnyMetric, preference: Preference) -> Temporality:
 
     The table is that of the OTLP metrics exporter specification,
     ``OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE``.
-
-    Args:
-        metric: The metric.
-        preference: What is wanted.
     """
     if preference is Preference.CUMULATIVE or metric.kind in {Kind.UP_DOWN, Kind.GAUGE}:
         return Temporality.CUMULATIVE
@@ -138,13 +134,7 @@ class Cursors:
         return len(self._known)
 
     def advance(self, metric: AnyMetric, series: Iterable[Series], reading: Reading) -> list[MetricPoint]:
-        """Say what there is to say of some series of a metric, and remember that.
-
-        Args:
-            metric: The metric.
-            series: The series.
-            reading: The moment.
-        """
+        """Say what there is to say of some series of a metric, and remember that."""
         stream = _stream(metric, reading.preference)
         known, points = self._known, []
         for one in series:
@@ -157,12 +147,7 @@ class Cursors:
         return points
 
     def remember(self, metrics: Iterable[AnyMetric], wall_offset_ns: int) -> None:
-        """Take notice of all series there are: what is removed hereafter is not lost.
-
-        Args:
-            metrics: The metrics of the store.
-            wall_offset_ns: As for :class:`Reading`.
-        """
+        """Take notice of all series there are: what is removed hereafter is not lost."""
         known = self._known
         for metric in metrics:
             for one in metric.all_series():
@@ -170,25 +155,14 @@ class Cursors:
                     known[one] = _begin(metric, one, wall_offset_ns)
 
     def gone(self, metrics: Iterable[AnyMetric]) -> list[Series]:
-        """Return the series that are known and that the store has no more.
-
-        Args:
-            metrics: The metrics of the store.
-        """
+        """Return the series that are known and that the store has no more."""
         present: set[Series] = set()
         for metric in metrics:
             present.update(metric.all_series())
         return [series for series in self._known if series not in present]
 
     def finish(self, series: Iterable[Series], reading: Reading, store: SeriesStore) -> list[MetricPoint]:
-        """Say the rest of series that are gone, and forget them. To be said before their successors are read.
-
-        Args:
-            series: Some of :meth:`gone`.
-            reading: The moment.
-            store: Where there may be another series of the same name and labels by now: the time of the rest
-                is then before its beginning.
-        """
+        """Say the rest of series that are gone, and forget them, before their successors are read."""
         points = []
         for one in series:
             cursor = self._known.pop(one)

@@ -57,11 +57,7 @@ _POWER_OF_TWO: Final = 0.5
 
 
 def error_at(scale: int) -> float:
-    """Return the greatest relative error of a quantile at a scale.
-
-    Args:
-        scale: The scale.
-    """
+    """Return the greatest relative error of a quantile at a scale."""
     # With b the base, (b - 1) / (b + 1) is tanh(ln(b) / 2), which neither overflows nor cancels.
     return math.tanh(math.log(2) * 2.0**-scale / 2)
 
@@ -69,11 +65,7 @@ def error_at(scale: int) -> float:
 def scale_for(error: float) -> int:
     """Return the coarsest scale at which quantiles keep within a relative error.
 
-    Args:
-        error: The error, above 0 and below 1.
-
-    Returns:
-        The scale, :data:`MAX_SCALE` at most.
+    Returns the scale, :data:`MAX_SCALE` at most.
     """
     scale = MIN_SCALE
     while scale < MAX_SCALE and error_at(scale) > error:
@@ -86,10 +78,6 @@ def bucket_index(value: float, scale: int) -> int:
 
     Powers of two fall where they belong at every scale. Any other number that differs from a bound by no more
     than a float can tell may be found in the neighbouring bucket, as OpenTelemetry's data model permits.
-
-    Args:
-        value: A finite float above 0.
-        scale: The scale.
     """
     mantissa, exponent = math.frexp(value)
     if mantissa == _POWER_OF_TWO:
@@ -107,12 +95,7 @@ def bucket_index(value: float, scale: int) -> int:
 def lower_bound(index: int, scale: int) -> float:
     """Return the lower bound of a bucket, exclusive; the upper one is that of the next.
 
-    Args:
-        index: The bucket's index.
-        scale: The scale.
-
-    Returns:
-        The bound; 0 or infinity where floats end.
+    Returns the bound; 0 or infinity where floats end.
     """
     if scale <= 0:
         power = index << -scale
@@ -125,11 +108,6 @@ def lower_bound(index: int, scale: int) -> float:
 
 class ExponentialBuckets:
     """A distribution.
-
-    Args:
-        scale: The resolution to begin with.
-        max_size: How many neighbouring buckets there may be for either sign; where more would be needed, the
-            resolution is halved.
 
     Attributes:
         scale: The resolution now.
@@ -186,14 +164,7 @@ class ExponentialBuckets:
         return ExponentialBuckets(self.scale, self.max_size)
 
     def add(self, value: float) -> bool:
-        """Add a number.
-
-        Args:
-            value: The number, as a plain int or float.
-
-        Returns:
-            False if it was refused: it is not finite, or the sum would not be.
-        """
+        """Add a number. Returns False if it was refused: it is not finite, or the sum would not be."""
         if not self._sum_up(value):
             return False
         self.count += 1
@@ -219,11 +190,7 @@ class ExponentialBuckets:
         return True
 
     def merge(self, other: ExponentialBuckets | PackedBuckets) -> None:
-        """Add all the numbers of another distribution; the coarser resolution of the two is kept.
-
-        Args:
-            other: The other; it stays as it is.
-        """
+        """Add all the numbers of another distribution; the coarser resolution of the two is kept."""
         if other.scale < self.scale:
             self._coarsen(self.scale - other.scale)
         steps = other.scale - self.scale
@@ -239,11 +206,7 @@ class ExponentialBuckets:
         self._fit()
 
     def merge_sum(self, other: ExponentialBuckets | PackedBuckets) -> None:
-        """Add the sum of another distribution, and nothing else of it.
-
-        Args:
-            other: The other; it stays as it is.
-        """
+        """Add the sum of another distribution, and nothing else of it."""
         total, lost = other.parts_of_sum
         if self._sum_up(total):
             self._lost += lost
@@ -254,21 +217,13 @@ class ExponentialBuckets:
     def quantile(self, wanted: float) -> float:
         """Return a quantile.
 
-        Args:
-            wanted: Which, from 0 to 1.
-
-        Returns:
-            A number that differs from the one of rank ``wanted * (count - 1)`` by at most :func:`error_at` of
-            it; NaN if there are no numbers.
+        Returns a number that differs from the one of rank ``wanted * (count - 1)`` by at most
+        :func:`error_at` of it; NaN if there are no numbers.
         """
         return self.quantiles([wanted])[0]
 
     def quantiles(self, wanted: Sequence[float]) -> list[float]:
-        """Return quantiles, see :meth:`quantile`; buckets are put in order once for all of them.
-
-        Args:
-            wanted: Which, each from 0 to 1.
-        """
+        """Return quantiles, see :meth:`quantile`; buckets are put in order once for all of them."""
         if not self.count:
             return [math.nan] * len(wanted)
         # From the least number to the greatest, as (sign, index of the bucket).
@@ -330,21 +285,7 @@ class ExponentialBuckets:
 
 
 class PackedBuckets:
-    """A distribution that is over: to be read and merged, in eight bytes a bucket instead of some sixty.
-
-    Args:
-        buckets: The distribution; what becomes of it later does not matter here.
-
-    Attributes:
-        scale: As of :class:`ExponentialBuckets`.
-        zeros: Likewise.
-        count: Likewise.
-        least: Likewise.
-        greatest: Likewise.
-        positive: Likewise, as pairs in arrays.
-        negative: Likewise.
-        parts_of_sum: Likewise.
-    """
+    """A distribution that is over: to be read and merged, in eight bytes a bucket instead of some sixty."""
 
     __slots__ = ("count", "greatest", "least", "negative", "parts_of_sum", "positive", "scale", "zeros")
 
@@ -378,11 +319,7 @@ class _PackedCounts:
 
 
 def sum_of(parts: Iterable[ExponentialBuckets | PackedBuckets]) -> float:
-    """Return the sum of the numbers of several distributions; no bucket is looked at.
-
-    Args:
-        parts: The distributions.
-    """
+    """Return the sum of the numbers of several distributions; no bucket is looked at."""
     whole = ExponentialBuckets(0, 1)
     for part in parts:
         whole.merge_sum(part)

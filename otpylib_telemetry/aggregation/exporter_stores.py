@@ -28,21 +28,12 @@ _KEY: Final = "series_store"
 
 
 def store_of(name: str) -> SeriesStore:
-    """Return the store of an exporter; made when first asked for, be it before the exporter starts.
-
-    Args:
-        name: The exporter's registered name, for instance ``prometheus_exporter``.
-    """
+    """Return the store of an exporter; made when first asked for, be it before the exporter starts."""
     return store_in(memory_of(name), name)
 
 
 def store_in(memory: MutableMapping[str, Any], name: str) -> SeriesStore:
-    """Return the store in what an exporter's server lends it; made when first asked for.
-
-    Args:
-        memory: :attr:`otpylib_telemetry.exporter.base.ExportContext.memory`.
-        name: The exporter's registered name, for what is reported.
-    """
+    """Return the store in what an exporter's server lends it; made when first asked for."""
     store: SeriesStore | None = memory.get(_KEY)
     if store is None:
 

@@ -138,7 +138,7 @@ class MetricSpec:
         multiprocess_mode: How the gauges of several processes become one, in the words of prometheus_client.
         bounds: Of a histogram: upper bounds of its buckets, inclusive, ascending.
         scale: Of an exponential histogram: the resolution its series begin with.
-        max_size: Likewise: how many buckets a series may have for either sign.
+        max_size: Of an exponential histogram: how many buckets a series may have for either sign.
         shape: Of a summary: which quantiles, how exact, over which time.
     """
 
@@ -196,11 +196,7 @@ class Metric(ABC, Generic[S]):
     def at(self, labels: Labels) -> S:
         """Return the series with these labels, a new one if need be.
 
-        Args:
-            labels: The labels, in the order of their names.
-
-        Returns:
-            The series; the overflow series if there is none yet and no room for one more.
+        Returns the series; the overflow series if there is none yet and no room for one more.
         """
         found = self.series.get(labels)
         if found is not None:
@@ -224,9 +220,6 @@ class Metric(ABC, Generic[S]):
         """Return the labels with the most different values, and how many these are.
 
         The first ten thousand series tell that; there may be a hundred times as many.
-
-        Args:
-            top: How many labels at most.
         """
         pairs = {pair for labels in islice(self.series, _LOOKED_AT) for pair in labels}
         return sorted(Tally(name for name, _ in pairs).items(), key=lambda found: (-found[1], found[0]))[:top]
@@ -335,9 +328,6 @@ class Summary(Metric[SummarySeries]):
         """Let time go on: what is too old no longer counts for the quantiles.
 
         No series is touched: each looks at the time when it is next observed or read.
-
-        Args:
-            now_ns: The present, on the monotonic clock, in nanoseconds.
         """
         self._clock.slice = max(self._clock.slice, now_ns // self.shape.slice_ns)
 

@@ -31,9 +31,8 @@ class Observer(Protocol):
     def take_reading(self) -> Future[None] | None:
         """Begin to bring the observed series up to date, in whatever thread it takes.
 
-        Returns:
-            What is done when they are; None if there is nothing to wait for. One that is under way already
-            may be returned again.
+        Returns what is done when they are; None if there is nothing to wait for. One that is under way
+        already may be returned again.
         """
         ...
 
@@ -42,24 +41,14 @@ _observers: dict[str, tuple[Observer, ...]] = {}
 
 
 def register(exporter: str, observer: Observer) -> None:
-    """Have an observer asked before an exporter's series are read.
-
-    Args:
-        exporter: The exporter's registered name.
-        observer: The observer; registered twice it is asked once.
-    """
+    """Have an observer asked before an exporter's series are read."""
     present = _observers.get(exporter, ())
     if not any(each is observer for each in present):
         _observers[exporter] = (*present, observer)
 
 
 def unregister(exporter: str, observer: Observer) -> None:
-    """Undo :func:`register`.
-
-    Args:
-        exporter: The exporter's registered name.
-        observer: The observer; one that is not registered is let be.
-    """
+    """Undo :func:`register`."""
     left = tuple(each for each in _observers.get(exporter, ()) if each is not observer)
     if left:
         _observers[exporter] = left
@@ -68,12 +57,7 @@ def unregister(exporter: str, observer: Observer) -> None:
 
 
 class Regularly:
-    """Observes from time to time, for an exit that is read without being asked: series in files.
-
-    Args:
-        exporter: The exporter's registered name.
-        interval: Seconds between two readings.
-    """
+    """Observes from time to time, for an exit that is read without being asked: series in files."""
 
     def __init__(self, exporter: str, interval: float = _INTERVAL) -> None:
         self._exporter = exporter
@@ -81,14 +65,7 @@ class Regularly:
         self._due_ns = 0
 
     def tick(self, now_ns: int) -> bool:
-        """Begin to observe if it is time; waits for nothing.
-
-        Args:
-            now_ns: The present, on the monotonic clock, in nanoseconds.
-
-        Returns:
-            Whether it was time.
-        """
+        """Begin to observe if it is time; waits for nothing. Returns whether it was time."""
         if now_ns < self._due_ns:
             return False
         self._due_ns = now_ns + self._interval_ns
@@ -99,12 +76,7 @@ class Regularly:
 async def refresh(exporter: str, seconds: float = _PATIENCE) -> bool:
     """Bring up to date what is observed for an exporter; never raises.
 
-    Args:
-        exporter: The exporter's registered name.
-        seconds: How long it may take; more than some seconds are not waited for in any case.
-
-    Returns:
-        Whether everything was observed in that time.
+    Returns whether everything was observed in that time.
     """
     begun = [asyncio.wrap_future(each) for each in begin(exporter)]
     if not begun:
@@ -116,12 +88,7 @@ async def refresh(exporter: str, seconds: float = _PATIENCE) -> bool:
 def refresh_blocking(exporter: str, timeout: float = _PATIENCE) -> bool:
     """Do as :func:`refresh` does where there is no event loop.
 
-    Args:
-        exporter: The exporter's registered name.
-        timeout: Seconds it may take.
-
-    Returns:
-        Whether everything was observed in that time.
+    Returns whether everything was observed in that time.
     """
     until = time.monotonic() + timeout
     for each in begin(exporter):
@@ -135,11 +102,7 @@ def refresh_blocking(exporter: str, timeout: float = _PATIENCE) -> bool:
 def begin(exporter: str) -> list[Future[None]]:
     """Begin to bring up to date what is observed for an exporter, and wait for nothing; never raises.
 
-    Args:
-        exporter: The exporter's registered name.
-
-    Returns:
-        What is done when it is up to date.
+    Returns what is done when it is up to date.
     """
     begun: list[Future[None]] = []
     for observer in _observers.get(exporter, ()):

@@ -90,14 +90,7 @@ class ExponentialPoint(NamedTuple):
 
 
 class MetricPoint:
-    """One data point, ready to be sent.
-
-    Args:
-        stream: What it has in common with others; of a producer's point the metric it stands in.
-        labels: Its labels; None for the series that takes what is beyond the limit.
-        point: The numbers; of a producer's point OpenTelemetry's own object.
-        wall_offset_ns: What to add to the monotonic times of exemplars.
-    """
+    """One data point, ready to be sent."""
 
     __slots__ = ("labels", "point", "stream", "wall_offset_ns")
 

@@ -101,10 +101,6 @@ class _Sum:
 class CounterSeries(_Sum):
     """A sum that never falls.
 
-    Args:
-        labels: Its labels.
-        born_ns: When it began, on the monotonic clock, in nanoseconds.
-
     Attributes:
         exemplar: A recent addition with the trace it was part of.
     """
@@ -121,12 +117,7 @@ class CounterSeries(_Sum):
     def add(self, amount: float, traced: Traced | None = None) -> bool:
         """Add to the sum; integers are added exactly.
 
-        Args:
-            amount: How much, as a plain int or float.
-            traced: The operation it was measured in.
-
-        Returns:
-            False if the amount was refused: it is negative or not finite, or the sum would not be finite.
+        Returns False if the amount was refused: it is negative or not finite, or the sum would not be finite.
         """
         if amount >= 0:
             old = self._total
@@ -149,11 +140,7 @@ class CounterSeries(_Sum):
     def advance_to(self, value: float) -> bool:
         """Take over a sum that somebody else keeps; it is taken as it is, also when it has fallen.
 
-        Args:
-            value: The sum.
-
-        Returns:
-            False if it was refused: it is negative or not finite.
+        Returns False if it was refused: it is negative or not finite.
         """
         if 0 <= value <= FLOAT_MAX:
             self._total, self._lost = value, 0.0
@@ -170,10 +157,6 @@ class CounterSeries(_Sum):
 class GaugeSeries:
     """A number that is what it was last set to.
 
-    Args:
-        labels: Its labels.
-        born_ns: When it began, on the monotonic clock, in nanoseconds.
-
     Attributes:
         value: The number.
         fresh: Whether it has been set, be it to the same number, since somebody made this False.
@@ -189,14 +172,7 @@ class GaugeSeries:
         self._set = True
 
     def set(self, value: float) -> bool:
-        """Set it.
-
-        Args:
-            value: What it is now, as a plain int or float.
-
-        Returns:
-            False if the value was refused because it is not finite.
-        """
+        """Set it. Returns False if the value was refused because it is not finite."""
         if -FLOAT_MAX <= value <= FLOAT_MAX:
             self.value = value
             self.fresh = self._set = True
@@ -210,12 +186,7 @@ class GaugeSeries:
 
 
 class UpDownSeries(_Sum):
-    """A sum that rises and falls.
-
-    Args:
-        labels: Its labels.
-        born_ns: When it began, on the monotonic clock, in nanoseconds.
-    """
+    """A sum that rises and falls."""
 
     __slots__ = ("_seen", "born_ns", "labels")
 
@@ -226,14 +197,7 @@ class UpDownSeries(_Sum):
         self._seen: float | None = None
 
     def add(self, amount: float) -> bool:
-        """Move it.
-
-        Args:
-            amount: By how much, negative to lower it, as a plain int or float.
-
-        Returns:
-            False if the amount was refused: it is not finite, or the sum would not be.
-        """
+        """Move it. Returns False if the amount was refused: it is not finite, or the sum would not be."""
         old = self._total
         try:
             total = old + amount
@@ -252,11 +216,7 @@ class UpDownSeries(_Sum):
     def advance_to(self, value: float) -> bool:
         """Take over a sum that somebody else keeps.
 
-        Args:
-            value: The sum.
-
-        Returns:
-            False if it was refused because it is not finite.
+        Returns False if it was refused because it is not finite.
         """
         if -FLOAT_MAX <= value <= FLOAT_MAX:
             self._total, self._lost = value, 0.0
@@ -272,11 +232,6 @@ class UpDownSeries(_Sum):
 
 class HistogramSeries:
     """How many observations fell into each bucket, and their sum.
-
-    Args:
-        labels: Its labels.
-        bounds: Upper bounds of the buckets, inclusive, ascending; above the last there is one bucket more.
-        born_ns: When it began, on the monotonic clock, in nanoseconds.
 
     Attributes:
         counts: Observations per bucket, each bucket by itself (not cumulated).
@@ -306,15 +261,7 @@ class HistogramSeries:
         return corrected(self._total, self._lost)
 
     def observe(self, value: float, traced: Traced | None = None) -> bool:
-        """Add an observation.
-
-        Args:
-            value: What was observed, as a plain int or float.
-            traced: The operation it was observed in.
-
-        Returns:
-            False if it was refused: it is not finite, or the sum would not be.
-        """
+        """Add an observation. Returns False if it was refused: it is not finite, or the sum would not be."""
         old = self._total
         try:
             total = old + value
@@ -351,12 +298,6 @@ class HistogramSeries:
 
 class ExponentialSeries:
     """A distribution over buckets that widen by a constant factor, as fine as their number allows.
-
-    Args:
-        labels: Its labels.
-        scale: The finest resolution, see :class:`~.exponential.ExponentialBuckets`.
-        max_size: How many buckets there may be for either sign.
-        born_ns: When it began, on the monotonic clock, in nanoseconds.
 
     Attributes:
         buckets: The buckets, with count, sum, least and greatest.
@@ -416,14 +357,6 @@ class SummarySeries:
     that quantiles tell how things are and not how they were last week. A slice is closed when the series is
     next observed or read, so that nothing has to be done for each series when time goes on; what is closed
     is packed, and there is nothing of a slice in which nothing was observed.
-
-    Args:
-        labels: Its labels.
-        scale: The resolution, which decides the error of a quantile.
-        max_size: How many buckets there may be for either sign, in each slice.
-        slices: How many slices of time quantiles are taken over.
-        born_ns: When it began, on the monotonic clock, in nanoseconds.
-        clock: Tells the slice; one of its own if None.
     """
 
     __slots__ = (
@@ -501,9 +434,6 @@ class SummarySeries:
         """Return quantiles of what was observed recently; NaN each if there was nothing.
 
         They are worked out anew only where something was observed, or something observed became too old.
-
-        Args:
-            wanted: Which, each from 0 to 1.
         """
         self._turn()
         older = 0 if self._before is None else self._before.count

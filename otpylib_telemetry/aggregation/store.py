@@ -58,17 +58,10 @@ def _long_ago() -> int:
 class SeriesStore:
     """All metrics of one exporter.
 
-    Args:
-        max_series: How many series a metric may have; the overflow series comes on top.
-        max_metrics: How many metrics there may be.
-        report: Called with a sentence for a person, once for each name that is refused and each metric that
-            overflows.
-        now_ns: The monotonic clock: when a series began.
-
     Attributes:
         lock: To be held while writing, or while reading what must be of one moment. May be taken again by who
             has it.
-        max_series: As above; may be changed at any time. Series that exist stay.
+        max_series: How many series a metric may have; may be changed at any time. Series that exist stay.
         generation: Grows whenever series have gone or have been replaced: references to series that were kept
             outside the store are stale then.
         refused: Samples that were not taken, by reason.
@@ -118,11 +111,7 @@ class SeriesStore:
         return self._metrics.get(name)
 
     def keys_of(self, name: str) -> list[str]:
-        """Return by which names metrics are found that leave under a name.
-
-        Args:
-            name: What the metric is called; several may be, told apart by what made them.
-        """
+        """Return by which names metrics are found that leave under a name."""
         with self.lock:
             return [key for key, metric in self._metrics.items() if name in {key, metric.name}]
 
@@ -142,11 +131,7 @@ class SeriesStore:
     def cardinality(self, top: int = TOP_LABELS) -> dict[str, dict[str, int]]:
         """Return what fills up the metrics that have reached their limit.
 
-        Args:
-            top: How many labels of each metric.
-
-        Returns:
-            By metric the labels with the most different values, and how many these are.
+        Returns by metric the labels with the most different values, and how many these are.
         """
         with self.lock:
             full = {name: one for name, one in self._metrics.items() if one.overflow is not None}
@@ -162,12 +147,7 @@ class SeriesStore:
             return {full[name].name: dict(self._fullness[name][1]) for name in sorted(full)}
 
     def made_of(self, name: str, source: str) -> None:
-        """Take notice of what a metric is made of; of several things that share it somebody is told, once.
-
-        Args:
-            name: The name of the metric.
-            source: What it is made of, for instance an event's name.
-        """
+        """Take notice of what a metric is made of; of several things that share it somebody is told, once."""
         with self.lock:
             first = self._sources.setdefault(name, source)
             if source == first:
@@ -187,9 +167,6 @@ class SeriesStore:
 
     def declare(self, spec: MetricSpec) -> AnyMetric:
         """Return the metric of this name, a new one if need be; what the first said of it stays.
-
-        Args:
-            spec: What it is to be.
 
         Raises:
             MetricRefusedError: Something else has the name, or claims it, or there are too many metrics.
@@ -211,12 +188,7 @@ class SeriesStore:
     def rebucket(self, bounds: Sequence[float], metrics: Iterable[Histogram] | None = None) -> int:
         """Give histograms other buckets. They start again: counts cannot be moved between buckets.
 
-        Args:
-            bounds: Upper bounds, inclusive, ascending.
-            metrics: Which histograms; all of them if None. Those that have these bounds already go on.
-
-        Returns:
-            How many histograms were restarted.
+        Returns how many histograms were restarted.
         """
         wanted = tuple(bounds)
         with self.lock:
@@ -231,16 +203,7 @@ class SeriesStore:
             return len(affected)
 
     def remove(self, name: str, labels: Labels | None = None) -> bool:
-        """Forget a metric, or one of its series.
-
-        Args:
-            name: The name of the metric.
-            labels: The labels of the series; None for the metric, all its series and the names
-                it claims.
-
-        Returns:
-            Whether there was such a thing.
-        """
+        """Forget a metric, or one of its series. Returns whether there was such a thing."""
         with self.lock:
             metric = self._metrics.get(name)
             if metric is None or (labels is not None and labels not in metric.series):
@@ -260,11 +223,7 @@ class SeriesStore:
             return True
 
     def advance(self, now_ns: int) -> None:
-        """Let time go on for the summaries; takes as long as there are summaries, not series.
-
-        Args:
-            now_ns: The present, on the monotonic clock, in nanoseconds.
-        """
+        """Let time go on for the summaries; takes as long as there are summaries, not series."""
         with self.lock:
             for metric in self._summaries.values():
                 metric.advance(now_ns)
@@ -280,14 +239,7 @@ class SeriesStore:
         Some thousand series are looked at in one go; as long as :attr:`expiring` says so, the next call goes
         on where this one stopped. How exactly the time is kept depends on how often this is called. An
         up-down counter that is not at 0 still counts something and stays, and so does a gauge that is set
-        again and again to the same number.
-
-        Args:
-            now_ns: The present, on the monotonic clock, in nanoseconds.
-            ttl_ns: How long a series stays without a measurement.
-
-        Returns:
-            How many went.
+        again and again to the same number. Returns how many went.
         """
         with self.lock:
             if self._to_look_at is None:
@@ -324,12 +276,7 @@ class SeriesStore:
                 yield metric, labels
 
     def refuse(self, reason: str, samples: int = 1) -> None:
-        """Count samples that were not taken.
-
-        Args:
-            reason: Why, in a few fixed words: reasons are kept for ever.
-            samples: How many.
-        """
+        """Count samples that were not taken."""
         self.refused[reason] = self.refused.get(reason, 0) + samples
 
     def _check(self, kind: Kind, names: tuple[str, ...]) -> None:

@@ -22,9 +22,6 @@ def halves(value: float) -> tuple[float, float]:
     """Return a number as a float and what that float leaves out.
 
     Python rounds an integer that it adds to a float, and says nothing.
-
-    Args:
-        value: A float, or an integer that some float can hold.
     """
     if type(value) is float:
         return value, 0.0
@@ -35,13 +32,8 @@ def halves(value: float) -> tuple[float, float]:
 def corrected(total: float, lost: float) -> float:
     """Return a sum with what was rounded away while it was made.
 
-    Args:
-        total: The sum.
-        lost: What was rounded away.
-
-    Returns:
-        The sum; an int if nothing was rounded. Always finite: next to the largest float, where the correction
-        itself has no meaning any more, the sum as it is.
+    Returns the sum; an int if nothing was rounded. Always finite: next to the largest float, where the
+    correction itself has no meaning any more, the sum as it is.
     """
     if not lost:
         return total

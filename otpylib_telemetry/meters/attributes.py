@@ -38,12 +38,7 @@ class Attribute(str):
     value: Any
 
     def __new__(cls, text: str, value: Any) -> Self:
-        """Make one.
-
-        Args:
-            text: The value as text.
-            value: The value.
-        """
+        """Make one."""
         made = super().__new__(cls, text)
         made.value = value
         return made
@@ -61,22 +56,12 @@ class Attribute(str):
 
 
 def attribute_value(text: str) -> Any:
-    """Return the value of an attribute by the text a label has.
-
-    Args:
-        text: The text, from the labels of a series.
-    """
+    """Return the value of an attribute by the text a label has."""
     return text.value if type(text) is Attribute else text
 
 
 def labels_of(attributes: Iterable[tuple[Any, Any]], naming: Naming) -> Labels:
-    """Return the labels for attributes, in the order of their names.
-
-    Args:
-        attributes: Pairs of key and value, with anything in them. What is no attribute is left out: a key
-            that is no text, a value that is neither a plain value nor made of such.
-        naming: How the exit that the series is for spells names.
-    """
+    """Return the labels for attributes, in the order of their names."""
     pairs = [(key, value) for key, value in attributes if type(key) is str and key]
     if naming.scopes:
         found = {key: text for key, value in pairs if (text := _whole(value)) is not None}
@@ -95,14 +80,8 @@ def labels_of(attributes: Iterable[tuple[Any, Any]], naming: Naming) -> Labels:
 def scope_labels(scope: Scope, naming: Naming) -> Labels:
     """Return the labels that tell what made a series.
 
-    Section "Instrumentation Scope" of "Prometheus and OpenMetrics compatibility".
-
-    Args:
-        scope: What made it.
-        naming: How the exit spells names.
-
-    Returns:
-        The labels, in the order of their names; none where the exit has another place for it.
+    Section "Instrumentation Scope" of "Prometheus and OpenMetrics compatibility". Returns the labels, in the
+    order of their names; none where the exit has another place for it.
     """
     if naming.scopes:
         return ()
@@ -165,11 +144,7 @@ def _binary(value: Any) -> str:
 
 
 def frozen(attributes: Mapping[str, Any] | None) -> tuple[tuple[str, Any], ...]:
-    """Return attributes as what can be part of an identity.
-
-    Args:
-        attributes: The attributes; what is no attribute is left out.
-    """
+    """Return attributes as what can be part of an identity."""
     if not attributes:
         return ()
     found = [(key, _part(value)) for key, value in attributes.items() if type(key) is str]

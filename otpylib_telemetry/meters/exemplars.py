@@ -32,11 +32,7 @@ class _Last:
 
 
 def traced(context: Context | None) -> Traced | None:
-    """Return the operation that a measurement belongs to, if it is sampled; never raises.
-
-    Args:
-        context: The context given with the measurement; None for the present one.
-    """
+    """Return the operation that a measurement belongs to, if it is sampled; never raises."""
     try:
         span = get_current_span(context)
         if span is INVALID_SPAN:

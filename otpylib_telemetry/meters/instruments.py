@@ -67,16 +67,7 @@ _NEVER_NEGATIVE: Final = frozenset({api.Counter, api.Histogram})
 
 
 class Instrument:
-    """What all instruments have.
-
-    Args:
-        traced: Tells by which trace a measurement comes about.
-        scope: What made it.
-        name: Its name.
-        unit: Its unit.
-        description: What it says.
-        boundaries: The buckets it suggests; None if it suggests none.
-    """
+    """What all instruments have."""
 
     api_class: ClassVar[type[Any]]
     streams: tuple[Stream, ...]
@@ -231,10 +222,6 @@ def plan_of(instrument: Instrument, view: View) -> Plan:
     """Return what a view makes of an instrument.
 
     "Default Aggregation" and the aggregations after it in OpenTelemetry's metrics SDK specification.
-
-    Args:
-        instrument: The instrument.
-        view: The view; one that gives no aggregation leaves that to the kind of the instrument.
     """
     natural = _KINDS[instrument.api_class]
     aggregation = view.aggregation or DefaultAggregation()

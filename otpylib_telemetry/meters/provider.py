@@ -72,12 +72,7 @@ _providers: weakref.WeakSet[MeterProvider] = weakref.WeakSet()
 
 
 class _Meter(api.Meter):
-    """Makes the instruments of one scope.
-
-    Args:
-        provider: Whose it is.
-        scope: The scope.
-    """
+    """Makes the instruments of one scope."""
 
     def __init__(self, provider: MeterProvider, scope: Scope) -> None:
         super().__init__(scope.name, scope.version or None, scope.schema_url or None)
@@ -168,15 +163,6 @@ class _Meter(api.Meter):
 class MeterProvider(api.MeterProvider):
     """Makes instruments that write into the series of exporters.
 
-    Args:
-        feeds: The exporters, and how each spells names. Each name may be one whose exporter is still to come,
-            or comes and goes.
-        views: What becomes of the measurements of chosen instruments; all views are of
-            :mod:`otpylib_telemetry.meters.views`.
-        callback_timeout: Seconds the callback of an observable instrument may take.
-        flush: Has everything exported that the exporters hold, within so many seconds, and tells whether it
-            was. None where who wants the numbers fetches them.
-
     Raises:
         TypeError: A view is not one of ours.
         ValueError: The time limit is not positive.
@@ -226,14 +212,7 @@ class MeterProvider(api.MeterProvider):
     ) -> api.Meter:
         """Return the meter of a scope; see :meth:`opentelemetry.metrics.MeterProvider.get_meter`.
 
-        Args:
-            name: What makes the measurements; a library's name.
-            version: Its version.
-            schema_url: The schema its names follow.
-            attributes: Further attributes of the scope.
-
-        Returns:
-            The meter; one without effect where metrics are disabled or the provider is shut down.
+        Returns the meter; one without effect where metrics are disabled or the provider is shut down.
         """
         if self._disabled or self._shut:
             if self._shut:
@@ -257,11 +236,7 @@ class MeterProvider(api.MeterProvider):
             return meter
 
     def add_feed(self, feed: Feed) -> None:
-        """Write for one more exporter from now on.
-
-        Args:
-            feed: The exporter; one that is written for already is let be.
-        """
+        """Write for one more exporter from now on."""
         with self._lock:
             if feed in self._feeds or self._shut:
                 return
@@ -270,12 +245,7 @@ class MeterProvider(api.MeterProvider):
             observers.register(feed.exporter, self)
 
     def remove_feed(self, feed: Feed, *, keep: bool = True) -> None:
-        """Write for an exporter no more.
-
-        Args:
-            feed: The exporter; one that is not written for is let be.
-            keep: Whether what was written stays.
-        """
+        """Write for an exporter no more."""
         with self._lock:
             self._feeds = tuple(each for each in self._feeds if each != feed)
             self._plumb()
@@ -299,9 +269,6 @@ class MeterProvider(api.MeterProvider):
         Those that nothing comes about any more in these exporters go; those that come about in another way,
         with other buckets or other attributes for instance, start again with nothing. Of an exporter that is
         not written for at the moment that holds from when it is again.
-
-        Args:
-            views: The views.
 
         Raises:
             TypeError: One is not of ours; then nothing has changed.
@@ -337,11 +304,7 @@ class MeterProvider(api.MeterProvider):
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
         """Have everything observed, and exported by exporters that send.
 
-        Args:
-            timeout_millis: Milliseconds it may take.
-
-        Returns:
-            Whether it was, in that time.
+        Returns whether it was, in that time.
         """
         until = time.monotonic() + timeout_millis / _MS_PER_S
         reading = self.take_reading()
@@ -355,11 +318,7 @@ class MeterProvider(api.MeterProvider):
         return (flush is None or flush(max(0.0, until - time.monotonic()))) and observed
 
     def shutdown(self, timeout_millis: float = 30_000) -> None:
-        """Let the instruments be without effect from now on. What was written stays, and is exported.
-
-        Args:
-            timeout_millis: Milliseconds it may take; of these it takes what callbacks need.
-        """
+        """Let the instruments be without effect from now on. What was written stays, and is exported."""
         with self._lock:
             if self._shut:
                 self._say("A MeterProvider has been shut down more than once; once is enough.")
@@ -391,14 +350,6 @@ class MeterProvider(api.MeterProvider):
         """Return an instrument, a new one if need be; None if it cannot be made.
 
         What cannot be used of what it is made with is reported once and left out.
-
-        Args:
-            kind: Its class, one of this module's.
-            scope: What makes it.
-            name: Its name.
-            unit: Its unit.
-            description: What it says.
-            boundaries: The buckets it suggests.
         """
         if type(name) is not str or not _NAME.fullmatch(name):
             shown = repr(name)[:300]
@@ -575,13 +526,7 @@ class MeterProvider(api.MeterProvider):
 
 
 def _give_up(stream: Stream, present: Sequence[Stream], before: Container[Stream]) -> None:
-    """End a stream that a provider has no more.
-
-    Args:
-        stream: The stream.
-        present: Those that write into the metric of that name now.
-        before: Those that were there before.
-    """
+    """End a stream that a provider has no more."""
     successors = [one for one in present if one not in before and one.plan.shape == stream.plan.shape]
     shared = frozenset[Any]().union(*(one.written for one in present if one in before))
     try:

@@ -105,13 +105,8 @@ class Plan:
 def identity(plan: Plan, naming: Naming) -> tuple[str, str, str]:
     """Return what the metric of a stream is called.
 
-    Args:
-        plan: The stream.
-        naming: How its exporter spells names.
-
-    Returns:
-        The name it has in the store, which tells scopes, kinds and units apart where the exporter does; its
-        name; its unit.
+    Returns the name it has in the store, which tells scopes, kinds and units apart where the exporter does;
+    its name; its unit.
     """
     name, unit = naming.instrument(plan.name, plan.unit, plan.kind)
     if not naming.scopes:
@@ -123,13 +118,7 @@ def identity(plan: Plan, naming: Naming) -> tuple[str, str, str]:
 
 
 class Stream:
-    """Measurements of one instrument on their way into one metric.
-
-    Args:
-        feed: Whose metric it is.
-        plan: What it makes of measurements.
-        whole: Whether measurements are sums that the instrument keeps itself, as observed by a callback.
-    """
+    """Measurements of one instrument on their way into one metric."""
 
     __slots__ = (
         "_alone",
@@ -190,11 +179,7 @@ class Stream:
         return frozenset(self._written)
 
     def succeed(self, other: Stream) -> None:
-        """Go on with the series of another stream of the same metric and the same shape.
-
-        Args:
-            other: The stream, which is not written to any more.
-        """
+        """Go on with the series of another stream of the same metric and the same shape."""
         store = self._store or self._attach()
         with store.lock:
             self._written |= other.written
@@ -204,11 +189,7 @@ class Stream:
                 metric.description, metric.max_series = self.plan.description, self.plan.max_series
 
     def retire(self, shared: Collection[Labels] = ()) -> None:
-        """Write no more, and forget the series that were written; with the last one of a metric it goes, too.
-
-        Args:
-            shared: The labels of series that others go on writing to.
-        """
+        """Write no more, and forget the series that were written; an empty metric goes, too."""
         store = self._store or self._attach()
         with store.lock:
             wrote = bool(self._written) or self._metric is not None
@@ -225,13 +206,7 @@ class Stream:
                 store.remove(self.key)
 
     def write(self, amount: Any, attributes: Any, traced: Traced | None) -> None:
-        """Take a measurement; safe in any thread, and never raises.
-
-        Args:
-            amount: What was measured.
-            attributes: Its attributes; a mapping, or None.
-            traced: The operation it was measured in.
-        """
+        """Take a measurement; safe in any thread, and never raises."""
         try:
             kind = type(amount)
             if kind is not int and kind is not float:
@@ -261,11 +236,7 @@ class Stream:
             self._fail(error)
 
     def observe(self, readings: Mapping[Labels, tuple[Any, float]]) -> None:
-        """Take what callbacks have observed; a series none of them has seen goes.
-
-        Args:
-            readings: By the labels of all attributes the attributes as they were given, and the number.
-        """
+        """Take what callbacks have observed; a series none of them has seen goes."""
         try:
             totals = self._totals(readings)
             store = self._store or self._attach()

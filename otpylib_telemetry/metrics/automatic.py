@@ -212,12 +212,6 @@ class _Plan:
 class AutomaticMetrics:
     """Turns events into changes of series.
 
-    Args:
-        store: Where the series are. It outlives this object.
-        operations: The operations that are open. They outlive this object, too.
-        making: How events become series.
-        naming: How names are spelt.
-
     Attributes:
         unused: Events no metric was made of.
         given_up: Operations whose end was not seen, by reason.
@@ -251,11 +245,7 @@ class AutomaticMetrics:
         return len(self._operations)
 
     def configure(self, making: MetricOptions) -> None:
-        """Go on with other settings. Series stay, but for those of histograms whose buckets change.
-
-        Args:
-            making: How events become series from now on; operations that are open are still counted down.
-        """
+        """Go on with other settings. Series stay, but for those of histograms whose buckets change."""
         with self._store.lock:
             self._rules = making.rules
             self._buckets = making.buckets
@@ -283,13 +273,8 @@ class AutomaticMetrics:
     def record(self, events: Sequence[RawEvent]) -> tuple[int, int]:
         """Add events to the series.
 
-        An event is rejected if something in it was refused and nothing taken.
-
-        Args:
-            events: The events, with anything in them.
-
-        Returns:
-            How many events were taken, and how many were rejected.
+        An event is rejected if something in it was refused and nothing taken. Returns how many events were
+        taken, and how many were rejected.
         """
         with self._store.lock:
             if self._generation != self._store.generation or self._bindings > _MAX_BINDINGS:
@@ -307,12 +292,7 @@ class AutomaticMetrics:
     def expire(self, now_ns: int, alive: Callable[[object], bool]) -> int:
         """Give up operations that are open for too long, or whose emitter is gone.
 
-        Args:
-            now_ns: The present, on the monotonic clock, in nanoseconds.
-            alive: Tells whether an emitter still runs.
-
-        Returns:
-            How many were given up.
+        Returns how many were given up.
         """
         overdue = self._operations.overdue(now_ns)
         orphaned = self._operations.orphaned(alive)
@@ -324,11 +304,7 @@ class AutomaticMetrics:
         return len(overdue) + len(orphaned)
 
     def give_up_held(self) -> int:
-        """Give up every open operation: their ends will not be seen.
-
-        Returns:
-            How many were given up.
-        """
+        """Give up every open operation: their ends will not be seen. Returns how many were given up."""
         everything = self._operations.drain()
         with self._store.lock:
             for opened in everything:
@@ -546,8 +522,7 @@ class AutomaticMetrics:
     def _retry(self, put: Callable[[float], bool], amount: Any, series: object) -> bool | None:
         """Offer a measurement that is not a plain number, or was refused.
 
-        Returns:
-            Whether it was taken; None if there is nothing to take.
+        Returns whether it was taken; None if there is nothing to take.
         """
         if amount is None:
             return None

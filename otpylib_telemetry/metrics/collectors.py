@@ -61,12 +61,7 @@ class _TargetInfo:
 
 
 def collectors_of(registry: Any) -> list[Labelled]:
-    """Return the collectors of a registry, that of its target information first if it has any.
-
-    Args:
-        registry: A ``CollectorRegistry``, or anything with a method ``collect()``: what does not tell its
-            collectors is one itself.
-    """
+    """Return the collectors of a registry, that of its target information first if it has any."""
     try:
         known = dict(registry._collector_to_names)  # noqa: SLF001 - there is no other way to have them apart
         info = registry.get_target_info()

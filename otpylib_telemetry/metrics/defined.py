@@ -117,10 +117,6 @@ class _Tags:
 
     Python's equality must not confuse that memory, for ``1``, ``True`` and ``1.0`` are equal and read
     differently: values are filed with their types, except where all of them are texts.
-
-    Args:
-        definition: Whose tags.
-        label: Makes a label's name of a tag.
     """
 
     __slots__ = ("_constants", "_function", "_keys", "_labels", "_pick", "_typed", "pick", "texts")
@@ -207,12 +203,7 @@ class _Tags:
 
 
 class _Bound:
-    """A definition at work: its metric, and how it takes an event.
-
-    Args:
-        definition: The definition.
-        naming: How names are spelt.
-    """
+    """A definition at work: its metric, and how it takes an event."""
 
     def __init__(self, definition: Definition, naming: Naming) -> None:
         self.definition = definition
@@ -236,14 +227,8 @@ class _Bound:
 class DefinedMetrics:
     """Turns events into changes of the series that definitions name.
 
-    Args:
-        store: Where the series are. It outlives this object.
-        definitions: The definitions to begin with.
-        naming: How names are spelt.
-        exemplars: Whether a series remembers the trace of a recent measurement.
-
     Attributes:
-        exemplars: As above; may be changed at any time.
+        exemplars: Whether a series remembers the trace of a recent measurement; may be changed.
         unused: Events no metric was made of.
         resolved: How often labels had to be worked out, because nothing was remembered for the tags' values.
 
@@ -285,10 +270,6 @@ class DefinedMetrics:
         Definitions that were in force before keep their series. Those that no longer are take theirs with
         them, and so does one that was changed in any respect: it starts again.
 
-        Args:
-            definitions: The definitions to be in force.
-            replaces: Whose metrics go in the same step, an owner's name; nobody's if empty.
-
         Raises:
             DefinitionError: They cannot be in force together, or a name belongs to somebody else's metric.
                 Nothing has changed then.
@@ -308,12 +289,8 @@ class DefinedMetrics:
     def check(self, definitions: Iterable[Definition], replaces: str = "") -> None:
         """Do nothing, but raise what :meth:`reconfigure` would raise.
 
-        Args:
-            definitions: The definitions to be in force.
-            replaces: Whose metrics would go.
-
         Raises:
-            DefinitionError: As there.
+            DefinitionError: The definitions cannot be in force.
         """
         with self._store.lock:
             self._change(definitions, replaces)
@@ -347,14 +324,8 @@ class DefinedMetrics:
     def record(self, events: Sequence[RawEvent]) -> tuple[int, int]:
         """Add events to the series.
 
-        An event is rejected if something in it was refused and nothing taken; one that no definition wants
-        is not.
-
-        Args:
-            events: The events, with anything in them.
-
-        Returns:
-            How many events were taken, and how many were rejected.
+        An event is rejected if something in it was refused and nothing taken; one that no definition wants is
+        not. Returns how many events were taken, and how many were rejected.
         """
         store = self._store
         with store.lock:
@@ -496,10 +467,6 @@ class DefinedMetrics:
 
     def _check(self, fresh: Iterable[_Bound], going: set[str]) -> None:
         """Refuse metrics that the store would refuse.
-
-        Args:
-            fresh: The definitions whose metrics are to be declared.
-            going: Names of the metrics that will have gone.
 
         Raises:
             DefinitionError: Some of them cannot be declared; the message names every one.

@@ -23,9 +23,6 @@ def number_of(value: Any) -> float | None:
 
     Bool counts as 0 and 1; Decimal, Fraction and NumPy's scalars know how to become a float; text does not,
     even if it looks like a number: what emitted it is mistaken, and better told so.
-
-    Args:
-        value: Anything.
     """
     kind = type(value)
     if issubclass(kind, int):
@@ -39,12 +36,7 @@ def number_of(value: Any) -> float | None:
 
 
 def operation_of(metadata: Mapping[str, Any], at_ns: int) -> Traced | None:
-    """Return the operation an event was part of, as far as its metadata says; None if it does not.
-
-    Args:
-        metadata: The event's metadata.
-        at_ns: When it was emitted, on the monotonic clock, in nanoseconds.
-    """
+    """Return the operation an event was part of, as far as its metadata says; None if it does not."""
     trace_id, span_id = metadata.get("trace_id"), metadata.get("span_id")
     if type(trace_id) is str:
         return Traced(at_ns, trace_id, span_id if type(span_id) is str else "")
@@ -57,11 +49,7 @@ def operation_of(metadata: Mapping[str, Any], at_ns: int) -> Traced | None:
 
 
 def is_of_an_operation(metadata: Any) -> bool:
-    """Tell whether metadata has a key that says which operation an event was part of.
-
-    Args:
-        metadata: An event's metadata, or anything else.
-    """
+    """Tell whether metadata has a key that says which operation an event was part of."""
     try:
         return "trace_id" in metadata or "traceparent" in metadata
     except Exception:  # noqa: BLE001 - as above
@@ -69,11 +57,7 @@ def is_of_an_operation(metadata: Any) -> bool:
 
 
 def readable_mapping(mapping: Any) -> Mapping[str, Any]:
-    """Return a mapping that can be looked at: a copy of it, or an empty one.
-
-    Args:
-        mapping: What ought to be one.
-    """
+    """Return a mapping that can be looked at: a copy of it, or an empty one."""
     if type(mapping) is dict:
         return mapping
     try:

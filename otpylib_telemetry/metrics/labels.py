@@ -74,11 +74,7 @@ _Values: TypeAlias = tuple[Any, ...]
 def number_text(value: float) -> str:
     """Return a float as Go prints it, which is what ``le`` and other clients of Prometheus use.
 
-    Args:
-        value: Any float.
-
-    Returns:
-        ``0.005``, ``1.0``, ``1e+06``, ``NaN``, ``+Inf``, ``-Inf``.
+    Returns ``0.005``, ``1.0``, ``1e+06``, ``NaN``, ``+Inf``, ``-Inf``.
     """
     if not math.isfinite(value):
         return "NaN" if value != value else ("+Inf" if value > 0 else "-Inf")  # noqa: PLR0124 - NaN alone does this
@@ -92,11 +88,7 @@ def number_text(value: float) -> str:
 
 
 def label_text(value: Any) -> str:
-    """Return a scalar as the text of a label; empty, which is no label, for what is no scalar.
-
-    Args:
-        value: Anything.
-    """
+    """Return a scalar as the text of a label; empty, which is no label, for what is no scalar."""
     exact = _exact(type(value))
     return "" if exact is None else _text(exact(value))[0]
 
@@ -120,10 +112,6 @@ class LabelRules:
         Correlation keys are left out whatever ``drop_labels`` says, for a list meant to leave out one label
         more must not turn every request into a series. A key named in ``labels`` is meant: it is left out
         only if somebody named it in ``drop_labels`` too, not because it is dropped by default.
-
-        Args:
-            labels: Keys to keep; None, empty or with ``*`` in it for all.
-            drop_labels: Keys to leave out.
         """
         wanted = frozenset(labels or ())
         dropped = frozenset(drop_labels)
@@ -139,13 +127,7 @@ class LabelRules:
 
 
 class _Typed(Generic[T]):
-    """What is known of metadata with certain keys and values of certain types.
-
-    Args:
-        keys: The keys that may become labels.
-        types: The types of the values as :attr:`_Shape.pick` gives them.
-        name: Makes a label's name of a key.
-    """
+    """What is known of metadata with certain keys and values of certain types."""
 
     __slots__ = ("fields", "found", "normalise", "plain")
 
@@ -208,10 +190,6 @@ class LabelCache(Generic[T]):
 
     What it holds is as large as what it is given to keep: give it only what there is a series for.
 
-    Args:
-        rules: Which metadata keys become labels.
-        name: Makes a label's name of a key.
-
     Attributes:
         plain: A short cut for metadata whose values are all texts, as most are. By the keys of metadata a
             pair: what picks the values out of it, and what was kept by these values. Whoever looks there a
@@ -232,9 +210,6 @@ class LabelCache(Generic[T]):
 
     def find(self, metadata: Mapping[str, Any]) -> T | None:
         """Return what was kept for metadata that makes the same labels, or None.
-
-        Args:
-            metadata: The metadata of an event.
 
         Raises:
             Exception: Whatever a peculiar mapping, key or value raises when it is looked at.
@@ -258,11 +233,7 @@ class LabelCache(Generic[T]):
     def resolve(self, metadata: Mapping[str, Any]) -> tuple[Labels, Place[T] | None]:
         """Work out the labels.
 
-        Args:
-            metadata: The metadata of an event, with anything in it.
-
-        Returns:
-            The labels, and what to hand to :meth:`keep`; None if this metadata is not to be remembered.
+        Returns the labels, and what to hand to :meth:`keep`; None if this metadata is not to be remembered.
         """
         try:
             shape, remembered = self._shape(tuple(metadata))
@@ -281,12 +252,7 @@ class LabelCache(Generic[T]):
         return labels, (shape, typed, values) if remembered and whole else None
 
     def keep(self, place: Place[T], thing: T) -> None:
-        """Remember something for metadata that makes the same labels.
-
-        Args:
-            place: From :meth:`resolve`.
-            thing: What :meth:`find` is to return from now on.
-        """
+        """Remember something for metadata that makes the same labels."""
         shape, typed, values = place
         typed.found[values] = thing
         if typed.plain or not shape.keys:

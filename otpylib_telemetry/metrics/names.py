@@ -112,11 +112,7 @@ class Naming:
 
 
 def metric_name(text: str) -> str:
-    """Return a metric name for an event name: every character that is illegal becomes an underscore.
-
-    Args:
-        text: The dotted name; any text does.
-    """
+    """Return a metric name for an event name: every character that is illegal becomes an underscore."""
     return _sanitised(text)
 
 
@@ -125,9 +121,6 @@ def label_name(text: str) -> str:
 
     A name with a meaning of its own gets the prefix ``exported_``, which is what Prometheus does with the
     labels of a target that clash with its own; of several leading underscores one is left.
-
-    Args:
-        text: The key; any text does.
     """
     name = _sanitised(text)
     if name.startswith("__"):
@@ -136,12 +129,7 @@ def label_name(text: str) -> str:
 
 
 def claims(kind: Kind, name: str) -> tuple[str, ...]:
-    """Return the names of samples that a metric has in the exposition, besides its own name.
-
-    Args:
-        kind: Its kind.
-        name: Its name.
-    """
+    """Return the names of samples that a metric has in the exposition, besides its own name."""
     return tuple(name + suffix for suffix in _SUFFIXES[kind])
 
 
@@ -150,15 +138,7 @@ def instrument_name(name: str, unit: str, kind: Kind) -> tuple[str, str]:
 
     Rules: "Prometheus and OpenMetrics compatibility", sections "Metric Metadata" and "Sums". A unit ``1`` is
     told of gauges alone, as the collector does it: other metrics of that unit are counts. Letters and digits
-    stay what they are; all else becomes underscores.
-
-    Args:
-        name: The instrument's name.
-        unit: Its unit, as UCUM has it.
-        kind: What its metric is.
-
-    Returns:
-        The metric's name and its unit.
+    stay what they are; all else becomes underscores. Returns the metric's name and its unit.
     """
     base = _collapsed(_lettered(name))
     if kind is Kind.COUNTER:
@@ -170,20 +150,12 @@ def instrument_name(name: str, unit: str, kind: Kind) -> tuple[str, str]:
 
 
 def attribute_name(key: str) -> str:
-    """Return a label name for an attribute's key, as for metadata, but never with two underscores in a row.
-
-    Args:
-        key: The key; any text does.
-    """
+    """Return a label name for an attribute's key, as for metadata, without two underscores in a row."""
     return _collapsed(label_name(key))
 
 
 def readable(text: str) -> str:
-    """Return a text cut to a length that fits a sentence, and free of what UTF-8 cannot carry.
-
-    Args:
-        text: Any text.
-    """
+    """Return a text cut to a length that fits a sentence, and free of what UTF-8 cannot carry."""
     cut = text if len(text) <= MAX_NAME else text[: MAX_NAME - 1] + "…"
     return cut if cut.isascii() else cut.encode("utf-8", "replace").decode("utf-8")
 

@@ -95,7 +95,7 @@ class DefinitionError(ValueError):
         problems: Everything that is wrong, each with what was expected.
 
     Attributes:
-        problems: As above.
+        problems: Everything that is wrong, each with what was expected.
     """
 
     def __init__(self, *problems: str) -> None:

@@ -29,12 +29,7 @@ _CURSORS: Final = "metric_cursors"
 
 
 class SeriesReader:
-    """Reads the series of one exporter again and again, and remembers what was read.
-
-    Args:
-        memory: What survives the exporter.
-        store: The series.
-    """
+    """Reads the series of one exporter again and again, and remembers what was read."""
 
     def __init__(self, memory: MutableMapping[str, Any], store: SeriesStore) -> None:
         self._store = store
@@ -64,14 +59,7 @@ class SeriesReader:
     ) -> bool:
         """Read all series, slice by slice; each is read and entered in one step.
 
-        Args:
-            preference: What points are to count from.
-            enter: Runs a function that reads, and takes the points it returns; False if it did not run it.
-            ttl: Seconds after which a series goes for which nothing was measured, once it was read; None for
-                never.
-
-        Returns:
-            Whether all of it was entered.
+        Returns whether all of it was entered.
         """
         cursors, store = self._cursors, self._store
         reading = Reading(time.monotonic_ns(), wall_clock.offset_ns(), preference)

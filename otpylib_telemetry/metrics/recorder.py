@@ -38,12 +38,7 @@ _OFTEN: Final = 1_000_000_000
 
 
 class MetricRecorder:
-    """Turns events into changes of a store's series.
-
-    Args:
-        store: Where the series are.
-        naming: How names are spelt.
-    """
+    """Turns events into changes of a store's series."""
 
     def __init__(self, store: SeriesStore, naming: Naming) -> None:
         self._store = store
@@ -84,12 +79,6 @@ class MetricRecorder:
     ) -> None:
         """Go on with other settings: all of them, or none.
 
-        Args:
-            making: How automatic metrics are made.
-            definitions: What is measured beyond them, or instead.
-            automatic: Whether there are automatic metrics; None for: if there are no definitions.
-            series_ttl: Seconds after which a series nothing is measured for goes; None for never.
-
         Raises:
             DefinitionError: The definitions cannot be had.
         """
@@ -107,24 +96,16 @@ class MetricRecorder:
     def check(self, definitions: Sequence[Definition] = (), *, automatic: bool | None = None) -> None:
         """Do nothing, but raise what :meth:`configure` would raise.
 
-        Args:
-            definitions: As there.
-            automatic: As there.
-
         Raises:
-            DefinitionError: As there.
+            DefinitionError: The definitions cannot be in force.
         """
         self._defined.check(definitions, "" if _is_automatic(definitions, automatic) else OWNER)
 
     def record(self, events: Sequence[RawEvent]) -> tuple[int, int]:
         """Add events to the series.
 
-        Args:
-            events: The events, with anything in them.
-
-        Returns:
-            How many events were taken or of no use, and how many were rejected: something in them was refused
-            and nothing was taken.
+        Returns how many events were taken or of no use, and how many were rejected: something in them was
+        refused and nothing was taken.
         """
         if not self._defined.definitions:
             taken, rejected = self._automatic.record(events) if self._automatic_on else (len(events), 0)
@@ -136,12 +117,7 @@ class MetricRecorder:
         return taken, rejected
 
     def expire(self, now_ns: int, alive: Callable[[object], bool]) -> None:
-        """Give up what will not come to an end any more, and series nobody measures.
-
-        Args:
-            now_ns: The present, on the monotonic clock, in nanoseconds.
-            alive: Tells whether an emitter still runs.
-        """
+        """Give up what will not come to an end any more, and series nobody measures."""
         self._automatic.expire(now_ns, alive)
         self._store.advance(now_ns)
         if self._ttl_ns is None:
@@ -189,16 +165,7 @@ def metric_options_of(  # noqa: PLR0913 - the settings of both exits, by name
     exemplars: bool,
     exponential: bool = False,
 ) -> MetricOptions:
-    """Return how automatic metrics are made under these settings.
-
-    Args:
-        labels: The setting of this name.
-        drop_labels: The setting of this name.
-        buckets: The setting of this name.
-        span_metrics: The setting of this name.
-        exemplars: The setting of this name.
-        exponential: Whether histograms of durations have exponential buckets.
-    """
+    """Return how automatic metrics are made under these settings."""
     rules = LabelRules.of(labels, drop_labels)
     return MetricOptions(rules, tuple(buckets), span_metrics, exemplars, exponential)
 
@@ -206,13 +173,7 @@ def metric_options_of(  # noqa: PLR0913 - the settings of both exits, by name
 def answer_removal(store: SeriesStore, request: tuple[Any, ...]) -> bool:
     """Answer ``("remove", metric)`` and ``("remove", metric, labels)``: forget a metric, or one series.
 
-    Args:
-        store: The series.
-        request: The message. ``metric`` is the name under which it leaves, ``labels`` a mapping of every
-            label the series has; a value that is no text stands for its text.
-
-    Returns:
-        Whether there was such a thing.
+    Returns whether there was such a thing.
 
     Raises:
         LookupError: It is another message.

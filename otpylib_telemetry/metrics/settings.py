@@ -87,10 +87,6 @@ _EXPECTED: Final = '"automatic", or a list of tables that each define a metric'
 def definitions_setting(value: object) -> tuple[Definition, ...] | Literal["automatic"]:
     """Return what the value of a key defines.
 
-    Args:
-        value: ``"automatic"`` or nothing for no definitions; tables, :class:`Definition` objects, or both;
-            JSON, as an environment variable holds it.
-
     Raises:
         RefusedError: Something does not do; the reason names everything that is wrong.
     """
@@ -196,19 +192,10 @@ class PushedMetricsSettings(MetricsSettings):
 
 
 def definitions_in(setting: tuple[Definition, ...] | str) -> tuple[Definition, ...]:
-    """Return the definitions a validated setting holds.
-
-    Args:
-        setting: What :func:`definitions_setting` returned.
-    """
+    """Return the definitions a validated setting holds."""
     return () if isinstance(setting, str) else setting
 
 
 def are_automatic(setting: tuple[Definition, ...] | str, wanted: bool | None) -> bool:  # noqa: FBT001 - a setting's value
-    """Tell whether metrics are made of every event, without a definition.
-
-    Args:
-        setting: What :func:`definitions_setting` returned.
-        wanted: What ``automatic_metrics`` says; None where it is not set: if there are no definitions.
-    """
+    """Tell whether metrics are made of every event, without a definition."""
     return not definitions_in(setting) if wanted is None else wanted

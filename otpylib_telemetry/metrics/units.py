@@ -50,11 +50,7 @@ class Unit:
     spellings: tuple[str, ...] = field(default=(), compare=False)
 
     def without(self, name: str) -> str:
-        """Return a name without this unit at its end: ``duration`` for ``duration_ms``.
-
-        Args:
-            name: A name whose parts are joined by dots or underscores.
-        """
+        """Return a name without this unit at its end: ``duration`` for ``duration_ms``."""
         endings = {self.symbol, self.word, *self.spellings} - {""} if self.word else ()
         for ending in sorted(endings, key=len, reverse=True):
             base = name.removesuffix(ending)
@@ -157,10 +153,6 @@ _BY_SPELLING.pop("", None)
 def unit_of(text: str) -> Unit:
     """Return a unit by any of its names.
 
-    Args:
-        text: For instance ``ms``, ``milliseconds``, ``KiB``, ``By``, ``percent``; another word, or a text in
-            braces such as ``{requests}``, is a unit that cannot be converted; empty for none.
-
     Raises:
         UnitError: It cannot be a unit.
     """
@@ -176,10 +168,6 @@ def unit_of(text: str) -> Unit:
 
 def conversion(source: str, target: str) -> Conversion:
     """Return the way from one unit to another.
-
-    Args:
-        source: The unit measured in.
-        target: The unit to be exported.
 
     Raises:
         UnitError: One of them is no unit, or they do not measure the same.
@@ -241,11 +229,7 @@ _ILLEGAL: Final = re.compile(r"[^a-zA-Z0-9]+")
 def unit_word(unit: str) -> str:
     """Return what a unit is called, for instance ``meters_per_second`` for ``m/s``.
 
-    Args:
-        unit: The unit's symbol; one that is unknown is taken as it is.
-
-    Returns:
-        Its word; empty for what is counted, such as ``{request}``, and for a plain number.
+    Returns its word; empty for what is counted, such as ``{request}``, and for a plain number.
     """
     above, divided, below = _ANNOTATION.sub("", unit).strip().partition("/")
     word = _spelled(_WORDS, above)
