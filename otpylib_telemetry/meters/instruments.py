@@ -8,21 +8,11 @@ Imports OpenTelemetry's API: to be imported only where it is wanted.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from opentelemetry import metrics as api
 
-from otpylib_telemetry.aggregation.metric import Kind, Scope
 from otpylib_telemetry.meters.attributes import labels_of
-from otpylib_telemetry.meters.streams import Plan, Stream
-from otpylib_telemetry.meters.views import (
-    DEFAULT_BOUNDARIES,
-    DefaultAggregation,
-    ExplicitBucketHistogramAggregation,
-    ExponentialBucketHistogramAggregation,
-    LastValueAggregation,
-    View,
-)
 from otpylib_telemetry.metrics.event_values import number_of
 from otpylib_telemetry.metrics.names import OPENTELEMETRY
 from otpylib_telemetry.primitives.errors import describe
@@ -34,7 +24,9 @@ if TYPE_CHECKING:
 
     from opentelemetry.context import Context
 
+    from otpylib_telemetry.aggregation.metric import Scope
     from otpylib_telemetry.aggregation.series import Labels, Traced
+    from otpylib_telemetry.meters.streams import Stream
 
 __all__ = [
     "Counter",
@@ -46,24 +38,9 @@ __all__ = [
     "ObservableGauge",
     "ObservableUpDownCounter",
     "UpDownCounter",
-    "plan_of",
 ]
 
 _log = logging.getLogger("otpylib_telemetry")
-
-#: What the numbers of an instrument mean, by its class in the API.
-_KINDS: Final[Mapping[type[Any], Kind]] = {
-    api.Counter: Kind.COUNTER,
-    api.UpDownCounter: Kind.UP_DOWN,
-    api.Histogram: Kind.HISTOGRAM,
-    api._Gauge: Kind.GAUGE,  # noqa: SLF001 - listed in __all__ under this name
-    api.ObservableCounter: Kind.COUNTER,
-    api.ObservableUpDownCounter: Kind.UP_DOWN,
-    api.ObservableGauge: Kind.GAUGE,
-}
-
-#: Those that refuse a negative measurement.
-_NEVER_NEGATIVE: Final = frozenset({api.Counter, api.Histogram})
 
 
 class Instrument:
@@ -216,39 +193,3 @@ class ObservableGauge(Observable, api.ObservableGauge):
     """See :class:`opentelemetry.metrics.ObservableGauge`."""
 
     api_class = api.ObservableGauge
-
-
-def plan_of(instrument: Instrument, view: View) -> Plan:
-    """Return what a view makes of an instrument.
-
-    "Default Aggregation" and the aggregations after it in OpenTelemetry's metrics SDK specification.
-    """
-    natural = _KINDS[instrument.api_class]
-    aggregation = view.aggregation or DefaultAggregation()
-    kind, bounds, scale, max_size = natural, (), 0, 0
-    if isinstance(aggregation, LastValueAggregation):
-        kind = Kind.GAUGE
-    elif isinstance(aggregation, ExplicitBucketHistogramAggregation):
-        kind = Kind.HISTOGRAM
-    elif isinstance(aggregation, ExponentialBucketHistogramAggregation):
-        kind, scale, max_size = Kind.EXPONENTIAL, aggregation.max_scale, aggregation.max_size
-    elif not isinstance(aggregation, DefaultAggregation):
-        kind = Kind.COUNTER if natural in {Kind.COUNTER, Kind.HISTOGRAM} else Kind.UP_DOWN
-    if kind is Kind.HISTOGRAM:
-        given = getattr(aggregation, "boundaries", None)
-        suggested = given if given is not None else instrument.boundaries
-        bounds = DEFAULT_BOUNDARIES if suggested is None else tuple(suggested)
-    keys = view.attribute_keys
-    return Plan(
-        name=view.name or instrument.name,
-        unit=instrument.unit,
-        description=instrument.description if view.description is None else view.description,
-        kind=kind,
-        scope=instrument.scope,
-        keys=None if keys is None else frozenset(keys),
-        bounds=bounds,
-        scale=scale,
-        max_size=max_size,
-        max_series=view.aggregation_cardinality_limit,
-        refuses_negative=instrument.api_class in _NEVER_NEGATIVE,
-    )

@@ -27,16 +27,10 @@ from otpylib_telemetry.aggregation.metric import Scope
 from otpylib_telemetry.meters import instruments
 from otpylib_telemetry.meters.attributes import frozen
 from otpylib_telemetry.meters.exemplars import traced
-from otpylib_telemetry.meters.instruments import plan_of
-from otpylib_telemetry.meters.streams import Feed, Plan, Stream
-from otpylib_telemetry.meters.views import (
-    DropAggregation,
-    ExplicitBucketHistogramAggregation,
-    ExponentialBucketHistogramAggregation,
-    View,
-    checked_boundaries,
-    checked_views,
-)
+from otpylib_telemetry.meters.meter import Meter
+from otpylib_telemetry.meters.plans import plans_of, report_twin
+from otpylib_telemetry.meters.streams import Feed, Stream
+from otpylib_telemetry.meters.views import View, checked_boundaries, checked_views
 from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.primitives.fork import after_fork_in_child
 from otpylib_telemetry.primitives.once import Once
@@ -65,99 +59,8 @@ _NAME: Final = re.compile(r"[a-zA-Z][-_./a-zA-Z0-9]{0,254}")
 _MAX_UNIT: Final = 63
 
 Made = TypeVar("Made", bound=instruments.Instrument)
-Observed = TypeVar("Observed", bound=instruments.Observable)
-Nothing = TypeVar("Nothing")
 
 _providers: weakref.WeakSet[MeterProvider] = weakref.WeakSet()
-
-
-class _Meter(api.Meter):
-    """Makes the instruments of one scope."""
-
-    def __init__(self, provider: MeterProvider, scope: Scope) -> None:
-        super().__init__(scope.name, scope.version or None, scope.schema_url or None)
-        self.provider = provider
-        self.scope = scope
-
-    def create_counter(self, name: str, unit: str = "", description: str = "") -> api.Counter:
-        """Return the counter of this name, a new one if need be."""
-        return self._instrument(instruments.Counter, api.NoOpCounter, name, unit, description)
-
-    def create_up_down_counter(self, name: str, unit: str = "", description: str = "") -> api.UpDownCounter:
-        """Return the up-down counter of this name, a new one if need be."""
-        return self._instrument(instruments.UpDownCounter, api.NoOpUpDownCounter, name, unit, description)
-
-    def create_histogram(
-        self,
-        name: str,
-        unit: str = "",
-        description: str = "",
-        *,
-        explicit_bucket_boundaries_advisory: Sequence[float] | None = None,
-    ) -> api.Histogram:
-        """Return the histogram of this name, a new one if need be."""
-        bounds = explicit_bucket_boundaries_advisory
-        return self._instrument(instruments.Histogram, api.NoOpHistogram, name, unit, description, bounds)
-
-    def create_gauge(self, name: str, unit: str = "", description: str = "") -> api._Gauge:
-        """Return the gauge of this name, a new one if need be."""
-        return self._instrument(instruments.Gauge, api._NoOpGauge, name, unit, description)  # noqa: SLF001 - as above
-
-    def create_observable_counter(
-        self, name: str, callbacks: Sequence[Any] | None = None, unit: str = "", description: str = ""
-    ) -> api.ObservableCounter:
-        """Return the observable counter of this name, which asks these callbacks, too, from now on."""
-        return self._observable(
-            instruments.ObservableCounter, api.NoOpObservableCounter, name, callbacks, unit, description
-        )
-
-    def create_observable_up_down_counter(
-        self, name: str, callbacks: Sequence[Any] | None = None, unit: str = "", description: str = ""
-    ) -> api.ObservableUpDownCounter:
-        """Return the observable up-down counter of this name, which asks these callbacks, too."""
-        return self._observable(
-            instruments.ObservableUpDownCounter,
-            api.NoOpObservableUpDownCounter,
-            name,
-            callbacks,
-            unit,
-            description,
-        )
-
-    def create_observable_gauge(
-        self, name: str, callbacks: Sequence[Any] | None = None, unit: str = "", description: str = ""
-    ) -> api.ObservableGauge:
-        """Return the observable gauge of this name, which asks these callbacks, too, from now on."""
-        return self._observable(
-            instruments.ObservableGauge, api.NoOpObservableGauge, name, callbacks, unit, description
-        )
-
-    def _instrument(  # noqa: PLR0913, PLR0917 - called from the methods above alone
-        self,
-        kind: type[Made],
-        nothing: Callable[[str], Nothing],
-        name: Any,
-        unit: Any,
-        description: Any,
-        bounds: Sequence[float] | None = None,
-    ) -> Made | Nothing:
-        made = self.provider.instrument(kind, self.scope, name, unit, description, bounds)
-        return nothing(str(name)) if made is None else made
-
-    def _observable(  # noqa: PLR0913, PLR0917 - as above
-        self,
-        kind: type[Observed],
-        nothing: Callable[[str], Nothing],
-        name: Any,
-        callbacks: Iterable[Any] | None,
-        unit: Any,
-        description: Any,
-    ) -> Observed | Nothing:
-        made = self.provider.instrument(kind, self.scope, name, unit, description)
-        if made is None:
-            return nothing(str(name))
-        made.add_callbacks(callbacks)
-        return made
 
 
 class MeterProvider(api.MeterProvider):
@@ -183,7 +86,7 @@ class MeterProvider(api.MeterProvider):
         self._callback_timeout = callback_timeout
         self.flush = flush
         self._lock = threading.RLock()
-        self._meters: dict[Scope, _Meter] = {}
+        self._meters: dict[Scope, Meter] = {}
         self._instruments: dict[tuple[Any, ...], instruments.Instrument] = {}
         self._names: dict[tuple[Scope, str], instruments.Instrument] = {}
         self._said = Once()
@@ -232,7 +135,7 @@ class MeterProvider(api.MeterProvider):
                 scope = Scope(scope.name, scope.version, scope.schema_url)
                 meter = self._meters.get(scope)
             if meter is None:
-                meter = self._meters[scope] = _Meter(self, scope)
+                meter = self._meters[scope] = Meter(scope, self.instrument)
             return meter
 
     def add_feed(self, feed: Feed) -> None:
@@ -384,7 +287,7 @@ class MeterProvider(api.MeterProvider):
                 (scope, name.lower()), made := kind(self.traced, scope, name, unit, description, bounds)
             )
             if first is not made:
-                self._report_twin(first, made)
+                report_twin(first, made, self._views, self._say)
                 # OpenTelemetry's metrics SDK specification, "Name conflict": the case seen first.
                 made.name = first.name
             self._instruments[same] = made
@@ -403,31 +306,6 @@ class MeterProvider(api.MeterProvider):
                 "The buckets that %s (%s) suggests are not used: %s.", name, scope.name, describe(error)
             )
             return None
-
-    def _report_twin(self, first: instruments.Instrument, other: instruments.Instrument) -> None:
-        """Report two instruments of one name, unless a view sees to it.
-
-        "Duplicate instrument registration" in OpenTelemetry's metrics SDK specification.
-        """
-        if any(view.name is not None and view.matches(other, other.api_class) for view in self._views):
-            return
-        differences = [
-            f"{what} {mine!r} and {theirs!r}"
-            for what, mine, theirs in (
-                ("the name", first.name, other.name),
-                ("the kind", first.api_class.__name__.lstrip("_"), other.api_class.__name__.lstrip("_")),
-                ("the unit", first.unit, other.unit),
-                ("the description", first.description, other.description),
-            )
-            if mine != theirs
-        ]
-        self._say(
-            "There are two instruments %s of %s, which differ: %s. Both work, as far as an exporter can tell "
-            "them apart; a view with another name for one of them keeps them so.",
-            first.name,
-            first.scope.name,
-            ", ".join(differences),
-        )
 
     def _plumb(self) -> None:
         """Give every instrument streams to the exporters there are now; those it has go on."""
@@ -448,48 +326,12 @@ class MeterProvider(api.MeterProvider):
     def _streams(self, instrument: instruments.Instrument) -> tuple[Stream, ...]:
         whole = isinstance(instrument, instruments.Observable)
         present = {(stream.feed, stream.plan): stream for stream in instrument.known}
-        plans = self._plans(instrument)
+        plans = plans_of(instrument, self._views, self._say)
         return tuple(
             present.get((feed, plan)) or Stream(feed, plan, whole=whole)
             for feed in self._feeds
             for plan in plans
         )
-
-    def _plans(self, instrument: instruments.Instrument) -> list[Plan]:
-        """Return what the views make of an instrument; without any, what suits its kind."""
-        views = [view for view in self._views if view.matches(instrument, instrument.api_class)]
-        usable = [view for view in views if self._suits(view, instrument)]
-        if not usable:
-            return [plan_of(instrument, View(instrument_name="*"))]
-        plans = [
-            plan_of(instrument, view) for view in usable if not isinstance(view.aggregation, DropAggregation)
-        ]
-        different = list(dict.fromkeys(plans))
-        names = [(plan.name.lower(), plan.kind) for plan in different]
-        for name, kind in dict.fromkeys(names):
-            if names.count((name, kind)) > 1:
-                self._say(
-                    "Two views make one metric %s of the instrument %s (%s), which has every measurement "
-                    "twice therefore. Give one of the views another name.",
-                    name,
-                    instrument.name,
-                    instrument.scope.name,
-                )
-        return different
-
-    def _suits(self, view: View, instrument: instruments.Instrument) -> bool:
-        distributes = isinstance(
-            view.aggregation, ExplicitBucketHistogramAggregation | ExponentialBucketHistogramAggregation
-        )
-        if distributes and isinstance(instrument, instruments.Observable):
-            self._say(
-                "A view wants a histogram of %s (%s), whose values are whole sums or levels when they are "
-                "observed; the view is not applied to it.",
-                instrument.name,
-                instrument.scope.name,
-            )
-            return False
-        return True
 
     def _read(self, reading: Future[None]) -> None:
         try:

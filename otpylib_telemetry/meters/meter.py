@@ -1,0 +1,93 @@
+"""The meters of the OpenTelemetry API, as they are once a provider of ours has made them.
+
+Imports OpenTelemetry's API: to be imported only where it is wanted.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from opentelemetry import metrics as api
+
+from otpylib_telemetry.meters import instruments
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from otpylib_telemetry.aggregation.metric import Scope
+
+__all__ = ["Meter"]
+
+Made = TypeVar("Made")
+Nothing = TypeVar("Nothing")
+
+
+class Meter(api.Meter):
+    """Makes the instruments of one scope: those there are under a name, or new ones.
+
+    One that cannot be made is replaced by the API's own, which has no effect.
+    """
+
+    def __init__(self, scope: Scope, make: Callable[..., Any]) -> None:
+        super().__init__(scope.name, scope.version or None, scope.schema_url or None)
+        self._scope = scope
+        self._make = make
+
+    def create_counter(self, name: str, unit: str = "", description: str = "") -> api.Counter:
+        """Return the counter of this name."""
+        return self._made(instruments.Counter, api.NoOpCounter, name, unit, description)
+
+    def create_up_down_counter(self, name: str, unit: str = "", description: str = "") -> api.UpDownCounter:
+        """Return the up-down counter of this name."""
+        return self._made(instruments.UpDownCounter, api.NoOpUpDownCounter, name, unit, description)
+
+    def create_histogram(
+        self,
+        name: str,
+        unit: str = "",
+        description: str = "",
+        *,
+        explicit_bucket_boundaries_advisory: Sequence[float] | None = None,
+    ) -> api.Histogram:
+        """Return the histogram of this name."""
+        bounds = explicit_bucket_boundaries_advisory
+        return self._made(instruments.Histogram, api.NoOpHistogram, name, unit, description, bounds)
+
+    def create_gauge(self, name: str, unit: str = "", description: str = "") -> api._Gauge:
+        """Return the gauge of this name."""
+        nothing = api._NoOpGauge  # noqa: SLF001 - listed in __all__ under this name
+        return self._made(instruments.Gauge, nothing, name, unit, description)
+
+    def create_observable_counter(
+        self, name: str, callbacks: Sequence[Any] | None = None, unit: str = "", description: str = ""
+    ) -> api.ObservableCounter:
+        """Return the observable counter of this name, which asks these callbacks, too, from now on."""
+        made = self._made(instruments.ObservableCounter, api.NoOpObservableCounter, name, unit, description)
+        return _asking(made, callbacks)
+
+    def create_observable_up_down_counter(
+        self, name: str, callbacks: Sequence[Any] | None = None, unit: str = "", description: str = ""
+    ) -> api.ObservableUpDownCounter:
+        """Return the observable up-down counter of this name, which asks these callbacks, too."""
+        kind, nothing = instruments.ObservableUpDownCounter, api.NoOpObservableUpDownCounter
+        return _asking(self._made(kind, nothing, name, unit, description), callbacks)
+
+    def create_observable_gauge(
+        self, name: str, callbacks: Sequence[Any] | None = None, unit: str = "", description: str = ""
+    ) -> api.ObservableGauge:
+        """Return the observable gauge of this name, which asks these callbacks, too, from now on."""
+        made = self._made(instruments.ObservableGauge, api.NoOpObservableGauge, name, unit, description)
+        return _asking(made, callbacks)
+
+    def _made(
+        self, kind: type[Made], nothing: Callable[[str], Nothing], name: Any, *how: Any
+    ) -> Made | Nothing:
+        made: Made | None = self._make(kind, self._scope, name, *how)
+        return nothing(str(name)) if made is None else made
+
+
+def _asking(instrument: Made, callbacks: Sequence[Any] | None) -> Made:
+    """Return an instrument that asks these callbacks, unless it is one without effect."""
+    if isinstance(instrument, instruments.Observable):
+        instrument.add_callbacks(callbacks)
+    return instrument

@@ -1,0 +1,144 @@
+"""What views make of instruments: the streams each is to have.
+
+Imports OpenTelemetry's API: to be imported only where it is wanted.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from opentelemetry import metrics as api
+
+from otpylib_telemetry.aggregation.metric import Kind
+from otpylib_telemetry.meters.instruments import Instrument, Observable
+from otpylib_telemetry.meters.streams import Plan
+from otpylib_telemetry.meters.views import (
+    DEFAULT_BOUNDARIES,
+    DefaultAggregation,
+    DropAggregation,
+    ExplicitBucketHistogramAggregation,
+    ExponentialBucketHistogramAggregation,
+    LastValueAggregation,
+    View,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+__all__ = ["plans_of", "report_twin"]
+
+#: What the numbers of an instrument mean, by its class in the API.
+_KINDS: Final[Mapping[type[Any], Kind]] = {
+    api.Counter: Kind.COUNTER,
+    api.UpDownCounter: Kind.UP_DOWN,
+    api.Histogram: Kind.HISTOGRAM,
+    api._Gauge: Kind.GAUGE,  # noqa: SLF001 - listed in __all__ under this name
+    api.ObservableCounter: Kind.COUNTER,
+    api.ObservableUpDownCounter: Kind.UP_DOWN,
+    api.ObservableGauge: Kind.GAUGE,
+}
+
+#: Those that refuse a negative measurement.
+_NEVER_NEGATIVE: Final = frozenset({api.Counter, api.Histogram})
+
+
+def plans_of(instrument: Instrument, views: Iterable[View], say: Callable[..., None]) -> list[Plan]:
+    """Return what the views make of an instrument; without any, what suits its kind."""
+    matching = [view for view in views if view.matches(instrument, instrument.api_class)]
+    usable = [view for view in matching if _suits(view, instrument, say)]
+    if not usable:
+        return [_plan_of(instrument, View(instrument_name="*"))]
+    plans = [
+        _plan_of(instrument, view) for view in usable if not isinstance(view.aggregation, DropAggregation)
+    ]
+    different = list(dict.fromkeys(plans))
+    names = [(plan.name.lower(), plan.kind) for plan in different]
+    for name, kind in dict.fromkeys(names):
+        if names.count((name, kind)) > 1:
+            say(
+                "Two views make one metric %s of the instrument %s (%s), which has every measurement twice "
+                "therefore. Give one of the views another name.",
+                name,
+                instrument.name,
+                instrument.scope.name,
+            )
+    return different
+
+
+def _suits(view: View, instrument: Instrument, say: Callable[..., None]) -> bool:
+    distributes = isinstance(
+        view.aggregation, ExplicitBucketHistogramAggregation | ExponentialBucketHistogramAggregation
+    )
+    if distributes and isinstance(instrument, Observable):
+        say(
+            "A view wants a histogram of %s (%s), whose values are whole sums or levels when they are "
+            "observed; the view is not applied to it.",
+            instrument.name,
+            instrument.scope.name,
+        )
+        return False
+    return True
+
+
+def report_twin(
+    first: Instrument, other: Instrument, views: Iterable[View], say: Callable[..., None]
+) -> None:
+    """Report two instruments of one name, unless a view sees to it.
+
+    "Duplicate instrument registration" in OpenTelemetry's metrics SDK specification.
+    """
+    if any(view.name is not None and view.matches(other, other.api_class) for view in views):
+        return
+    differences = [
+        f"{what} {mine!r} and {theirs!r}"
+        for what, mine, theirs in (
+            ("the name", first.name, other.name),
+            ("the kind", first.api_class.__name__.lstrip("_"), other.api_class.__name__.lstrip("_")),
+            ("the unit", first.unit, other.unit),
+            ("the description", first.description, other.description),
+        )
+        if mine != theirs
+    ]
+    say(
+        "There are two instruments %s of %s, which differ: %s. Both work, as far as an exporter can tell "
+        "them apart; a view with another name for one of them keeps them so.",
+        first.name,
+        first.scope.name,
+        ", ".join(differences),
+    )
+
+
+def _plan_of(instrument: Instrument, view: View) -> Plan:
+    """Return what a view makes of an instrument.
+
+    "Default Aggregation" and the aggregations after it in OpenTelemetry's metrics SDK specification.
+    """
+    natural = _KINDS[instrument.api_class]
+    aggregation = view.aggregation or DefaultAggregation()
+    kind, bounds, scale, max_size = natural, (), 0, 0
+    if isinstance(aggregation, LastValueAggregation):
+        kind = Kind.GAUGE
+    elif isinstance(aggregation, ExplicitBucketHistogramAggregation):
+        kind = Kind.HISTOGRAM
+    elif isinstance(aggregation, ExponentialBucketHistogramAggregation):
+        kind, scale, max_size = Kind.EXPONENTIAL, aggregation.max_scale, aggregation.max_size
+    elif not isinstance(aggregation, DefaultAggregation):
+        kind = Kind.COUNTER if natural in {Kind.COUNTER, Kind.HISTOGRAM} else Kind.UP_DOWN
+    if kind is Kind.HISTOGRAM:
+        given = getattr(aggregation, "boundaries", None)
+        suggested = given if given is not None else instrument.boundaries
+        bounds = DEFAULT_BOUNDARIES if suggested is None else tuple(suggested)
+    keys = view.attribute_keys
+    return Plan(
+        name=view.name or instrument.name,
+        unit=instrument.unit,
+        description=instrument.description if view.description is None else view.description,
+        kind=kind,
+        scope=instrument.scope,
+        keys=None if keys is None else frozenset(keys),
+        bounds=bounds,
+        scale=scale,
+        max_size=max_size,
+        max_series=view.aggregation_cardinality_limit,
+        refuses_negative=instrument.api_class in _NEVER_NEGATIVE,
+    )
