@@ -107,16 +107,10 @@ def lower_bound(index: int, scale: int) -> float:
 
 
 class ExponentialBuckets:
-    """A distribution.
+    """A distribution: counts by the index of buckets, of absolute values for either sign.
 
-    Attributes:
-        scale: The resolution now.
-        zeros: How many numbers were 0.
-        positive: Counts by index.
-        negative: Counts by the index of the absolute value.
-        count: How many numbers there are.
-        least: The least of them; infinity if there is none.
-        greatest: The greatest of them; minus infinity if there is none.
+    There may be so many neighbouring buckets for either sign; where more would be needed, the resolution is
+    halved. Without numbers the least is infinity, and the greatest minus infinity.
     """
 
     __slots__ = (

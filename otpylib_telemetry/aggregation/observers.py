@@ -86,10 +86,7 @@ async def refresh(exporter: str, seconds: float = _PATIENCE) -> bool:
 
 
 def refresh_blocking(exporter: str, timeout: float = _PATIENCE) -> bool:
-    """Do as :func:`refresh` does where there is no event loop.
-
-    Returns whether everything was observed in that time.
-    """
+    """Do as :func:`refresh` does where there is no event loop."""
     until = time.monotonic() + timeout
     for each in begin(exporter):
         try:

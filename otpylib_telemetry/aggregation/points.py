@@ -32,17 +32,7 @@ class Form(enum.Enum):
 
 
 class Stream(NamedTuple):
-    """What the points of one metric have in common.
-
-    Attributes:
-        scope: What made it.
-        name: Its name.
-        description: What it says.
-        unit: Unit of its values.
-        form: The form of its points.
-        temporality: What they count from; of no meaning for a gauge.
-        monotonic: Whether a sum only rises.
-    """
+    """What the points of one metric have in common; the temporality is of no meaning for a gauge."""
 
     scope: Scope
     name: str

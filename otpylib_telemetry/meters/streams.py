@@ -68,19 +68,10 @@ class Feed:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a stream makes of measurements.
+    """What a stream makes of measurements: what a :class:`MetricSpec` has, its name not yet spelled.
 
     Attributes:
-        name: The name of the metric, before it is spelled as the exporter spells it.
-        unit: Its unit, likewise.
-        description: What it says.
-        kind: What its numbers mean.
-        scope: What made the instrument.
         keys: The attributes that are kept; None for all.
-        bounds: Upper bounds of the buckets of a histogram.
-        scale: The resolution an exponential histogram begins with.
-        max_size: How many buckets it may have for either sign.
-        max_series: How many series the metric may have; None for as many as the exporter says.
         refuses_negative: Whether a measurement below 0 is refused.
     """
 

@@ -229,14 +229,7 @@ class View:
 
 
 def checked_views(views: Iterable[object]) -> tuple[View, ...]:
-    """Return views, all of which are of this module.
-
-    Args:
-        views: The views.
-
-    Raises:
-        TypeError: One is not.
-    """
+    """Return views, all of which are of this module; raises a TypeError if one is not."""
     found = tuple(views)
     for each in found:
         if not isinstance(each, View):
@@ -245,14 +238,7 @@ def checked_views(views: Iterable[object]) -> tuple[View, ...]:
 
 
 def checked_boundaries(boundaries: Iterable[float]) -> tuple[float, ...]:
-    """Return the bounds of buckets as floats.
-
-    Args:
-        boundaries: Upper bounds.
-
-    Raises:
-        ValueError: They are not finite or do not ascend.
-    """
+    """Return the bounds of buckets as floats; raises a ValueError if they do not ascend or are not finite."""
     try:
         bounds = tuple(float(each) for each in boundaries)
     except (TypeError, ValueError, OverflowError):

@@ -156,9 +156,6 @@ class Definition(Checked):
 
         The unit of the measurement goes from the end of the name, for ``duration_ms`` may well be exported in
         seconds, unless it is written out there and still true.
-
-        Args:
-            naming: How that exit spells names.
         """
         source, target = self.unit.source, self.unit.target
         is_true = source == target and self.name.endswith((f".{target.word}", f"_{target.word}"))
@@ -388,11 +385,7 @@ def definitions_from_tables(tables: object, where: str = "") -> tuple[Definition
     """Return what a list of tables defines; there may be ready definitions among them.
 
     A table has ``type`` (``counter``, ``sum``, ``last_value``, ``summary``, ``distribution``), ``name`` and
-    the options of that type.
-
-    Args:
-        tables: The list, as it came out of a file or a start argument.
-        where: What it is called, to begin messages with; nothing if whoever shows them says so.
+    the options of that type. Messages begin with ``where``.
 
     Raises:
         DefinitionError: Something does not do; the message names everything that is wrong in any of them.
@@ -424,14 +417,7 @@ def definitions_from_tables(tables: object, where: str = "") -> tuple[Definition
 
 
 def refuse_clashes(definitions: Iterable[Definition]) -> None:
-    """Refuse definitions that would want one name, at either exit.
-
-    Args:
-        definitions: The definitions that are to be in force together.
-
-    Raises:
-        DefinitionError: Two of them want one name; the message names every such pair.
-    """
+    """Refuse definitions that would want one name, at either exit; the message names every such pair."""
     present = tuple(definitions)
     problems: dict[tuple[int, int], str] = {}
     for naming in (PROMETHEUS, OPENTELEMETRY):

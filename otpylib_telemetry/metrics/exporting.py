@@ -86,12 +86,8 @@ class MetricsPlan:
 class RecordedMetrics:
     """The series of one exporter, and the recorder that makes them of events. Both outlive the exporter.
 
-    Args:
-        memory: What survives the exporter.
-        name: The exporter's name.
-        naming: How names are spelt.
-        plan: How events become series; in force with the first of them, or with :meth:`use`.
-        before_change: Called before series may go.
+    The plan comes into force with the first events, or with :meth:`use`; ``before_change`` is called before
+    series may go.
     """
 
     def __init__(

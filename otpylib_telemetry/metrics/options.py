@@ -89,14 +89,7 @@ _BUCKETS: Final = (
 
 
 class DefinitionError(ValueError):
-    """Definitions that do not do; the message is for a person to read.
-
-    Args:
-        problems: Everything that is wrong, each with what was expected.
-
-    Attributes:
-        problems: Everything that is wrong, each with what was expected.
-    """
+    """Definitions that do not do: ``problems`` has everything that is wrong, each with what was expected."""
 
     def __init__(self, *problems: str) -> None:
         super().__init__("; ".join(problems))
