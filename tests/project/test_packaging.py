@@ -193,7 +193,6 @@ def test_the_source_distribution_has_everything_that_the_repository_has(unpacked
 def test_the_tests_in_the_source_distribution_run(unpacked):
     pytest_there = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
     where = {"cwd": unpacked, "env": {"PYTHONPATH": str(unpacked)}}
-    assert "error" not in run(*pytest_there, "--collect-only", "tests", **where).splitlines()[-1]
     fast = ["test_layers.py", "test_repository.py"]
     said = run(
         *pytest_there, "tests/metrics/test_units.py", *(f"tests/project/{name}" for name in fast), **where
