@@ -36,7 +36,7 @@ class Connection:
     encrypted: bool
 
     @property
-    def leads_somewhere(self) -> bool:
+    def has_target(self) -> bool:
         """Whether there is anything to send to; an exporter that is not OTLP's needs no URL."""
         return self.protocol is None or self.url is not None
 

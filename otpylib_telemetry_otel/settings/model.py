@@ -482,7 +482,7 @@ class OtelSettings(ExporterSettings):
 
     def sends(self, signal: SignalName) -> bool:
         """Tell whether the settings have a signal sent anywhere."""
-        return getattr(self, signal) and self.connection(signal).leads_somewhere
+        return getattr(self, signal) and self.connection(signal).has_target
 
     def connection(self, signal: SignalName) -> Connection:
         """Return where and how a signal is sent."""

@@ -1,4 +1,4 @@
-"""What the signals of one exporter have in common: a way of their own to a backend, and being given up alone.
+"""What the signals of one exporter have in common: each is sent by itself, and may be given up by itself.
 
 A backend may know spans and nothing else, and there may be none at all for log records or metrics. Neither is
 a reason not to export the rest.
