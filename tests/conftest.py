@@ -7,6 +7,7 @@ import signal
 
 import hypothesis
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.fresh import forget_everything
 from tests.support.otlp_receiver import GrpcReceiver, HttpReceiver
@@ -16,6 +17,10 @@ from tests.support.rotel import Collector
 from tests.support.runtime import running_runtime, start_config_manager
 
 PLUGIN = "otpylib_telemetry_mock.pytest_plugin"
+
+# On a busy machine an example may take any time.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 # How long an example takes to make says how busy the machine is, and nothing about what is tested.
 hypothesis.settings.register_profile(
@@ -49,15 +54,24 @@ def _register_plugin(config):
 
 
 #: What tests are marked with, by where they are and by what they use: ``make check`` leaves these out.
-MARKED = {"tests/peers/": "peer", "tests/processes/": "process", "tests/faults/": "slow"}
+MARKED = {
+    "tests/peers/": "peer",
+    "tests/processes/": "process",
+    "tests/mock/test_pytest_plugin.py": "process",
+    "tests/otel/service/test_programs.py": "process",
+    "tests/project/test_benchmarks.py": "process",
+    "tests/project/test_examples.py": "process",
+    "tests/project/test_packaging.py": "process",
+    "tests/faults/": "slow",
+}
 PEERS = {"collector", "prometheus", "pushgateway"}
 
 
 def pytest_collection_modifyitems(items):
     """Mark what starts a real backend or programs of its own, and what provokes slow faults."""
     for item in items:
-        for folder, mark in MARKED.items():
-            if item.nodeid.startswith(folder):
+        for where, mark in MARKED.items():
+            if item.nodeid.startswith(where):
                 item.add_marker(mark)
         if PEERS & set(getattr(item, "fixturenames", ())):
             item.add_marker("peer")

@@ -623,6 +623,7 @@ keys = (
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(
     st.lists(

@@ -323,6 +323,7 @@ values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.one_of(st.text(), st.integers(), st.none(), st.binary()), values))
 def test_opentelemetry_encodes_whatever_comes_out(source):
     complaints = []

@@ -328,6 +328,7 @@ def test_a_trace_that_does_not_end_is_decided_about_when_its_time_is_up():
     assert (process.tail.held, process.sampled_out) == (0, 2)
 
 
+@pytest.mark.slow
 def test_memory_is_bounded_under_a_hundred_thousand_traces_that_do_not_end():
     process = Process()
     for number in range(100_000):

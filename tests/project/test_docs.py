@@ -51,6 +51,7 @@ def test_every_block_says_what_it_is():
     assert [str(block) for block in BLOCKS if block.language not in LANGUAGES] == []
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("block", PYTHON, ids=str)
 def test_python_runs_as_it_stands(block, tmp_path):
     """Beside the files that the page shows; a block named test_... is run by pytest."""

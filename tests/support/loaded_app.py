@@ -1,4 +1,7 @@
-"""An application under load: ``python -m tests.support.loaded_app PORT EVENTS_PER_SECOND SECONDS``."""
+"""An application under load: ``python -m tests.support.loaded_app PORT EVENTS_PER_SECOND SECONDS``.
+
+Afterwards it says how many events it emitted, and stays until somebody ends it.
+"""
 
 import asyncio
 import sys
@@ -32,7 +35,9 @@ async def main(port, per_second, seconds):
                 execute("load.work", {"duration_ms": number % 1000}, {})
         emitted = due
         await asyncio.sleep(1 / TURNS)
-    await backend.shutdown()
+    sys.stdout.write(f"{emitted}\n")
+    sys.stdout.flush()
+    await asyncio.sleep(600)
 
 
 if __name__ == "__main__":

@@ -190,6 +190,7 @@ class TestRepeatedAndOutOfOrder:
         assert len(trace.assembler._early._by_span_id) <= ended_module.MAX_EARLY
         assert len(trace.assembler._early._by_id) <= ended_module.MAX_EARLY
 
+    @pytest.mark.slow
     def test_the_latest_are_remembered(self, trace):
         for number in range(ended_module.MAX_ENDED * 2):
             trace.take([("a.success", {"duration_ms": 1}, {"span_id": number}, 0, "p")])
