@@ -72,7 +72,7 @@ class PrometheusSettings(MetricsSettings):
     )
     serve: bool = Field(
         True,
-        description="Whether there is an endpoint at all. Without it the metrics are to be had in a server "
+        description="Whether there is an endpoint at all. Without it the metrics are shown by a server "
         "of your own (`asgi_app`, `wsgi_app`), or are pushed.",
         json_schema_extra={"remakes": "endpoint"},
     )

@@ -168,7 +168,7 @@ class MetricsSettings(ExporterSettings):
         None,
         ge=1,
         le=31_536_000,
-        description="After how long a series goes for which nothing was measured any more. Unset: never.",
+        description="After how long without a measurement a series is removed. Unset: never.",
         json_schema_extra={"unit": "seconds", "remakes": "series"},
     )
     exemplars: bool = Field(

@@ -175,15 +175,15 @@ class OtelSettings(ExporterSettings):
     )
     always_keep_errors: bool = Field(
         True,
-        description="Whether traces in which an operation failed are sent regardless, whole as far as they "
-        "took place in this process.",
+        description="Whether a trace in which an operation failed is sent in any case: all of its spans that "
+        "were made in this process.",
     )
     always_keep_slower_than_ms: OptionalNumber = Field(
         None,
         ge=0,
         le=1_000_000_000,
-        description="Traces in which an operation took longer are sent regardless, whole as far as they "
-        "took place in this process. Unset: no such rule.",
+        description="A trace in which an operation took longer is sent in any case: all of its spans that "
+        "were made in this process. Unset: no such rule.",
         json_schema_extra={"unit": "milliseconds"},
     )
     sampling_parent_based: bool = Field(
@@ -229,8 +229,8 @@ class OtelSettings(ExporterSettings):
         1.0,
         ge=0,
         le=3_600,
-        description="How long a trace whose last operation here has ended may go on with another before it "
-        "is decided about; of no effect where everything is sent.",
+        description="How long to wait for a further operation of a trace before deciding about it, once its "
+        "last one here has ended. No effect if everything is sent.",
         json_schema_extra={"unit": "seconds"},
     )
     max_held_spans: WholeNumber = Field(
@@ -341,8 +341,8 @@ class OtelSettings(ExporterSettings):
         None,
         ge=1,
         le=31_536_000,
-        description="After how long a series goes for which nothing was measured any more; looked at when "
-        "metrics are exported. Unset: never.",
+        description="After how long without a measurement a series is removed; looked at when metrics are "
+        "exported. Unset: never.",
         json_schema_extra={"unit": "seconds"},
     )
     metrics_endpoint: Endpoint = Field(
