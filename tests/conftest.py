@@ -5,7 +5,6 @@ import importlib.util
 import os
 import signal
 
-import hypothesis
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -18,15 +17,9 @@ from tests.support.runtime import running_runtime, start_config_manager
 
 PLUGIN = "otpylib_telemetry_mock.pytest_plugin"
 
-# On a busy machine an example may take any time.
+# How long an example takes says how busy the machine is, and nothing about what is tested.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
-
-# How long an example takes to make says how busy the machine is, and nothing about what is tested.
-hypothesis.settings.register_profile(
-    "busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
-)
-hypothesis.settings.load_profile("busy")
 
 
 def pytest_configure(config):
