@@ -82,7 +82,7 @@ class MetricRecorder:
         Raises:
             DefinitionError: The definitions cannot be had.
         """
-        wanted = _is_automatic(definitions, automatic)
+        wanted = is_automatic(definitions, automatic)
         with self._store.lock:
             self._defined.reconfigure(definitions, replaces="" if wanted else OWNER)
             self._defined.exemplars = making.exemplars
@@ -99,7 +99,7 @@ class MetricRecorder:
         Raises:
             DefinitionError: The definitions cannot be in force.
         """
-        self._defined.check(definitions, "" if _is_automatic(definitions, automatic) else OWNER)
+        self._defined.check(definitions, "" if is_automatic(definitions, automatic) else OWNER)
 
     def record(self, events: Sequence[RawEvent]) -> tuple[int, int]:
         """Add events to the series.
@@ -152,7 +152,8 @@ class MetricRecorder:
         }
 
 
-def _is_automatic(definitions: Sequence[Definition], automatic: bool | None) -> bool:  # noqa: FBT001 - a setting
+def is_automatic(definitions: Sequence[Definition], automatic: bool | None) -> bool:  # noqa: FBT001 - a setting
+    """Tell whether metrics are made of every event, without a definition."""
     return not definitions if automatic is None else automatic
 
 

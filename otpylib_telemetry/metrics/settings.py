@@ -194,8 +194,3 @@ class PushedMetricsSettings(MetricsSettings):
 def definitions_in(setting: tuple[Definition, ...] | str) -> tuple[Definition, ...]:
     """Return the definitions a validated setting holds."""
     return () if isinstance(setting, str) else setting
-
-
-def are_automatic(setting: tuple[Definition, ...] | str, wanted: bool | None) -> bool:  # noqa: FBT001 - a setting's value
-    """Tell whether metrics are made of every event, without a definition."""
-    return not definitions_in(setting) if wanted is None else wanted

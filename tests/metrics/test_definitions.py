@@ -20,7 +20,8 @@ from otpylib_telemetry.metrics import options as options_module
 from otpylib_telemetry.metrics.definitions import Definition, definitions_from_tables
 from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS
 from otpylib_telemetry.metrics.options import DefinitionError
-from otpylib_telemetry.metrics.settings import are_automatic, definitions_in, definitions_setting
+from otpylib_telemetry.metrics.recorder import is_automatic
+from otpylib_telemetry.metrics.settings import definitions_in, definitions_setting
 from otpylib_telemetry_prometheus.settings import PrometheusSettings
 
 TYPES = {
@@ -580,10 +581,10 @@ def test_a_setting_takes_tables_objects_and_both():
 
 def test_metrics_are_automatic_exactly_when_nothing_is_defined_unless_it_is_said():
     definition = definitions.counter("a.b")
-    assert are_automatic("automatic", None)
-    assert not are_automatic((definition,), None)
-    assert are_automatic((definition,), True)
-    assert not are_automatic("automatic", False)
+    assert is_automatic((), None)
+    assert not is_automatic((definition,), None)
+    assert is_automatic((definition,), True)
+    assert not is_automatic((), False)
     assert definitions_in("automatic") == ()
 
 
