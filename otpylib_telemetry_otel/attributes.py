@@ -20,17 +20,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-__all__ = [
-    "MAX_ATTRIBUTES",
-    "MAX_ELEMENTS",
-    "MAX_KEY_LENGTH",
-    "MAX_TEXT_LENGTH",
-    "AttributeValue",
-    "attribute",
-    "attributes",
-    "sorted_out",
-    "text",
-]
 
 T = TypeVar("T")
 

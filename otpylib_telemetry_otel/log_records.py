@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from otpylib_telemetry.bus.events import RawEvent
     from otpylib_telemetry_otel.traces.spans import FinishedSpan
 
-__all__ = ["LOG_EVENT", "SEVERITIES", "LogItem", "LogMaker", "short_name"]
 
 #: The severities there are, and the number of the least of each (OpenTelemetry's "Logs Data Model",
 #: "Field: SeverityNumber").

@@ -16,20 +16,6 @@ from typing import Any, Final
 from otpylib_telemetry.tracing.propagation import parse_span_id, parse_trace_id, parse_traceparent
 from otpylib_telemetry_otel.attributes import MAX_TEXT_LENGTH, attributes, text
 
-__all__ = [
-    "KINDS",
-    "MAX_LINKS",
-    "MAX_NAME_LENGTH",
-    "MEANINGFUL",
-    "Failure",
-    "SpanLink",
-    "failure",
-    "links",
-    "scope",
-    "span_kind",
-    "span_name",
-]
-
 #: The kinds of span there are: OpenTelemetry's ``SpanKind``.
 KINDS: Final = frozenset({"INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER"})
 

@@ -35,13 +35,6 @@ from otpylib_telemetry_otel.exporter import OtelExporter
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = [
-    "SERVICE",
-    "TelemetryService",
-    "TelemetryServiceSupervisor",
-    "child_spec",
-    "start_telemetry_service",
-]
 
 _log = logging.getLogger("otpylib_telemetry")
 

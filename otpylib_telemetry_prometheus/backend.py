@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from otpylib_telemetry.bus.events import RawEvent
     from otpylib_telemetry.exporter.base import Collected, ExportContext, ExportOutcome
 
-__all__ = ["PrometheusBackend"]
 
 #: Seconds a scrape under way gets when the exporter closes: within what the server grants for closing.
 _CLOSE_GRACE: Final = 0.4

@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry.meters.views import View
 
-__all__ = ["Feed", "PrometheusMeterProvider"]
-
 
 class PrometheusMeterProvider(MeterProvider):
     """A ``MeterProvider`` whose instruments are the metrics of a Prometheus exporter.

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-__all__ = ["Page", "Scrape", "ScrapeRequest"]
-
 
 @dataclass(frozen=True, slots=True)
 class ScrapeRequest:

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from otpylib_telemetry_prometheus.multiprocess.workers import Multiprocess
     from otpylib_telemetry_prometheus.settings import PrometheusSettings
 
-__all__ = ["PageMaker"]
 
 _log = logging.getLogger("otpylib_telemetry.prometheus")
 

@@ -26,17 +26,6 @@ from otpylib_telemetry.aggregation.summation import FLOAT_MAX, WHOLE, corrected,
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = [
-    "MAX_SCALE",
-    "MIN_SCALE",
-    "ExponentialBuckets",
-    "PackedBuckets",
-    "bucket_index",
-    "error_at",
-    "lower_bound",
-    "scale_for",
-    "sum_of",
-]
 
 #: Between which scales a distribution may begin, as in OpenTelemetry's SDK.
 MAX_SCALE: Final = 20

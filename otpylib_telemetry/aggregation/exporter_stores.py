@@ -16,7 +16,6 @@ from otpylib_telemetry.exporter.registry import memory_of
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
-__all__ = ["DEFAULT_MAX_SERIES", "store_in", "store_of"]
 
 _log = logging.getLogger("otpylib_telemetry")
 

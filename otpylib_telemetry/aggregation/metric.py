@@ -27,25 +27,6 @@ from otpylib_telemetry.aggregation.series import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = [
-    "CLASSES",
-    "MAX_SUMMARY_SERIES",
-    "NO_SCOPE",
-    "OVERFLOW_LABELS",
-    "TOP_LABELS",
-    "AnyMetric",
-    "Counter",
-    "Exponential",
-    "Gauge",
-    "Histogram",
-    "Kind",
-    "Metric",
-    "MetricSpec",
-    "Scope",
-    "Summary",
-    "SummaryShape",
-    "UpDown",
-]
 
 #: The labels of the series that takes what has no series of its own any more, as OpenTelemetry's SDK
 #: specification ("Cardinality limits") names it.

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Final, Protocol
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-__all__ = ["Observer", "Regularly", "begin", "refresh", "refresh_blocking", "register", "unregister"]
 
 #: Seconds after which an exit is read without waiting any longer for an observer, which has limits of its
 #: own and keeps to them as a rule.

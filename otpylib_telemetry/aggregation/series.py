@@ -23,20 +23,6 @@ from otpylib_telemetry.aggregation.summation import FLOAT_MAX, WHOLE, corrected,
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = [
-    "FLOAT_MAX",
-    "CounterSeries",
-    "Exemplar",
-    "ExponentialSeries",
-    "GaugeSeries",
-    "HistogramSeries",
-    "Labels",
-    "Series",
-    "SliceClock",
-    "SummarySeries",
-    "Traced",
-    "UpDownSeries",
-]
 
 #: Pairs of label name and label value, in the order of the names.
 Labels: TypeAlias = tuple[tuple[str, str], ...]

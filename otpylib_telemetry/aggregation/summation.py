@@ -8,8 +8,6 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-__all__ = ["FLOAT_MAX", "WHOLE", "corrected", "halves"]
-
 #: The largest finite float. Comparing with it refuses NaN, the infinities and the integers no float can hold
 #: in one step.
 FLOAT_MAX: Final = sys.float_info.max

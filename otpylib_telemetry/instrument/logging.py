@@ -17,7 +17,6 @@ from otpylib_telemetry.tracing.span import current_span
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["IGNORED", "LOG_EVENT", "LogBridge", "install", "severity_number", "uninstall"]
 
 #: The event that a record becomes.
 LOG_EVENT: Final = "log.record"

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from otpylib_telemetry.aggregation.series import Labels
     from otpylib_telemetry.metrics.names import Naming
 
-__all__ = ["Attribute", "attribute_value", "frozen", "labels_of", "scope_labels"]
-
 
 class Attribute(str):
     """The text of an attribute's value that is no text itself.

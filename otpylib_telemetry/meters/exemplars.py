@@ -20,7 +20,6 @@ from otpylib_telemetry.tracing.span import current_span
 if TYPE_CHECKING:
     from opentelemetry.context import Context
 
-__all__ = ["traced"]
 
 _SAMPLED: Final = TraceFlags.SAMPLED
 

@@ -28,17 +28,6 @@ if TYPE_CHECKING:
     from otpylib_telemetry.aggregation.series import Labels, Traced
     from otpylib_telemetry.meters.streams import Stream
 
-__all__ = [
-    "Counter",
-    "Gauge",
-    "Histogram",
-    "Instrument",
-    "Observable",
-    "ObservableCounter",
-    "ObservableGauge",
-    "ObservableUpDownCounter",
-    "UpDownCounter",
-]
 
 _log = logging.getLogger("otpylib_telemetry")
 

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry.aggregation.metric import Scope
 
-__all__ = ["Meter"]
 
 Made = TypeVar("Made")
 Nothing = TypeVar("Nothing")

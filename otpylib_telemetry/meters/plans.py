@@ -25,7 +25,6 @@ from otpylib_telemetry.meters.views import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ["plans_of", "report_twin"]
 
 #: What the numbers of an instrument mean, by its class in the API.
 _KINDS: Final[Mapping[type[Any], Kind]] = {

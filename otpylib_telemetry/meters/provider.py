@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry.aggregation.series import Traced
 
-__all__ = ["CALLBACK_TIMEOUT", "Feed", "MeterProvider"]
 
 _log = logging.getLogger("otpylib_telemetry")
 

@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from otpylib_telemetry.aggregation.series import Labels, Traced
     from otpylib_telemetry.metrics.names import Naming
 
-__all__ = ["Feed", "Plan", "Stream", "identity"]
 
 _log = logging.getLogger("otpylib_telemetry")
 

@@ -62,7 +62,6 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry.bus.events import RawEvent
 
-__all__ = ["MAX_OPEN", "OPEN_TTL_NS", "OWNER", "AutomaticMetrics", "Bound", "MetricOptions"]
 
 #: How many operations may be open at once, and for how long: the limits the spans have, too.
 MAX_OPEN: Final = 10_000

@@ -16,8 +16,6 @@ from otpylib_telemetry.metrics.names import readable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Labelled", "TargetSample", "collectors_of"]
-
 
 class Labelled(NamedTuple):
     """One collector.

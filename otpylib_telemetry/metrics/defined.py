@@ -61,7 +61,6 @@ if TYPE_CHECKING:
     from otpylib_telemetry.aggregation.series import Labels, Traced
     from otpylib_telemetry.bus.events import RawEvent
 
-__all__ = ["OWNER", "DefinedMetrics"]
 
 #: Who declares these metrics in the store.
 OWNER: Final = "definitions"

@@ -22,6 +22,7 @@ from pydantic import Field, PlainValidator, model_serializer
 
 from otpylib_telemetry.aggregation.metric import Kind
 from otpylib_telemetry.config.messages import value_words
+from otpylib_telemetry.config.settings import Number, WholeNumber  # noqa: TC001 - pydantic reads them
 from otpylib_telemetry.metrics import options as checked
 from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS
 from otpylib_telemetry.metrics.options import (
@@ -31,12 +32,10 @@ from otpylib_telemetry.metrics.options import (
     DefinitionError,
     Match,
     MultiprocessMode,
-    Number,
     Quantiles,
     Tags,
     TagSource,
     Text,
-    WholeNumber,
     base2,
     exponential,
 )

@@ -13,7 +13,6 @@ from otpylib_telemetry.aggregation.series import Traced
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["is_of_an_operation", "number_of", "operation_of", "readable_mapping"]
 
 _PARTS: Final = 4
 

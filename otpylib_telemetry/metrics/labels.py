@@ -23,15 +23,6 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry.aggregation.series import Labels
 
-__all__ = [
-    "CORRELATION_KEYS",
-    "DROPPED_BY_DEFAULT",
-    "LabelCache",
-    "LabelRules",
-    "Place",
-    "label_text",
-    "number_text",
-]
 
 #: Metadata keys that tell one operation from the next: as labels, each event would be a series of its own.
 CORRELATION_KEYS: Final = frozenset(

@@ -27,18 +27,6 @@ from otpylib_telemetry.metrics.units import unit_word
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = [
-    "MAX_NAME",
-    "OPENTELEMETRY",
-    "PROMETHEUS",
-    "Naming",
-    "attribute_name",
-    "claims",
-    "instrument_name",
-    "label_name",
-    "metric_name",
-    "readable",
-]
 
 #: Longer names are cut: nothing that shows metrics copes with more, and names cost memory per series.
 MAX_NAME: Final = 200

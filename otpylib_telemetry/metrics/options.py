@@ -30,20 +30,6 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry.metrics.units import Unit
 
-__all__ = [
-    "DURATION_BOUNDS",
-    "MULTIPROCESS_MODES",
-    "Base2",
-    "Checked",
-    "Constants",
-    "DefinitionError",
-    "Match",
-    "Number",
-    "TagSource",
-    "WholeNumber",
-    "base2",
-    "exponential",
-]
 
 #: Upper bounds in seconds, from 5 ms to 10 s: Prometheus' customary ones, finer around the usual second.
 DURATION_BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)

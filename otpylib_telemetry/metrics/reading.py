@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from otpylib_telemetry.aggregation.series import Series
     from otpylib_telemetry.aggregation.store import SeriesStore
 
-__all__ = ["SeriesReader"]
 
 #: Series read in one go: some hundred microseconds, during which the store is locked.
 _SLICE: Final = 200

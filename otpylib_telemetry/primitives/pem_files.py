@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Generic, NoReturn, TypeAlias, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["FollowedFiles", "no_password"]
 
 T = TypeVar("T")
 

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-__all__ = ["LATE", "Outcome", "Round", "Watch", "Watches"]
 
 #: Seconds after which the functions behind one that takes long are taken over by another thread.
 _STEP: Final = 0.05

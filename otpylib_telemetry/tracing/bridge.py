@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from otpylib_telemetry.tracing.propagation import SpanContext
 
-__all__ = ["ContextBridge", "install", "uninstall"]
-
 
 class ContextBridge(Protocol):
     """Keeps two notions of "the span that is open here" in step. No method raises."""

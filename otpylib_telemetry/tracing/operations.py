@@ -16,7 +16,6 @@ from uuid import UUID
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, KeysView, Mapping
 
-__all__ = ["OpenOperations", "Opened", "Phase", "classified", "classify", "identifier"]
 
 T = TypeVar("T")
 

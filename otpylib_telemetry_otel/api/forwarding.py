@@ -14,7 +14,6 @@ from otpylib_telemetry_otel.traces import api_spans
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["MAX_WAITING", "Destination", "SpanForwarder"]
 
 #: How many spans wait for an exporter that has not come up yet. As many as an SDK's queue holds by default
 #: (OpenTelemetry, "Environment Variable Specification": OTEL_BSP_MAX_QUEUE_SIZE).

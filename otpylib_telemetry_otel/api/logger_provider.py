@@ -27,7 +27,6 @@ from otpylib_telemetry.tracing.propagation import format_span_id, format_trace_i
 if TYPE_CHECKING:
     from opentelemetry.sdk._logs import ReadWriteLogRecord
 
-__all__ = ["install", "uninstall"]
 
 #: The name of the threads that export.
 _EXPORTING: Final = "otpylib-telemetry"

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from otpylib_telemetry.meters.views import View
     from otpylib_telemetry.metrics.names import Naming
 
-__all__ = ["RUNNING", "install", "naming_of", "renew", "stats", "uninstall"]
 
 #: What :func:`install` says where metrics are carried.
 RUNNING: Final = "running"

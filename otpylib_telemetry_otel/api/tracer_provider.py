@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry_otel.api.forwarding import SpanForwarder
 
-__all__ = ["OURS", "THEIRS", "UnusableProviderError", "install", "missed", "uninstall"]
 
 #: Whose provider the spans come from.
 OURS: Final = "otpylib-telemetry"

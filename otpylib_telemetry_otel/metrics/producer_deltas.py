@@ -22,7 +22,6 @@ from otpylib_telemetry.aggregation.points import MetricPoint, Temporality
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Deltas"]
 
 #: Nanoseconds a stream that is not told of any more is remembered. Should it come back after that, its whole
 #: total counts as new.

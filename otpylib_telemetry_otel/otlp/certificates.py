@@ -10,8 +10,6 @@ import datetime as dt
 import ssl
 from typing import Final, NamedTuple
 
-__all__ = ["Validity", "complaint", "validity", "validity_of_pem", "why_refused"]
-
 _SEQUENCE: Final = 0x30
 _VERSION: Final = 0xA0
 _UTC_TIME: Final = 0x17

@@ -19,7 +19,6 @@ from otpylib_telemetry_otel.otlp.certificates import complaint, validity_of_pem
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Credentials", "CredentialsError", "Files", "Watched", "watched"]
 
 _log = logging.getLogger("otpylib_telemetry")
 

@@ -12,8 +12,6 @@ import os
 import sys
 from typing import Any, Final
 
-__all__ = ["grpc"]
-
 _VERBOSITY: Final = "GRPC_VERBOSITY"
 
 

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from otpylib_telemetry_otel.otlp.services import Service
     from otpylib_telemetry_otel.settings.connection import Connection
 
-__all__ = ["HttpTransport"]
 
 #: OTLP specification, "OTLP/HTTP Request": the size every server is to take, in bytes before compression.
 MAX_REQUEST: Final = 20 * 1024 * 1024

@@ -14,8 +14,6 @@ from otpylib_telemetry_otel.otlp.values import Encoder, fill, put
 if TYPE_CHECKING:
     from otpylib_telemetry_otel.log_records import LogItem
 
-__all__ = ["LogEncoder"]
-
 
 class LogEncoder(Encoder):
     """Makes requests of log records."""

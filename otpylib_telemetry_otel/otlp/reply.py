@@ -24,16 +24,6 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry_otel.otlp.services import Service
 
-__all__ = [
-    "PROTOBUF",
-    "accepted",
-    "no_answer",
-    "refused_by_grpc",
-    "refused_by_http",
-    "retry_after",
-    "retry_delay",
-    "too_large",
-]
 
 PROTOBUF: Final = "application/x-protobuf"
 

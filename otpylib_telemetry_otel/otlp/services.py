@@ -15,8 +15,6 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["LOGS", "METRICS", "TRACES", "Service"]
-
 
 @dataclass(frozen=True, slots=True)
 class Service:

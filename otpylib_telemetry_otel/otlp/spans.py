@@ -19,7 +19,6 @@ from otpylib_telemetry_otel.traces.api_spans import ApiSpan
 if TYPE_CHECKING:
     from otpylib_telemetry_otel.traces.spans import FinishedSpan
 
-__all__ = ["SpanEncoder"]
 
 _LOCAL: Final = int(SpanFlags.SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK)
 _REMOTE: Final = _LOCAL | int(SpanFlags.SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK)

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from opentelemetry.sdk.resources import Resource
 
-__all__ = ["Encoded", "Encoder", "fill", "put"]
-
 
 class Encoded(NamedTuple):
     """A request.

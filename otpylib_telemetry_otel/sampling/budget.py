@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["SpanBudget"]
-
 _NS_PER_SECOND: Final = 1_000_000_000
 
 #: The part of a second's worth that only errors and slow operations may use, so that an ordinary rush that

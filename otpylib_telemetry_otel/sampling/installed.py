@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry_otel.traces.spans import FinishedSpan
 
-__all__ = ["ENTRY_POINTS", "InstalledSampler", "load"]
 
 _log = logging.getLogger("otpylib_telemetry")
 

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry_otel.traces.spans import FinishedSpan
 
-__all__ = ["Rule", "Ruling", "rules_from", "ruling", "tables"]
 
 #: What an attribute can be compared with.
 Scalar: TypeAlias = "str | bool | int | float"

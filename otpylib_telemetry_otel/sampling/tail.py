@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry_otel.traces.spans import FinishedSpan
 
-__all__ = ["Decided", "Tail"]
 
 #: By trace id, when the earliest of its open spans began, on the monotonic clock in nanoseconds.
 OpenTraces: TypeAlias = "Callable[[], Mapping[int, int]]"

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry_otel.log_records import LogItem
 
-__all__ = ["LogConverter"]
 
 _UNSAMPLED: Final = TraceFlags(TraceFlags.DEFAULT)
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["Quiet", "listening"]
 
 _local = threading.local()
 _lock = threading.Lock()

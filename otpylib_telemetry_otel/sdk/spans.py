@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry_otel.traces.spans import FinishedSpan
 
-__all__ = ["SpanConverter", "bounded"]
 
 T = TypeVar("T")
 

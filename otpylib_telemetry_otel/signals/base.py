@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from otpylib_telemetry_otel.settings.model import OtelSettings
     from otpylib_telemetry_otel.traces.spans import FinishedSpan
 
-__all__ = ["Batch", "Signal"]
 
 _log = logging.getLogger("otpylib_telemetry")
 

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from otpylib_telemetry_otel.settings.model import OtelSettings
     from otpylib_telemetry_otel.traces.spans import FinishedSpan
 
-__all__ = ["Logs"]
 
 #: Key into the counts that survive the exporter.
 _MADE: Final = "log_records"

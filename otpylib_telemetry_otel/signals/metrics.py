@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from otpylib_telemetry.exporter.base import Exporter
     from otpylib_telemetry_otel.settings.model import OtelSettings
 
-__all__ = ["Metrics"]
 
 _log = logging.getLogger("otpylib_telemetry")
 

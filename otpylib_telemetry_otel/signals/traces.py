@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from otpylib_telemetry_otel.settings.model import OtelSettings
     from otpylib_telemetry_otel.traces.spans import FinishedSpan
 
-__all__ = ["Traces", "policy_from"]
 
 _NS_PER_SECOND: Final = 1_000_000_000
 _NS_PER_MILLISECOND: Final = 1_000_000

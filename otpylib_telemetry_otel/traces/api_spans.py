@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry.bus.events import RawEvent
 
-__all__ = ["EVENT", "ApiSpan", "Sorted", "began", "ended", "offer", "sort", "with_open_traces"]
 
 #: The name of the events. Nobody can emit one: a name on the bus does not begin with a dot by accident, and
 #: what is in its metadata must be a span all the same.

@@ -28,11 +28,9 @@ from otpylib_telemetry.tracing.propagation import (
     parse_trace_id,
     parse_traceparent,
 )
-from otpylib_telemetry_otel.semantics import SpanLink
 from otpylib_telemetry_otel.traces.ended import MAX_ENDED, EarlyEndings, Ending, RecentKeys
 from otpylib_telemetry_otel.traces.spans import (
     IDENTITY,
-    INCOMPLETE,
     MAX_EVENTS,
     FinishedSpan,
     SpanEvent,
@@ -44,7 +42,6 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry.bus.events import RawEvent
 
-__all__ = ["INCOMPLETE", "MAX_EVENTS", "Assembled", "Assembler", "FinishedSpan", "SpanEvent", "SpanLink"]
 
 #: Longer operations, some thirty years, are taken for a mistake: their start would lie before the epoch.
 #: A float, like the factor below: to reckon with a float and an integer takes twice as long.

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from otpylib_telemetry.bus.events import RawEvent
     from otpylib_telemetry_otel.traces.spans import FinishedSpan, SpanEvent
 
-__all__ = ["MAX_EARLY", "MAX_ENDED", "EarlyEndings", "Ending", "RecentKeys"]
 
 V = TypeVar("V")
 

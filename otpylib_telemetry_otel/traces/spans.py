@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry.tracing.propagation import TraceParent
 
-__all__ = ["IDENTITY", "INCOMPLETE", "MAX_EVENTS", "FinishedSpan", "Scope", "SpanEvent", "SpanLink", "begun"]
 
 #: The attribute that marks a span whose end never came. Its value says what ended it: ``ttl`` (it was open
 #: for longer than ``span_ttl``), ``evicted`` (more than ``max_active_spans`` were open), ``emitter_died`` or

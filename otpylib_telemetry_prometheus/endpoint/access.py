@@ -17,7 +17,6 @@ from otpylib_telemetry.config.settings import RefusedError
 if TYPE_CHECKING:
     from otpylib_telemetry_prometheus.endpoint.tls import Files
 
-__all__ = ["CHALLENGE", "Access", "Login", "login"]
 
 #: What a client without the right password is answered (RFC 7617, section 2).
 CHALLENGE: Final = 'Basic realm="metrics", charset="UTF-8"'

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Connection", "Connections", "Counts", "Limits", "Patience"]
 
 #: Bytes a client may send from one answer to the next. A request is its line and its headers, and no line of
 #: it may be longer than 8 KiB.

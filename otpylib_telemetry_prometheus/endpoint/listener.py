@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry_prometheus.endpoint.tls import Tls
 
-__all__ = ["Listener"]
 
 _log = logging.getLogger("otpylib_telemetry.prometheus")
 

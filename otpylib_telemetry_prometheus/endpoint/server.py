@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry_prometheus.page import Scrape
 
-__all__ = ["HEALTH", "READINESS", "Endpoint", "EndpointError"]
 
 _log = logging.getLogger("otpylib_telemetry.prometheus")
 

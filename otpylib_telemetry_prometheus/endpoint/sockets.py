@@ -10,8 +10,6 @@ from typing import Any, Final
 
 from otpylib_telemetry.primitives.threads import run_in_thread
 
-__all__ = ["BACKLOG", "Address", "EndpointError", "bind", "joined", "reachable", "resolve"]
-
 #: Connections the system may keep waiting for us. Prometheus opens one per server that scrapes.
 BACKLOG: Final = 128
 

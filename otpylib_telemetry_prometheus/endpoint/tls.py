@@ -19,8 +19,6 @@ from otpylib_telemetry.primitives.pem_files import FollowedFiles, no_password
 from otpylib_telemetry.primitives.threads import run_in_thread, start_in_thread
 from otpylib_telemetry_prometheus.endpoint.sockets import EndpointError
 
-__all__ = ["Files", "Tls"]
-
 _log = logging.getLogger("otpylib_telemetry.prometheus")
 
 #: Seconds between two looks at the files.

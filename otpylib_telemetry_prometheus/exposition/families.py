@@ -16,7 +16,6 @@ from otpylib_telemetry.aggregation.metric import Kind
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["ENDINGS", "TYPES", "TYPE_OF", "Exemplar", "Family", "Sample", "names_of"]
 
 #: The types a family can have: those of OpenMetrics 1.0, where classic text knows ``unknown`` as ``untyped``.
 TYPES: Final = frozenset(

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry_prometheus.exposition.labels_text import LabelWriter
 
-__all__ = ["PIECE", "UnfitFamilyError", "claims_of", "family_text"]
 
 #: Samples written in one go: some milliseconds' work.
 PIECE: Final = 1_000

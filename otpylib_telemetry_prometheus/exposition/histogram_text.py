@@ -23,14 +23,6 @@ if TYPE_CHECKING:
     from otpylib_telemetry.aggregation.metric import Histogram
     from otpylib_telemetry.aggregation.series import Exemplar, ExponentialSeries, HistogramSeries, Series
 
-__all__ = [
-    "Buckets",
-    "ExplicitHistograms",
-    "ExponentialHistograms",
-    "explicit_buckets",
-    "limits_of",
-    "power_buckets",
-]
 
 #: Stands for a series' labels in a template; not a character of any name.
 _HOLE: Final = "\0"

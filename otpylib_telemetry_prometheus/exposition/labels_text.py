@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry.aggregation.series import Labels
 
-__all__ = ["LabelWriter", "beside", "common_labels", "renamed_again"]
 
 #: Label names remembered to need no change.
 _MAX_PLAIN: Final = 10_000

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from otpylib_telemetry.aggregation.series import Exemplar, Series
     from otpylib_telemetry_prometheus.exposition.labels_text import LabelWriter
 
-__all__ = ["KeptText", "MetricText", "exemplar_of", "start_of"]
-
 
 def start_of(name: str, labels: str) -> str:
     """Return what stands before the number of a sample."""

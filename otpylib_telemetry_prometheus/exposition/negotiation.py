@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["CLASSIC", "CLASSIC_UTF8", "OPENMETRICS", "OPENMETRICS_UTF8", "TextFormat", "choose", "takes_gzip"]
 
 #: A header that is longer is no header; reading it must not take time.
 _MAX_HEADER: Final = 8_192

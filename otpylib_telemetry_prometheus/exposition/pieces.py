@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from otpylib_telemetry.aggregation.store import SeriesStore
     from otpylib_telemetry_prometheus.exposition.metric_text import MetricText
 
-__all__ = ["Planned", "Wanted", "called", "pieces_of"]
-
 
 class Wanted:
     """Keeps the lines of some samples only."""

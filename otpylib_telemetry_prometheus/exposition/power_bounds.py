@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry.aggregation.exponential import ExponentialBuckets
 
-__all__ = ["PowerBounds"]
 
 #: Exponents of the powers of two that are floats above 0.
 _LEAST: Final = sys.float_info.min_exp - sys.float_info.mant_dig

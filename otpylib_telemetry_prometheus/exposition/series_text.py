@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from otpylib_telemetry.aggregation.series import CounterSeries, GaugeSeries, SummarySeries, UpDownSeries
     from otpylib_telemetry_prometheus.exposition.labels_text import LabelWriter
 
-__all__ = ["ROUND", "text_of"]
 
 #: Work done in one go, in lines: a few milliseconds at the first scrape, one later on.
 ROUND: Final = 4_000

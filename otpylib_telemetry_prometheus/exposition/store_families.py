@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from otpylib_telemetry.aggregation.series import Labels
     from otpylib_telemetry.aggregation.store import SeriesStore
 
-__all__ = ["families_of", "names_in"]
 
 #: Series read while the store is held: some milliseconds during which nobody can measure.
 _CHUNK: Final = 500

@@ -17,7 +17,6 @@ from otpylib_telemetry_prometheus.exposition.text import printable, underscored_
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["target_info"]
 
 _UNDERSCORES: Final = re.compile("__+")
 

@@ -17,23 +17,6 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry.aggregation.series import Traced
 
-__all__ = [
-    "after_labels",
-    "before_labels",
-    "encoded_name",
-    "escaped",
-    "exemplar_text",
-    "header",
-    "is_label_name",
-    "is_metric_name",
-    "pairs_text",
-    "printable",
-    "shown_label",
-    "trace_labels",
-    "underscored_label",
-    "underscored_metric",
-    "value_text",
-]
 
 _METRIC: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _LABEL: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")

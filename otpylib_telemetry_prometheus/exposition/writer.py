@@ -61,7 +61,6 @@ if TYPE_CHECKING:
     from otpylib_telemetry_prometheus.exposition.metric_text import MetricText
     from otpylib_telemetry_prometheus.exposition.negotiation import TextFormat
 
-__all__ = ["Exposition", "compress"]
 
 _NO_LABELS: Final[Mapping[str, Any]] = MappingProxyType({})
 

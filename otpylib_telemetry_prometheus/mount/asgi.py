@@ -15,7 +15,6 @@ from otpylib_telemetry_prometheus.page import ScrapeRequest
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 
-__all__ = ["asgi_app"]
 
 Message: TypeAlias = "MutableMapping[str, Any]"
 Receive: TypeAlias = "Callable[[], Awaitable[Message]]"

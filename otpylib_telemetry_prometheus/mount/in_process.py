@@ -21,8 +21,6 @@ from otpylib_telemetry.exporter import registry
 if TYPE_CHECKING:
     from otpylib_telemetry_prometheus.page import Page, Scrape, ScrapeRequest
 
-__all__ = ["Published", "UnavailableError", "fetch", "fetch_from_thread", "published"]
-
 
 class UnavailableError(Exception):
     """There is no page to be had; the message says why."""

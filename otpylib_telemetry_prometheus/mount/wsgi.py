@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from wsgiref.types import StartResponse, WSGIApplication
 
-__all__ = ["wsgi_app"]
 
 _TEXT: Final = "text/plain; charset=utf-8"
 

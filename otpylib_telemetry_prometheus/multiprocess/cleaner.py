@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry_prometheus.multiprocess.files import Worker
 
-__all__ = ["Cleaner"]
 
 _log = logging.getLogger("otpylib_telemetry.prometheus")
 

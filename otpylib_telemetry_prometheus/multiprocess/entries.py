@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["BadFileError", "Entry", "FileChecks", "entries", "file_kind", "prefix_of"]
 
 _FILE: Final = re.compile(
     rf"(?:(counter|histogram|summary)|(gauge)_(?:{'|'.join(MULTIPROCESS_MODES)}))_[^/]+\.db"

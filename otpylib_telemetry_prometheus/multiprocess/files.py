@@ -45,29 +45,6 @@ try:
 except ImportError:  # where there is none, there are no forking servers either
     fcntl = None  # type: ignore[assignment]
 
-__all__ = [
-    "EXPORTER",
-    "POWERS",
-    "VARIABLE",
-    "Layout",
-    "Manifest",
-    "MultiprocessError",
-    "Version",
-    "Worker",
-    "client",
-    "has_lock",
-    "held",
-    "histogram_prefix",
-    "hold",
-    "hold_alive",
-    "mark_used",
-    "remove",
-    "root_of",
-    "scan",
-    "sums_at",
-    "sync",
-    "version_name",
-]
 
 #: Goes into the name of every version: a layout that is not this one is not read.
 _FORMAT: Final = 1

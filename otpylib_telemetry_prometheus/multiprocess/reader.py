@@ -18,8 +18,6 @@ from otpylib_telemetry.primitives.once import Once
 from otpylib_telemetry_prometheus.multiprocess.entries import BadFileError, FileChecks, prefix_of
 from otpylib_telemetry_prometheus.multiprocess.files import POWERS, Layout, Version, client, scan
 
-__all__ = ["Reader"]
-
 _log = logging.getLogger("otpylib_telemetry.prometheus")
 
 #: How often a scrape is begun anew because a worker came, moved or went meanwhile.

@@ -13,7 +13,6 @@ from otpylib_telemetry_prometheus.multiprocess.reader import Reader
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["MultiProcessRegistry"]
 
 _NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 

@@ -14,7 +14,6 @@ from otpylib_telemetry_prometheus.multiprocess.files import client, hold_alive, 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["WorkerFiles", "close_inherited", "new_token"]
 
 #: Bytes a file has to begin with, as prometheus_client has it. They are reserved: a map of a file that the
 #: disk has no room for would end the process.

@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from otpylib_telemetry.aggregation.series import Series
     from otpylib_telemetry.aggregation.store import SeriesStore
 
-__all__ = ["Multiprocess"]
 
 _log = logging.getLogger("otpylib_telemetry.prometheus")
 

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from otpylib_telemetry.aggregation.store import SeriesStore
     from otpylib_telemetry_prometheus.multiprocess.worker_files import WorkerFiles
 
-__all__ = ["DEFAULT_MODES", "Look", "StoreWriter"]
 
 #: A gauge tells how something is: whoever looked last knows best. An up-down counter counts what is there, in
 #: every worker its own; what was there in a worker that has died is not there any more.

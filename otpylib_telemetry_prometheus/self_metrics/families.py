@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry_prometheus.self_metrics.model import SelfMetric, Stats
 
-__all__ = ["self_families"]
-
 
 def self_families(answers: Iterable[Stats]) -> list[Family]:
     """Return what exporters say about themselves."""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ["EXPORTER", "PROMETHEUS", "Reading", "SelfMetric", "Stats"]
 
 #: How the names begin of what every exporter has, and of what Prometheus exporters have.
 EXPORTER: Final = "otpylib_telemetry_exporter_"

@@ -10,8 +10,6 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry_prometheus.self_metrics.model import Reading, Stats
 
-__all__ = ["added_up", "each", "listed", "of", "one", "size", "summed", "whether", "which"]
-
 
 def _at(stats: Stats, path: str) -> Any:
     """Return what is at a path such as ``push.failures``."""

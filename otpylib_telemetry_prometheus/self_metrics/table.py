@@ -11,7 +11,6 @@ from otpylib_telemetry_prometheus.self_metrics.model import EXPORTER, PROMETHEUS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["SELF_METRICS"]
 
 #: States of an exporter; what says "stopped" is a name nothing runs under at present.
 _STATES: Final = ("starting", "running", "degraded", "idle", "disabled", "drained", "stopped")

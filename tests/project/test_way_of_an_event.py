@@ -1,7 +1,8 @@
 """The way of one event is what docs/architecture.md says: a real event walks it, frame by frame.
 
-Each list of the page is the stack at a place where the event changes hands. Every function of ours between two
-such places is a hop. A hop that the page does not name fails here. ``pytest -s`` prints the lists as they are.
+Each list of the page is the stack at a place where the event changes hands. Every function of ours between
+two such places is a hop. A hop that the page does not name fails here. ``pytest -s`` prints the lists as they
+are.
 """
 
 import asyncio
