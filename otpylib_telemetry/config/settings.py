@@ -8,7 +8,7 @@ about configuration (layers, wording, redaction) reads it from here.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -16,6 +16,8 @@ from pydantic import (
     ConfigDict,
     Field,
     PrivateAttr,
+    SecretBytes,
+    SecretStr,
     ValidationInfo,
     field_validator,
     model_serializer,
@@ -117,13 +119,20 @@ OptionalText = Annotated[str | None, BeforeValidator(none_if_blank)]
 Words = Annotated[tuple[str, ...], BeforeValidator(words)]
 
 
+def _holds_a_secret(annotation: object) -> bool:
+    """Tell whether a value of this type is a ``SecretStr`` or ``SecretBytes``, or may have one in it."""
+    if isinstance(annotation, type) and issubclass(annotation, (SecretStr, SecretBytes)):
+        return True
+    return any(_holds_a_secret(part) for part in get_args(annotation))
+
+
 def field_extra(field: FieldInfo, name: str) -> Any:
     """Return what a field's ``json_schema_extra`` says under ``name``, or None.
 
     Everything that configuration has to know of a key stands there, beside its type and its description:
 
     - ``env``: variables of a standard, the strongest first;
-    - ``secret``: whether nobody must see the value;
+    - ``secret``: whether nobody must see the value; a ``SecretStr`` needs no such mark;
     - ``unit``: of a number;
     - ``expected``: what a message says was expected, instead of the field's type;
     - ``merge_environment``: whether the environment contributes entries to a table that no other layer
@@ -138,9 +147,10 @@ def field_extra(field: FieldInfo, name: str) -> Any:
 class ExporterSettings(BaseModel):
     """What every exporter can be told.
 
-    Derive from it to give an exporter keys of its own. Every key needs a default and a description. Give
-    ``json_schema_extra={"secret": True}`` to a key whose value nobody must see, ``{"env": [...]}`` to one for
-    which a standard defines environment variables; :func:`field_extra` lists what else there is.
+    Derive from it to give an exporter keys of its own. Every key needs a default and a description. A key
+    whose value nobody must see is a ``SecretStr``, or has ``json_schema_extra={"secret": True}``. One for
+    which a standard defines environment variables has ``{"env": [...]}``; :func:`field_extra` lists what else
+    there is.
     """
 
     model_config = ConfigDict(
@@ -270,8 +280,9 @@ class ExporterSettings(BaseModel):
 
     @classmethod
     def secret_keys(cls) -> frozenset[str]:
-        """Return the keys whose values are secret wherever they come from."""
-        return cls.keys_with("secret", True)
+        """Return the keys whose values are secret wherever they come from: by their mark or by their type."""
+        by_type = (key for key, field in cls.model_fields.items() if _holds_a_secret(field.annotation))
+        return cls.keys_with("secret", True).union(by_type)
 
     @classmethod
     def keys_with(cls, name: str, value: object) -> frozenset[str]:

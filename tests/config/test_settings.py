@@ -4,11 +4,14 @@ import json
 import pickle
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
 import pytest
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretBytes, SecretStr, ValidationError
 
+from otpylib_telemetry.config.live import LiveConfig
 from otpylib_telemetry.config.problems import check_sections
 from otpylib_telemetry.config.resolve import resolve
 from otpylib_telemetry.config.settings import Conflict, ExporterSettings, Number, OptionalText, field_extra
@@ -146,6 +149,32 @@ def test_a_validation_error_of_pydantics_own_does_not_show_the_value():
 
 def test_secret_keys_are_those_marked_so():
     assert OtelSettings.secret_keys() == {"api_key", "headers", "logs_headers", "metrics_headers"}
+
+
+class _Typed(ExporterSettings):
+    token: SecretStr = Field(SecretStr(""), description="Secret by its type.")
+    optional: SecretStr | None = Field(None, description="Secret if there is one.")
+    raw: SecretBytes | None = Field(None, description="The same as bytes.")
+    either: bool | Annotated[SecretStr, "noted"] = Field(False, description="Secret if it is a text.")
+    by_name: Mapping[str, SecretStr] | None = Field(None, description="A table of secrets.")
+    several: tuple[SecretStr, ...] = Field((), description="A list of secrets.")
+    where: str | None = Field(None, description="Not secret.")
+
+
+TYPED = {"token", "optional", "raw", "either", "by_name", "several"}
+
+
+def test_a_key_is_secret_by_its_type_too():
+    assert _Typed.secret_keys() == TYPED
+
+
+@pytest.mark.parametrize("key", sorted(TYPED))
+def test_what_is_secret_by_its_type_is_taken_out_of_every_text(key):
+    value = {"by_name": {"x-token": SECRET}, "several": [SECRET]}.get(key, SECRET)
+    live = LiveConfig(_Typed, "telemetry.typed", {key: value, "where": "collector.example"}, {})
+    assert getattr(live.settings, key) != _Typed.model_fields[key].default
+    assert live.scrub(f"collector.example refused {SECRET}") == "collector.example refused <redacted>"
+    assert SECRET not in str(live.as_dict())
 
 
 # --- what the OpenTelemetry settings mean
