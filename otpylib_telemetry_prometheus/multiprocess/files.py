@@ -47,7 +47,7 @@ except ImportError:  # where there is none, there are no forking servers either
 
 
 #: Goes into the name of every version: a layout that is not this one is not read.
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 
 _ADDRESS: Final = re.compile(r" at 0x[0-9A-Fa-f]+")
 _VERSION: Final = re.compile(r"[0-9a-f]{16}")
