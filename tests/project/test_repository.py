@@ -132,6 +132,14 @@ def test_every_link_of_a_page_leads_somewhere(page):
     assert broken == []
 
 
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "SECURITY.md"])
+def test_every_file_that_a_page_for_contributors_names_is_there(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    named = set(re.findall(r"`([\w./-]+/[\w.-]+\.\w+|[\w-]+\.(?:py|toml|txt|md))`", text))
+    assert named
+    assert [path for path in sorted(named) if not (ROOT / path).is_file()] == []
+
+
 def test_every_page_can_be_reached_from_the_readme():
     seen, waiting = set(), [ROOT / "README.md"]
     while waiting:
