@@ -87,10 +87,21 @@ class Subject:
             table.remove(self.name)
             registry.forget(self.name)
 
-    async def start(self, expected: str = "running", **settings: Any) -> None:
-        """Start it, and wait for a state."""
+    async def start(self, *expected: str, **settings: Any) -> None:
+        """Start it, and wait for one of some states; ``running`` if none is named."""
         await start_exporter(self.module, {**self.settings, **settings})
-        await self.reaches(expected)
+        await self.reaches(*(expected or ("running",)))
+
+    async def says_what_is_wrong(self) -> dict[str, Any]:
+        """Wait until its statistics have a reason; return them."""
+        found: dict[str, Any] = {}
+
+        async def told() -> bool:
+            found.update(await self.stats())
+            return bool(found["reason"])
+
+        await eventually(told, "its backend is away and get_stats has no reason", self.patience)
+        return found
 
     async def reaches(self, *states: str) -> dict[str, Any]:
         """Wait until it is in one of some states; return its statistics."""

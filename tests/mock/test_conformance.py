@@ -235,10 +235,14 @@ class LeavesFilesOpen(Sound):
         """Leave it open."""
 
 
+#: What threads of broken exporters wait for: until the test that made them is over.
+OVER = threading.Event()
+
+
 class LeavesThreads(Sound):
     async def open(self):
         await super().open()
-        threading.Thread(target=time.sleep, args=(5,), daemon=True).start()
+        threading.Thread(target=OVER.wait, daemon=True).start()
 
 
 class LeavesTasks(Sound):
@@ -308,8 +312,12 @@ def test_an_exporter_that_is_not_in_order_is_caught(broken, test, message, tmp_p
         longest_stall = 0.25
 
     ARRIVED.clear()
-    with pytest.raises(Exception, match=message) as caught:
-        test(Conformance(), tmp_path)
+    OVER.clear()
+    try:
+        with pytest.raises(Exception, match=message) as caught:
+            test(Conformance(), tmp_path)
+    finally:
+        OVER.set()
     assert not isinstance(caught.value, pytest.skip.Exception)
 
 

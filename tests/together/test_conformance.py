@@ -11,6 +11,7 @@ from otpylib_telemetry_mock.exporter import NAME, MockExporterServer
 from otpylib_telemetry_otel.exporter import OtelExporter
 from otpylib_telemetry_prometheus.exporter import PrometheusExporter
 from tests.support.otlp_receiver import HttpReceiver
+from tests.support.ports import free_port
 
 
 class TestMock(ExporterConformance):
@@ -58,6 +59,9 @@ class TestOtel(ExporterConformance):
 
     def changed_settings(self, tmp_path):
         return {"service_name": "shop", "compression": "gzip", "headers": {"x-tenant": "shop"}}
+
+    def unreachable_settings(self, tmp_path):
+        return {"endpoint": f"http://127.0.0.1:{free_port()}"}
 
     def events(self, count):
         return [("conformance.order.stop", {"duration_ms": 1.5}, {"n": n}) for n in range(count)]
