@@ -20,7 +20,7 @@ from otpylib_telemetry_prometheus import start_prometheus_exporter
 from scripts.lines import folders
 from tests.support import chassis
 from tests.support.hops import watched
-from tests.support.otlp_receiver import HttpReceiver
+from tests.support.otlp_receiver import GrpcReceiver, HttpReceiver
 from tests.support.waiting import eventually
 
 PAGE = Path(__file__).parents[2] / "docs" / "architecture.md"
@@ -34,7 +34,12 @@ TO_THE_WIRE = {
     "otpylib_telemetry_otel/traces/assembly.py: Assembler.collect": None,
     "otpylib_telemetry/primitives/threads.py: start_in_thread": SEND_BATCH,
     "otpylib_telemetry_otel/otlp/spans.py: SpanEncoder.encode_item": None,
-    "otpylib_telemetry_otel/otlp/http_transport.py: HttpTransport.send": None,
+}
+
+#: Where it leaves, by protocol.
+SENT = {
+    "grpc": "otpylib_telemetry_otel/otlp/grpc_transport.py: GrpcTransport.send",
+    "http/protobuf": "otpylib_telemetry_otel/otlp/http_transport.py: HttpTransport.send",
 }
 
 #: The same for the way to a line of the scraped page.
@@ -66,18 +71,21 @@ async def up(name):
     await eventually(lambda: chassis.stats(name)["state"] == "running")
 
 
-async def test_from_execute_to_the_wire(runtime):
-    with HttpReceiver() as receiver:
-        settings = {"endpoint": receiver.endpoint, "protocol": "http/protobuf", "metrics": False}
+@pytest.mark.parametrize(("protocol", "receiver"), [("grpc", GrpcReceiver), ("http/protobuf", HttpReceiver)])
+async def test_from_execute_to_the_wire(runtime, protocol, receiver):
+    places = {**TO_THE_WIRE, SENT[protocol]: None}
+    with receiver() as there:
+        settings = {"endpoint": there.endpoint, "protocol": protocol, "metrics": False}
         await start_otel_exporter({**settings, "flush_interval": 0.1})
         await up("otel_exporter")
-        with watched(TO_THE_WIRE) as ways:
+        with watched(places) as ways:
             execute("shop.sale.start", {}, {"request_id": "1"})
             execute("shop.sale.stop", {}, {"request_id": "1"})
-            await eventually(lambda: receiver.spans)
-    found = [ways.get(place) for place in TO_THE_WIRE]
+            await eventually(lambda: there.spans)
+    found = [ways.get(place) for place in places]
     show(found)
-    assert found == on_the_page("From `execute` to the wire")
+    *common, over_grpc, over_http = on_the_page("From `execute` to the wire")
+    assert found == [*common, over_grpc if protocol == "grpc" else over_http]
 
 
 async def test_from_execute_to_the_scraped_line(runtime):
