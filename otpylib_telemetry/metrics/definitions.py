@@ -384,7 +384,11 @@ def definitions_from_tables(tables: object, where: str = "") -> tuple[Definition
     """Return what a list of tables defines; there may be ready definitions among them.
 
     A table has ``type`` (``counter``, ``sum``, ``last_value``, ``summary``, ``distribution``), ``name`` and
-    the options of that type. Messages begin with ``where``.
+    the options of that type.
+
+    Args:
+        tables: The list.
+        where: What messages begin with.
 
     Raises:
         DefinitionError: Something does not do; the message names everything that is wrong in any of them.
@@ -416,7 +420,14 @@ def definitions_from_tables(tables: object, where: str = "") -> tuple[Definition
 
 
 def refuse_clashes(definitions: Iterable[Definition]) -> None:
-    """Refuse definitions that would want one name, at either exit; the message names every such pair."""
+    """Refuse definitions that would want one name, at either exit.
+
+    Args:
+        definitions: Definitions that are to be in force together.
+
+    Raises:
+        DefinitionError: There are such definitions; the message names every pair.
+    """
     present = tuple(definitions)
     problems: dict[tuple[int, int], str] = {}
     for naming in (PROMETHEUS, OPENTELEMETRY):
