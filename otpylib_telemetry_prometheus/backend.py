@@ -13,7 +13,7 @@ from otpylib_telemetry.metrics.settings import definitions_in
 from otpylib_telemetry.primitives.threads import run_in_thread
 from otpylib_telemetry_prometheus.client.merged import merged_in
 from otpylib_telemetry_prometheus.endpoint.server import Endpoint
-from otpylib_telemetry_prometheus.mount.in_process import Published
+from otpylib_telemetry_prometheus.mount.in_process import PageSource
 from otpylib_telemetry_prometheus.multiprocess.workers import Multiprocess
 from otpylib_telemetry_prometheus.page_maker import PageMaker
 from otpylib_telemetry_prometheus.push import Pusher, PushPlan
@@ -72,11 +72,11 @@ class PrometheusBackend(MetricsExporter[PrometheusSettings]):
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
-    def published(self) -> Published | None:
-        """How others in this process get the page; see :mod:`.published`. None before it was opened."""
+    def page_source(self) -> PageSource | None:
+        """How others in this process get the page; None before it was opened."""
         if self._loop is None:
             return None
-        return Published(self._pages.page, self._loop, self.settings.scrape_timeout)
+        return PageSource(self._pages.page, self._loop, self.settings.scrape_timeout)
 
     async def open(self) -> None:
         """Serve.

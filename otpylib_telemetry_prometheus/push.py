@@ -187,7 +187,7 @@ class Pusher:
             return True
         taken = False
         try:
-            taken = await self._insist(plan, end)
+            taken = await self._last_chance(plan, end)
         finally:
             # Also when it is cancelled because time is up: what is not at the gateway is to be known.
             self._plan, self._due = None, float("inf")
@@ -227,7 +227,7 @@ class Pusher:
             running.cancel()
             await asyncio.wait({running})
 
-    async def _insist(self, plan: PushPlan, end: float) -> bool:
+    async def _last_chance(self, plan: PushPlan, end: float) -> bool:
         pause = _LAST_PAUSE
         for attempt in range(1, _LAST_ATTEMPTS + 1):
             failure = await self._attempt(plan, max(0.0, end - self._clock()), last=True)

@@ -76,7 +76,7 @@ def bucket_index(value: float, scale: int) -> int:
     if scale <= 0:
         return (exponent - 1) >> -scale
     # Of the mantissa alone, which lies between a half and 1, the logarithm is as exact as it can be; and it
-    # must not leave the octave.
+    # must stay between the same two powers of two.
     within = math.ceil(math.log2(mantissa) * (1 << scale))
     return (exponent << scale) - 1 + min(0, max(1 - (1 << scale), within))
 

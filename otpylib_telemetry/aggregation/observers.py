@@ -1,4 +1,4 @@
-"""Readings: what is observed when an exit is about to be read, rather than when it happens.
+"""Observers: what is measured when an exit is about to be read, rather than when it happens.
 
 Whoever is about to read the series of an exporter calls :func:`refresh`, and those who have something to
 observe for this exporter do so. Nothing happens where nobody has registered.

@@ -38,7 +38,7 @@ UNKNOWN = ("error", "unknown request")
 SHORTEST_TICK = 0.01
 
 #: Seconds to wait for further changes of one reload before reading the section.
-SETTLE = 0.01
+RELOAD_PAUSE = 0.01
 
 #: Seconds to wait for otpylib-config before starting without what it says.
 FIRST_READ = 2.0
@@ -167,7 +167,7 @@ class ExporterServer:
                 if subscribe:
                     await otpylib_config.subscribe(self.state.name, self.section)
                 else:
-                    await asyncio.sleep(SETTLE)
+                    await asyncio.sleep(RELOAD_PAUSE)
                 self._dirty = True
                 while self._dirty:
                     self._dirty = False

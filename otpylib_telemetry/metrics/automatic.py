@@ -220,7 +220,7 @@ class AutomaticMetrics:
         self,
         store: SeriesStore,
         operations: OpenOperations[Bound],
-        making: MetricOptions,
+        options: MetricOptions,
         naming: Naming = PROMETHEUS,
     ) -> None:
         self.unused = 0
@@ -228,11 +228,11 @@ class AutomaticMetrics:
         self._store = store
         self._operations = operations
         self._naming = naming
-        self._rules = making.rules
-        self._buckets = making.buckets
-        self._span_metrics = making.span_metrics
-        self._exemplars = making.exemplars
-        self._distribution = _distribution(making)
+        self._rules = options.rules
+        self._buckets = options.buckets
+        self._span_metrics = options.span_metrics
+        self._exemplars = options.exemplars
+        self._distribution = _distribution(options)
         self._plans: dict[str, _Plan] = {}
         self._names: set[str] = set()
         self._bindings = 0
@@ -243,15 +243,15 @@ class AutomaticMetrics:
         """How many operations have begun and not ended."""
         return len(self._operations)
 
-    def configure(self, making: MetricOptions) -> None:
+    def configure(self, options: MetricOptions) -> None:
         """Go on with other settings. Series stay, but for those of histograms whose buckets change."""
         with self._store.lock:
-            self._rules = making.rules
-            self._buckets = making.buckets
-            self._span_metrics = making.span_metrics
-            self._exemplars = making.exemplars
-            if self._distribution is not _distribution(making):
-                self._distribution = _distribution(making)
+            self._rules = options.rules
+            self._buckets = options.buckets
+            self._span_metrics = options.span_metrics
+            self._exemplars = options.exemplars
+            if self._distribution is not _distribution(options):
+                self._distribution = _distribution(options)
                 for name in list(self._names):
                     if isinstance(self._store.find(name), (Histogram, Exponential)):
                         self._store.remove(name)
@@ -547,9 +547,9 @@ class AutomaticMetrics:
         self._store.refuse(NAME_TAKEN if series is _NOWHERE else OUT_OF_RANGE)
 
 
-def _distribution(making: MetricOptions) -> Kind:
+def _distribution(options: MetricOptions) -> Kind:
     """Return which kind of metric durations are."""
-    return Kind.EXPONENTIAL if making.exponential else Kind.HISTOGRAM
+    return Kind.EXPONENTIAL if options.exponential else Kind.HISTOGRAM
 
 
 def _with_outcome(begun: Labels, ended: Labels, outcome: str) -> Labels:

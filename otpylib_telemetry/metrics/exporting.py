@@ -56,14 +56,14 @@ class MetricsPlan:
     """How events become series, as settings say.
 
     Attributes:
-        making: How automatic metrics are made.
+        options: How automatic metrics are made.
         definitions: What is measured beyond them, or instead.
         automatic: Whether there are automatic metrics; None for: if there are no definitions.
         max_series: How many series a metric may have.
         series_ttl: Seconds after which a series goes for which nothing was measured; None for never.
     """
 
-    making: MetricOptions
+    options: MetricOptions
     definitions: tuple[Definition, ...]
     automatic: bool | None
     max_series: int
@@ -72,7 +72,7 @@ class MetricsPlan:
     @classmethod
     def of(cls, settings: MetricsSettings) -> MetricsPlan:
         """Return what the keys say that exporters of metrics have."""
-        making = metric_options_of(
+        options = metric_options_of(
             settings.labels,
             settings.drop_labels,
             settings.buckets,
@@ -80,7 +80,7 @@ class MetricsPlan:
             exemplars=settings.exemplars,
         )
         definitions = definitions_in(settings.metrics)
-        return cls(making, definitions, settings.automatic_metrics, settings.max_series, settings.series_ttl)
+        return cls(options, definitions, settings.automatic_metrics, settings.max_series, settings.series_ttl)
 
 
 class RecordedMetrics:
@@ -119,7 +119,7 @@ class RecordedMetrics:
             with self.store.lock:
                 self._before_change()
                 self.recorder.configure(
-                    wanted.making,
+                    wanted.options,
                     wanted.definitions,
                     automatic=wanted.automatic,
                     series_ttl=wanted.series_ttl,
@@ -223,7 +223,7 @@ class MetricsExporter(Exporter[MetricsSettingsT]):
         return Collected()
 
     async def check(self, settings: MetricsSettingsT, changed: frozenset[str]) -> None:
-        """Do nothing but raise what :meth:`take` would raise, if series are made otherwise from now on.
+        """Do nothing but raise what :meth:`apply` would raise, if series are made otherwise from now on.
 
         What was emitted before is measured first, as was the rule then.
 

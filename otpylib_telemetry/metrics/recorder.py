@@ -71,7 +71,7 @@ class MetricRecorder:
 
     def configure(
         self,
-        making: MetricOptions,
+        options: MetricOptions,
         definitions: Sequence[Definition] = (),
         *,
         automatic: bool | None = None,
@@ -85,11 +85,11 @@ class MetricRecorder:
         wanted = is_automatic(definitions, automatic)
         with self._store.lock:
             self._defined.reconfigure(definitions, replaces="" if wanted else OWNER)
-            self._defined.exemplars = making.exemplars
+            self._defined.exemplars = options.exemplars
             if self._automatic_on and not wanted:
                 self._automatic.retire()
             self._automatic_on = wanted
-            self._automatic.configure(making)
+            self._automatic.configure(options)
         self._ttl_ns = None if series_ttl is None else int(series_ttl * 1_000_000_000)
         self._look_at_ns = 0
 

@@ -246,7 +246,7 @@ class Metrics(Signal):
 
 def _plan(settings: OtelSettings) -> MetricsPlan:
     """Return how events become series; they expire when they have been read, see ``produce``."""
-    making = metric_options_of(
+    options = metric_options_of(
         settings.metrics_labels,
         settings.metrics_drop_labels,
         settings.metrics_buckets,
@@ -255,7 +255,7 @@ def _plan(settings: OtelSettings) -> MetricsPlan:
         exponential=settings.metrics_histogram == "exponential",
     )
     definitions = definitions_in(settings.metrics_definitions)
-    return MetricsPlan(making, definitions, settings.automatic_metrics, settings.max_series)
+    return MetricsPlan(options, definitions, settings.automatic_metrics, settings.max_series)
 
 
 def _in_runs(

@@ -1,6 +1,6 @@
 """How to come by the page of an exporter, by its name, from anywhere in the process.
 
-An exporter's backend that has a page says so by an attribute ``published``; it is at work whether or not it
+An exporter's backend that has a page says so by an attribute ``page_source``; it is at work whether or not it
 has an endpoint of its own. Whoever asks may be a request in somebody else's server, on another event loop or
 on a thread: the page is made on the exporter's own loop, in a context of its own, and whoever waits for it
 waits for a limited time.
@@ -31,7 +31,7 @@ class UnavailableError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PageSource:
     """How to get the page of one exporter.
 
     Attributes:
@@ -45,7 +45,7 @@ class Published:
     timeout: float
 
 
-def published(exporter: str) -> Published:
+def page_source_of(exporter: str) -> PageSource:
     """Return how to get the page of an exporter."""
     if not registry.is_running(exporter):
         raise UnavailableError(f"no exporter named {exporter} runs in this process")
@@ -53,15 +53,15 @@ def published(exporter: str) -> Published:
     if backend is None:
         status, reason = registry.status_of(exporter)
         raise UnavailableError(f"{exporter} is {status}: {reason or 'it has ended'}")
-    found = getattr(backend, "published", None)
-    if not isinstance(found, Published):
+    found = getattr(backend, "page_source", None)
+    if not isinstance(found, PageSource):
         raise UnavailableError(f"{exporter} is no Prometheus exporter")
     return found
 
 
 async def fetch(exporter: str, request: ScrapeRequest) -> Page:
     """Get the page on whatever event loop this runs."""
-    source = published(exporter)
+    source = page_source_of(exporter)
     future = asyncio.wrap_future(_start(source, request))
     try:
         # Unlike wait_for, this neither cancels nor waits for what does not answer.
@@ -73,7 +73,7 @@ async def fetch(exporter: str, request: ScrapeRequest) -> Page:
 
 def fetch_from_thread(exporter: str, request: ScrapeRequest) -> Page:
     """Get the page on a thread on which no event loop runs."""
-    source = published(exporter)
+    source = page_source_of(exporter)
     with contextlib.suppress(RuntimeError):
         if asyncio.get_running_loop() is source.loop:
             raise UnavailableError(
@@ -87,7 +87,7 @@ def fetch_from_thread(exporter: str, request: ScrapeRequest) -> Page:
     return _result(exporter, source, future)
 
 
-def _start(source: Published, request: ScrapeRequest) -> Future[Page]:
+def _start(source: PageSource, request: ScrapeRequest) -> Future[Page]:
     async def scrape() -> Page:
         return await source.scrape(request)
 
@@ -100,7 +100,7 @@ def _start(source: Published, request: ScrapeRequest) -> Future[Page]:
         raise UnavailableError("the exporter's event loop has ended") from error
 
 
-def _result(exporter: str, source: Published, future: Future[Page] | asyncio.Future[Page]) -> Page:
+def _result(exporter: str, source: PageSource, future: Future[Page] | asyncio.Future[Page]) -> Page:
     if future.cancelled():
         raise UnavailableError(f"{exporter} has not answered within {source.timeout:g} s")
     error = future.exception()

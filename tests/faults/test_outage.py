@@ -6,7 +6,7 @@ import pytest
 
 from otpylib_telemetry import attach, execute, otp, span
 from otpylib_telemetry_otel import start_otel_exporter
-from tests.support.ledger import settled, stats_of
+from tests.support.ledger import quiet_stats, stats_of
 from tests.support.otlp_receiver import GrpcReceiver, GrpcStatus, HttpReceiver, HttpStatus, Ok, Reset
 from tests.support.waiting import eventually
 
@@ -87,7 +87,7 @@ async def test_what_the_queue_can_hold_arrives_once_after_every_kind_of_outage(r
 
     load.going = False
     await working
-    stats = await settled("otel_exporter", timeout=60)
+    stats = await quiet_stats("otel_exporter", timeout=60)
     numbers = [each.attributes["number"] for each in receiver.spans]
     assert sorted(numbers) == list(range(load.count))
     assert stats["accepted"] == stats["exported"] == 2 * load.count
@@ -124,7 +124,7 @@ async def test_the_log_speaks_once_of_an_outage_and_once_of_its_end(runtime, rec
     await eventually(lambda: breaker_is("closed") if receiver.spans else False)
     load.going = False
     await working
-    await settled("otel_exporter")
+    await quiet_stats("otel_exporter")
     said = [record.getMessage() for record in caplog.records]
     assert len([text for text in said if "cannot export" in text]) == 1, said
     assert len([text for text in said if "again after" in text]) == 1, said
@@ -196,13 +196,13 @@ async def test_an_outage_that_spans_and_logs_suffer_from_is_one(runtime, receive
     caplog.set_level("INFO", logger="otpylib_telemetry")
     await start(receiver, timeout=60)
     await emit_both()
-    await settled("otel_exporter")
+    await quiet_stats("otel_exporter")
     receiver.stop()
     await emit_both()
     await eventually(lambda: failures_at_least(5))
     receiver.restart()
     await eventually(lambda: len(receiver.spans) == 2)
-    await settled("otel_exporter")
+    await quiet_stats("otel_exporter")
     await eventually(lambda: len(heard(caplog)) == 2)
     assert heard(caplog) == ["otel_exporter cannot export", "otel_exporter exports"]
     failures = (await stats_of("otel_exporter"))["export_failures"]
@@ -220,7 +220,7 @@ async def test_logs_that_are_refused_while_spans_are_taken_are_named(runtime, re
         for count in range(1, 4):
             await emit_both()
             await eventually(lambda count=count: len(receiver.spans) == len(refusing.requests) == count)
-        await settled("otel_exporter")
+        await quiet_stats("otel_exporter")
         refusing.default = Ok()
         await emit_both()
         await eventually(lambda: len(heard(caplog)) == 2)

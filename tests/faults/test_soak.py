@@ -11,7 +11,7 @@ import otpylib_telemetry
 from otpylib_telemetry import execute
 from otpylib_telemetry.exporter.consumer import CHUNK
 from tests.support.crash import crash
-from tests.support.ledger import settled, stats_of
+from tests.support.ledger import quiet_stats, stats_of
 from tests.support.runtime import in_process
 from tests.support.waiting import eventually
 
@@ -50,7 +50,7 @@ async def test_crashes_at_random_lose_and_double_nothing(runtime, grpc_receiver)
     await emitting
 
     for name in EXPORTERS:
-        stats = await settled(name, timeout=60)
+        stats = await quiet_stats(name, timeout=60)
         assert stats["accepted"] == stats["exported"] == 2 * OPERATIONS + COUNTS, stats
         assert stats["dropped"] == {}
         assert stats["lives"] == crashed[name] + 1

@@ -63,7 +63,7 @@ def made(*values):
     ]
 
 
-def making(*, rules=None, buckets=BUCKETS, span_metrics=True, exemplars=True):
+def options(*, rules=None, buckets=BUCKETS, span_metrics=True, exemplars=True):
     return MetricOptions(rules or LabelRules(), buckets, span_metrics, exemplars)
 
 
@@ -84,7 +84,7 @@ class Metrics:
         self.store = SeriesStore(max_series, max_metrics, self.reports.append)
         self.operations = OpenOperations(limit, OPEN_TTL_NS)
         self.metrics = AutomaticMetrics(
-            self.store, self.operations, making(rules=rules, span_metrics=span_metrics), naming
+            self.store, self.operations, options(rules=rules, span_metrics=span_metrics), naming
         )
 
     def emit(self, name, measurements=None, metadata=None, *, at=0, emitter=1):
@@ -224,7 +224,7 @@ def test_without_span_metrics_operations_are_neither_counted_nor_timed():
 
 def test_switching_span_metrics_off_counts_down_what_is_in_flight(metrics):
     metrics.emit("job.start")
-    metrics.metrics.configure(making(span_metrics=False))
+    metrics.metrics.configure(options(span_metrics=False))
     metrics.emit("job.stop", at=1)
     assert metrics.series("job_in_flight") == {"": 0}
     assert metrics.series("job_duration_seconds") == {}
@@ -272,7 +272,7 @@ def test_too_many_open_operations_give_up_the_oldest():
     assert metrics.metrics.given_up == {"too many open": 1}
 
 
-def test_settling_gives_up_everything(metrics):
+def test_the_end_gives_up_everything(metrics):
     metrics.emit("job.start")
     metrics.emit("job.start")
     assert metrics.metrics.give_up_held() == 2
@@ -385,7 +385,7 @@ def test_labels_can_be_chosen(labels, drop_labels, expected):
 
 def test_other_rules_count_from_the_next_event_and_keep_what_there_is(metrics):
     metrics.emit("e", {"count": 1}, {"a": "1", "b": "1"})
-    metrics.metrics.configure(making(rules=LabelRules.of(None, ["b"])))
+    metrics.metrics.configure(options(rules=LabelRules.of(None, ["b"])))
     metrics.emit("e", {"count": 1}, {"a": "1", "b": "1"})
     assert metrics.series("e_total") == {"a=1,b=1": 1, "a=1": 1}
 
@@ -496,7 +496,7 @@ def test_series_removed_from_the_store_are_not_written_to_any_more(metrics):
 
 def test_other_buckets_restart_durations_and_nothing_else(metrics):
     metrics.emit("e", {"count": 1, "duration_ms": 5})
-    metrics.metrics.configure(making(buckets=(1.0, 2.0)))
+    metrics.metrics.configure(options(buckets=(1.0, 2.0)))
     metrics.emit("e", {"count": 1, "duration_ms": 1500})
     assert metrics.series("e_total") == {"": 2}
     assert metrics.series("e_duration_seconds") == {"": (1, 1.5)}
@@ -773,7 +773,7 @@ def test_a_trace_id_that_is_no_text_is_no_exemplar(metrics, trace_id):
 
 
 def test_no_exemplars_are_kept_where_none_are_wanted(metrics):
-    metrics.metrics.configure(making(exemplars=False))
+    metrics.metrics.configure(options(exemplars=False))
     metrics.emit("a", {"duration_ms": 20.0, "count": 1}, {"trace_id": TRACE})
     assert metrics.store.find("a_duration_seconds").all_series()[0].exemplars is None
     assert metrics.store.find("a_total").all_series()[0].exemplar is None

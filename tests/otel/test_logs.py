@@ -32,7 +32,7 @@ from otpylib_telemetry_otel.signals.base import Batch
 from otpylib_telemetry_otel.signals.logs import Logs
 from otpylib_telemetry_otel.traces.spans import FinishedSpan
 from tests.support.absurd import DETAILS, ERRORS
-from tests.support.ledger import settled, stats_of
+from tests.support.ledger import quiet_stats, stats_of
 from tests.support.otlp_receiver import GrpcStatus, HttpStatus, PartialSuccess
 from tests.support.waiting import eventually
 
@@ -331,8 +331,8 @@ class TestExporter:
         )
         assert [(item.name, item.span_id > 0) for item in logs] == [("shop.packed", True)]
         assert (collected.exported, len(collected.items), exporter.held) == (2, 1, 1)
-        settled = exporter.give_up_held(START)
-        assert (settled.exported, settled.items) == (1, [])
+        collected = exporter.give_up_held(START)
+        assert (collected.exported, collected.items) == (1, [])
 
     def test_what_is_said_twice_is_no_log_record(self):
         same = {"span_id": SPAN, "trace_id": TRACE}
@@ -748,7 +748,7 @@ class TestDelivery:
         finally:
             uninstall(logger)
         await eventually(lambda: len(logs_at(receiver)) == 2 and receiver.spans)
-        stats = await settled("otel_exporter")
+        stats = await quiet_stats("otel_exporter")
         assert (stats["accepted"], stats["exported"], stats["rejected"]) == (4, 4, 0)
         opened, record = logs_at(receiver)
         assert (opened.event_name, opened.body.string_value) == ("shop.opened", "we are open")
@@ -767,7 +767,7 @@ class TestDelivery:
             with span("shop.order"):
                 pass
             await eventually(_nothing_waits)
-        stats = await settled("otel_exporter")
+        stats = await quiet_stats("otel_exporter")
         assert (stats["rejected"], stats["exported"], stats["breaker"]) == (1, 9, "closed")
         assert "takes no logs" in stats["logs"]["off"]
         assert [request.signal for request in receiver.requests].count("logs") == 1
@@ -785,7 +785,7 @@ class TestDelivery:
         await eventually(lambda: _severity_is("debug"))
         execute("shop.opened")
         await eventually(lambda: len(logs_at(receiver)) == 2)
-        stats = await settled("otel_exporter")
+        stats = await quiet_stats("otel_exporter")
         assert (stats["rejected"], stats["exported"]) == (1, 1)
         assert stats["logs"] == {"records": 2}
 
@@ -795,7 +795,7 @@ class TestDelivery:
         await self.start(receiver)
         execute("shop.opened")
         execute("shop.closed")
-        stats = await _until_settled_with(2)
+        stats = await _quiet_stats_with(2)
         assert (stats["rejected"], stats["exported"]) == (1, 1)
         assert stats["logs"] == {"records": 2}
 
@@ -813,9 +813,9 @@ async def _nothing_waits():
     return stats["queued"] == stats["in_flight"] == 0
 
 
-async def _until_settled_with(number):
+async def _quiet_stats_with(number):
     await eventually(lambda: _accepted(number))
-    return await settled("otel_exporter")
+    return await quiet_stats("otel_exporter")
 
 
 async def _accepted(number):

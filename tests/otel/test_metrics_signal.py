@@ -25,7 +25,7 @@ from otpylib_telemetry_otel.settings.model import OtelSettings
 from otpylib_telemetry_otel.signals.metrics import Metrics
 from tests.support import declare
 from tests.support.chassis import crash
-from tests.support.ledger import settled, stats_of
+from tests.support.ledger import quiet_stats, stats_of
 from tests.support.otlp_metrics import CUMULATIVE, DELTA, Reference, points_at
 from tests.support.otlp_receiver import (
     GrpcReceiver,
@@ -67,7 +67,7 @@ async def start(receiver, **settings):
     pid = await start_otel_exporter(
         {"endpoint": receiver.endpoint, "protocol": receiver.protocol, **ALONE, **settings}
     )
-    await settled(NAME)
+    await quiet_stats(NAME)
     return pid
 
 
@@ -146,7 +146,7 @@ class TestWhatArrives:
         sold()
         execute("shop.note", {}, {})
         await flush()
-        await settled(NAME)
+        await quiet_stats(NAME)
         assert {request.signal for request in grpc.taken} == {"traces", "logs", "metrics"}
         stats = await stats_of(NAME)
         points = len(points_at(grpc))
@@ -278,7 +278,7 @@ class TestTrouble:
         sold(5)
         await flush()
         assert Reference().take(points_at(grpc)).totals["shop.sold.total", A] == 10
-        await settled(NAME)
+        await quiet_stats(NAME)
 
 
 class TestChanges:
@@ -356,7 +356,7 @@ class TestExportersOfOtherPackages:
         printed = io.StringIO()
         monkeypatch.setattr(ConsoleMetricExporter.__init__, "__defaults__", (printed, *CONSOLE_DEFAULTS[1:]))
         await start_otel_exporter({"exporter": "console", **ALONE})
-        await settled(NAME)
+        await quiet_stats(NAME)
         sold(3)
         assert (await flush())["left"] == 0
         assert '"shop.sold.total"' in printed.getvalue()

@@ -53,7 +53,7 @@ class Running:
         self.now += int(seconds * SECOND)
         self.book(self.exporter.tick(self.now, 0, alive))
 
-    def settle(self):
+    def give_up_held(self):
         self.book(self.exporter.give_up_held(0))
 
     async def change(self, **settings):
@@ -125,7 +125,7 @@ def test_draining_decides_about_everything():
     for trace_id in (LOW, HIGH):
         running.emit("a.start", trace_id=trace_id)
         running.emit("a.stop", trace_id=trace_id)
-    running.settle()
+    running.give_up_held()
     assert (running.names, running.sampled_out, running.exporter.held) == (["a", "open"], 2, 0)
 
 
@@ -345,7 +345,7 @@ def test_the_ledger_balances_whatever_is_emitted_changed_or_crashes(steps):
                 assert done.value.value is True
             case _:
                 running.exporter = OtelBackend(OtelSettings(**current), running.context)
-    running.settle()
+    running.give_up_held()
     assert running.exporter.held == 0
 
 

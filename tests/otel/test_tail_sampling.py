@@ -92,16 +92,16 @@ class Process:
         for _ in range(ticks):
             self.pass_time(1)
 
-    def settle(self):
+    def decide_all(self):
         self.book(self.tail.decide_all())
 
     def use(self, policy):
         self.tail.use(policy, self.open_traces)
 
-    def book(self, sifted):
-        self.kept += sifted.kept
-        self.kept_events += sum(one.weight for one, _ in sifted.kept)
-        self.sampled_out += sifted.sampled_out
+    def book(self, decided):
+        self.kept += decided.kept
+        self.kept_events += sum(one.weight for one, _ in decided.kept)
+        self.sampled_out += decided.sampled_out
         assert self.given == self.kept_events + self.sampled_out + self.tail.held, "the books balance"
 
     def ids(self):
@@ -407,11 +407,11 @@ def test_no_trace_waits_for_more_than_a_few_ticks_while_others_come():
     assert process.tail.held == 0
 
 
-def test_settling_in_the_middle_of_a_round_decides_about_everything_at_once():
+def test_the_end_in_the_middle_of_a_round_decides_about_everything_at_once():
     process = held_traces(20_000)
     process.pass_time(2)
     assert 0 < process.tail.held < 40_000
-    process.settle()
+    process.decide_all()
     assert (process.tail.held, process.sampled_out) == (0, 40_000)
     process.finished(1, error=True)
     process.pass_time(2)
@@ -586,14 +586,14 @@ def test_rules_are_about_whole_traces():
     assert (process.kept, process.sampled_out) == ([], 4)
 
 
-def test_settling_decides_about_everything():
+def test_the_end_decides_about_everything():
     process = Process()
     process.finished(1)
     process.begin(HIGH)
     process.finished(HIGH)
-    process.settle()
+    process.decide_all()
     assert (process.ids(), process.sampled_out, process.tail.held, process.tail.held_spans) == ([1], 2, 0, 0)
-    process.settle()
+    process.decide_all()
     assert process.ids() == [1]
 
 
@@ -639,10 +639,10 @@ def test_at_one_percent_every_failed_and_every_slow_trace_arrives_whole(seed):
     *script, truth = traces_of(generator, 2000)
     kept, out, now = [], 0, 0
 
-    def book(sifted):
+    def book(decided):
         nonlocal out
-        kept.extend(sifted.kept)
-        out += sifted.sampled_out
+        kept.extend(decided.kept)
+        out += decided.sampled_out
 
     for at in range(0, len(script), 100):
         events = [(*event, now + number, "p") for number, event in enumerate(script[at : at + 100])]
@@ -695,7 +695,7 @@ STEPS = st.one_of(
     ),
     st.tuples(st.just("pass_time"), st.sampled_from([0, 0.5, 1, 30, 90])),
     st.tuples(st.just("use"), st.sampled_from(POLICIES)),
-    st.tuples(st.just("settle")),
+    st.tuples(st.just("decide_all")),
 )
 
 
@@ -713,7 +713,7 @@ def test_no_event_is_lost_or_counted_twice_whatever_happens(steps, policy, max_s
                 getattr(process, action)(*arguments)
         assert process.tail.held_spans <= max_spans
         assert process.tail.held <= max_events
-    process.settle()
+    process.decide_all()
     assert (process.tail.held, process.tail.held_spans) == (0, 0)
     handed_out = [id(one) for one, _ in process.kept]
     assert len(handed_out) == len(set(handed_out))

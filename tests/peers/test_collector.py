@@ -8,7 +8,7 @@ from otpylib import gen_server
 from otpylib_telemetry import execute, otp, span
 from otpylib_telemetry.primitives.clock import TOLERANCE_NS
 from otpylib_telemetry_otel import start_otel_exporter
-from tests.support.ledger import settled, stats_of
+from tests.support.ledger import quiet_stats, stats_of
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.peer
@@ -77,7 +77,7 @@ async def test_a_nested_operation_arrives_with_ids_parents_times_status_attribut
     assert checkout.resource["deployment.environment.name"] == "test"
     assert checkout.resource["replica"] == 3
 
-    stats = await settled("otel_exporter")
+    stats = await quiet_stats("otel_exporter")
     assert stats["accepted"] == stats["exported"] == 5
 
 
@@ -141,7 +141,7 @@ async def test_the_endpoint_changes_while_running_and_what_is_queued_goes_to_the
     await gen_server.cast("otel_exporter", change)
 
     await eventually(lambda: len(collector.spans) >= 50, timeout=60)
-    stats = await settled("otel_exporter")
+    stats = await quiet_stats("otel_exporter")
     assert sorted(each.attributes["number"] for each in collector.spans) == list(range(50))
     assert stats["exported"] == stats["accepted"] == 100
     assert stats["breaker"] == "closed"

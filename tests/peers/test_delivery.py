@@ -12,7 +12,7 @@ from otpylib_telemetry_otel.settings.model import OtelSettings
 from otpylib_telemetry_otel.traces.spans import FinishedSpan
 from tests.support.chassis import up
 from tests.support.destinations import destination_of
-from tests.support.ledger import settled, stats_of
+from tests.support.ledger import quiet_stats, stats_of
 from tests.support.random_traces import NUMBER, Application, expected, without_times, wrong_times
 from tests.support.said import OURS, resources_of, seen_by, told
 from tests.support.waiting import eventually
@@ -77,7 +77,7 @@ async def test_what_is_decoded_of_five_thousand_random_traces_is_what_the_applic
     for resource in resources_of(collector):
         assert {key: resource[key] for key in RESOURCE} == told(RESOURCE), resource
         assert resource.keys() - RESOURCE.keys() <= ADDED, resource
-    assert (await settled("otel_exporter"))["dropped"] == {}
+    assert (await quiet_stats("otel_exporter"))["dropped"] == {}
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
@@ -121,7 +121,7 @@ async def test_what_is_emitted_while_it_is_away_arrives_once_it_is_back(runtime,
     await eventually(lambda: len(collector.spans) >= 301, timeout=60)
     numbers = [each.attributes["number"] for each in collector.spans if each.name == "shop.meanwhile"]
     assert sorted(numbers) == list(range(300))
-    assert (await settled("otel_exporter"))["exported"] == 602
+    assert (await quiet_stats("otel_exporter"))["exported"] == 602
 
 
 async def failures():

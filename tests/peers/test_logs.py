@@ -13,7 +13,7 @@ from otpylib_telemetry_otel import start_otel_exporter
 from otpylib_telemetry_otel.log_records import LogItem, short_name
 from tests.peers.test_delivery import BATCH, WAYS, settings_for
 from tests.support.destinations import destination_of
-from tests.support.ledger import settled
+from tests.support.ledger import quiet_stats
 from tests.support.random_traces import Anything
 from tests.support.said import record_collected, record_emitted
 from tests.support.waiting import eventually, wait_until
@@ -144,5 +144,5 @@ async def test_events_and_records_arrive_as_they_were_emitted(runtime, collector
 
     report = await otp.safe_call("otel_exporter", ("flush", 60.0), timeout=60)
     assert report["left"] == 0, report
-    stats = await settled("otel_exporter")
+    stats = await quiet_stats("otel_exporter")
     assert (stats["accepted"], stats["exported"]) == (5, 5)

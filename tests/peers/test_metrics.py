@@ -13,7 +13,7 @@ from otpylib_telemetry_otel import (
     remove_metric_producer,
     start_otel_exporter,
 )
-from tests.support.ledger import settled
+from tests.support.ledger import quiet_stats
 from tests.support.otlp_metrics import CUMULATIVE, DELTA, Reference, points_at
 from tests.support.waiting import eventually
 
@@ -38,7 +38,7 @@ async def start(collector, protocol, **settings):
             **settings,
         }
     )
-    await settled(NAME)
+    await quiet_stats(NAME)
 
 
 async def flush():
@@ -129,4 +129,4 @@ async def test_a_collector_that_was_away_has_every_delta_once(runtime, collector
     await eventually(
         lambda: Reference().take(points_at(collector.receiver)).totals["shop.sold.total", A] == 12, timeout=20
     )
-    await settled(NAME)
+    await quiet_stats(NAME)

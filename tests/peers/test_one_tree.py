@@ -16,7 +16,7 @@ from otpylib_telemetry.tracing import bridge
 from otpylib_telemetry_otel import start_otel_exporter
 from otpylib_telemetry_otel.service import SERVICE, start_telemetry_service
 from tests.support.chassis import up
-from tests.support.ledger import settled
+from tests.support.ledger import quiet_stats
 from tests.support.waiting import eventually
 
 EXPORTER = "otel_exporter"
@@ -121,7 +121,7 @@ async def test_a_request_and_what_is_around_and_behind_it_are_one_tree(
     await application(receiver.endpoint, protocol)
     await check_out(stock)
     await eventually(lambda: is_one_tree(receiver.spans))
-    books = await settled(EXPORTER)
+    books = await quiet_stats(EXPORTER)
     # Three spans of two events each and three of one.
     assert (books["accepted"], books["exported"]) == (9, 9)
 

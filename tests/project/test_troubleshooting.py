@@ -93,10 +93,10 @@ class Stage:
     async def otel(self, **settings):
         async with running_runtime():
             await otpylib_telemetry_otel.start_otel_exporter({**QUICK, **settings})
-            await self.settled("otel_exporter")
+            await self.started("otel_exporter")
             yield
 
-    async def settled(self, name):
+    async def started(self, name):
         await eventually(lambda: registry.runner_of(name).lifecycle.status != "starting")
 
     async def stats(self, name):
@@ -355,7 +355,7 @@ async def _(stage):
 
 async def reason_of_prometheus(stage, **settings):
     await start_prometheus_exporter(settings)
-    await stage.settled("prometheus_exporter")
+    await stage.started("prometheus_exporter")
     stage.told.append((await stage.stats("prometheus_exporter"))["reason"].removeprefix("EndpointError: "))
 
 
@@ -528,7 +528,7 @@ async def _(stage):
 async def _(stage):
     async with running_runtime():
         await start_prometheus_exporter({"port": 0, "max_series": 2, "flush_interval": 0.02})
-        await stage.settled("prometheus_exporter")
+        await stage.started("prometheus_exporter")
         for number in range(5):
             execute("shop.orders", {"count": 1}, {"order": str(number)})
         yield

@@ -22,7 +22,7 @@ from otpylib_telemetry import emit_counter
 from otpylib_telemetry.exporter import registry
 from otpylib_telemetry_prometheus import asgi_app, start_prometheus_exporter, wsgi_app
 from otpylib_telemetry_prometheus.mount import in_process
-from otpylib_telemetry_prometheus.mount.in_process import Published, UnavailableError
+from otpylib_telemetry_prometheus.mount.in_process import PageSource, UnavailableError
 from otpylib_telemetry_prometheus.page import Page, ScrapeRequest
 from tests.support.ports import free_port
 from tests.support.waiting import eventually, wait_until
@@ -105,7 +105,7 @@ class _Backend:
     """An exporter that tells what it was asked for, or does what it is told."""
 
     def __init__(self, scrape, timeout=5.0):
-        self.published = Published(scrape, asyncio.get_running_loop(), timeout)
+        self.page_source = PageSource(scrape, asyncio.get_running_loop(), timeout)
 
 
 @pytest.fixture
@@ -113,8 +113,10 @@ def scripted(monkeypatch):
     """A function that puts an exporter in place."""
 
     def put(scrape, timeout=5.0):
-        source = _Backend(scrape, timeout).published
-        monkeypatch.setattr("otpylib_telemetry_prometheus.mount.in_process.published", lambda _name: source)
+        source = _Backend(scrape, timeout).page_source
+        monkeypatch.setattr(
+            "otpylib_telemetry_prometheus.mount.in_process.page_source_of", lambda _name: source
+        )
 
     return put
 
@@ -197,8 +199,8 @@ async def test_an_event_loop_that_is_blocked_or_gone_is_waited_for_no_longer(mon
         return Page(b"page", "text/plain")
 
     loop = asyncio.new_event_loop()
-    source = Published(scrape, loop, 0.05)
-    monkeypatch.setattr("otpylib_telemetry_prometheus.mount.in_process.published", lambda _name: source)
+    source = PageSource(scrape, loop, 0.05)
+    monkeypatch.setattr("otpylib_telemetry_prometheus.mount.in_process.page_source_of", lambda _name: source)
     with serve(make_app()) as url:
         assert (await asyncio.to_thread(fetch, url))[::2] == (
             503,

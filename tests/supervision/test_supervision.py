@@ -114,7 +114,7 @@ def alive(names):
     return all(process.whereis(name) is not None for name in names)
 
 
-async def settled(names):
+async def all_up(names):
     """All of them run, each exactly once."""
     await eventually(lambda: alive(names))
     for name in names:
@@ -146,7 +146,7 @@ async def test_any_number_crash_in_any_order_at_once_and_are_the_ones_restarted(
     else:
         await start_suite(monkeypatch, modules)
     names = [module.registered_name for module in modules]
-    await settled(names)
+    await all_up(names)
     dice = random.Random(5)
     emitted = 0
     lives = dict.fromkeys(names, 1)
@@ -163,9 +163,9 @@ async def test_any_number_crash_in_any_order_at_once_and_are_the_ones_restarted(
         await eventually(lambda b=before, v=victims: all(process.whereis(n) not in {b[n], None} for n in v))
         # A successor that is killed before it has reported itself counts as one that did not start.
         await eventually(lambda: {name: registry.find(name).lives for name in names} == lives)
-        await settled(victims)
+        await all_up(victims)
         assert {name for name in names if process.whereis(name) == before[name]} == set(names) - set(victims)
-    await settled(names)
+    await all_up(names)
     assert {name: registry.find(name).lives for name in names} == lives
     for name, backend in zip(names, backends, strict=True):
         await delivered(backend, emitted, name)
@@ -183,7 +183,7 @@ async def test_a_supervised_exporter_killed_again_and_again_misses_nothing(runti
         await kill(NAME)
         emit(3, first=next(counter) * 3)
         books()
-    await settled([NAME])
+    await all_up([NAME])
     total = next(counter) * 3
     await delivered(backend, total)
     assert sorted(backend.numbers) == list(range(total))
@@ -199,7 +199,7 @@ async def test_open_spans_of_a_killed_exporter_are_not_given_up(runtime):
     old = process.whereis(NAME)
     await kill(NAME)
     await eventually(lambda: process.whereis(NAME) not in {old, None})
-    await settled([NAME])
+    await all_up([NAME])
     assert given_up == []
 
 
@@ -213,7 +213,7 @@ async def test_nothing_is_missed_while_a_restart_is_put_off(runtime, monkeypatch
     await kill(NAME)
     await eventually(lambda: process.whereis(NAME) is None)
     emit(5, first=5)
-    await settled([NAME])
+    await all_up([NAME])
     await delivered(backend, 10)
     assert backend.numbers == list(range(10))
     assert given_up == []
@@ -234,7 +234,7 @@ async def test_an_exporter_that_crashes_without_end_does_not_take_the_tree_with_
     for _ in range(8):
         await eventually(lambda: alive(["x0_exporter"]))
         await blow("x0_exporter")
-    await settled(["x0_exporter", "x1_exporter"])
+    await all_up(["x0_exporter", "x1_exporter"])
     assert process.is_alive(pid)
 
 
@@ -247,7 +247,7 @@ async def test_a_supervisor_above_stops_everything_in_order_and_leaves_no_orphan
         install(monkeypatch, x0=modules[0], x1=modules[1])
         spec = otpylib_telemetry.child_spec({"x0": QUICK, "x1": QUICK})
         pid = await in_process(tree(spec).start_link, None, "application")
-        await settled(["x0_exporter", "x1_exporter"])
+        await all_up(["x0_exporter", "x1_exporter"])
     emit(15)
     before = len(runtime.processes())
     assert before > 3
@@ -310,7 +310,7 @@ async def test_a_supervisor_survives_any_message(runtime):
     ]:
         await process.send(sup, message)
     await crash()
-    await settled([NAME])
+    await all_up([NAME])
     assert process.whereis(f"{NAME}_sup") == sup
 
 
@@ -351,10 +351,10 @@ async def test_the_suite_starts_what_configuration_enables_later(runtime, monkey
     assert not alive(["x0_exporter"])
     source = MemorySource({"telemetry": {"x0": {"batch_size": 5}}})
     await config_manager(source)
-    await settled(["x0_exporter"])
+    await all_up(["x0_exporter"])
     assert not alive(["x1_exporter"])
     source.values = {"telemetry": {"x0": {"batch_size": 5}, "x1": {"batch_size": 6}}}
-    await settled(["x1_exporter"])
+    await all_up(["x1_exporter"])
 
 
 async def test_the_suite_is_up_with_its_exporters_when_start_returns(runtime, monkeypatch, config_manager):
@@ -431,12 +431,12 @@ async def test_bare_two_children_the_second_crash_restarts_the_wrong_one(runtime
     modules, backends = several(3)
     await in_process(tree(*map(bare, modules)).start_link, None, "application")
     names = [module.registered_name for module in modules]
-    await settled(names)
+    await all_up(names)
     first, last = names[0], names[-1]
     old = process.whereis(first)
     await blow(first)
     await eventually(lambda: process.whereis(first) not in {old, None})
-    await settled(names)
+    await all_up(names)
     middle = process.whereis(first)
     emit(5)
     await blow(last)

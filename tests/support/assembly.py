@@ -45,7 +45,7 @@ class Trace:
         self.balance()
         return ended
 
-    def settle(self):
+    def end_open(self):
         ended = self.assembler.end_open()
         self.spans += ended
         self.balance()

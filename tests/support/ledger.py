@@ -25,7 +25,7 @@ async def stats_of(name, timeout=60):
     return stats
 
 
-async def settled(name, timeout=60):
+async def quiet_stats(name, timeout=60):
     """Wait until the exporter is in no state of transition and holds nothing; its stats."""
     deadline = asyncio.get_running_loop().time() + timeout
     while True:

@@ -139,7 +139,7 @@ def test_whatever_comes_every_event_is_accounted_for_once(events, limit):
     trace.take(events[:middle])
     trace.tick(alive=lambda emitter: emitter != "q")
     trace.take(events[middle:])
-    trace.settle()
+    trace.end_open()
     assert trace.assembler.held == 0
     for span in trace.spans:
         span.seal()

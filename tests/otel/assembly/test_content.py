@@ -226,7 +226,7 @@ class TestEventsInBetween:
         trace.emit("inner.start", correlation_id="x", span_id="2")
         trace.emit("note", correlation_id="x", span_id="1")
         trace.emit("note", correlation_id="x", span_id="elsewhere")
-        trace.settle()
+        trace.end_open()
         assert [len(trace.named(name).events) for name in ("outer", "inner")] == [1, 1]
 
 

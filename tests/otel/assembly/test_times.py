@@ -241,7 +241,7 @@ class TestIncomplete:
         trace.emit("a.start")
         trace.emit("b.start", after_ms=5)
         trace.tick(after_ms=5)
-        assert [span.incomplete for span in trace.settle()] == ["shutdown", "shutdown"]
+        assert [span.incomplete for span in trace.end_open()] == ["shutdown", "shutdown"]
         assert trace.named("a").end_ns == trace.named("b").end_ns == WALL + 10 * MILLISECOND
         assert (trace.assembler.held, len(trace.assembler)) == (0, 0)
 

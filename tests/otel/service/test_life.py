@@ -16,7 +16,7 @@ from otpylib_telemetry_otel.backend import OtelBackend
 from otpylib_telemetry_otel.service import SERVICE, TelemetryService, child_spec, start_telemetry_service
 from otpylib_telemetry_otel.traces import api_spans
 from tests.support.chassis import cast, collect_events, crash, up
-from tests.support.ledger import settled, stats_of
+from tests.support.ledger import quiet_stats, stats_of
 from tests.support.otlp_receiver import HttpStatus
 from tests.support.runtime import in_process
 from tests.support.telemetry_service import (
@@ -132,7 +132,7 @@ async def test_what_reaches_a_former_life_too_late_goes_to_its_successor(runtime
     successor.take_over(former)
     former.give("span")
     assert successor.targets[0].waiting == 1
-    # The heir does not serve the other one: what comes for it still has a place, and is counted in the end.
+    # The successor does not serve the other one: what comes for it still has a place, and is counted later.
     assert [target.waiting for target in former.targets] == [0, 1]
     former.give_up()
     assert former.targets[1].dropped == {"no_exporter": 1}
@@ -201,7 +201,7 @@ async def test_a_dead_receiver_holds_nobody_up_and_costs_nothing(receiver):
         with tracer().start_as_current_span(f"pay {number}"):
             pass
     await eventually(lambda: len(receiver.spans) == 10, timeout=60)
-    assert (await settled(EXPORTER))["exported"] == 10
+    assert (await quiet_stats(EXPORTER))["exported"] == 10
 
 
 async def test_several_exporters_have_each_their_own(receiver, grpc_receiver):

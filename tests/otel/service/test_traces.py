@@ -14,7 +14,7 @@ from otpylib_telemetry_otel import start_otel_exporter
 from otpylib_telemetry_otel.service import start_telemetry_service
 from otpylib_telemetry_otel.traces import api_spans
 from tests.support.chassis import cast, up
-from tests.support.ledger import settled
+from tests.support.ledger import quiet_stats
 from tests.support.telemetry_service import (
     EXPORTER,
     W3C,
@@ -106,7 +106,7 @@ async def test_each_span_is_one_event_in_the_books(receiver):
             with tracer().start_as_current_span("GET /stock"):
                 pass
     await eventually(lambda: len(receiver.spans) == 21)
-    books = await settled(EXPORTER)
+    books = await quiet_stats(EXPORTER)
     assert (books["accepted"], books["exported"], books["finished_spans"]) == (22, 22, 21)
     assert (await exporters_view()) == {"handed_over": 20, "waiting": 0, "dropped": {}}
 
@@ -126,7 +126,7 @@ async def test_an_event_that_somebody_made_up_is_rejected(receiver):
     with tracer().start_as_current_span("GET /stock"):
         pass
     await arrived(receiver, "GET /stock")
-    books = await settled(EXPORTER)
+    books = await quiet_stats(EXPORTER)
     assert (books["exported"], books["rejected"]) == (1, 2)
 
 
@@ -264,7 +264,7 @@ async def test_a_trace_is_sampled_whole_whoever_made_its_spans(runtime, http_rec
             span("shop.card"),
         ):
             pass
-    books = await settled(EXPORTER)
+    books = await quiet_stats(EXPORTER)
     assert books["accepted"] == 60 * 5
     traces = {}
     for each in http_receiver.spans:
@@ -287,7 +287,7 @@ async def test_an_error_below_keeps_the_spans_of_the_api_above(runtime, http_rec
             raise ValueError("no card")
     with tracer().start_as_current_span("GET /well"):
         pass
-    await settled(EXPORTER)
+    await quiet_stats(EXPORTER)
     assert {each.name for each in http_receiver.spans} == {"GET /", "shop.well", "shop.card"}
     await stop()
 
@@ -307,7 +307,7 @@ async def test_the_callers_decision_counts_where_it_is_to(runtime, http_receiver
         caller = W3C.extract({"traceparent": f"00-{5 + int(flag):032x}-{6:016x}-{flag}"})
         with tracer().start_as_current_span(f"GET {flag}", context=caller):
             pass
-    books = await settled(EXPORTER)
+    books = await quiet_stats(EXPORTER)
     assert [each.name for each in http_receiver.spans] == ["GET 01"]
     assert books["sampled_out"] == 1
     await stop()
@@ -354,7 +354,7 @@ async def test_a_full_queue_is_counted_and_no_trace_waits_for_what_it_refused(ru
     for number in range(8):
         with tracer().start_as_current_span(f"pay {number}"):
             pass
-    books = await settled(EXPORTER)
+    books = await quiet_stats(EXPORTER)
     assert books["accepted"] == 8
     assert books["dropped"].get("queue_full", 0) + books["sampled_out"] == 8
     assert books["dropped"]["queue_full"] > 0
