@@ -68,7 +68,7 @@ class OtelBackend(Exporter[OtelSettings]):
             await signal.open(resource)
 
     def collect(self, events: Sequence[RawEvent], wall_offset_ns: int) -> Collected:
-        """Make spans, log records and metrics; see :meth:`otpylib_telemetry.exporter.Exporter.collect`."""
+        """Make spans, log records and metrics; see ``Exporter.collect``."""
         batch = Batch(events, wall_offset_ns, self.logs.apart())
         for signal in self.signals:
             signal.collect(batch)

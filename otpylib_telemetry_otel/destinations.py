@@ -92,7 +92,7 @@ class Transport(Protocol):
     """Sends encoded requests of one signal. All methods block."""
 
     def send(self, body: bytes) -> ExportOutcome | None:
-        """Send one request; raises :class:`~otpylib_telemetry.exporter.ExportError`."""
+        """Send one request; raises :class:`~otpylib_telemetry.exporter.base.ExportError`."""
         ...
 
     def close(self) -> None:

@@ -31,7 +31,7 @@ MAX_NAME_LENGTH = 1024
 
 @dataclass(frozen=True, slots=True)
 class HandlerInfo:
-    """One subscription, as :func:`list_handlers` shows it.
+    """One subscription, as :func:`~otpylib_telemetry.bus.subscriptions.list_handlers` shows it.
 
     Attributes:
         handler_id: The identifier given to ``attach``.

@@ -38,8 +38,8 @@ async def subscribe(name: str, section: str) -> None:
 async def read_section(section: str, keys: Iterable[str]) -> dict[str, Any]:
     """Read a section key by key, which is the only way otpylib-config gives one out.
 
-    Ask for tables before their entries (``headers``, ``headers.x``). Keys written in a :class:`TomlSource`
-    are read as well, so that a misspelt one is noticed.
+    Ask for tables before their entries (``headers``, ``headers.x``). Keys written in a file are read as well
+    (:class:`~otpylib_telemetry.config.toml_source.TomlSource`), so that a misspelt one is noticed.
     """
     from otpylib_config import Config  # noqa: PLC0415  # see otp.config_manager_name
 

@@ -131,7 +131,7 @@ class Runner:
         self.sender.disown()
 
     async def stop(self, *, crashed: bool) -> None:
-        """End this life; see :meth:`.Shutdown.stop`."""
+        """End this life; see :meth:`~otpylib_telemetry.exporter.shutdown.Shutdown.stop`."""
         await self.shutdown.stop(crashed=crashed)
 
     def stats(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """A MeterProvider for the OpenTelemetry API whose instruments write into the series of exporters.
 
-Nothing is gathered on the way: a measurement is in its series when the call returns, whichever thread makes
+Nothing waits on the way: a measurement is in its series when the call returns, whichever thread makes
 it, so there is no reader, no interval and nothing to lose when the process ends. What a measurement costs,
 and what becomes of it, does not depend on whether an exporter of that name runs yet.
 
@@ -182,7 +182,9 @@ class MeterProvider(api.MeterProvider):
                 self._plumb()
 
     def take_reading(self) -> Future[None] | None:
-        """Begin to ask the callbacks of the observable instruments; see :mod:`.observations`.
+        """Begin to ask the callbacks of the observable instruments.
+
+        It makes this provider an observer; see :mod:`otpylib_telemetry.aggregation.observers`.
 
         What they return goes to all exporters, whichever is about to be read: so all of them have the same
         numbers, and no callback is called twice at once.

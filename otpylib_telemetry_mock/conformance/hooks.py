@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry_mock.conformance.odd import EventData
 
-#: What every exporter is started with; :meth:`ExporterConformance.settings` goes before it.
+#: What every exporter is started with. The ``settings`` of the class that tests it go before.
 _QUICK = {
     "event_patterns": ["conformance.*"],
     "flush_interval": 0.05,

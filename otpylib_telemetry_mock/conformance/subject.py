@@ -207,7 +207,7 @@ def emit(events: Iterable[EventData]) -> None:
 
 
 def raw_events(events: Iterable[EventData]) -> list[Any]:
-    """Return events as :meth:`Exporter.collect` gets them."""
+    """Return events as :meth:`~otpylib_telemetry.exporter.base.Exporter.collect` gets them."""
     now = time.monotonic_ns()
     return [
         (name, measurements, metadata, now + number, threading.get_ident())

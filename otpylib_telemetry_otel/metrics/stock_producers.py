@@ -31,7 +31,8 @@ class CallbackProducer:
     """Metrics of user code.
 
     Args:
-        callback: Returns the values there are, each as a :class:`Measured`; called on a thread.
+        callback: Returns the values there are, each as a
+            :class:`~otpylib_telemetry_otel.metrics.producer.Measured`; called on a thread.
         scope: Name of the instrumentation scope.
     """
 

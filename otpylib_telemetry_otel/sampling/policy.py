@@ -1,8 +1,7 @@
 """Sampling: what is asked for, as plain values.
 
-A trace is decided about once, and as a whole: by its head (:mod:`~otpylib_telemetry_otel.head`), by how it
-went (:mod:`~otpylib_telemetry_otel.tail`), and by what there is room for
-(:mod:`~otpylib_telemetry_otel.budget`).
+A trace is decided about once, and as a whole: by its head (:mod:`.head`), by how it went (:mod:`.tail`), and
+by what there is room for (:mod:`.budget`).
 """
 
 from __future__ import annotations

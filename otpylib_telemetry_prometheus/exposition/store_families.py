@@ -1,6 +1,6 @@
 """The series of a store as metric families: the same numbers a scrape has, for whoever takes objects.
 
-A scrape of many series is written as text directly (:mod:`.exposition`); this is for prometheus_client's
+A scrape of many series is written as text directly (:mod:`.series_text`); this is for prometheus_client's
 registries and others who want each sample as a value. Safe on any thread.
 """
 
