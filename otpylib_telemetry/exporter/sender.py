@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import contextlib
 import math
 import random
 from dataclasses import dataclass, field
@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from otpylib_telemetry import otp
 from otpylib_telemetry.exporter.base import ExportError, ExportOutcome, TooLargeError, overridden
-from otpylib_telemetry.exporter.outages import Outages, named
+from otpylib_telemetry.exporter.reports import Reports
 from otpylib_telemetry.exporter.retry import Attempt, RetryState, after_failure, after_success
 from otpylib_telemetry.primitives.circuit import ORDINARY
-from otpylib_telemetry.primitives.errors import describe, error_text
+from otpylib_telemetry.primitives.errors import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,11 +22,6 @@ if TYPE_CHECKING:
     from otpylib_telemetry.exporter.base import Exporter
     from otpylib_telemetry.exporter.lanes import Batch
     from otpylib_telemetry.exporter.state import ExporterState
-
-_log = logging.getLogger("otpylib_telemetry")
-
-#: Seconds between two reports of what a backend says about batches it takes.
-REMARK_INTERVAL = 60.0
 
 
 @dataclass(slots=True)
@@ -60,7 +55,7 @@ class _InFlight:
         batch: What.
         attempt: What deciding about another attempt depends on.
         permit: The breaker's.
-        number: What the outages know it by.
+        number: What the reports know it by.
     """
 
     exporter: Exporter[Any]
@@ -101,16 +96,12 @@ class Sender:
         self._changed = changed
         self._clock = clock
         self._dice = dice
-        self._scrub = scrub
         self._exporter: Exporter[Any] | None = None
         # Whether time was up: nothing more is sent through the exporter of the moment.
         self._has_abandoned = False
         self._in_flight: dict[asyncio.Task[None], _InFlight] = {}
         self._lane_states: dict[str, _LaneState] = {}
-        self._outages = Outages()
-        # Items refused by a backend that takes the rest, and when its remarks may be told again.
-        self._refused_unsaid = 0
-        self._remark_at = {True: -math.inf, False: -math.inf}
+        self._reports = Reports(state, clock=clock, scrub=scrub)
         self._rechecked = asyncio.Event()
         # Whether a batch came back since the urgent items were put first.
         self._disordered = False
@@ -118,7 +109,7 @@ class Sender:
     @property
     def trouble(self) -> str | None:
         """What the backend said last, while it is in trouble."""
-        return self._outages.trouble
+        return self._reports.trouble
 
     def use(self, exporter: Exporter[Any] | None) -> None:
         """Send through another exporter from now on, an opened one; None stops sending."""
@@ -137,7 +128,7 @@ class Sender:
         self._exporter = None
         self._in_flight.clear()
         self._lane_states.clear()
-        self._outages.forget()
+        self._reports.forget()
 
     def busy(self, exporter: Exporter[Any] | None = None) -> bool:
         """Tell whether a batch is under way, through this exporter or through any."""
@@ -180,7 +171,7 @@ class Sender:
         # What is left is younger: its time begins now.
         lane.waiting_since = None
         self._note_waiting(lane)
-        attempt, number = lane.retry.attempt(len(batch)), self._outages.sent(lane.name)
+        attempt, number = lane.retry.attempt(len(batch)), self._reports.sent(lane.name)
         in_flight = _InFlight(exporter, lane, batch, attempt, permit, number)
         loop = asyncio.get_running_loop()
         name = f"{self._state.name} export"
@@ -248,11 +239,9 @@ class Sender:
         self._rechecked.set()
 
     async def _recheck_within(self, seconds: float) -> None:
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._rechecked.wait()
-        except TimeoutError:
-            return
 
     def next_at(self) -> float | None:
         """Return when, on the clock, what cannot be sent now could be; None if nothing waits for time."""
@@ -363,36 +352,14 @@ class Sender:
         refused, message = _refused(outcome, len(batch))
         lane.done += len(batch)
         self._state.delivered(batch, refused)
-        self._remark(refused, message)
+        self._reports.took(refused, message)
         self.batches += 1
         if in_flight.exporter is not self._exporter:
             return
         self._state.breaker.succeeded()
-        is_news = lane.retry.is_news(in_flight.attempt)
+        if lane.retry.is_news(in_flight.attempt):
+            self._reports.arrived(lane.name, in_flight.number, self._is_idle)
         lane.retry = after_success(in_flight.attempt, lane.retry)
-        if is_news:
-            self._recovered(in_flight)
-
-    def _remark(self, refused: int, message: str) -> None:
-        """Pass on what the backend says about a batch it took, unless it has said such a thing just now."""
-        self._refused_unsaid += refused
-        if not refused and not message:
-            return
-        now = self._clock()
-        if now < self._remark_at[refused > 0]:
-            return
-        self._remark_at[refused > 0] = now + REMARK_INTERVAL
-        message = self._scrub(message)
-        if not refused:
-            _log.warning("%s: the backend takes everything, but says: %s", self._state.name, message)
-            return
-        _log.warning(
-            "%s: the backend refuses items of batches it takes; %d are counted as rejected: %s",
-            self._state.name,
-            self._refused_unsaid,
-            message or "it gave no reason",
-        )
-        self._refused_unsaid = 0
 
     def _failed(self, in_flight: _InFlight, error: Exception) -> None:
         lane, batch = in_flight.lane, in_flight.batch
@@ -417,37 +384,8 @@ class Sender:
             # It was due before it failed: only the back-off holds it up, not the interval.
             lane.forced = max(lane.forced, len(batch))
         self._state.breaker.failed(in_flight.permit)
-        self._report(in_flight, error, permanent=retry.kind == "rejected")
-
-    def _report(self, in_flight: _InFlight, error: Exception, *, permanent: bool) -> None:
-        """Say once per outage that the backend is in trouble."""
-        said = error_text(error) if isinstance(error, ExportError) else ""
-        reason = self._scrub(said or describe(error))
-        fate = (
-            f"The items of this batch ({len(in_flight.batch)}) are counted as rejected"
-            if permanent
-            else f"Nothing is lost: up to {self._state.queue_limit} events wait, and it is tried again"
-        )
-        began = self._outages.failed(in_flight.lane.name, in_flight.number, reason, is_refusal=permanent)
-        if began is not None:
-            _log.warning(
-                "%s cannot export%s: %s. %s. Further failures are only counted.",
-                self._state.name,
-                named((began.lane,)),
-                began.reason,
-                fate,
-            )
-
-    def _recovered(self, in_flight: _InFlight) -> None:
-        ended = self._outages.arrived(in_flight.lane.name, in_flight.number, self._is_idle)
-        if ended is not None:
-            _log.info(
-                "%s exports%s again after %d failed attempts; %d events wait.",
-                self._state.name,
-                named(ended.lanes),
-                ended.failures,
-                self._state.left,
-            )
+        permanent = retry.kind == "rejected"
+        self._reports.failed(lane.name, in_flight.number, error, len(batch), permanent=permanent)
 
     def _is_idle(self, name: str) -> bool:
         lane = self._lane_state(name)

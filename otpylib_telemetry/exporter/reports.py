@@ -1,0 +1,104 @@
+"""What the log says about sending: an outage once, and a backend's remarks from time to time."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING, Final
+
+from otpylib_telemetry.exporter.base import ExportError
+from otpylib_telemetry.exporter.outages import Outages, named
+from otpylib_telemetry.primitives.errors import describe, error_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from otpylib_telemetry.exporter.state import ExporterState
+
+_log = logging.getLogger("otpylib_telemetry")
+
+#: Seconds between two reports of what a backend says about batches it takes.
+_REMARK_INTERVAL: Final = 60.0
+
+
+class Reports:
+    """Writes what becomes of the attempts of one sender, in their order.
+
+    ``scrub`` takes secrets out of what a backend says.
+    """
+
+    def __init__(
+        self, state: ExporterState, *, clock: Callable[[], float], scrub: Callable[[str], str]
+    ) -> None:
+        self._state = state
+        self._clock = clock
+        self._scrub = scrub
+        self._outages = Outages()
+        # Items refused by a backend that takes the rest, and when its remarks may be told again.
+        self._refused_unsaid = 0
+        self._remark_at = {True: -math.inf, False: -math.inf}
+
+    @property
+    def trouble(self) -> str | None:
+        """What the backend said last, while it is in trouble."""
+        return self._outages.trouble
+
+    def sent(self, lane: str) -> int:
+        """Note an attempt; returns the number that :meth:`failed` and :meth:`arrived` know it by."""
+        return self._outages.sent(lane)
+
+    def forget(self) -> None:
+        """Forget the outage there may be."""
+        self._outages.forget()
+
+    def took(self, refused: int, message: str) -> None:
+        """Pass on what the backend says about a batch it took, unless it has said such a thing just now."""
+        self._refused_unsaid += refused
+        if not refused and not message:
+            return
+        now = self._clock()
+        if now < self._remark_at[refused > 0]:
+            return
+        self._remark_at[refused > 0] = now + _REMARK_INTERVAL
+        message = self._scrub(message)
+        if not refused:
+            _log.warning("%s: the backend takes everything, but says: %s", self._state.name, message)
+            return
+        _log.warning(
+            "%s: the backend refuses items of batches it takes; %d are counted as rejected: %s",
+            self._state.name,
+            self._refused_unsaid,
+            message or "it gave no reason",
+        )
+        self._refused_unsaid = 0
+
+    def failed(self, lane: str, number: int, error: Exception, items: int, *, permanent: bool) -> None:
+        """Say once per outage that the backend is in trouble."""
+        said = error_text(error) if isinstance(error, ExportError) else ""
+        reason = self._scrub(said or describe(error))
+        fate = (
+            f"The items of this batch ({items}) are counted as rejected"
+            if permanent
+            else f"Nothing is lost: up to {self._state.queue_limit} events wait, and it is tried again"
+        )
+        began = self._outages.failed(lane, number, reason, is_refusal=permanent)
+        if began is not None:
+            _log.warning(
+                "%s cannot export%s: %s. %s. Further failures are only counted.",
+                self._state.name,
+                named((began.lane,)),
+                began.reason,
+                fate,
+            )
+
+    def arrived(self, lane: str, number: int, is_idle: Callable[[str], bool]) -> None:
+        """Say once that an outage is over; ``is_idle`` tells whether a lane has nothing to send."""
+        ended = self._outages.arrived(lane, number, is_idle)
+        if ended is not None:
+            _log.info(
+                "%s exports%s again after %d failed attempts; %d events wait.",
+                self._state.name,
+                named(ended.lanes),
+                ended.failures,
+                self._state.left,
+            )
