@@ -9,7 +9,6 @@ Needs no package of OpenTelemetry.
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
@@ -82,17 +81,6 @@ async def refresh(exporter: str, seconds: float = _PATIENCE) -> bool:
         return True
     _, late = await asyncio.wait(begun, timeout=max(0.0, min(seconds, _PATIENCE)))
     return not late
-
-
-def refresh_blocking(exporter: str, timeout: float = _PATIENCE) -> bool:
-    """Do as :func:`refresh` does where there is no event loop."""
-    until = time.monotonic() + timeout
-    for each in begin(exporter):
-        try:
-            each.result(max(0.0, until - time.monotonic()))
-        except Exception:  # noqa: BLE001 - late, or given up: it is read as it is
-            return False
-    return True
 
 
 def begin(exporter: str) -> list[Future[None]]:

@@ -71,11 +71,6 @@ def end(runner: Runner) -> bool:
     return True
 
 
-def runner_of(name: str) -> Runner | None:
-    """Return what runs the exporter of a name, if it runs."""
-    return _runners.get(name)
-
-
 # --- for everybody else -------------------------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from otpylib_telemetry.exporter.base import Collected, ExportError, ExportOutcome
+from otpylib_telemetry.primitives.once import Once
 from otpylib_telemetry.primitives.threads import run_in_thread, run_in_thread_to_end
 from otpylib_telemetry_otel.destinations import build, why_none
 from otpylib_telemetry_otel.errors import BackendUnavailableError, SignalRefusedError
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("otpylib_telemetry")
 
-#: Key into the counts that survive the exporter, with what was said.
-_SAID: Final = "said: "
+#: Key into the memory that survives the exporter.
+_SAID: Final = "signals_said"
 
 #: The transport has its own timeout and keeps it, as a rule; over HTTP it starts again with each part of the
 #: answer. Seconds granted beyond it before an attempt is given up from outside.
@@ -80,6 +81,7 @@ class Signal:
         self._context = exporter.context
         #: They survive the exporter.
         self._counts = counts
+        self._said: Once = exporter.context.memory.setdefault(_SAID, Once())
         self._wanted = settings.sends(self.name)
         self._timeout = settings.connection(self.name).timeout
         self._destination: Destination | None = None
@@ -195,7 +197,7 @@ class Signal:
     def _switch_off(self, reason: str) -> None:
         """Send none for a reason; it is said once, though the exporter may be replaced many times."""
         self._off = reason
-        if self._is_news(reason):
+        if self._said.is_news(reason):
             _log.info(
                 "%s sends no %s: %s. With %s = false that is not said.",
                 self._context.name,
@@ -203,9 +205,3 @@ class Signal:
                 reason,
                 self.name,
             )
-
-    def _is_news(self, what: str) -> bool:
-        """Tell whether nobody was told yet, and take it as told."""
-        news = not self._counts[_SAID + what]
-        self._counts[_SAID + what] = 1
-        return news

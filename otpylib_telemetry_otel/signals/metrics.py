@@ -207,7 +207,7 @@ class Metrics(Signal):
         return made
 
     def _warn_once(self, message: str, *args: object) -> None:
-        if self._is_news(message):
+        if self._said.is_news(message):
             _log.warning(f"%s: {message}. Further cases are only counted.", self._context.name, *args)
 
     def _made_elsewhere(self, points: Sequence[MetricPoint]) -> Collected:

@@ -6,12 +6,11 @@ import random
 import pytest
 
 from otpylib_telemetry import Exporter, ExportError
-from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.exporter.base import Collected, overridden
 from otpylib_telemetry.exporter.lanes import Batch, Lane
 from otpylib_telemetry.exporter.state import ExporterState
 from tests.exporter.test_sender import Rig as OneLane
-from tests.support.chassis import NAME, balance, books, call, emit, make_exporter, start, stats
+from tests.support.chassis import NAME, balance, books, call, emit, make_exporter, runner, start, stats
 from tests.support.waiting import eventually
 
 
@@ -336,10 +335,10 @@ async def test_an_exporter_with_two_lanes_delivers_each_in_order(runtime):
 async def test_a_drain_that_runs_out_of_time_has_sent_the_errors(runtime):
     module, backend = make_exporter(urgent=lambda self, item: item.measurements["n"] >= 95)
     await start(module, flush_interval=60.0, batch_size=5, queue_limit=1000)
-    registry.runner_of(NAME).sender.use(None)
+    runner(NAME).sender.use(None)
     emit(100)
     await call(("flush", 0.0))
-    registry.runner_of(NAME).sender.use(backend.exporters[-1])
+    runner(NAME).sender.use(backend.exporters[-1])
     backend.script.append(None)
     backend.always = asyncio.get_running_loop().create_future()
     answer = await call(("drain", 0.2))

@@ -21,7 +21,7 @@ from otpylib_telemetry import otp
 from otpylib_telemetry.exporter import registry
 from otpylib_telemetry_otel import child_spec, start_otel_exporter
 from tests.supervision.test_supervision import tree
-from tests.support.chassis import up
+from tests.support.chassis import runner, up
 from tests.support.ledger import stats_of
 from tests.support.otlp_ending_app import BATCH, FAILING, SPANS, emit, settings
 from tests.support.otlp_receiver import GrpcReceiver, Hang, HttpReceiver, Slow
@@ -93,9 +93,7 @@ async def test_a_supervisor_that_shuts_down_is_done_in_time(runtime, receiver, s
     emit()
     began = time.monotonic()
     await process.send(pid, SHUT_DOWN)
-    await eventually(
-        lambda: not process.is_alive(pid) and registry.runner_of("otel_exporter") is None, PATIENCE
-    )
+    await eventually(lambda: not process.is_alive(pid) and runner("otel_exporter") is None, PATIENCE)
     assert time.monotonic() - began < BRIEFLY + MARGIN
     assert caplog.text.count(f"{EVENTS} events left") == 1
     books = registry.find("otel_exporter").books()

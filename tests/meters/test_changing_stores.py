@@ -46,10 +46,10 @@ def test_an_exporter_can_be_added_and_taken_away(provide):
 
 
 FORKED = """
-import json, os, sys, threading
+import asyncio, json, os, sys, threading
 from opentelemetry.metrics import Observation
 from otpylib_telemetry.meters.streams import Feed; from otpylib_telemetry.meters.provider import MeterProvider
-from otpylib_telemetry.aggregation import observers as observations
+from otpylib_telemetry.aggregation import observers
 from otpylib_telemetry.metrics.names import PROMETHEUS
 from otpylib_telemetry.aggregation.exporter_stores import store_of
 
@@ -77,14 +77,14 @@ provider._lock.acquire()   # as if another thread held it
 child = os.fork()
 if child == 0:
     counter.add(1)
-    observations.refresh_blocking("p")
+    asyncio.run(observers.refresh("p"))
     assert seen() == sorted([1, os.getpid()]), seen()
     os._exit(0)
 provider._lock.release()
 stuck.set()
 _, status = os.waitpid(child, 0)
 counter.add(1)
-observations.refresh_blocking("p")
+asyncio.run(observers.refresh("p"))
 assert seen() == sorted([101, parent]), seen()
 assert status == 0
 print("well")

@@ -1,5 +1,7 @@
 """What is measured through instruments of the OpenTelemetry API, in the series of exporters."""
 
+import asyncio
+
 import pytest
 from opentelemetry.metrics import Observation
 from opentelemetry.sdk.metrics import view as sdk_view
@@ -91,7 +93,7 @@ def test_both_exits_have_the_same_numbers(provide):
     for number in range(20):
         counter.add(number, {"a": number % 3})
         histogram.record(number)
-    assert observers.refresh_blocking(OTLP)
+    assert asyncio.run(observers.refresh(OTLP))
     assert sorted(map(str, values(PROM).values())) == sorted(map(str, values(OTLP).values()))
 
 

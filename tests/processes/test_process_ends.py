@@ -15,7 +15,6 @@ from otpylib.gen_server.atoms import STOP_ACTION
 from otpylib.runtime.atoms import KILLED, SHUTDOWN
 
 from otpylib_telemetry import exporter_child_spec, start_exporter
-from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.exporter.process import ExporterServer
 from tests.supervision.test_supervision import bare, tree
 from tests.support import ending_app
@@ -150,7 +149,7 @@ async def leak(name):
 
 def _servers(name):
     # The garbage of an earlier test may not have been collected yet: only the one at work counts.
-    at_work = registry.runner_of(name)
+    at_work = runner(name)
     return [found for found in gc.get_objects() if type(found) is ExporterServer and found.runner is at_work]
 
 
@@ -170,7 +169,7 @@ async def test_an_unsupervised_process_ends(runtime, end, backend_is, caplog, ca
     backend.always = {"healthy": None, "refusing": OSError("down"), "hanging": hang()}[backend_is]
     emit(25)
     await end(NAME)
-    await eventually(lambda: registry.runner_of(NAME) is None)
+    await eventually(lambda: runner(NAME) is None)
     assert process.whereis(NAME) is None
     assert backend.open_now == 0
     found = books()
@@ -204,7 +203,7 @@ async def test_a_supervised_process_ends_with_its_tree(runtime, form, end, backe
         await runtime.shutdown()
     else:
         await process.exit(f"{NAME}_sup" if form == "wrapped" else NAME, SHUTDOWN)
-    await eventually(lambda: registry.runner_of(NAME) is None and backend.open_now == 0)
+    await eventually(lambda: runner(NAME) is None and backend.open_now == 0)
     assert process.whereis(NAME) is None
     found = books()
     if backend_is == "healthy":

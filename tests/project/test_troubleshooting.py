@@ -28,6 +28,7 @@ from otpylib_telemetry_prometheus import start_prometheus_exporter
 from otpylib_telemetry_prometheus.settings import PrometheusSettings
 from tests.project.test_docs import blocks_of
 from tests.support.certificates import Authority
+from tests.support.chassis import runner
 from tests.support.destinations import destination_of
 from tests.support.otlp_receiver import (
     Answer,
@@ -97,7 +98,7 @@ class Stage:
             yield
 
     async def started(self, name):
-        await eventually(lambda: registry.runner_of(name).lifecycle.status != "starting")
+        await eventually(lambda: runner(name).lifecycle.status != "starting")
 
     async def stats(self, name):
         return await otp.safe_call(name, ("get_stats",))
@@ -394,7 +395,7 @@ async def _(stage):
     async with stage.otel(endpoint=f"http://127.0.0.1:{free_port()}"):
         emit_operation()
         await eventually(lambda: any("cannot export" in each for each in stage.heard()))
-        stage.told.append(registry.runner_of("otel_exporter").sender.trouble)
+        stage.told.append(runner("otel_exporter").sender.trouble)
         yield
 
 

@@ -162,10 +162,10 @@ def test_it_feeds_other_exporters_as_well(provide):
 
 
 WORKERS = """
-import os, sys
+import asyncio, os, sys
 from opentelemetry import metrics
 from opentelemetry.metrics import Observation
-from otpylib_telemetry.aggregation import observers as observations
+from otpylib_telemetry.aggregation import observers
 from otpylib_telemetry.aggregation.exporter_stores import store_of
 from otpylib_telemetry_prometheus.meter_provider import PrometheusMeterProvider
 from otpylib_telemetry_prometheus.multiprocess.workers import Multiprocess
@@ -180,7 +180,7 @@ for number in (1, 2, 3):
     if os.fork() == 0:
         sales.add(number, {"to": "lyon"})
         took.record(number)
-        observations.refresh_blocking("prometheus_exporter")
+        asyncio.run(observers.refresh("prometheus_exporter"))
         Multiprocess(sys.argv[1]).write(store_of("prometheus_exporter"), force=True)
         os._exit(0)
 for _ in range(3):

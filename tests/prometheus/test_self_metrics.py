@@ -214,8 +214,8 @@ async def test_a_restart_is_counted_and_one_that_is_gone_is_stopped(runtime):
     await chassis.start(module)
     found = values(self_families(registry.all_stats()))
     assert found[f"{EXPORTER}starts_total",] == {"x_exporter": 2}
-    chassis.registry.runner_of("x_exporter").disown()
-    chassis.registry.end(chassis.registry.runner_of("x_exporter"))
+    chassis.runner().disown()
+    registry.end(chassis.runner())
     found = values(self_families(registry.all_stats()))
     assert found[f"{EXPORTER}state", "stopped"] == {"x_exporter": 1}
     assert found[f"{EXPORTER}state", "running"] == {"x_exporter": 0}

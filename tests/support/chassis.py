@@ -120,7 +120,8 @@ async def start(module, **settings):
 
 
 def runner(name=NAME):
-    return registry.runner_of(name)
+    """What runs the exporter of a name; None if it does not run."""
+    return registry._runners.get(name)
 
 
 def stats(name=NAME):

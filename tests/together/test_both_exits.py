@@ -30,7 +30,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from otpylib_telemetry import execute
 from otpylib_telemetry.aggregation.cursors import Cursors, Preference, Reading
 from otpylib_telemetry.aggregation.exporter_stores import store_of
-from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.meters.provider import MeterProvider
 from otpylib_telemetry.meters.streams import Feed
 from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS
@@ -40,6 +39,7 @@ from otpylib_telemetry_otel.sdk.metrics import MetricEncoder
 from otpylib_telemetry_prometheus import start_prometheus_exporter
 from otpylib_telemetry_prometheus.exposition.writer import Exposition
 from tests.support import declare
+from tests.support.chassis import runner
 from tests.support.crash import crash
 from tests.support.ledger import stats_of
 from tests.support.otlp_receiver import HttpReceiver
@@ -375,7 +375,7 @@ def with_floats(page):
 def collected():
     """Have both take what was emitted so far; nobody else runs meanwhile."""
     for name in (OTEL, PROM):
-        registry.runner_of(name).consumer.collect_now()
+        runner(name).consumer.collect_now()
 
 
 def exits(beginnings=("",)):
@@ -593,9 +593,9 @@ async def change(there, here, value):
 def in_force(there, here, value):
     def applied():
         for name, key in ((PROM, there), (OTEL, here)):
-            runner = registry.runner_of(name)
-            found = getattr(runner.exporter.settings, key)
-            if runner.lifecycle.status != "running" or plain(found) != plain(value):
+            at_work = runner(name)
+            found = getattr(at_work.exporter.settings, key)
+            if at_work.lifecycle.status != "running" or plain(found) != plain(value):
                 return False
         return True
 
@@ -701,8 +701,8 @@ async def test_what_was_emitted_before_a_change_of_endpoint_as_well_is_measured_
     with HttpReceiver() as elsewhere:
         settings = {"endpoint": elsewhere.endpoint, "metrics_definitions": only}
         await gen_server.cast(OTEL, ("config_changed", "telemetry.otel", {}, settings))
-        await eventually(lambda: registry.runner_of(OTEL).exporter.settings.endpoint == elsewhere.endpoint)
-        registry.runner_of(OTEL).consumer.collect_now()
+        await eventually(lambda: runner(OTEL).exporter.settings.endpoint == elsewhere.endpoint)
+        runner(OTEL).consumer.collect_now()
         assert [metric.name for metric in store_of(OTEL).metrics] == ["shop.order.stop.count"]
         assert store_of(OTEL).metrics[0].all_series() == []
         await gen_server.call(OTEL, ("drain", 2.0))
