@@ -26,6 +26,8 @@ def pytest_configure(config):
     """Prepare what every test relies on."""
     _listen_to_ctrl_c()
     _register_plugin(config)
+    # Without this older versions of pytest-asyncio make a loop of their own, and never close it.
+    asyncio.set_event_loop(None)
 
 
 def _listen_to_ctrl_c():

@@ -16,5 +16,7 @@ def needs(distribution, least):
 needs_new_client = needs("prometheus-client", "0.26")
 #: Takes attributes that cannot be hashed, and gives each resource an instance id.
 needs_new_sdk = needs("opentelemetry-sdk", "1.45")
+#: Refuses a request without the header Host.
+needs_strict_aiohttp = needs("aiohttp", "3.14")
 #: Says nothing itself of a certificate that it does not accept.
 needs_quiet_grpc = needs("grpcio", "1.76")

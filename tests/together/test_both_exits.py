@@ -43,6 +43,7 @@ from tests.support.chassis import runner
 from tests.support.crash import crash
 from tests.support.ledger import stats_of
 from tests.support.otlp_receiver import HttpReceiver
+from tests.support.versions import needs_new_client
 from tests.support.waiting import eventually
 
 OTEL, PROM = "otel_exporter", "prometheus_exporter"
@@ -725,6 +726,7 @@ async def fetch(accept=""):
     return await asyncio.to_thread(get)
 
 
+@needs_new_client
 @pytest.mark.parametrize("temporality", ["cumulative", "delta"])
 @pytest.mark.parametrize("definitions", [(), DEFINED], ids=["automatic", "defined"])
 async def test_both_exits_have_equal_numbers_over_real_sockets(
