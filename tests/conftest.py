@@ -56,7 +56,8 @@ MARKED = {
     "tests/otel/service/test_programs.py": "process",
     "tests/project/test_benchmarks.py": "process",
     "tests/project/test_examples.py": "process",
-    "tests/project/test_packaging.py": "process",
+    "tests/project/test_neighbours.py": "process",
+    "tests/project/test_packaging": "process",
     "tests/faults/": "slow",
 }
 PEERS = {"collector", "prometheus", "pushgateway"}

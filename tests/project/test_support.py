@@ -28,6 +28,7 @@ from otpylib.runtime import get_runtime
 
 from otpylib_telemetry import otp
 from tests.support import peers, ports
+from tests.support.distributions import uv_variables
 from tests.support.fresh import forget_everything
 from tests.support.otlp_receiver import (
     TRACES,
@@ -565,3 +566,19 @@ async def test_a_task_of_a_loop_that_runs_is_left_alone():
     assert otp._background == {task}
     gate.set_result(None)
     await task
+
+
+def test_uv_looks_for_packages_where_pip_does():
+    listed = [
+        ":env:.index-url='https://index.example/simple'",
+        "global.extra-index-url='https://one.example/simple\\nhttps://two.example/simple'",
+        "global.index-url='https://weaker.example/simple'",
+        "global.find-links='wheels more'",
+        "global.disable-pip-version-check='1'",
+    ]
+    assert uv_variables(listed) == {
+        "UV_DEFAULT_INDEX": "https://index.example/simple",
+        "UV_INDEX": "https://one.example/simple https://two.example/simple",
+        "UV_FIND_LINKS": "wheels,more",
+        "UV_INDEX_STRATEGY": "unsafe-best-match",
+    }

@@ -1,0 +1,29 @@
+"""What is installed beside us in real applications, and fits."""
+
+import json
+import re
+import sys
+
+import pytest
+
+from tests.support.distributions import attempt
+from tests.support.peers import missing
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+#: What applications have beside us, and what instruments it: their versions move together, and not with ours.
+NEIGHBOURS = ("aiohttp", "celery", "django", "fastapi", "flask", "requests")
+INSTRUMENTED = ("aiohttp-client", "asyncio", "celery", "django", "fastapi", "flask", "requests")
+UNREACHABLE = re.compile(r"from versions: none|onnection|timed out|getaddrinfo", re.IGNORECASE)
+
+
+def test_it_can_be_installed_beside_popular_packages_and_their_instrumentations(wheel):
+    instrumentations = [f"opentelemetry-instrumentation-{name}" for name in INSTRUMENTED]
+    pip = (sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed")
+    done = attempt(*pip, "--report", "-", f"{wheel}[all]", *NEIGHBOURS, *instrumentations)
+    if done.returncode and UNREACHABLE.search(done.stderr) and "conflict" not in done.stderr:
+        missing(f"the package index does not answer: {done.stderr}")
+    assert done.returncode == 0, done.stderr
+    chosen = {item["metadata"]["name"].lower() for item in json.loads(done.stdout)["install"]}
+    assert chosen >= {*NEIGHBOURS, *instrumentations, "otpylib-telemetry", "opentelemetry-sdk"}

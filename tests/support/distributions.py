@@ -1,0 +1,153 @@
+"""The built distributions, and fresh environments with them: made once for all processes of a run."""
+
+import ast
+import fcntl
+import functools
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PACKAGES = [
+    "otpylib_telemetry",
+    "otpylib_telemetry_otel",
+    "otpylib_telemetry_prometheus",
+    "otpylib_telemetry_mock",
+]
+#: What each extra brings; without it none of them is there.
+BROUGHT_BY = {
+    "otel": {"opentelemetry"},
+    "prometheus": {"aiohttp"},
+    "client": {"prometheus_client"},
+    "meters": {"opentelemetry"},
+    "test": {"pytest"},
+}
+
+#: The files that say which versions are installed beside the project.
+NEWEST, LOWEST = VERSIONS = ["constraints.txt", "constraints-lowest.txt"]
+
+#: What uv calls the settings by which pip finds a package index.
+UV_NAMES = {
+    "index-url": "UV_DEFAULT_INDEX",
+    "extra-index-url": "UV_INDEX",
+    "trusted-host": "UV_INSECURE_HOST",
+    "no-index": "UV_NO_INDEX",
+    "default-timeout": "UV_HTTP_TIMEOUT",
+    "timeout": "UV_HTTP_TIMEOUT",
+    "cert": "SSL_CERT_FILE",
+}
+
+MADE = {"build", "dist", "__pycache__"}
+
+
+def clean_environment():
+    """The environment of this process, less what would let the checkout be imported instead of the wheel."""
+    unwanted = ("PYTHON", "PIP_CONSTRAINT", "VIRTUAL_ENV", "TELEMETRY_", "OTEL_")
+    return {key: value for key, value in os.environ.items() if not key.startswith(unwanted)}
+
+
+def attempt(*command, **options):
+    """Run a program in a clean environment; ``env`` is added to it."""
+    return subprocess.run(
+        [str(part) for part in command],
+        capture_output=True,
+        encoding="utf-8",
+        env=clean_environment() | {"PYTHONUTF8": "1"} | options.pop("env", {}),
+        **options,
+    )
+
+
+def run(*command, **options):
+    """The same; a failure is the test's."""
+    done = attempt(*command, **options)
+    if done.returncode != 0:
+        pytest.fail(f"{command} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}", pytrace=False)
+    return done.stdout
+
+
+def shared(tmp_path_factory, name, make):
+    """A directory that ``make`` fills, once for all the processes that share the tests."""
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    place, finished = base / name, base / f"{name}.finished"
+    with (base / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not finished.exists():
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir()
+            make(place)
+            finished.touch()
+    return place
+
+
+def left_behind(_, names):
+    """What a fresh clone would not have."""
+    ours = (".ci", ".gitignore")
+    hidden = {name for name in names if name.startswith(".") and name not in ours}
+    return hidden | {name for name in names if name in MADE or name.endswith(".egg-info")}
+
+
+def build(place):
+    """Put the source distribution and the wheel built from it into a directory."""
+    # Built from a copy: a build leaves things behind, and would pick up what an earlier one left.
+    source = shutil.copytree(ROOT, place / "copy", ignore=left_behind)
+    # The build backend is chosen by the constraints too. pip splits this variable at spaces: hence the copy.
+    constraints = {"PIP_CONSTRAINT": str(source / NEWEST)}
+    run(sys.executable, "-m", "build", source, "--outdir", place, env=constraints)
+
+
+@functools.cache
+def uv_environment():
+    """What tells uv to look for packages where pip does here."""
+    return uv_variables(run(sys.executable, "-m", "pip", "config", "list").splitlines())
+
+
+def uv_variables(listed):
+    """The same, from what ``pip config list`` says."""
+    # The variables come last: they are stronger than the files.
+    lines = sorted(listed, key=lambda line: line.startswith(":env:"))
+    settings = {}
+    for line in lines:
+        name, _, value = line.partition("=")
+        settings[name.rpartition(".")[2]] = " ".join(str(ast.literal_eval(value)).split())
+    found = {UV_NAMES[name]: value for name, value in settings.items() if name in UV_NAMES}
+    if "find-links" in settings:
+        found["UV_FIND_LINKS"] = settings["find-links"].replace(" ", ",")
+    # As pip does: of several indexes, the best version of any.
+    return {**found, "UV_INDEX_STRATEGY": "unsafe-best-match"}
+
+
+def python_of(place):
+    return place / "venv" / "bin" / "python"
+
+
+def install_with_uv(place, versions, what):
+    """Make an environment with uv, which takes a tenth of pip's time; pip does it where uv cannot."""
+    options = {"env": uv_environment()}
+    uv = (sys.executable, "-m", "uv")
+    steps = [
+        (*uv, "venv", "--quiet", "--python", sys.executable, place / "venv"),
+        (*uv, "pip", "install", "--quiet", "--python", python_of(place), *constrained(versions), what),
+    ]
+    if any(attempt(*step, **options).returncode != 0 for step in steps):
+        shutil.rmtree(place / "venv", ignore_errors=True)
+        install_with_pip(place, versions, what)
+
+
+def install_with_pip(place, versions, what):
+    """The same as users do it: this environment's pip installs, the new one needs none of its own."""
+    run(sys.executable, "-m", "venv", "--without-pip", place / "venv")
+    pip = (sys.executable, "-m", "pip", "--python", python_of(place), "install", "--quiet", "--no-compile")
+    run(*pip, *constrained(versions), what)
+
+
+def constrained(versions):
+    file = ROOT / versions
+    return ("--constraint", file, "--build-constraint", file)
