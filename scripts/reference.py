@@ -148,7 +148,7 @@ def _table(model: type[ExporterSettings], fields: dict[str, FieldInfo]) -> str:
         unit = extra.get("unit")
         kind = f"{_kind(info.annotation)}, {unit}" if unit else _kind(info.annotation)
         names = "<br>".join(f"`{name}`" for name in extra.get("env", ()))
-        secret = " Secret: shown nowhere." if extra.get("secret") else ""
+        secret = " Secret: shown nowhere." if key in model.secret_keys() else ""
         rows.append(
             f"| `{key}` | {kind} | {_default(model, key, info)} | {names} | {info.description}{secret} |"
         )
