@@ -5,7 +5,7 @@
 #   VENV=...    where the environment lies                       (default: .venv)
 #   CONSTRAINTS=...  the versions to install                     (default: constraints.txt; or constraints-lowest.txt)
 #   ARGS=...    further arguments, e.g. make test ARGS="-k breaker -x"
-#   JOBS=...    how many processes share the tests; 0 for none   (default: 2)
+#   JOBS=...    how many processes share the tests; 0 for none   (default: 2; make check: 4)
 #   KEEP=1      make demo stays open until Ctrl-C
 
 SHELL := /bin/sh
@@ -38,6 +38,8 @@ environment: ## make the virtual environment, if it is not up to date
 demo: environment ## a shop under load, reconfigured while it runs; status 3: the machine is too busy to judge
 	@$(RUN) examples.shop $(if $(filter-out 0 no false,$(KEEP)),--keep) $(ARGS)
 
+# The quick tests wait more than they work: two processes for each of two cores.
+check: JOBS = 4
 check: lint ## lint, types and the quick tests, for daily use: under two minutes
 	@$(RUN) pytest -q -n $(JOBS) --dist worksteal -m $(QUICK) $(ARGS)
 
