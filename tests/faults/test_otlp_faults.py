@@ -417,7 +417,8 @@ async def test_it_resets_the_connection(protocol, receiver, caplog):
     receiver.script(Reset())
     async with Rig(receiver.endpoint, protocol) as rig:
         line = await failed_once(rig, caplog)
-        assert "reset" in line.lower() or "closed" in line.lower() or "aborted" in line.lower()
+        # What it is called depends on who noticed first: the reader, or whoever was still writing.
+        assert any(word in line.lower() for word in ("reset", "closed", "aborted", "broken pipe"))
         await delivered(rig, receiver, caplog)
 
 
