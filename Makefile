@@ -5,7 +5,7 @@
 #   VENV=...    where the environment lies                       (default: .venv)
 #   CONSTRAINTS=...  the versions to install                     (default: constraints.txt; or constraints-lowest.txt)
 #   ARGS=...    further arguments, e.g. make test ARGS="-k breaker -x"
-#   JOBS=...    how many processes share the tests; 0 for none   (default: 2; make check: 4)
+#   JOBS=...    how many processes share the tests; 0 for none   (default: 4)
 #   KEEP=1      make demo stays open until Ctrl-C
 
 SHELL := /bin/sh
@@ -16,7 +16,8 @@ MAKEFLAGS += --no-print-directory
 
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
-JOBS ?= 2
+# The tests wait as much as they work: two processes for each of two cores.
+JOBS ?= 4
 RUN = "$(VENV)/bin/python" -m
 
 # The same output in every locale.
@@ -38,8 +39,6 @@ environment: ## make the virtual environment, if it is not up to date
 demo: environment ## a shop under load, reconfigured while it runs; status 3: the machine is too busy to judge
 	@$(RUN) examples.shop $(if $(filter-out 0 no false,$(KEEP)),--keep) $(ARGS)
 
-# The quick tests wait more than they work: two processes for each of two cores.
-check: JOBS = 4
 check: lint ## lint, types and the quick tests, for daily use: under two minutes
 	@$(RUN) pytest -q -n $(JOBS) --dist worksteal -m $(QUICK) $(ARGS)
 

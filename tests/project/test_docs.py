@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from otpylib_telemetry.config.resolve import resolve
 from scripts import reference
+from tests.support.alone import alone
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
@@ -43,6 +45,17 @@ BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 PYTHON = [block for block in BLOCKS if block.language == "python"]
 
 
+#: What a block that serves on a port says, or what is beside it. The ports of the pages are well-known ones.
+PORTS = re.compile(r"prometheus|Prometheus|localhost|127\.0\.0\.1|\bport\b")
+
+
+def waits_for_its_port(block):
+    """Hold off other blocks that serve on the same port."""
+    beside = [other.text for other in blocks_of(block.page) if other.title]
+    found = any(PORTS.search(text) for text in [block.text, *beside])
+    return alone("well-known-ports") if found else nullcontext()
+
+
 def is_test_file(block):
     return Path(block.title).name.startswith("test_")
 
@@ -64,9 +77,10 @@ def test_python_runs_as_it_stands(block, tmp_path):
     if is_test_file(block):
         command = [sys.executable, "-m", "pytest", "-q", "-c", "/dev/null", "--rootdir", str(tmp_path)]
         command += ["-o", "asyncio_mode=auto", str(script)]
-    done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, encoding="utf-8", timeout=60, env=_environment()
-    )
+    with waits_for_its_port(block):
+        done = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, encoding="utf-8", timeout=200, env=_environment()
+        )
     assert done.returncode == 0, done.stdout + done.stderr
     for text in _promised_output(block):
         assert text in done.stdout, f"{text!r} is not in\n{done.stdout}\n{done.stderr}"

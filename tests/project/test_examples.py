@@ -45,7 +45,7 @@ def run_script(script, directory, *arguments, **environment):
         cwd=directory,
         capture_output=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=200,
         env={**kept, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", **environment},
     )
 
