@@ -11,7 +11,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, Self
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+#: Placeholders in the defaults of placeholders.
 _MAX_DEPTH = 20
+#: Tables and lists in each other.
+_DEEPEST = 64
 
 
 class Expanded(str):
@@ -56,8 +59,8 @@ def expand(value: Any, environ: Mapping[str, str]) -> Expansion:
 
 
 def _expand(value: Any, environ: Mapping[str, str], depth: int) -> Any:
-    if depth > _MAX_DEPTH:
-        raise _CannotExpandError(f"it is nested more than {_MAX_DEPTH} levels deep")
+    if depth > _DEEPEST:
+        raise _CannotExpandError(f"it is nested more than {_DEEPEST} levels deep")
     match value:
         case Expanded():
             return value

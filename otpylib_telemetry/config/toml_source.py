@@ -14,7 +14,7 @@ import stat
 import time
 import tomllib
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -32,6 +32,10 @@ _TIME_STEP = 2.0
 _QUIET = 1.0
 #: Tables below telemetry.<section>.<key> are values, not sections.
 _SETTING_DEPTH = 3
+#: Levels of tables and lists in each other. otpylib-config and pydantic walk them by calling themselves, and
+#: would end in a RecursionError some hundred levels further down.
+_DEEPEST = 60
+_LONGEST_PATH = 60
 
 _sources: weakref.WeakSet[TomlSource] = weakref.WeakSet()
 
@@ -58,7 +62,8 @@ class TomlSource(ConfigSource):  # type: ignore[misc]  # otpylib-config ships no
     dict apart into keys of its own.
 
     Args:
-        path: The file. It need not exist yet.
+        path: The file. It need not exist yet. A relative path begins at the present working directory,
+            wherever the application goes later.
         priority: Where values differ between sources, the higher priority counts.
         environ: The environment variables; by default the process's own.
         wall_clock: Returns seconds since the epoch, on the clock of the file system.
@@ -74,7 +79,8 @@ class TomlSource(ConfigSource):  # type: ignore[misc]  # otpylib-config ships no
         wall_clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.path = Path(path)
+        # An application may change its working directory, as daemons do: the file stays the same one.
+        self.path = _absolute(path)
         self._priority = priority
         self._environ = os.environ if environ is None else environ
         self._wall_clock = wall_clock
@@ -154,20 +160,24 @@ class TomlSource(ConfigSource):  # type: ignore[misc]  # otpylib-config ships no
     def _read_if_changed(self) -> bool:
         """Take over what the file says; False if what it says is not believed yet."""
         status = self._look()
-        signature = (status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev)
+        # The time of the last change of any kind tells of a file that was replaced with the same size and the
+        # same time of writing: ``cp -p``, ``tar``, images with fixed times.
+        changed_ns = max(status.st_mtime_ns, status.st_ctime_ns)
+        signature = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino, status.st_dev)
         if signature == self._signature:
             return True
-        age = self._wall_clock() - status.st_mtime_ns / 1e9
+        now = self._wall_clock()
+        age = now - status.st_mtime_ns / 1e9
         data = self._read()
-        written = _parse(data)
+        written, too_deep = _parse(data)
         if self._is_doubtful(data, written, age):
             self._signature = None
             return False
         self._doubted = None
         # A file that was young when it was read may have changed since without its signature changing.
-        self._signature = signature if age >= _TIME_STEP else None
+        self._signature = signature if now - changed_ns / 1e9 >= _TIME_STEP else None
         self._written = written
-        self._take(written)
+        self._take(written, too_deep)
         return True
 
     def _look(self) -> os.stat_result:
@@ -203,8 +213,8 @@ class TomlSource(ConfigSource):  # type: ignore[misc]  # otpylib-config ships no
         # A time stamp in the future says nothing about age; how long this content was seen does.
         return age < _QUIET and now - self._doubted[1] < _QUIET
 
-    def _take(self, written: dict[str, Any]) -> None:
-        unset: set[tuple[str, str]] = set()
+    def _take(self, written: dict[str, Any], too_deep: Iterable[str]) -> None:
+        unset = {(path, f"it is nested more than {_DEEPEST} levels deep") for path in too_deep}
         self._content = self._expanded(written, self._content, (), unset)
         for key, problem in sorted(unset - self._unset):
             logger.warning("%s: %s is left out: %s.", self.path, key, problem)
@@ -241,7 +251,7 @@ def _is_setting(path: tuple[str, ...]) -> bool:
     return len(path) >= _SETTING_DEPTH and path[0] == "telemetry"
 
 
-def _parse(data: bytes) -> dict[str, Any]:
+def _parse(data: bytes) -> tuple[dict[str, Any], list[str]]:
     try:
         # Editors on Windows put a byte order mark first, which TOML does not have.
         text = data.decode("utf-8-sig")
@@ -254,11 +264,42 @@ def _parse(data: bytes) -> dict[str, Any]:
         written = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise _FileTrouble(f"is not valid TOML: {error}") from None
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise _FileTrouble("has tables or lists nested too deeply to be read") from None
+    except ValueError as error:
         raise _FileTrouble(f"is not valid TOML ({type(error).__name__})") from None
     if not written:
         raise _FileTrouble("holds nothing but comments")
-    return written
+    return written, _cut_depths(written)
+
+
+def _absolute(path: str | os.PathLike[str]) -> Path:
+    try:
+        return Path(path).absolute()
+    except FileNotFoundError:
+        # The working directory was deleted.
+        return Path(path)
+
+
+def _cut_depths(written: dict[str, Any]) -> list[str]:
+    """Take out what is nested too deeply, and return where it stood."""
+    cut: list[str] = []
+    # Not by recursion, which is what this protects others from. With each holder goes the entry of a table
+    # that it is in.
+    waiting: list[tuple[Any, int, str, dict[str, Any], str]] = [(written, 0, "", {}, "")]
+    for holder, depth, where, table, entry in waiting:
+        if depth > _DEEPEST:
+            if table.pop(entry, None) is not None:
+                cut.append(where if len(where) <= _LONGEST_PATH else f"{where[:_LONGEST_PATH]}...")
+        elif isinstance(holder, dict):
+            for key, item in holder.items():
+                if isinstance(item, (dict, list)):
+                    waiting.append((item, depth + 1, f"{where}.{key}" if where else key, holder, key))
+        else:
+            waiting += [
+                (item, depth + 1, where, table, entry) for item in holder if isinstance(item, (dict, list))
+            ]
+    return cut
 
 
 def _os_words(error: Exception) -> str:

@@ -97,7 +97,7 @@ def test_one_missing_variable_makes_all_of_a_value_unusable():
 def test_a_list_that_contains_itself_is_refused():
     endless = []
     endless.append(endless)
-    assert expand(endless, {}).problem == "it is nested more than 20 levels deep"
+    assert expand(endless, {}).problem == "it is nested more than 64 levels deep"
 
 
 def pickled(text):

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import os
+import shutil
 import types
 
 import pytest
@@ -53,7 +54,7 @@ async def test_a_file_is_read(file):
 
 async def test_a_file_is_read_once_while_it_does_not_change(file):
     write(file, GOOD)
-    source = TomlSource(file)
+    source = TomlSource(file, wall_clock=Clock(file.stat().st_ctime + 60))
     for _ in range(5):
         assert await source.load() == PARSED
     assert source.reads == 1
@@ -80,6 +81,79 @@ async def test_a_change_is_seen(file):
     await source.load()
     write(file, GOOD.replace("50", "51"), age=5)
     assert (await source.load())["telemetry"]["otel"]["batch_size"] == 51
+
+
+REPLACEMENTS = {
+    "copied over it": lambda file, new: shutil.copy2(new, file),
+    "moved over it": lambda file, new: new.replace(file),
+    "removed before": lambda file, new: (file.unlink(), shutil.copy2(new, file)),
+    "written in place": lambda file, new: file.write_bytes(new.read_bytes()),
+    "a link to another": lambda file, new: (file.unlink(), file.symlink_to(new)),
+}
+
+
+@pytest.mark.parametrize("replacement", REPLACEMENTS)
+@pytest.mark.parametrize("seconds", [1, 10**9])
+async def test_a_change_that_keeps_size_and_time_is_seen(file, replacement, seconds):
+    # Long since settled: only what the file system says can tell of the change.
+    clock = Clock(file.parent.stat().st_ctime + 60)
+    file.write_text(GOOD)
+    os.utime(file, (seconds, seconds))
+    source = TomlSource(file, wall_clock=clock)
+    await source.load()
+    new = file.with_suffix(".new")
+    new.write_text(GOOD.replace("shop", "cart"))
+    os.utime(new, (seconds, seconds))
+    await asyncio.sleep(0.02)  # file systems keep times in ticks
+    REPLACEMENTS[replacement](file, new)
+    os.utime(file, (seconds, seconds))
+    assert (await source.load())["telemetry"]["otel"]["service_name"] == "cart"
+
+
+async def test_a_relative_path_is_one_of_the_directory_it_was_named_in(tmp_path, monkeypatch):
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    write(tmp_path / "etc" / "config.toml", GOOD)
+    monkeypatch.chdir(tmp_path / "etc")
+    source = TomlSource("config.toml")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert await source.load() == PARSED
+    write(tmp_path / "elsewhere" / "config.toml", GOOD.replace("shop", "cart"))
+    assert await source.load() == PARSED
+
+
+DEEP = {
+    "dotted keys": ("app." + ".".join(["a"] * 500) + " = 1\n", "app.a.a"),
+    "a dotted header": ("[app.x." + ".".join(["a"] * 900) + "]\nb = 1\n", "app.x.a.a"),
+    "lists": ("app.list = " + "[" * 70 + "]" * 70 + "\n", "app.list"),
+    "tables in lists": ("app.list = [" + "{a=[" * 40 + "]}" * 40 + "]\n", "app.list.a"),
+    "in a setting": ("telemetry.otel.resource." + ".".join(["a"] * 500) + " = 1\n", "telemetry.otel.resource"),
+    "in no section": (".".join(["a"] * 2000) + " = 1\n", "a.a.a"),
+}
+
+
+@pytest.mark.parametrize("deep", DEEP)
+async def test_what_is_nested_too_deeply_is_left_out_aloud_and_the_rest_is_read(file, caplog, deep):
+    text, path = DEEP[deep]
+    write(file, text + '[telemetry.mock]\nbatch_size = 7\n[shallow]\na.b.c.d = [[[[1]]]]\n')
+    source = TomlSource(file)
+    content = await source.load()
+    assert content["telemetry"]["mock"] == {"batch_size": 7}
+    assert content["shallow"] == {"a": {"b": {"c": {"d": [[[[1]]]]}}}}
+    (complaint,) = complaints(caplog)
+    assert complaint.startswith(f"{file}: {path}")
+    assert complaint.endswith(" is left out: it is nested more than 60 levels deep.")
+    assert source.telemetry_tables()["mock"] == {"batch_size": 7}
+
+
+@pytest.mark.parametrize("levels", [1, 5, 20, 50])
+async def test_what_is_nested_deeply_is_read(file, caplog, levels):
+    write(file, "app.list = " + "[" * levels + "1" + "]" * levels + "\n")
+    (value,) = (await TomlSource(file).load())["app"].values()
+    for _ in range(levels):
+        (value,) = value
+    assert value == 1
+    assert not complaints(caplog)
 
 
 async def test_a_file_replaced_by_another_is_read(file):
@@ -124,7 +198,7 @@ OUTAGES = {
     "a named pipe": (make_fifo, "is not a regular file"),
     "not UTF-8": (lambda file: write(file, GOOD.encode() + b'a = "\xff"\n'), "is not UTF-8 text (line 7)"),
     "UTF-16": (lambda file: write(file, GOOD.encode("utf-16")), "is not UTF-8 text (line 1)"),
-    "nested too deeply": (lambda file: write(file, "a = " + "[" * 5000), "is not valid TOML"),
+    "nested too deeply": (lambda file: write(file, "a = " + "[" * 5000), "has tables or lists nested too deeply to be read"),
 }
 
 
