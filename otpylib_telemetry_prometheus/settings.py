@@ -257,6 +257,7 @@ class PrometheusSettings(MetricsSettings):
     @field_validator("multiprocess_modes")
     @classmethod
     def _modes_are_modes(cls, value: Mapping[str, str]) -> Mapping[str, str]:
+        value = {name: mode.strip().lower() for name, mode in value.items()}
         for name, mode in value.items():
             if mode not in MULTIPROCESS_MODES:
                 public = f"expected one of {', '.join(MULTIPROCESS_MODES)} for each metric"

@@ -25,6 +25,23 @@ _PREFIX = "TELEMETRY_"
 #: The key by which a section says that it belongs to a further instance of an exporter, and of which.
 KIND = "kind"
 
+_INSTANCE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+_KIND_VARIABLE = re.compile(r"TELEMETRY_(.+)_KIND", re.DOTALL)
+
+
+def is_name(name: object) -> bool:
+    """Tell whether an instance may be called so: its section and its process are named after it."""
+    return isinstance(name, str) and _INSTANCE_NAME.fullmatch(name) is not None
+
+
+def kind_variables(environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Return the variables that ask for an instance, with the name and the kind each asks for."""
+    return {
+        variable: (match[1].lower(), value.strip())
+        for variable, value in sorted(environ.items())
+        if (match := _KIND_VARIABLE.fullmatch(variable)) and value.strip()
+    }
+
 
 def section_prefix(section: str) -> str:
     """Return what the variables of one section begin with: ``TELEMETRY_OTEL_`` for ``telemetry.otel``."""
@@ -43,12 +60,16 @@ def from_environment(
     # place, nor show the credentials of one backend to another.
     is_further = bool(settings_type.kind) and section.removeprefix("telemetry.") != settings_type.kind
     shared = settings_type.shared_environment if is_further else settings_type.model_fields.keys()
+    secret = settings_type.secret_keys()
     found: dict[str, list[tuple[str, Any]]] = {}
     for key, field in settings_type.model_fields.items():
         names = [f"{prefix}{key.upper()}", f"{_PREFIX}{key.upper()}"]
         if key in shared:
             names += field_extra(field, "env") or ()
-        found[key] = [(name, parse(field, present[name])) for name in names if name in present]
+        verbatim = key in secret
+        found[key] = [
+            (name, parse(field, environ[name], verbatim=verbatim)) for name in names if name in present
+        ]
         if key in standard and key in shared:
             variable, value = standard[key]
             found[key].append((variable, parse(field, value) if isinstance(value, str) else value))
@@ -75,13 +96,17 @@ def unknown_variables(
     return found
 
 
-def parse(field: FieldInfo, text: str) -> Any:
+def parse(field: FieldInfo, text: str, *, verbatim: bool = False) -> Any:
     """Read a string from the environment as the kind of value a field takes.
 
     Lists are JSON or separated by commas; tables are JSON or ``name=value`` pairs separated by commas with
     percent-encoding, the syntax of ``OTEL_EXPORTER_OTLP_HEADERS``. Anything else stays a string: pydantic
-    reads numbers and booleans from strings itself.
+    reads numbers and booleans from strings itself. Blanks around it go, unless it is taken ``verbatim``, as a
+    password is, which may end with one.
     """
+    # Only a text that needs it: str.strip() makes a plain string of what a standard's variable has marked.
+    if text != text.strip() and (not verbatim or container(field.annotation) is not None):
+        text = text.strip()
     shape = container(field.annotation)
     if shape is Mapping:
         return parse_table(text)

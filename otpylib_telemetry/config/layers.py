@@ -73,7 +73,7 @@ def collect_candidates(
                 if not offered.strip():
                     # A placeholder that turns out empty is no more a value than an empty variable is.
                     continue
-                offered = parse(fields[key], offered.strip())
+                offered = parse(fields[key], offered, verbatim=key in settings_type.secret_keys())
             candidates[key].append(
                 _candidate(offered, origin, secret=expansion.secret, problem=expansion.problem)
             )

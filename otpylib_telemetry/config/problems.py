@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from otpylib_telemetry.config.environment import KIND, is_name
 from otpylib_telemetry.config.messages import in_force_words, origin_words, value_words
 from otpylib_telemetry.config.resolution import Problem
 
@@ -62,11 +63,33 @@ def _nearest(name: str, known: Iterable[str], section: str) -> str:
     return f"; did you mean {section}.{near[0]}?" if near else "."
 
 
-def check_sections(tables: Mapping[str, Any], known: Iterable[str]) -> tuple[Problem, ...]:
-    """Find sections below ``telemetry`` that belong to no exporter, or name a ``kind`` there is none of."""
+def check_sections(
+    tables: Mapping[str, Any], known: Iterable[str], kinds: Iterable[str] = ()
+) -> tuple[Problem, ...]:
+    """Find sections below ``telemetry`` that no exporter reads, and wrong kinds.
+
+    ``known`` are the sections some exporter reads, ``kinds`` the exporters there are, each of which has a
+    section of its own name.
+    """
     names = {name.removeprefix("telemetry.") for name in known}
-    found = [_section_problem(name, table, names) for name, table in tables.items()]
+    found = [_section_problem(name, table, names, sorted(kinds)) for name, table in tables.items()]
     return tuple(problem for problem in found if problem is not None)
+
+
+def check_kind_variables(
+    variables: Mapping[str, tuple[str, str]], kinds: Iterable[str]
+) -> tuple[Problem, ...]:
+    """Find wrong variables among those that ask for an instance; by variable its name and its kind."""
+    found = []
+    for variable, (name, kind) in variables.items():
+        if not is_name(name):
+            found.append(
+                _ignored(variable, f"{variable} asks for an exporter called {name!r}, but {_NAMES}.")
+            )
+        elif kind not in (known := sorted(kinds)):
+            summary = f"{variable} ({value_words(kind)}) {_no_kind(known)}."
+            found.append(_ignored(variable, summary))
+    return tuple(found)
 
 
 def misplaced_problem(value: Any) -> Problem:
@@ -80,27 +103,37 @@ def _ignored(key: str, summary: str) -> Problem:
     return Problem(key, f"{summary} It is ignored.", "unknown", "config", summary)
 
 
-def _section_problem(name: str, table: Any, known: set[str]) -> Problem | None:
-    full = f"telemetry.{name}"
+#: What exporters may be called, as the end of a sentence.
+_NAMES = "a name is made of letters, digits, - and _, and begins with a letter"
+
+
+def _section_problem(name: str, table: Any, known: set[str], kinds: list[str]) -> Problem | None:
+    full = f"telemetry.{name}" if is_name(name) else f"telemetry.{name!r}"
     is_table = isinstance(table, Mapping)
     if name in known and not is_table:
         what = f"{full} ({value_words(table)}) is not a section: a table [{full}] was expected."
         return _ignored(full, what)
-    kind = table.get("kind") if is_table else None
+    kind = table.get(KIND) if is_table else None
     if kind is None and name not in known:
         what = f"The section [{full}]" if is_table else f"The key {full}"
         return _ignored(full, f"{what} belongs to no exporter{_nearest(name, known, 'telemetry')}")
-    # A list, because what the file has under kind need not be hashable.
-    if kind is None or kind in list(known):
+    if kind is None or (name in kinds and kind == name):
         return None
-    remains = f"It remains the section of the exporter {name!r}."
-    return _kind_problem(full, kind, known, remains if name in known else "The section is ignored.")
+    instead = "The section is ignored."
+    if name in known:
+        instead = f"It remains the section of the exporter {name!r}."
+    there_is = [name] if name in kinds else sorted({*kinds, *known})
+    # A list, because what the file has under kind need not be hashable.
+    if kind not in there_is:
+        return _kind_problem(full, kind, there_is, instead)
+    return None if is_name(name) else _ignored(full, f"The section [{full}] cannot be an exporter: {_NAMES}.")
 
 
-def _kind_problem(full: str, kind: object, known: set[str], instead: str) -> Problem:
-    there_is = ", ".join(repr(name) for name in sorted(known)) or "none"
-    summary = (
-        f"{full}.kind ({value_words(kind)}) {origin_words('config')} is no kind of exporter there is: "
-        f"expected one of {there_is}."
-    )
+def _kind_problem(full: str, kind: object, known: list[str], instead: str) -> Problem:
+    summary = f"{full}.kind ({value_words(kind)}) {origin_words('config')} {_no_kind(known)}."
     return Problem(f"{full}.kind", f"{summary} {instead}", "rejected", "config", summary, ("kind",))
+
+
+def _no_kind(known: list[str]) -> str:
+    there_is = ", ".join(repr(name) for name in known) or "none"
+    return f"is no kind of exporter there is: expected one of {there_is}"

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import functools
 import logging
-import re
+import os
 from collections.abc import Iterable, Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
 from otpylib_telemetry.config import toml_source
-from otpylib_telemetry.config.environment import KIND
-from otpylib_telemetry.config.problems import check_sections, misplaced_problem
+from otpylib_telemetry.config.environment import KIND, is_name, kind_variables
+from otpylib_telemetry.config.problems import check_kind_variables, check_sections, misplaced_problem
 
 _log = logging.getLogger("otpylib_telemetry")
 
 #: The entry point group under which exporters register: section name -> GenServer class.
 EXPORTERS = "otpylib_telemetry_exporters"
-
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
-_KIND_VARIABLE = re.compile(r"TELEMETRY_([A-Za-z][A-Za-z0-9_]*)_KIND")
 
 #: Sections of exporters that exist in this process, registered or not.
 declared: set[str] = set()
@@ -38,9 +35,10 @@ def _installed() -> frozenset[str]:
     return frozenset(registered_exporters())
 
 
-def is_name(name: object) -> bool:
-    """Tell whether an instance may be called so: its section and its process are named after it."""
-    return isinstance(name, str) and _NAME.fullmatch(name) is not None
+def kind_named(text: str) -> str:
+    """Return the kind of exporter a text names, in whatever case; the text itself where there is none."""
+    text = text.strip()
+    return next((kind for kind in _installed() if kind.lower() == text.lower()), text)
 
 
 def written() -> dict[str, Any]:
@@ -58,7 +56,7 @@ def written() -> dict[str, Any]:
 def kinds_in_tables(tables: Mapping[str, Any]) -> dict[str, str]:
     """Return the sections that say whose instance they are, with the kind each names."""
     return {
-        name: table[KIND]
+        name: kind_named(table[KIND])
         for name, table in tables.items()
         if is_name(name) and isinstance(table, Mapping) and isinstance(table.get(KIND), str)
     }
@@ -66,18 +64,18 @@ def kinds_in_tables(tables: Mapping[str, Any]) -> dict[str, str]:
 
 def kinds_in_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the instances that ``TELEMETRY_<NAME>_KIND`` variables ask for, with the kind of each."""
-    found = {}
-    for variable, value in environ.items():
-        if (match := _KIND_VARIABLE.fullmatch(variable)) and value.strip():
-            found[match[1].lower()] = value.strip()
-    return found
+    return {name: kind_named(kind) for name, kind in kind_variables(environ).values() if is_name(name)}
 
 
 def report(known: Iterable[str] = ()) -> None:
-    """Log which sections of the TOML files nobody reads: once each, and again if they went and came back."""
+    """Log which sections nobody reads: once each, and again if they went and came back."""
     misplaced = [value for source in toml_source.known_sources() if (value := source.misplaced()) is not None]
+    asked_for = {
+        variable: (name, kind_named(kind)) for variable, (name, kind) in kind_variables(os.environ).items()
+    }
     problems = [
-        *check_sections(written(), {*known, *_installed(), *declared}),
+        *check_sections(_kinds_named(written()), {*known, *_installed(), *declared}, _installed()),
+        *check_kind_variables(asked_for, _installed()),
         *(misplaced_problem(value) for value in misplaced),
     ]
     now = {(problem.key, problem.message): problem for problem in problems}
@@ -86,6 +84,15 @@ def report(known: Iterable[str] = ()) -> None:
             _log.warning("%s", problem.message)
     _told.clear()
     _told.update(now)
+
+
+def _kinds_named(tables: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: {**table, KIND: kind_named(table[KIND])}
+        if isinstance(table, dict) and isinstance(table.get(KIND), str)
+        else table
+        for name, table in tables.items()
+    }
 
 
 def forget() -> None:

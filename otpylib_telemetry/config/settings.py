@@ -7,8 +7,10 @@ about configuration (layers, wording, redaction) reads it from here.
 
 from __future__ import annotations
 
+import functools
+import types
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -28,7 +30,7 @@ from pydantic_core import PydanticCustomError
 from otpylib_telemetry.config.redaction import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Hashable, Iterable, Mapping
 
     from pydantic.fields import FieldInfo
 
@@ -105,6 +107,24 @@ def words(value: object) -> object:
         if not item.strip():
             raise RefusedError(f"expected a list of strings, but item {number} is empty")
     return list(dict.fromkeys(item.strip() for item in items))
+
+
+@functools.cache
+def _choices(annotation: Hashable) -> Mapping[str, str]:
+    """Return the strings a type chooses from, by how each reads in lower case."""
+    if get_origin(annotation) is Literal:
+        return {choice.lower(): choice for choice in get_args(annotation) if isinstance(choice, str)}
+    if get_origin(annotation) in {Annotated, Union, types.UnionType}:
+        return {text: choice for part in get_args(annotation) for text, choice in _choices(part).items()}
+    return {"true": "true", "false": "false"} if annotation is bool else {}
+
+
+def in_any_case(value: object, field: FieldInfo) -> object:
+    """Return the choice a text means, whatever its case and the blanks around it; else the value as it is."""
+    if not isinstance(value, str):
+        return value
+    annotation: Any = field.annotation
+    return _choices(annotation).get(value.strip().lower(), value)
 
 
 #: An int for which ``True`` and ``False`` are refused.
@@ -242,6 +262,11 @@ class ExporterSettings(BaseModel):
         for key, field in cls.model_fields.items():
             if field.is_required():
                 raise TypeError(f"{cls.__name__}.{key} needs a default: an exporter must start without it")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _choices_in_any_case(cls, value: object, info: ValidationInfo) -> object:
+        return in_any_case(value, cls.model_fields[info.field_name or ""])
 
     @field_validator("event_patterns")
     @classmethod

@@ -10,6 +10,7 @@ from otpylib.gen_server.data import NoReply, Reply
 
 from otpylib_telemetry import otp
 from otpylib_telemetry.config import otpylib_config, sections
+from otpylib_telemetry.config.environment import is_name
 from otpylib_telemetry.exporter.process import APPLY, FAILED, SNAPSHOT, UNKNOWN, ExporterServer
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def instance_of(module: Any, name: str) -> Any:
     Raises:
         ValueError: Nothing can be called so, or another exporter is.
     """
-    if not sections.is_name(name):
+    if not is_name(name):
         raise ValueError(
             f"an exporter's name is made of letters, digits, - and _, and begins with a letter; got {name!r}"
         )

@@ -451,18 +451,23 @@ def _about(table: object) -> str:
     """Return what tells a table from the others, for a message."""
     if not isinstance(table, Mapping):
         return ""
-    kind, name = table.get("type"), table.get("name")
+    kind, name = _type_of(table), table.get("name")
     kind = kind if isinstance(kind, str) and kind in _TYPES else ""
     name = repr(name[:60]) if isinstance(name, str) else ""
     return f" ({' '.join(part for part in (kind, name) if part)})" if kind or name else ""
 
 
+def _type_of(table: Mapping[Any, Any]) -> object:
+    kind = table.get("type")
+    return kind.strip().lower() if isinstance(kind, str) else kind
+
+
 def _from_table(table: object) -> Definition:
     if not isinstance(table, Mapping):
         raise DefinitionError(f"expected a table with type and name, got {value_words(table)}")
-    kind = table.get("type")
+    kind = _type_of(table)
     if not isinstance(kind, str) or kind not in _TYPES:
-        got = "is missing" if "type" not in table else f"is {value_words(kind)}"
+        got = "is missing" if "type" not in table else f"is {value_words(table['type'])}"
         near = difflib.get_close_matches(kind, _TYPES, n=1) if isinstance(kind, str) else []
         hint = f"; did you mean {near[0]}?" if near else ""
         raise DefinitionError(f"type {got}, expected one of {', '.join(_TYPES)}{hint}")

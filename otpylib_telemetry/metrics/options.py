@@ -15,11 +15,19 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+)
 
 from otpylib_telemetry.aggregation.exponential import MAX_SCALE, MIN_SCALE
 from otpylib_telemetry.config.messages import reason_words, value_words
-from otpylib_telemetry.config.settings import Number, RefusedError, WholeNumber, Words
+from otpylib_telemetry.config.settings import Number, RefusedError, WholeNumber, Words, in_any_case
 from otpylib_telemetry.metrics.labels import label_text
 from otpylib_telemetry.metrics.names import MAX_NAME, PROMETHEUS
 from otpylib_telemetry.metrics.units import Conversion, UnitError, conversion
@@ -88,6 +96,11 @@ class Checked(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _choices_in_any_case(cls, value: object, info: ValidationInfo) -> object:
+        return in_any_case(value, cls.model_fields[info.field_name or ""])
 
     @classmethod
     def of(cls, given: Mapping[Any, Any]) -> Self:
@@ -381,7 +394,7 @@ def buckets_option(value: object, info: ValidationInfo) -> tuple[float, ...] | B
         return tuple(float(Fraction(str(bound)) * per_second) for bound in DURATION_BOUNDS)
     if isinstance(value, Base2):
         return value
-    if isinstance(value, str) and value.strip() == "exponential":
+    if isinstance(value, str) and value.strip().lower() == "exponential":
         return base2()
     try:
         if isinstance(value, Mapping) and set(value) == {"start", "factor", "count"}:

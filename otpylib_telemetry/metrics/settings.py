@@ -30,7 +30,7 @@ _ALL_LABELS: Final = frozenset({"all", "*", "all scalars"})
 
 def _label_choice(value: object) -> object:
     only = value[0] if isinstance(value, (list, tuple)) and len(value) == 1 else value
-    return None if isinstance(only, str) and only.strip() in _ALL_LABELS else words(value)
+    return None if isinstance(only, str) and only.strip().lower() in _ALL_LABELS else words(value)
 
 
 def _labels_name_something(value: tuple[str, ...] | None) -> tuple[str, ...] | None:
@@ -96,7 +96,7 @@ def definitions_setting(value: object) -> tuple[Definition, ...] | Literal["auto
         except (ValueError, RecursionError):
             raise RefusedError(f"expected {_EXPECTED}, in JSON") from None
     only = value[0] if isinstance(value, (list, tuple)) and len(value) == 1 else value
-    if isinstance(only, str) and only.strip() == AUTOMATIC:
+    if isinstance(only, str) and only.strip().lower() == AUTOMATIC:
         return AUTOMATIC
     if isinstance(value, (Definition, dict)):
         value = [value]

@@ -13,7 +13,7 @@ from otpylib import supervisor
 from otpylib_telemetry import otp
 from otpylib_telemetry.bus.manager import MANAGER, TelemetryManager
 from otpylib_telemetry.config import otpylib_config, resolve, sections
-from otpylib_telemetry.config.environment import KIND, section_prefix
+from otpylib_telemetry.config.environment import KIND, is_name, section_prefix
 from otpylib_telemetry.config.sections import registered_exporters
 from otpylib_telemetry.exporter.server import instance_of
 from otpylib_telemetry.primitives.once import Once
@@ -87,6 +87,7 @@ def _checked_suite(settings: Mapping[str, Any] | None) -> dict[str, dict[str, An
     checked = {}
     for section, argument in (settings or {}).items():
         kind = argument.get(KIND) if isinstance(argument, Mapping) else None
+        kind = sections.kind_named(kind) if isinstance(kind, str) else kind
         if section in known and kind in {None, section}:
             checked[section] = checked_argument(_load(section, known[section]), argument)
             continue
@@ -166,7 +167,7 @@ class _Suite:
     def hear(self, path: object) -> None:
         """Remember the section a changed path belongs to."""
         parts = path.split(".") if type(path) is str else []
-        if len(parts) > 2 and parts[2] == KIND and sections.is_name(parts[1]):  # noqa: PLR2004  # telemetry.x.kind
+        if len(parts) > 2 and parts[2] == KIND and is_name(parts[1]):  # noqa: PLR2004  # telemetry.x.kind
             self.heard.add(parts[1])
 
     def look(self, supervision: Supervision) -> None:
@@ -216,10 +217,10 @@ class _Suite:
         for name in {*sections.kinds_in_tables(tables), *self.heard} if manager is not None else ():
             kind = await otpylib_config.read_value(f"telemetry.{name}.{KIND}")
             if isinstance(kind, str):
-                found[name] = kind
+                found[name] = sections.kind_named(kind)
         for name, argument in self.settings.items():
             if KIND in argument:
-                found[name] = argument[KIND]
+                found[name] = sections.kind_named(argument[KIND])
         return found
 
     async def _wanted(

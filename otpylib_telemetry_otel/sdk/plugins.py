@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry.tracing.propagation import IdSource
 from otpylib_telemetry_otel.errors import BackendUnavailableError
+from otpylib_telemetry_otel.settings.environment import ID_GENERATORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("otpylib_telemetry")
 
-
-ID_GENERATORS: Final = "opentelemetry_id_generator"
 
 RESOURCE_DETECTORS: Final = "opentelemetry_resource_detector"
 

@@ -6,7 +6,7 @@ Exporter" specification.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -33,6 +33,14 @@ OTLP_OPTIONS = (
 )
 
 _PARENT_BASED = "parentbased_"
+
+#: The entry points under which packages register what settings name.
+EXPORTERS = tuple(f"opentelemetry_{signal}_exporter" for signal in SIGNALS)
+SAMPLERS = "opentelemetry_traces_sampler"
+ID_GENERATORS = "opentelemetry_id_generator"
+
+#: Names that nobody need register.
+_WORDS = ("otlp", "otlp_proto_grpc", "otlp_proto_http", "prometheus", "none")
 
 #: What the specification calls the aggregations of histograms, and what the key does.
 _HISTOGRAMS = {
@@ -102,14 +110,14 @@ def _read_switches(environ: Mapping[str, str], found: dict[str, tuple[str, Any]]
             case _:
                 found["enabled"] = ("OTEL_SDK_DISABLED", Unusable(disabled, "expected true or false"))
     generator = environ.get("OTEL_PYTHON_ID_GENERATOR")
-    if generator is not None and generator != "random":
+    if generator is not None and generator.lower() != "random":
         found["id_generator"] = ("OTEL_PYTHON_ID_GENERATOR", generator)
 
 
 def _read_exporters(environ: Mapping[str, str], found: dict[str, tuple[str, Any]]) -> None:
     """Choose the one exporter there is; a variable that names more, or another, is complained of."""
     variable = "OTEL_TRACES_EXPORTER"
-    traces = _names(environ.get(variable, ""))
+    traces = _names(environ.get(variable, ""), "traces")
     taken, without_spans = "otlp", traces == ["none"]
     if without_spans:
         found["traces"] = (variable, False)
@@ -123,7 +131,7 @@ def _read_exporters(environ: Mapping[str, str], found: dict[str, tuple[str, Any]
     for signal, items in (("logs", "log records"), ("metrics", "metrics")):
         variable = f"OTEL_{signal.upper()}_EXPORTER"
         # The endpoint for Prometheus is an exporter of its own, and nobody else's business.
-        given = _names(environ.get(variable, ""))
+        given = _names(environ.get(variable, ""), signal)
         names = [name for name in given if name != "prometheus" or signal != "metrics"]
         if given and (not names or names == ["none"]):
             found[signal] = (variable, False)
@@ -138,8 +146,20 @@ def _read_exporters(environ: Mapping[str, str], found: dict[str, tuple[str, Any]
             found[signal] = (variable, Unusable(environ[variable], reason))
 
 
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+def _names(text: str, signal: str) -> list[str]:
+    groups = (f"opentelemetry_{signal}_exporter",)
+    return [str(registered_name(name, groups)) for name in text.split(",") if name.strip()]
+
+
+def registered_name(value: object, groups: Iterable[str]) -> object:
+    """Return the name, in whatever case it is given, of what a package registers under entry points."""
+    if not isinstance(value, str):
+        return value
+    name = value.strip()
+    if name == name.lower():
+        return name
+    known = {*_WORDS, *(entry.name for group in groups for entry in entry_points(group=group))}
+    return name if name in known else next((one for one in known if one.lower() == name.lower()), name)
 
 
 def _first_installed(names: list[str], group: str) -> str:
@@ -202,7 +222,9 @@ def _read_sampler(environ: Mapping[str, str], found: dict[str, tuple[str, Any]])
     sampler = environ.get(variable)
     if sampler is None:
         return
-    match sampler.removeprefix(_PARENT_BASED):
+    sampler = str(registered_name(sampler, (SAMPLERS,)))
+    usual = sampler.lower()
+    match usual.removeprefix(_PARENT_BASED):
         case "always_on":
             found["sampling_rate"] = (variable, 1.0)
         case "always_off":
@@ -218,7 +240,7 @@ def _read_sampler(environ: Mapping[str, str], found: dict[str, tuple[str, Any]])
             if argument in environ:
                 found["sampler_argument"] = (argument, environ[argument])
             return
-    if sampler.startswith(_PARENT_BASED):
+    if usual.startswith(_PARENT_BASED):
         found["sampling_parent_based"] = (variable, True)
 
 

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, WrapValidator
 
-from otpylib_telemetry.config.settings import RefusedError, none_if_blank
+from otpylib_telemetry.config.settings import OptionalText, RefusedError, none_if_blank
 from otpylib_telemetry_otel.settings.endpoint import SignalName, SignalUrl
-from otpylib_telemetry_otel.settings.environment import otlp_variable
+from otpylib_telemetry_otel.settings.environment import (
+    EXPORTERS,
+    ID_GENERATORS,
+    SAMPLERS,
+    otlp_variable,
+    registered_name,
+)
 
 if TYPE_CHECKING:
     from pydantic_core.core_schema import ValidatorFunctionWrapHandler
@@ -40,11 +47,6 @@ def _as_headers(value: object) -> object:
     }
 
 
-def lower(value: object) -> object:
-    """Take a text in any case."""
-    return value.strip().lower() if isinstance(value, str) else value
-
-
 def as_severity(value: object) -> object:
     """Take the names of Python's levels, in any case, for those of OpenTelemetry."""
     if not isinstance(value, str):
@@ -58,8 +60,11 @@ Endpoint = Annotated[
 ]
 
 
-Protocol = Annotated[Literal["grpc", "http/protobuf"], BeforeValidator(trim)]
-Compression = Annotated[Literal["none", "gzip", "deflate"], BeforeValidator(trim)]
+Protocol = Literal["grpc", "http/protobuf"]
+Compression = Literal["none", "gzip", "deflate"]
+Exporter = Annotated[str, BeforeValidator(partial(registered_name, groups=EXPORTERS))]
+Sampler = Annotated[OptionalText, BeforeValidator(partial(registered_name, groups=(SAMPLERS,)))]
+IdGenerator = Annotated[OptionalText, BeforeValidator(partial(registered_name, groups=(ID_GENERATORS,)))]
 Headers = Annotated[Mapping[str, SecretStr], BeforeValidator(_as_headers)]
 
 

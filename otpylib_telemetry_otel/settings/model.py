@@ -48,13 +48,15 @@ from otpylib_telemetry_otel.settings.fields import (
     FILES,
     Compression,
     Endpoint,
+    Exporter,
     Headers,
+    IdGenerator,
     Protocol,
+    Sampler,
     as_severity,
     attribute,
     attribute_name,
     described,
-    lower,
     own_option,
     trim,
 )
@@ -99,7 +101,7 @@ class OtelSettings(ExporterSettings):
         "`host:port`, which is encrypted unless `insecure` says otherwise. Unset: nothing leaves the "
         "machine.",
     )
-    exporter: Annotated[str, BeforeValidator(trim)] = Field(
+    exporter: Exporter = Field(
         "otlp",
         description="Which OpenTelemetry span exporter sends: `otlp` or any name registered under the entry "
         "points of OpenTelemetry, such as `console`.",
@@ -198,12 +200,12 @@ class OtelSettings(ExporterSettings):
         "matches an operation counts. The rule for the operation at the top decides about a trace; one for "
         "an operation further down can only raise the rate.",
     )
-    sampler: Annotated[OptionalText, BeforeValidator(trim)] = Field(
+    sampler: Sampler = Field(
         None,
         description="The name of a sampler registered under the entry points of OpenTelemetry, which then "
         "decides in place of `sampling_rate`. Unset: none.",
     )
-    id_generator: Annotated[OptionalText, BeforeValidator(trim)] = Field(
+    id_generator: IdGenerator = Field(
         None,
         description="The name of an id generator registered under the entry points of OpenTelemetry, such as "
         "`xray`; every operation of the process then has its ids. Unset: ids are random. In the environment: "
@@ -279,14 +281,12 @@ class OtelSettings(ExporterSettings):
         "milliseconds.",
         json_schema_extra={"unit": "seconds"},
     )
-    metrics_temporality: Annotated[Literal["cumulative", "delta", "lowmemory"], BeforeValidator(lower)] = (
-        Field(
-            "cumulative",
-            description="What a data point counts from: `cumulative`, the beginning of its series; `delta`, "
-            "the point before it, but for what rises and falls; `lowmemory`, as `delta`, but for observable "
-            "counters. Changed while it runs, nothing is lost or sent twice.",
-            json_schema_extra={"env": ["OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"]},
-        )
+    metrics_temporality: Literal["cumulative", "delta", "lowmemory"] = Field(
+        "cumulative",
+        description="What a data point counts from: `cumulative`, the beginning of its series; `delta`, "
+        "the point before it, but for what rises and falls; `lowmemory`, as `delta`, but for observable "
+        "counters. Changed while it runs, nothing is lost or sent twice.",
+        json_schema_extra={"env": ["OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"]},
     )
     metrics_histogram: Literal["explicit", "exponential"] = Field(
         "explicit",

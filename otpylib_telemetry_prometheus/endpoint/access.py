@@ -72,7 +72,8 @@ def login(value: object) -> object:
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
     if isinstance(value, str):
-        value = _table(value.strip())
+        # A blank at the end may be one of the password.
+        value = _table(value) if value.strip() else {}
     if not isinstance(value, Mapping):
         raise RefusedError(_EXPECTED)
     if not value:
@@ -99,12 +100,12 @@ def _login_of(table: Mapping[str, object]) -> Login:
 
 
 def _table(text: str) -> object:
-    if text.startswith("{"):
+    if text.lstrip().startswith("{"):
         try:
             return json.loads(text)
         except ValueError:
             raise RefusedError(_EXPECTED) from None
     username, colon, password = text.partition(":")
-    if text and not colon:
+    if not colon:
         raise RefusedError(_EXPECTED)
-    return {"username": username, "password": password} if text else {}
+    return {"username": username.strip(), "password": password}

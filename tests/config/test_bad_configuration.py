@@ -61,7 +61,7 @@ def test_a_bad_value_leaves_the_last_good_configuration_in_force_while_running(s
 def _keys_with_a_rule(settings_type):
     """The keys that are checked by more than a type and bounds, whose messages are made for all alike."""
     decorators = settings_type.__pydantic_decorators__.field_validators.values()
-    decorated = {key for decorator in decorators for key in decorator.info.fields}
+    decorated = {key for decorator in decorators for key in decorator.info.fields} - {"*"}
     for key, field in settings_type.model_fields.items():
         rules = [getattr(rule, "func", None) for rule in field.metadata]
         if any(rule and rule.__module__ != settings.__name__ for rule in rules):

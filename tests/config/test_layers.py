@@ -4,7 +4,9 @@ import json
 
 import pytest
 
-from otpylib_telemetry.config.problems import check_sections
+from otpylib_telemetry.config import sections
+from otpylib_telemetry.config.environment import kind_variables
+from otpylib_telemetry.config.problems import check_kind_variables, check_sections
 from otpylib_telemetry.config.resolution import redacted
 from otpylib_telemetry.config.resolve import validate_argument
 from otpylib_telemetry_otel.settings.model import OtelSettings
@@ -175,6 +177,67 @@ def test_sections_nobody_reads_are_noticed():
         f"telemetry.asia.kind (a list of 1 item) {origin} {no_kind} The section is ignored.",
         "The key telemetry.batch_size belongs to no exporter. It is ignored.",
     ]
+
+
+KINDS = ["otel", "prometheus"]
+
+
+@pytest.mark.parametrize("name", ["x y", "größe", "a.b", "", "1st", "-a", "_a", "a\nb", "\u202e", "x" + " "])
+@pytest.mark.parametrize("table", [{"kind": "prometheus"}, {"kind": "otel", "enabled": False}])
+def test_a_section_whose_name_no_process_can_have_is_named(name, table):
+    (problem,) = check_sections({name: table}, KINDS, KINDS)
+    assert problem.message == (
+        f"The section [telemetry.{name!r}] cannot be an exporter: a name is made of letters, digits, - and "
+        "_, and begins with a letter. It is ignored."
+    )
+
+
+@pytest.mark.parametrize("table", [{}, {"port": 1}, 5, [], "x"])
+def test_whatever_no_exporter_reads_is_named(table):
+    (problem,) = check_sections({"x y": table}, KINDS, KINDS)
+    assert "belongs to no exporter" in problem.message
+
+
+def test_the_section_of_an_exporter_is_of_its_own_kind():
+    assert check_sections({"otel": {"kind": "otel"}}, KINDS, KINDS) == ()
+    (problem,) = check_sections({"otel": {"kind": "prometheus"}}, KINDS, KINDS)
+    assert problem.message == (
+        "telemetry.otel.kind ('prometheus', a string) from the configuration is no kind of exporter "
+        "there is: expected one of 'otel'. It remains the section of the exporter 'otel'."
+    )
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        (
+            "TELEMETRY_1ST_KIND",
+            "otel",
+            "TELEMETRY_1ST_KIND asks for an exporter called '1st', but a name is ",
+        ),
+        (
+            "TELEMETRY_A B_KIND",
+            "otel",
+            "TELEMETRY_A B_KIND asks for an exporter called 'a b', but a name is ",
+        ),
+        (
+            "TELEMETRY_EU_KIND",
+            "otle",
+            "TELEMETRY_EU_KIND ('otle', a string) is no kind of exporter there is: ",
+        ),
+    ],
+)
+def test_a_variable_that_asks_in_vain_for_an_exporter_is_named(variable, value, message):
+    (problem,) = check_kind_variables(kind_variables({variable: value}), KINDS)
+    assert problem.message.startswith(message)
+    assert problem.message.endswith(" It is ignored.")
+    assert check_kind_variables(kind_variables({"TELEMETRY_EU_KIND": "otel", variable: " "}), KINDS) == ()
+
+
+@pytest.mark.parametrize("written", ["otel", "OTEL", " Otel ", "oTeL\n"])
+def test_a_kind_is_understood_in_any_case(written):
+    assert sections.kinds_in_tables({"eu": {"kind": written}}) == {"eu": "otel"}
+    assert sections.kinds_in_environment({"TELEMETRY_EU_KIND": written}) == {"eu": "otel"}
 
 
 # --- the start argument

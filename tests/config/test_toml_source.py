@@ -127,7 +127,10 @@ DEEP = {
     "a dotted header": ("[app.x." + ".".join(["a"] * 900) + "]\nb = 1\n", "app.x.a.a"),
     "lists": ("app.list = " + "[" * 70 + "]" * 70 + "\n", "app.list"),
     "tables in lists": ("app.list = [" + "{a=[" * 40 + "]}" * 40 + "]\n", "app.list.a"),
-    "in a setting": ("telemetry.otel.resource." + ".".join(["a"] * 500) + " = 1\n", "telemetry.otel.resource"),
+    "in a setting": (
+        "telemetry.otel.resource." + ".".join(["a"] * 500) + " = 1\n",
+        "telemetry.otel.resource",
+    ),
     "in no section": (".".join(["a"] * 2000) + " = 1\n", "a.a.a"),
 }
 
@@ -135,7 +138,7 @@ DEEP = {
 @pytest.mark.parametrize("deep", DEEP)
 async def test_what_is_nested_too_deeply_is_left_out_aloud_and_the_rest_is_read(file, caplog, deep):
     text, path = DEEP[deep]
-    write(file, text + '[telemetry.mock]\nbatch_size = 7\n[shallow]\na.b.c.d = [[[[1]]]]\n')
+    write(file, text + "[telemetry.mock]\nbatch_size = 7\n[shallow]\na.b.c.d = [[[[1]]]]\n")
     source = TomlSource(file)
     content = await source.load()
     assert content["telemetry"]["mock"] == {"batch_size": 7}
@@ -198,7 +201,10 @@ OUTAGES = {
     "a named pipe": (make_fifo, "is not a regular file"),
     "not UTF-8": (lambda file: write(file, GOOD.encode() + b'a = "\xff"\n'), "is not UTF-8 text (line 7)"),
     "UTF-16": (lambda file: write(file, GOOD.encode("utf-16")), "is not UTF-8 text (line 1)"),
-    "nested too deeply": (lambda file: write(file, "a = " + "[" * 5000), "has tables or lists nested too deeply to be read"),
+    "nested too deeply": (
+        lambda file: write(file, "a = " + "[" * 5000),
+        "has tables or lists nested too deeply to be read",
+    ),
 }
 
 

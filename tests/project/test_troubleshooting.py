@@ -233,7 +233,9 @@ async def _(stage):
 
 @provokes("A section nobody reads")
 async def _(stage):
-    stage.config.write_text('[telemetry.otell]\nservice_name = "shop"\n')
+    stage.config.write_text(
+        '[telemetry.otell]\nservice_name = "shop"\n[telemetry."eu west"]\nkind = "otel"\n'
+    )
     source = TomlSource(stage.config)
     source.refresh()
     sections.report()
@@ -252,7 +254,8 @@ async def _(stage):
     good = '[telemetry.otel]\nservice_name = "shop"\n'
     source = TomlSource(stage.config)
     source.refresh()
-    for text in (good, '[telemetry.otel\nservice_name = "shop"\n', good):
+    deep = "list = " + "[" * 99 + "]" * 99
+    for text in (good, '[telemetry.otel\nservice_name = "shop"\n', good, f"{good}[app]\n{deep}\n"):
         stage.config.write_text(text)
         source.refresh()
     yield
