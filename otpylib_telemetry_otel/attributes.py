@@ -1,9 +1,7 @@
-"""Any value whatever, as one that OpenTelemetry exports.
+"""Metadata of events as attributes, which are flat: scalars, and sequences of scalars of one type.
 
-Metadata holds what the application had at hand: pids, atoms, exceptions, requests, structures that contain
-themselves. OpenTelemetry takes text, booleans, 64-bit integers, floats and sequences of one of these; the SDK
-logs a traceback for each value it cannot encode. Here everything becomes something it can: nothing raises and
-nothing is logged.
+Not every backend shows a map or a list of lists, so that these are written as JSON. What comes through the
+OpenTelemetry API is sent as it is; see :mod:`otpylib_telemetry.primitives.any_value`.
 
 None is left out: an attribute without a value means as much as no attribute, and ``error=None`` shown as the
 text "None" would make a success look like a failure.
@@ -11,17 +9,21 @@ text "None" would make a success look like a failure.
 
 from __future__ import annotations
 
-import json
-from contextlib import suppress
-from datetime import datetime
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from otpylib_telemetry.primitives.any_value import (
+    INT64_MAX,
+    INT64_MIN,
+    MAX_TEXT_LENGTH,
+    number,
+    text,
+    unprintable,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Mapping
 
-
-T = TypeVar("T")
 
 AttributeValue: TypeAlias = (
     "str | bool | int | float | tuple[str, ...] | tuple[bool, ...] | tuple[int, ...] | tuple[float, ...]"
@@ -31,31 +33,12 @@ AttributeValue: TypeAlias = (
 #: ("Attribute Limits": AttributeCountLimit).
 MAX_ATTRIBUTES: Final = 128
 
-#: Longest text, in characters. The specification sets no limit; a receiver takes 4 MiB per request by
-#: default, and a deep stack trace is some ten thousand characters.
-MAX_TEXT_LENGTH: Final = 16_384
-
 MAX_KEY_LENGTH: Final = 255
 
 #: How many elements of a sequence, or entries of a table, are exported.
 MAX_ELEMENTS: Final = 128
 
-#: How deep a nested structure is written, and how many elements of it in all: four levels of the widest would
-#: otherwise be a quarter of a thousand million.
-_MAX_DEPTH: Final = 4
-_MAX_NESTED_ELEMENTS: Final = 1024
-
-_INT64_MIN: Final = -(2**63)
-_INT64_MAX: Final = 2**63 - 1
-
-#: From here on Python refuses to write an integer in decimal (sys.set_int_max_str_digits: 4300 digits), and
-#: would take a time that grows with the square of the length.
-_MAX_DECIMAL_BITS: Final = 4096
-
-_NUMBERS: Final = frozenset({bool, int, float})
-_SCALARS: Final = _NUMBERS | {str}
-_CUT: Final = "…"
-
+_SCALARS: Final = frozenset({bool, int, float, str})
 
 #: Keys that have proved fit to be exported as they are. An application has hundreds of them.
 _fit: set[str] = set()
@@ -100,7 +83,7 @@ def sorted_out(  # noqa: C901, PLR0912, PLR0915 - the loop that every attribute 
                 if len(value) > MAX_TEXT_LENGTH or not value.isascii():
                     break
             elif kind is int:
-                if not _INT64_MIN <= value <= _INT64_MAX:
+                if not INT64_MIN <= value <= INT64_MAX:
                     break
             elif kind is not float and kind is not bool:
                 break
@@ -134,7 +117,7 @@ def sorted_out(  # noqa: C901, PLR0912, PLR0915 - the loop that every attribute 
                 exportable[name] = value
             else:
                 exportable[name] = text(value)
-        elif kind is float or kind is bool or (kind is int and _INT64_MIN <= value <= _INT64_MAX):
+        elif kind is float or kind is bool or (kind is int and INT64_MIN <= value <= INT64_MAX):
             exportable[name] = value
         elif value is not None and (converted := _value(value)) is not None:
             exportable[name] = converted
@@ -180,66 +163,6 @@ def _key(key: object) -> str:
     return name
 
 
-def text(value: object, limit: int = MAX_TEXT_LENGTH) -> str:
-    """Write anything as text that can be encoded."""
-    kind = type(value)
-    if kind is str:
-        written: str = value  # type: ignore[assignment]  # `kind` says it is a str
-    else:
-        try:
-            written = _write(value)
-        except KeyboardInterrupt:
-            raise
-        except BaseException:  # noqa: BLE001 - the value's own code, and nothing it does may matter here
-            written = _unprintable(kind)
-    if len(written) > limit:
-        written = written[: max(limit - 1, 0)] + _CUT
-    if not written.isascii():
-        # Half of a surrogate pair is a character to Python and an error to protobuf.
-        written = written.encode("utf-8", "replace").decode("utf-8")
-    return written
-
-
-def _write(value: object) -> str:
-    """Write anything but a plain ``str``; may raise what the value raises."""
-    kind = type(value)
-    if issubclass(kind, str):
-        return str.__str__(value)
-    if issubclass(kind, int) and kind is not bool:
-        number = int.__int__(value)  # type: ignore[arg-type]  # `kind` says it is an int
-        bits = number.bit_length()
-        return int.__repr__(number) if bits <= _MAX_DECIMAL_BITS else f"<integer of {bits} bits>"
-    if issubclass(kind, BaseException):
-        # Many exceptions say nothing, KeyboardInterrupt() for one; their type then says it all.
-        return str.__str__(str(value)) or kind.__name__
-    writer = _WRITERS.get(kind)
-    return str.__str__(str(value)) if writer is None else writer(value)
-
-
-def _decoded(value: bytes | bytearray) -> str:
-    return bytes(value[: MAX_TEXT_LENGTH + 1]).decode("utf-8", "backslashreplace")
-
-
-def _json(value: object) -> str:
-    return json.dumps(_plain(value, 0, [_MAX_NESTED_ELEMENTS]), ensure_ascii=False)
-
-
-#: How to write what ``str()`` would not write well.
-_WRITERS: Final[Mapping[type, Callable[[Any], str]]] = {
-    bytes: _decoded,
-    bytearray: _decoded,
-    datetime: datetime.isoformat,
-    **dict.fromkeys((list, tuple, set, frozenset, dict), _json),
-}
-
-
-def _unprintable(kind: type) -> str:
-    try:
-        return f"<{str.__str__(kind.__name__)} that cannot be shown>"
-    except Exception:  # noqa: BLE001 - a metaclass may do anything as well
-        return "<object that cannot be shown>"
-
-
 def _value(value: object) -> AttributeValue | None:
     """Convert what :func:`attributes` did not take as it is."""
     kind = type(value)
@@ -248,26 +171,12 @@ def _value(value: object) -> AttributeValue | None:
     if kind in _SEQUENCES:
         return _sequence(value)  # type: ignore[arg-type]  # `kind` says it is one
     try:
-        number = _number(kind, value)
+        found = number(kind, value)
     except Exception:  # noqa: BLE001 - a metaclass may do anything
-        return _unprintable(kind)
-    if number is None or (type(number) is int and not _INT64_MIN <= number <= _INT64_MAX):
+        return text(unprintable(kind))
+    if found is None or (type(found) is int and not INT64_MIN <= found <= INT64_MAX):
         return text(value)
-    return number
-
-
-def _number(kind: type, value: Any) -> int | float | None:
-    """The number that a value is, as Python's own; None if it is none."""
-    if issubclass(kind, float):
-        return float.__float__(value)
-    if issubclass(kind, int):
-        return int.__int__(value)
-    if hasattr(kind, "dtype") and hasattr(kind, "item"):
-        # A scalar of an array library, such as numpy.int64(3); an array of several refuses to be an item.
-        with suppress(Exception):
-            item = value.item()
-            return item if type(item) in _NUMBERS else None
-    return None
+    return found
 
 
 def _sequence(values: list[Any] | tuple[Any, ...] | set[Any] | frozenset[Any]) -> AttributeValue:
@@ -283,39 +192,9 @@ def _sequence(values: list[Any] | tuple[Any, ...] | set[Any] | frozenset[Any]) -
         kept = tuple(sorted(kept))
     if str in kinds:
         return tuple(text(element) for element in kept)
-    if int in kinds and not all(_INT64_MIN <= element <= _INT64_MAX for element in kept):
+    if int in kinds and not all(INT64_MIN <= element <= INT64_MAX for element in kept):
         return tuple(text(element) for element in kept)
     return kept
 
 
 _SEQUENCES: Final = frozenset({list, tuple, set, frozenset})
-_CONTAINERS: Final = frozenset({list, tuple, set, frozenset, dict})
-
-
-def _plain(value: object, depth: int, budget: list[int]) -> Any:
-    """Copy a structure into what JSON can say, no deeper, wider or larger than is worth reading."""
-    kind = type(value)
-    if value is None or kind is bool or kind is float:
-        return value
-    if kind is int and _INT64_MIN <= value <= _INT64_MAX:  # type: ignore[operator]  # `kind` says it is an int
-        return value
-    if kind not in _CONTAINERS:
-        return text(value)
-    if depth == _MAX_DEPTH:
-        return _CUT
-    if kind is dict:
-        table: dict[Any, Any] = value  # type: ignore[assignment]  # `kind` says it is a dict
-        return {
-            text(key, MAX_KEY_LENGTH): _plain(element, depth + 1, budget)
-            for key, element in _first(table.items(), budget)
-        }
-    several: Iterable[Any] = value  # type: ignore[assignment]  # `kind` says it is a list, a tuple or a set
-    return [_plain(element, depth + 1, budget) for element in _first(several, budget)]
-
-
-def _first(elements: Iterable[T], budget: list[int]) -> Iterator[T]:
-    for element in islice(elements, MAX_ELEMENTS):
-        if budget[0] <= 0:
-            return
-        budget[0] -= 1
-        yield element

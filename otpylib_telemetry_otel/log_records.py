@@ -13,10 +13,11 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from otpylib_telemetry.instrument.logging import LOG_EVENT
+from otpylib_telemetry.primitives.any_value import text
 from otpylib_telemetry.tracing.operations import Phase, classify
 from otpylib_telemetry.tracing.propagation import parse_span_id, parse_trace_id, parse_traceparent
 from otpylib_telemetry_otel import semantics
-from otpylib_telemetry_otel.attributes import attribute, sorted_out, text
+from otpylib_telemetry_otel.attributes import attribute, sorted_out
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -13,8 +13,9 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, Final
 
+from otpylib_telemetry.primitives.any_value import MAX_TEXT_LENGTH, text
 from otpylib_telemetry.tracing.propagation import parse_span_id, parse_trace_id, parse_traceparent
-from otpylib_telemetry_otel.attributes import MAX_TEXT_LENGTH, attributes, text
+from otpylib_telemetry_otel.attributes import attributes
 
 #: The kinds of span there are: OpenTelemetry's ``SpanKind``.
 KINDS: Final = frozenset({"INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER"})

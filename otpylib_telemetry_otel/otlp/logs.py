@@ -29,8 +29,6 @@ class LogEncoder(Encoder):
         message.severity_number = item.severity
         message.severity_text = item.severity_text
         message.event_name = item.name
-        # There, though nothing is in it: "nothing" is said, not left open.
-        message.body.SetInParent()
         put(message.body, item.body)
         fill(message.attributes, item.attributes)
         message.dropped_attributes_count = item.dropped_attributes

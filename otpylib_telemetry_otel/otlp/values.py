@@ -5,8 +5,9 @@ The messages to be filled are passed in: this module imports no OpenTelemetry.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
+from otpylib_telemetry.primitives.any_value import WHOLE, any_value, text
 from otpylib_telemetry.version import __version__
 
 if TYPE_CHECKING:
@@ -30,52 +31,75 @@ class Encoded(NamedTuple):
 
 
 def fill(pairs: Any, attributes: Mapping[str, Any]) -> None:
-    """Put attributes into a repeated field of key-value pairs.
-
-    Raises:
-        TypeError: One is of no type that OTLP has.
-        ValueError: One is beyond what its type can say.
-    """
+    """Put attributes into a repeated field of key-value pairs; what OTLP cannot say is mended."""
     add = pairs.add
     for key, value in attributes.items():
         pair = add()
-        pair.key = key
-        kind = type(value)
-        if kind is str:
-            pair.value.string_value = value
-        elif kind is float:
-            pair.value.double_value = value
-        elif kind is int:
-            pair.value.int_value = value
-        else:
-            put(pair.value, value)
+        try:
+            pair.key = key
+            kind = type(value)
+            if kind is str:
+                pair.value.string_value = value
+            elif kind is float:
+                pair.value.double_value = value
+            elif kind is int:
+                pair.value.int_value = value
+            else:
+                _put(pair.value, value)
+        except Exception:  # noqa: BLE001 - whatever it is, neither the others nor the item may be lost for it
+            pair.Clear()
+            pair.key = text(key, None)
+            _put(pair.value, any_value(value))
 
 
 def put(message: Any, value: Any) -> None:
-    """Put a value of any exportable kind into an ``AnyValue``.
+    """Put a value of any kind into an ``AnyValue``; what OTLP cannot say is mended."""
+    try:
+        _put(message, value)
+    except Exception:  # noqa: BLE001 - as above
+        message.Clear()
+        _put(message, any_value(value))
+
+
+def _put(message: Any, value: Any, depth: int = 0) -> None:
+    """Put a value that OTLP has into an ``AnyValue``.
 
     Raises:
-        TypeError: It is of no type that OTLP has.
-        ValueError: It is beyond what its type can say.
+        Exception: It has no such value.
     """
-    if isinstance(value, bool):
-        message.bool_value = value
-    elif isinstance(value, str):
-        message.string_value = value
-    elif isinstance(value, int):
-        message.int_value = value
-    elif isinstance(value, float):
-        message.double_value = value
-    elif isinstance(value, bytes):
-        message.bytes_value = value
-    elif isinstance(value, list | tuple):
+    kind = type(value)
+    field = _FIELDS.get(kind)
+    if field is not None:
+        setattr(message, field, value)
+    elif depth > WHOLE.depth:
+        raise ValueError("an attribute is nested too deep")
+    elif kind is list or kind is tuple:
         # An empty one is there as well.
         message.array_value.SetInParent()
         add = message.array_value.values.add
         for element in value:
-            put(add(), element)
-    elif value is not None:
-        raise TypeError(f"an attribute cannot be of type {type(value).__name__}")
+            _put(add(), element, depth + 1)
+    elif kind is dict:
+        message.kvlist_value.SetInParent()
+        add = message.kvlist_value.values.add
+        for key, element in value.items():
+            pair = add()
+            pair.key = key
+            _put(pair.value, element, depth + 1)
+    elif value is None:
+        # There, though nothing is in it: "nothing" is said, not left open.
+        message.SetInParent()
+    else:
+        raise TypeError(f"an attribute cannot be of type {kind.__name__}")
+
+
+_FIELDS: Final[Mapping[type, str]] = {
+    bool: "bool_value",
+    str: "string_value",
+    int: "int_value",
+    float: "double_value",
+    bytes: "bytes_value",
+}
 
 
 class Encoder:

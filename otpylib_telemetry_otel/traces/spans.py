@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
+from otpylib_telemetry.primitives.any_value import text
 from otpylib_telemetry_otel import semantics
-from otpylib_telemetry_otel.attributes import attribute, attributes, sorted_out, text
+from otpylib_telemetry_otel.attributes import attribute, attributes, sorted_out
 from otpylib_telemetry_otel.semantics import MAX_NAME_LENGTH, SpanLink
 
 if TYPE_CHECKING:

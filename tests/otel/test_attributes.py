@@ -20,16 +20,15 @@ from opentelemetry.trace import SpanContext
 from otpylib import atom
 from otpylib.runtime.backends.base import Pid
 
+from otpylib_telemetry.primitives.any_value import MAX_TEXT_LENGTH, text
 from otpylib_telemetry_otel import attributes as attributes_module
 from otpylib_telemetry_otel.attributes import (
     MAX_ATTRIBUTES,
     MAX_ELEMENTS,
     MAX_KEY_LENGTH,
-    MAX_TEXT_LENGTH,
     attribute,
     attributes,
     sorted_out,
-    text,
 )
 
 

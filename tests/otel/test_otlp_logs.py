@@ -9,7 +9,8 @@ from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.sdk.resources import Resource
 
-from otpylib_telemetry_otel.attributes import attributes, text
+from otpylib_telemetry.primitives.any_value import text
+from otpylib_telemetry_otel.attributes import attributes
 from otpylib_telemetry_otel.log_records import LogItem
 from otpylib_telemetry_otel.otlp.logs import LogEncoder
 from otpylib_telemetry_otel.sdk.logs import LogConverter
@@ -72,8 +73,6 @@ def test_the_property_above_sees_every_field_of_a_record():
     [
         {"at_ns": -1},
         {"trace_id": 2**128},
-        {"attributes": {"x": object()}},
-        {"body": object()},
         {"name": "\ud800"},
     ],
 )
