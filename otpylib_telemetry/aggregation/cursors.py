@@ -5,6 +5,9 @@ and so can say the rest. Rules: OpenTelemetry's metrics data model, "Temporality
 
 * A cumulative point counts from the series' beginning, whatever was said before. A sum that its owner has
   let fall has begun anew: its start moves to the last point before the fall.
+* Times are those of the wall clock as it is now. A beginning that was said once is said again, unless the
+  clock was set back to before it: then it is said as the clock has it now, for no point may end before it
+  begins. A delta that the clock was set in begins as long before its end as the last point was read.
 * A delta point counts from the last point, of whichever temporality, and nothing is counted in two of them.
   What is reported is added up in floating point as a receiver would do it, and the next delta closes the gap
   that rounding leaves: the sum of all deltas does not drift away from the cumulative value.
@@ -17,6 +20,7 @@ Pure: the clocks come in as arguments. Whoever reads holds the store's lock.
 from __future__ import annotations
 
 import enum
+import functools
 import math
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
@@ -43,13 +47,15 @@ from otpylib_telemetry.aggregation.series import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from otpylib_telemetry.aggregation.exponential import ExponentialBuckets
     from otpylib_telemetry.aggregation.metric import AnyMetric
     from otpylib_telemetry.aggregation.store import SeriesStore
 
 
 #: By how much what was reported may lie above what there is without a fall: by rounding alone.
 _ROUNDING: Final = 1e-12
+
+#: Nanoseconds by which a clock is set, rather than held to the right time.
+_SET_NS: Final = 1_000_000_000
 
 
 class Preference(enum.Enum):
@@ -90,18 +96,32 @@ class Reading(NamedTuple):
 class Cursor:
     """What was said last of one series."""
 
-    __slots__ = ("at_ns", "last", "metric", "overflow", "read_ns", "start_ns")
+    __slots__ = ("at_ns", "began_ns", "extremes", "last", "metric", "overflow", "read_ns", "start_ns")
 
-    def __init__(self, metric: AnyMetric, start_ns: int, *, overflow: bool) -> None:
+    def __init__(self, metric: AnyMetric, born_ns: int, wall_offset_ns: int, *, overflow: bool) -> None:
         self.metric = metric
         self.overflow = overflow
-        #: When the series began, since the epoch: said once, so that no setting of the clock can move it.
-        self.start_ns = start_ns
-        #: The time of the last point, since the epoch, and the monotonic one at which it was read.
-        self.at_ns = start_ns
-        self.read_ns = -1
-        #: What had been reported by then: a number, or a point; None if nothing was.
+        #: When the series began, on the monotonic clock and since the epoch.
+        self.began_ns = born_ns
+        self.start_ns = born_ns + wall_offset_ns
+        #: The time of the last point likewise.
+        self.read_ns = born_ns
+        self.at_ns = self.start_ns
+        #: What had been reported by then: a number, or the count and the sum of a distribution; None if
+        #: nothing was.
         self.last: Any = None
+        #: The least and the greatest observation of a histogram by then.
+        self.extremes = (math.inf, -math.inf)
+
+    def go_on(self, reading: Reading) -> int:
+        """Keep the times said before true by a clock that was set; returns the time of the reading."""
+        offset_ns = reading.wall_offset_ns
+        at_ns = reading.now_ns + offset_ns
+        if abs(self.at_ns - self.read_ns - offset_ns) > _SET_NS or self.at_ns > at_ns:
+            self.at_ns = min(self.read_ns + offset_ns, at_ns)
+        if self.start_ns > at_ns:
+            self.start_ns = self.began_ns + offset_ns
+        return at_ns
 
 
 def temporality_of(metric: AnyMetric, preference: Preference) -> Temporality:
@@ -129,6 +149,8 @@ class Cursors:
         self.read_ns: int | None = None
         self.generation = 0
         self._known: dict[Series, Cursor] = {}
+        #: Metrics that were asked for idle series since the last reading: there are none any more.
+        self._asked: set[AnyMetric] = set()
 
     def __len__(self) -> int:
         return len(self._known)
@@ -145,6 +167,40 @@ class Cursors:
             if point is not None:
                 points.append(point)
         return points
+
+    def grant(self, store: SeriesStore, preference: Preference) -> None:
+        """Let a full metric have as many series as it may have once more: to be called after each reading.
+
+        "Cardinality limits" of OpenTelemetry's metrics SDK specification: of what is told as deltas, the
+        limit is for one interval. Series of which nothing new came since then make room for others.
+        """
+        self._asked.clear()
+        if preference is Preference.CUMULATIVE:
+            store.idle = None
+            return
+        store.idle = functools.partial(self._idle, preference)
+        for metric in store.metrics:
+            overflow = metric.overflow
+            if overflow is not None and _is_of_intervals(metric, preference) and self._is_idle(overflow):
+                metric.overflow = None
+                store.generation += 1
+
+    def _idle(self, preference: Preference, metric: AnyMetric) -> list[Series]:
+        if metric in self._asked or not _is_of_intervals(metric, preference):
+            return []
+        self._asked.add(metric)
+        return [series for series in metric.series.values() if self._is_idle(series)]
+
+    def _is_idle(self, series: Series) -> bool:
+        """Tell whether nothing came since, but for what rounding left: that is said when it is gone."""
+        cursor = self._known.get(series)
+        if cursor is None or cursor.last is None:
+            return False
+        if _unchanged(cursor.last, series):
+            return True
+        return isinstance(series, CounterSeries) and math.isclose(
+            series.value, cursor.last, rel_tol=_ROUNDING
+        )
 
     def remember(self, metrics: Iterable[AnyMetric], wall_offset_ns: int) -> None:
         """Take notice of all series there are: what is removed hereafter is not lost."""
@@ -177,6 +233,11 @@ class Cursors:
         return points
 
 
+def _is_of_intervals(metric: AnyMetric, preference: Preference) -> bool:
+    """Tell whether each interval has series of its own; what is observed needs the sums of the one before."""
+    return not metric.observed and temporality_of(metric, preference) is Temporality.DELTA
+
+
 def _successor(cursor: Cursor, series: Series, store: SeriesStore) -> Series | None:
     metric = store.find(cursor.metric.name)
     if metric is None:
@@ -186,7 +247,7 @@ def _successor(cursor: Cursor, series: Series, store: SeriesStore) -> Series | N
 
 
 def _begin(metric: AnyMetric, series: Series, wall_offset_ns: int) -> Cursor:
-    return Cursor(metric, series.born_ns + wall_offset_ns, overflow=series is metric.overflow)
+    return Cursor(metric, series.born_ns, wall_offset_ns, overflow=series is metric.overflow)
 
 
 def _stream(metric: AnyMetric, preference: Preference) -> Stream:
@@ -202,29 +263,28 @@ def _stream(metric: AnyMetric, preference: Preference) -> Stream:
 
 
 def _unchanged(last: Any, series: Any) -> bool:
-    return bool(series.count == last.size if isinstance(last, ExponentialPoint) else _result(series) == last)
-
-
-def _result(series: Any) -> Any:
-    return (tuple(series.counts), series.sum) if isinstance(series, HistogramSeries) else series.value
+    """Tell whether nothing came since so much was reported."""
+    match series:
+        case HistogramSeries():
+            return bool(tuple(series.counts) == last[0])
+        case ExponentialSeries() | SummarySeries():
+            return bool(series.count == last[0])
+    return bool(series.value == last)
 
 
 def _read(cursor: Cursor, series: Series, stream: Stream, reading: Reading) -> MetricPoint | None:
-    at_ns = max(reading.now_ns + reading.wall_offset_ns, cursor.at_ns)
+    at_ns = cursor.go_on(reading)
     delta = stream.temporality is Temporality.DELTA
-    since = cursor.read_ns
     point: _Point | None
     if isinstance(series, HistogramSeries):
-        point = _histogram(cursor, series, at_ns, since, delta=delta)
-    elif isinstance(series, ExponentialSeries):
-        exemplars = _recent((series.exemplar,), since)
-        point = _exponential(cursor, series.buckets, at_ns, exemplars, delta=delta)
-    elif isinstance(series, SummarySeries):
-        point = _exponential(cursor, series.total(), at_ns, (), delta=delta)
+        point = _histogram(cursor, series, at_ns, delta=delta)
+    elif isinstance(series, (ExponentialSeries, SummarySeries)):
+        point = _exponential(cursor, series, at_ns, delta=delta)
     elif isinstance(series, CounterSeries):
-        point = _counter(cursor, series, at_ns, since, delta=delta)
+        point = _counter(cursor, series, at_ns, delta=delta)
     else:
-        point = NumberPoint(cursor.start_ns, at_ns, series.value)
+        exemplars = _recent((series.exemplar,), cursor)
+        point = NumberPoint(cursor.start_ns, at_ns, series.value, exemplars)
         cursor.last = series.value
     cursor.at_ns, cursor.read_ns = at_ns, reading.now_ns
     if point is None:
@@ -233,19 +293,18 @@ def _read(cursor: Cursor, series: Series, stream: Stream, reading: Reading) -> M
     return MetricPoint(stream, labels, point, reading.wall_offset_ns)
 
 
-def _recent(exemplars: Iterable[Exemplar | None], since: int) -> tuple[Exemplar, ...]:
+def _recent(exemplars: Iterable[Exemplar | None], cursor: Cursor) -> tuple[Exemplar, ...]:
     """Return the exemplars that were not told of yet."""
+    since = cursor.read_ns if cursor.last is not None else -1
     return tuple(one for one in exemplars if one is not None and one.traced.at_ns > since)
 
 
-def _counter(
-    cursor: Cursor, series: CounterSeries, at_ns: int, since: int, *, delta: bool
-) -> NumberPoint | None:
+def _counter(cursor: Cursor, series: CounterSeries, at_ns: int, *, delta: bool) -> NumberPoint | None:
     value, last = series.value, cursor.last
+    exemplars = _recent((series.exemplar,), cursor)
     if last is not None and value < last and not math.isclose(value, last, rel_tol=_ROUNDING):
         # Whoever keeps the sum has begun anew.
-        cursor.start_ns, last = cursor.at_ns, None
-    exemplars = _recent((series.exemplar,), since)
+        cursor.began_ns, cursor.start_ns, last = cursor.read_ns, cursor.at_ns, None
     if not delta:
         cursor.last = value
         return NumberPoint(cursor.start_ns, at_ns, value, exemplars)
@@ -259,37 +318,42 @@ def _counter(
     return NumberPoint(cursor.at_ns, at_ns, difference, exemplars)
 
 
-def _histogram(
-    cursor: Cursor, series: HistogramSeries, at_ns: int, since: int, *, delta: bool
-) -> HistogramPoint | None:
+def _histogram(cursor: Cursor, series: HistogramSeries, at_ns: int, *, delta: bool) -> HistogramPoint | None:
     counts, total, last = tuple(series.counts), series.sum, cursor.last
-    exemplars = _recent(series.exemplars or (), since)
+    if delta and last is not None and counts == last[0]:
+        return None
+    exemplars = _recent(series.exemplars or (), cursor)
+    least, greatest = series.take_extremes()
+    cursor.extremes = whole = min(cursor.extremes[0], least), max(cursor.extremes[1], greatest)
     if not delta or last is None:
         cursor.last = (counts, total)
         start_ns = cursor.at_ns if delta else cursor.start_ns
-        return HistogramPoint(start_ns, at_ns, series.bounds, counts, total, exemplars)
+        told = _told_extremes(cursor, *whole)
+        return HistogramPoint(start_ns, at_ns, series.bounds, counts, total, exemplars, *told)
     before, reported = last
-    if counts == before:
-        return None
     difference = total - reported
     cursor.last = (counts, reported + difference)
     rest = tuple(now - then for now, then in zip(counts, before, strict=True))
-    return HistogramPoint(cursor.at_ns, at_ns, series.bounds, rest, difference, exemplars)
+    told = _told_extremes(cursor, least, greatest)
+    return HistogramPoint(cursor.at_ns, at_ns, series.bounds, rest, difference, exemplars, *told)
 
 
 def _exponential(
-    cursor: Cursor,
-    buckets: ExponentialBuckets,
-    at_ns: int,
-    exemplars: tuple[Exemplar, ...],
-    *,
-    delta: bool,
+    cursor: Cursor, series: ExponentialSeries | SummarySeries, at_ns: int, *, delta: bool
 ) -> ExponentialPoint | None:
-    last: ExponentialPoint | None = cursor.last
-    if delta and last is not None and buckets.count == last.size:
+    """Tell of all buckets, or of those of the observations since, which are as fine as these alone allow."""
+    last = cursor.last
+    if delta and last is not None and series.count == last[0]:
         return None
-    some = buckets.count > 0
-    whole = ExponentialPoint(
+    exemplars = () if isinstance(series, SummarySeries) else _recent((series.exemplar,), cursor)
+    recent = series.turn()
+    count, total = series.count, series.sum
+    reported = last[1] if delta and last is not None else 0
+    buckets = recent if delta else series.buckets
+    difference = total - reported
+    cursor.last = (count, reported + difference)
+    least, greatest = _told_extremes(cursor, buckets.least, buckets.greatest)
+    return ExponentialPoint(
         cursor.at_ns if delta else cursor.start_ns,
         at_ns,
         buckets.scale,
@@ -297,32 +361,15 @@ def _exponential(
         dict(buckets.positive),
         dict(buckets.negative),
         buckets.count,
-        buckets.sum,
-        float(buckets.least) if some else None,
-        float(buckets.greatest) if some else None,
+        difference,
+        least,
+        greatest,
         exemplars,
     )
-    if not delta or last is None:
-        cursor.last = whole
-        return whole
-    difference = whole.sum - last.sum
-    cursor.last = whole._replace(sum=last.sum + difference)
-    steps = last.scale - whole.scale
-    return whole._replace(
-        zeros=whole.zeros - last.zeros,
-        positive=_less(whole.positive, last.positive, steps),
-        negative=_less(whole.negative, last.negative, steps),
-        size=whole.size - last.size,
-        sum=difference,
-        # Which of them were the extremes of this part alone is not known.
-        least=None,
-        greatest=None,
-    )
 
 
-def _less(counts: Mapping[int, int], before: Mapping[int, int], steps: int) -> Mapping[int, int]:
-    """Return what was added to buckets since, be they coarser now by so many halvings of the resolution."""
-    rest = dict(counts)
-    for index, count in before.items():
-        rest[index >> steps] -= count
-    return {index: count for index, count in rest.items() if count}
+def _told_extremes(cursor: Cursor, least: float, greatest: float) -> tuple[float, float] | tuple[None, None]:
+    """Return the extremes as a point has them; none where there was nothing, or nobody wants them."""
+    if not cursor.metric.extremes or least > greatest:
+        return None, None
+    return float(least), float(greatest)

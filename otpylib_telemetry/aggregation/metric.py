@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections import Counter as Tally
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Protocol, TypeAlias, TypeVar, cast
 
 from otpylib_telemetry.aggregation.exponential import MAX_SCALE
 from otpylib_telemetry.aggregation.series import (
@@ -48,6 +48,9 @@ class SeriesBudget(Protocol):
     max_series: int
     report: Callable[[str], None]
     now_ns: Callable[[], int]
+
+    def make_room(self, metric: AnyMetric) -> bool:
+        """Forget series of a full metric that have no claim to their place any more; tells if there were."""
 
 
 class Kind(enum.Enum):
@@ -115,11 +118,13 @@ class MetricSpec:
         key: By what it is found in the store, where that is not its name.
         scope: What made it.
         observed: Whether its values are read off when somebody asks, as those of observable instruments are.
+        passing: Whether it goes with the last of its series that expires, because events made it.
         max_series: How many series it may have; None for as many as the store says.
         multiprocess_mode: How the gauges of several processes become one, in the words of prometheus_client.
         bounds: Of a histogram: upper bounds of its buckets, inclusive, ascending.
         scale: Of an exponential histogram: the resolution its series begin with.
         max_size: Of an exponential histogram: how many buckets a series may have for either sign.
+        extremes: Of either histogram: whether the least and the greatest observation are told.
         shape: Of a summary: which quantiles, how exact, over which time.
     """
 
@@ -132,11 +137,13 @@ class MetricSpec:
     key: str = ""
     scope: Scope = NO_SCOPE
     observed: bool = False
+    passing: bool = False
     max_series: int | None = None
     multiprocess_mode: str = "mostrecent"
     bounds: tuple[float, ...] = ()
     scale: int = MAX_SCALE
     max_size: int = 160
+    extremes: bool = True
     shape: SummaryShape | None = None
 
 
@@ -160,10 +167,13 @@ class Metric(ABC, Generic[S]):
         self.scope = spec.scope
         self.owner = spec.owner
         self.observed = spec.observed
+        self.passing = spec.passing
         self.max_series = spec.max_series
+        self.extremes = spec.extremes
         self.series: dict[Labels, S] = {}
         self.overflow: S | None = None
         self._store = store
+        self._said_full = False
 
     @abstractmethod
     def _new(self, labels: Labels, born_ns: int) -> S:
@@ -183,19 +193,24 @@ class Metric(ABC, Generic[S]):
         if found is not None:
             return found
         store = self._store
-        if len(self.series) < self.limit:
+        if len(self.series) < self.limit or store.make_room(cast("AnyMetric", self)):
             found = self.series[labels] = self._new(labels, store.now_ns())
             return found
         if self.overflow is None:
             self.overflow = self._new(OVERFLOW_LABELS, store.now_ns())
-            most = ", ".join(f"{name} ({count} values)" for name, count in self.most_values())
-            store.report(
-                f"metric {self.name} has reached its limit of {len(self.series)} series (max_series): what "
-                f'has other labels is added to one series labelled otel_metric_overflow="true" from now on. '
-                f"A label with ever new values does this (most have: {most or 'none'}); drop_labels leaves "
-                f"it out"
-            )
+            if not self._said_full:
+                self._said_full = True
+                store.report(self._full())
         return self.overflow
+
+    def _full(self) -> str:
+        most = ", ".join(f"{name} ({count} values)" for name, count in self.most_values())
+        return (
+            f"metric {self.name} has reached its limit of {len(self.series)} series (max_series): what "
+            f'has other labels is added to one series labelled otel_metric_overflow="true" from now on. '
+            f"A label with ever new values does this (most have: {most or 'none'}); drop_labels leaves "
+            f"it out"
+        )
 
     def most_values(self, top: int = TOP_LABELS) -> list[tuple[str, int]]:
         """Return the labels with the most different values, and how many these are.

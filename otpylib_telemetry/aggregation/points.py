@@ -53,7 +53,7 @@ class NumberPoint(NamedTuple):
 
 
 class HistogramPoint(NamedTuple):
-    """Counts of explicit buckets, each bucket by itself."""
+    """Counts of explicit buckets, each bucket by itself; the extremes are None where nobody wants them."""
 
     start_ns: int
     at_ns: int
@@ -61,10 +61,12 @@ class HistogramPoint(NamedTuple):
     counts: tuple[int, ...]
     sum: float
     exemplars: tuple[Exemplar, ...] = ()
+    least: float | None = None
+    greatest: float | None = None
 
 
 class ExponentialPoint(NamedTuple):
-    """Counts of exponential buckets by index; the extremes are None where only a part is told of."""
+    """Counts of exponential buckets by index; the extremes are None where nobody wants them."""
 
     start_ns: int
     at_ns: int

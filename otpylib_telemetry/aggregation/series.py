@@ -14,6 +14,7 @@ Pure: no clock, no thread, no I/O.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
@@ -39,11 +40,13 @@ class Traced(NamedTuple):
         at_ns: When, on the monotonic clock, in nanoseconds.
         trace_id: 32 hexadecimal digits, as far as the source kept to it.
         span_id: 16 hexadecimal digits, likewise; empty if there is none.
+        attributes: What was told with the measurement and is not among the labels of its series.
     """
 
     at_ns: int
     trace_id: str
     span_id: str
+    attributes: Labels = ()
 
 
 class Exemplar(NamedTuple):
@@ -123,7 +126,7 @@ class CounterSeries(_Sum):
                 return True
         return False
 
-    def advance_to(self, value: float) -> bool:
+    def advance_to(self, value: float, traced: Traced | None = None) -> bool:
         """Take over a sum that somebody else keeps; it is taken as it is, also when it has fallen.
 
         Returns False if it was refused: it is negative or not finite.
@@ -131,6 +134,8 @@ class CounterSeries(_Sum):
         if 0 <= value <= FLOAT_MAX:
             self._total, self._lost = value, 0.0
             self._seen = -1  # that it has been observed, be it unchanged, is news as well
+            if traced is not None and _due(self.exemplar, traced):
+                self.exemplar = Exemplar(value, traced)
             return True
         return False
 
@@ -146,22 +151,26 @@ class GaugeSeries:
     Attributes:
         value: The number.
         fresh: Whether it has been set, be it to the same number, since somebody made this False.
+        exemplar: A recent setting with the trace it was part of.
     """
 
-    __slots__ = ("_set", "born_ns", "fresh", "labels", "value")
+    __slots__ = ("_set", "born_ns", "exemplar", "fresh", "labels", "value")
 
     def __init__(self, labels: Labels, born_ns: int = 0) -> None:
         self.labels = labels
         self.born_ns = born_ns
         self.value: float = 0
+        self.exemplar: Exemplar | None = None
         self.fresh = True
         self._set = True
 
-    def set(self, value: float) -> bool:
+    def set(self, value: float, traced: Traced | None = None) -> bool:
         """Set it. Returns False if the value was refused because it is not finite."""
         if -FLOAT_MAX <= value <= FLOAT_MAX:
             self.value = value
             self.fresh = self._set = True
+            if traced is not None and _due(self.exemplar, traced):
+                self.exemplar = Exemplar(value, traced)
             return True
         return False
 
@@ -172,17 +181,22 @@ class GaugeSeries:
 
 
 class UpDownSeries(_Sum):
-    """A sum that rises and falls."""
+    """A sum that rises and falls.
 
-    __slots__ = ("_seen", "born_ns", "labels")
+    Attributes:
+        exemplar: A recent change with the trace it was part of.
+    """
+
+    __slots__ = ("_seen", "born_ns", "exemplar", "labels")
 
     def __init__(self, labels: Labels, born_ns: int = 0) -> None:
         super().__init__()
         self.labels = labels
         self.born_ns = born_ns
+        self.exemplar: Exemplar | None = None
         self._seen: float | None = None
 
-    def add(self, amount: float) -> bool:
+    def add(self, amount: float, traced: Traced | None = None) -> bool:
         """Move it. Returns False if the amount was refused: it is not finite, or the sum would not be."""
         old = self._total
         try:
@@ -196,10 +210,12 @@ class UpDownSeries(_Sum):
                 part = total - old
                 self._lost += (old - (total - part)) + (amount - part)
             self._total = total
+            if traced is not None and _due(self.exemplar, traced):
+                self.exemplar = Exemplar(amount, traced)
             return True
         return False
 
-    def advance_to(self, value: float) -> bool:
+    def advance_to(self, value: float, traced: Traced | None = None) -> bool:
         """Take over a sum that somebody else keeps.
 
         Returns False if it was refused because it is not finite.
@@ -207,6 +223,8 @@ class UpDownSeries(_Sum):
         if -FLOAT_MAX <= value <= FLOAT_MAX:
             self._total, self._lost = value, 0.0
             self._seen = None
+            if traced is not None and _due(self.exemplar, traced):
+                self.exemplar = Exemplar(value, traced)
             return True
         return False
 
@@ -221,16 +239,23 @@ class HistogramSeries:
 
     Attributes:
         counts: Observations per bucket, each bucket by itself (not cumulated).
+        least: The least observation since :meth:`take_extremes` was called; infinity if there was none.
+        greatest: The greatest likewise; minus infinity.
         exemplars: A recent observation per bucket with the trace it was part of; None if there are none.
     """
 
-    __slots__ = ("_lost", "_seen", "_total", "born_ns", "bounds", "counts", "exemplars", "labels")
+    __slots__ = (
+        *("_lost", "_seen", "_total", "born_ns", "bounds", "counts", "exemplars", "greatest", "labels"),
+        "least",
+    )
 
     def __init__(self, labels: Labels, bounds: tuple[float, ...], born_ns: int = 0) -> None:
         self.labels = labels
         self.born_ns = born_ns
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
+        self.least = math.inf
+        self.greatest = -math.inf
         self.exemplars: list[Exemplar | None] | None = None
         self._total = 0.0
         self._lost = 0.0
@@ -257,6 +282,9 @@ class HistogramSeries:
         if -FLOAT_MAX <= total <= FLOAT_MAX:
             bucket = bisect_left(self.bounds, value)
             self.counts[bucket] += 1
+            # One comparison for both, for nearly every observation lies within.
+            if not self.least <= value <= self.greatest:
+                self._stretch(value)
             number = value
             if type(value) is int and not -WHOLE <= value <= WHOLE:
                 number, rest = halves(value)
@@ -274,6 +302,16 @@ class HistogramSeries:
         before, self._seen = self._seen, self.count
         return self._seen != before
 
+    def take_extremes(self) -> tuple[float, float]:
+        """Return the least and the greatest observation since this was called last."""
+        found = self.least, self.greatest
+        self.least, self.greatest = math.inf, -math.inf
+        return found
+
+    def _stretch(self, value: float) -> None:
+        self.least = min(self.least, value)
+        self.greatest = max(self.greatest, value)
+
     def _exemplify(self, bucket: int, value: float, traced: Traced) -> None:
         exemplars = self.exemplars
         if exemplars is None:
@@ -286,36 +324,57 @@ class ExponentialSeries:
     """A distribution over buckets that widen by a constant factor, as fine as their number allows.
 
     Attributes:
-        buckets: The buckets, with count, sum, least and greatest.
+        told: What :meth:`turn` has returned until now; None while it was not called.
         exemplar: A recent observation with the trace it was part of.
     """
 
-    __slots__ = ("_seen", "born_ns", "buckets", "exemplar", "labels")
+    __slots__ = ("_recent", "_scale", "_seen", "born_ns", "exemplar", "labels", "told")
 
     def __init__(self, labels: Labels, scale: int, max_size: int, born_ns: int = 0) -> None:
         self.labels = labels
         self.born_ns = born_ns
-        self.buckets = ExponentialBuckets(scale, max_size)
         self.exemplar: Exemplar | None = None
+        self.told: ExponentialBuckets | None = None
+        self._recent = ExponentialBuckets(scale, max_size)
+        self._scale = scale
         self._seen = -1
+
+    @property
+    def buckets(self) -> ExponentialBuckets:
+        """All that was observed; not to be changed."""
+        if self.told is None:
+            return self._recent
+        whole = self.told.empty()
+        whole.merge(self.told)
+        whole.merge(self._recent)
+        return whole
 
     @property
     def count(self) -> int:
         """How many observations there were."""
-        return self.buckets.count
+        return self._recent.count if self.told is None else self.told.count + self._recent.count
 
     @property
     def sum(self) -> float:
         """The sum of the observations."""
-        return self.buckets.sum
+        return self._recent.sum if self.told is None else sum_of((self.told, self._recent))
 
     def observe(self, value: float, traced: Traced | None = None) -> bool:
         """Add an observation; see :meth:`HistogramSeries.observe`."""
-        if not self.buckets.add(value):
+        if not self._recent.add(value):
             return False
         if traced is not None and _due(self.exemplar, traced):
             self.exemplar = Exemplar(value, traced)
         return True
+
+    def turn(self) -> ExponentialBuckets:
+        """Return what was observed since this was called last; what comes is as fine as the first again."""
+        recent = self._recent
+        if self.told is None:
+            self.told = recent.empty()
+        self.told.merge(recent)
+        self._recent = ExponentialBuckets(self._scale, recent.max_size)
+        return recent
 
     def stirred(self) -> bool:
         """Tell whether something was observed since this was asked last."""
@@ -356,6 +415,7 @@ class SummarySeries:
         "_seen",
         "_slice",
         "_slices",
+        "_untold",
         "born_ns",
         "labels",
     )
@@ -381,6 +441,8 @@ class SummarySeries:
         self._closed: list[tuple[int, PackedBuckets]] = []
         #: What is older than these.
         self._before: PackedBuckets | None = None
+        #: What :meth:`turn` has not returned yet; None while it was not called, and all of it is.
+        self._untold: ExponentialBuckets | None = None
         #: What quantiles were told last, and of what.
         self._quantiles: tuple[tuple[int, int, tuple[float, ...]], list[float]] | None = None
         self._seen = -1
@@ -404,16 +466,27 @@ class SummarySeries:
         """Add an observation; see :meth:`HistogramSeries.observe`."""
         del traced  # neither text format has a place for the exemplar of a summary
         if self._slice != self._clock.slice:
-            self._turn()
-        return self._open.add(value)
+            self._close()
+        if not self._open.add(value):
+            return False
+        if self._untold is not None:
+            self._untold.add(value)
+        return True
+
+    def turn(self) -> ExponentialBuckets:
+        """Return what was observed since this was called last."""
+        untold = self.buckets if self._untold is None else self._untold
+        self._untold = ExponentialBuckets(self._scale, self._max_size)
+        return untold
 
     def recent(self) -> ExponentialBuckets:
         """Return what was observed during the last slices, as one; a copy."""
-        self._turn()
+        self._close()
         return self._merged([*(part for _, part in self._closed), self._open])
 
-    def total(self) -> ExponentialBuckets:
-        """Return all that was observed, as one; a copy."""
+    @property
+    def buckets(self) -> ExponentialBuckets:
+        """All that was observed, as one; a copy."""
         return self._merged(self._parts())
 
     def quantiles(self, wanted: Sequence[float]) -> list[float]:
@@ -421,7 +494,7 @@ class SummarySeries:
 
         They are worked out anew only where something was observed, or something observed became too old.
         """
-        self._turn()
+        self._close()
         older = 0 if self._before is None else self._before.count
         about = (self.count, older, tuple(wanted))
         if self._quantiles is None or self._quantiles[0] != about:
@@ -443,7 +516,7 @@ class SummarySeries:
             whole.merge(part)
         return whole
 
-    def _turn(self) -> None:
+    def _close(self) -> None:
         """Close the slice that was open if another one has begun, and let go of those that are too old."""
         now = self._clock.slice
         if now == self._slice:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from otpylib_telemetry.aggregation.metric import CLASSES, TOP_LABELS, Histogram, Summary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from otpylib_telemetry.aggregation.metric import AnyMetric, Kind, MetricSpec
     from otpylib_telemetry.aggregation.series import (
@@ -68,6 +68,8 @@ class SeriesStore:
         refusals: Names of metrics that were refused, with the reason.
         expired: Series that went because nothing was measured for them any more.
         shared: Metrics that are made of more than one thing, with what these are; the first ten of each.
+        idle: Returns the series of a full metric whose places others may have, because whoever reads the
+            store has said all there is of them; None where a place is for good.
     """
 
     def __init__(
@@ -86,8 +88,11 @@ class SeriesStore:
         self.refused: dict[str, int] = {}
         self.refusals: dict[str, str] = {}
         self.expired = 0
+        self.idle: Callable[[AnyMetric], Iterable[Series]] | None = None
         self._metrics: dict[str, AnyMetric] = {}
         self._claims: dict[str, str] = {}
+        #: Those of the refused names for which there were too many metrics.
+        self._without_room: set[str] = set()
         self.shared: dict[str, list[str]] = {}
         self._sources: dict[str, str] = {}
         self._summaries: dict[str, Summary] = {}
@@ -214,13 +219,29 @@ class SeriesStore:
                 self._idle.pop(series, None)
             else:
                 metric.restart()
-                del self._metrics[name]
-                self._sources.pop(name, None)
-                self.shared.pop(name, None)
-                self._summaries.pop(name, None)
-                self._claims = {claim: owner for claim, owner in self._claims.items() if owner != name}
+                self._forget({name})
             self.generation += 1
             return True
+
+    def _forget(self, names: Collection[str]) -> None:
+        """Give the places and the names of metrics back."""
+        for name in names:
+            del self._metrics[name]
+            self._sources.pop(name, None)
+            self.shared.pop(name, None)
+            self._summaries.pop(name, None)
+        self._claims = {claim: owner for claim, owner in self._claims.items() if owner not in names}
+        for name in self._without_room:
+            self.refusals.pop(name, None)
+        self._without_room.clear()
+
+    def make_room(self, metric: AnyMetric) -> bool:
+        """Forget series of a full metric whose places others may have; tells whether there were any."""
+        idle = () if self.idle is None else self.idle(metric)
+        present: dict[Labels, Any] = metric.series
+        gone = [present.pop(series.labels, None) for series in idle]
+        self.generation += bool(gone)
+        return bool(gone)
 
     def advance(self, now_ns: int) -> None:
         """Let time go on for the summaries; takes as long as there are summaries, not series."""
@@ -261,13 +282,21 @@ class SeriesStore:
             if looked_at < _LOOKED_AT_ONCE:
                 self._to_look_at = None
                 self._idle_since, self._idle = self._idle, {}
-                emptied = [one for one in self._metrics.values() if one.overflow and not one.series]
-                for metric in emptied:
-                    metric.overflow = None
-                self.generation += bool(emptied and not gone)
+                self._give_back()
             self.expired += gone
             self.generation += bool(gone)
             return gone
+
+    def _give_back(self) -> None:
+        """Let go of what is empty after series have expired: overflow series, and metrics made of data."""
+        emptied = [(key, one) for key, one in self._metrics.items() if not one.series]
+        for _, metric in emptied:
+            self.generation += metric.overflow is not None
+            metric.overflow = None
+        names = {key for key, metric in emptied if metric.passing}
+        if names:
+            self._forget(names)
+            self.generation += 1
 
     def _all_labels(self) -> Iterator[tuple[AnyMetric, Labels]]:
         """Yield every series' metric and labels, and nothing of what comes or goes in the meantime twice."""
@@ -290,16 +319,22 @@ class SeriesStore:
                     f"{taken.kind.value} {taken.name}, which came first. Give one of the events another name",
                 )
         if len(self._metrics) >= self.max_metrics:
+            first = not self._without_room
+            if len(self._without_room) < _MAX_REFUSALS:
+                self._without_room.add(names[0])
             raise self._refusal(
                 names[0],
-                f"metric {names[0]} ({kind.value}) is left out: there are {self.max_metrics} metrics "
-                f"already. Event names that are made from data do this; such data belongs in the metadata",
+                f"metric {names[0]} ({kind.value}) is left out, and so are all further ones: there are "
+                f"{self.max_metrics} metrics already. Event names that are made from data do this; such data "
+                f"belongs in the metadata. With series_ttl there is room again when metrics have gone",
+                said=not first,
             )
 
-    def _refusal(self, name: str, message: str) -> MetricRefusedError:
+    def _refusal(self, name: str, message: str, *, said: bool = False) -> MetricRefusedError:
         if name not in self.refusals and len(self.refusals) < _MAX_REFUSALS:
             self.refusals[name] = message
-            self.report(message)
+            if not said:
+                self.report(message)
         return MetricRefusedError(message)
 
 

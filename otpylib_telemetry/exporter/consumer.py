@@ -184,9 +184,7 @@ class QueueConsumer:
 
     def _collect(self) -> None:
         exporter = self.exporter
-        if exporter is None:
-            # Nobody to give them to: they wait.
-            return
+        assert exporter is not None  # noqa: S101  # asked just before
         events = self._state.queue.take(CHUNK)
         self._book(exporter.collect, events, wall_clock.offset_ns(), given=len(events))
 

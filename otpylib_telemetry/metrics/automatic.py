@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from otpylib_telemetry.aggregation.metric import (
     OVERFLOW_LABELS,
+    AnyMetric,
     Counter,
     Exponential,
     Gauge,
@@ -234,7 +235,6 @@ class AutomaticMetrics:
         self._exemplars = options.exemplars
         self._distribution = _distribution(options)
         self._plans: dict[str, _Plan] = {}
-        self._names: set[str] = set()
         self._bindings = 0
         self._generation = store.generation
 
@@ -252,22 +252,22 @@ class AutomaticMetrics:
             self._exemplars = options.exemplars
             if self._distribution is not _distribution(options):
                 self._distribution = _distribution(options)
-                for name in list(self._names):
-                    if isinstance(self._store.find(name), (Histogram, Exponential)):
-                        self._store.remove(name)
-                        self._names.discard(name)
-            present = [self._store.find(name) for name in self._names]
-            self._store.rebucket(self._buckets, [one for one in present if isinstance(one, Histogram)])
+                for metric in self._own():
+                    if isinstance(metric, (Histogram, Exponential)):
+                        self._store.remove(metric.name)
+            self._store.rebucket(self._buckets, [one for one in self._own() if isinstance(one, Histogram)])
             self._forget()
 
     def retire(self) -> None:
         """Forget every metric made here, and the operations that are open."""
         with self._store.lock:
             self._operations.drain()
-            for name in self._names:
-                self._store.remove(name)
-            self._names.clear()
+            for metric in self._own():
+                self._store.remove(metric.name)
             self._forget()
+
+    def _own(self) -> list[AnyMetric]:
+        return [metric for metric in self._store.metrics if metric.owner == OWNER]
 
     def record(self, events: Sequence[RawEvent]) -> tuple[int, int]:
         """Add events to the series.
@@ -508,13 +508,13 @@ class AutomaticMetrics:
             unit=self._naming.seconds if kind is self._distribution else "",
             claims=self._naming.claims(kind, name),
             owner=OWNER,
+            passing=True,
             bounds=self._buckets,
         )
         try:
             metric = self._store.declare(spec)
         except MetricRefusedError:
             return _NO_METRIC
-        self._names.add(name)
         self._store.made_of(name, readable(made_of))
         return metric
 

@@ -87,6 +87,8 @@ class SeriesReader:
             if not enter(read):
                 return False
             await asyncio.sleep(0)
+        with store.lock:
+            cursors.grant(store, preference)
         if ttl is not None:
             await self._expire(reading, int(ttl * _NS_PER_SECOND))
         return True

@@ -179,8 +179,8 @@ def _point(item: MetricPoint) -> NumberDataPoint | HistogramDataPoint | Exponent
             sum=point.sum,
             bucket_counts=point.counts,
             explicit_bounds=point.bounds,
-            min=nothing,
-            max=nothing,
+            min=nothing if point.least is None else point.least,
+            max=nothing if point.greatest is None else point.greatest,
             exemplars=exemplars,
         )
     told: ExponentialPoint = point
@@ -215,7 +215,7 @@ def _number(value: float) -> float:
 def _exemplar(exemplar: series.Exemplar, wall_offset_ns: int) -> Exemplar:
     traced = exemplar.traced
     return Exemplar(
-        {},
+        {key: attribute_value(text) for key, text in traced.attributes},
         _number(exemplar.value),
         traced.at_ns + wall_offset_ns,
         span_id=_id(traced.span_id, _HEX_DIGITS["span"]),

@@ -174,7 +174,7 @@ def test_refusals_do_not_fill_memory(reports):
     for number in range(1500):
         with pytest.raises(MetricRefusedError):
             declare.gauge(store, f"m{number}", "M.")
-    assert len(store.refusals) == len(reports) == 1000
+    assert (len(store.refusals), len(reports)) == (1000, 1)  # one mistake, one report
 
 
 def test_other_buckets_restart_only_the_histograms_that_had_different_ones(store):
@@ -328,6 +328,29 @@ def test_a_full_metric_has_room_again_when_its_series_have_expired(store):
         store.expire(hour * HOUR, HOUR)
     assert metric.overflow is None
     assert metric.at(labels(user="new")) is not metric.overflow
+
+
+def test_what_events_made_gives_its_place_back_with_its_last_series(reports):
+    store = SeriesStore(max_series=10, max_metrics=2, report=reports.append)
+
+    def hit(name, **more):
+        declare.counter(store, name, "", claims=(f"{name}_total",), **more).at(()).add(1)
+
+    hit("a", passing=True)
+    hit("b")
+    for name in ("c", "d"):
+        with pytest.raises(MetricRefusedError):
+            hit(name, passing=True)
+    assert (len(reports), list(store.refusals)) == (1, ["c", "d"])
+    for hour in range(3):
+        store.expire(hour * HOUR, HOUR)
+    assert (store.series_count(), [metric.name for metric in store.metrics]) == (0, ["b"])
+    assert (store.find("b").series, store.refusals, store.shared) == ({}, {}, {})
+    # Its name is free as well, for another kind of metric too.
+    declare.gauge(store, "a_total", passing=True).at(()).set(1)
+    with pytest.raises(MetricRefusedError):
+        hit("c", passing=True)
+    assert len(reports) == 2
 
 
 def test_ever_so_many_series_are_looked_through_a_part_at_a_time(monkeypatch):

@@ -9,6 +9,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.sdk.resources import Resource
 
 from otpylib_telemetry.aggregation.cursors import Cursors, Preference, Reading, temporality_of
+from otpylib_telemetry.aggregation.exponential import ExponentialBuckets
 from otpylib_telemetry.aggregation.metric import SummaryShape
 from otpylib_telemetry.aggregation.points import Temporality
 from otpylib_telemetry.aggregation.series import Traced
@@ -37,12 +38,21 @@ class Exit:
         points = self.cursors.finish(self.cursors.gone(self.store.metrics), reading, self.store)
         for metric in self.store.metrics:
             points += self.cursors.advance(metric, metric.all_series(), reading)
+        self.cursors.grant(self.store, reading.preference)
         encoded = MetricEncoder(Resource.create()).encode(points)
         assert encoded.refused == 0, encoded.reason
         told = points_in(ExportMetricsServiceRequest.FromString(encoded.body))
         assert len(told) == len(points)
         self.reference.take(told)
         return told
+
+
+def distribution(store, kind, name="took", **more):
+    if kind == "explicit":
+        return declare.histogram(store, name, "", [0.0, 10.0], **more)
+    if kind == "exponential":
+        return declare.exponential(store, name, "", scale=20, max_size=16, **more)
+    return declare.summary(store, name, "", SummaryShape((0.5,), 20, 16, 5, 2), **more)
 
 
 def times(point):
@@ -125,13 +135,33 @@ class TestSums:
         (point,) = there.read()
         assert (point.value, point.point.WhichOneof("value")) == (float(2**63), "as_double")
 
-    def test_a_clock_that_is_set_back_moves_no_beginning(self):
-        there = Exit()
-        declare.counter(there.store, "sold.total", "").at(A).add(1)
-        (first,) = there.read()
-        (second,) = there.read(OFFSET - 10**9)
-        assert second.point.start_time_unix_nano == first.point.start_time_unix_nano
-        assert second.point.time_unix_nano >= first.point.time_unix_nano
+    @pytest.mark.parametrize("preference", ["cumulative", "delta"])
+    @pytest.mark.parametrize("hours", [-1, 1, 24])
+    def test_a_point_says_the_present_of_a_clock_that_was_set(self, preference, hours):
+        there = Exit(preference)
+        counter = declare.counter(there.store, "sold.total", "").at(A)
+        counter.add(1)
+        there.read()
+        offset = OFFSET + hours * 3600 * 10**9
+        there.reference = Reference()  # by the times alone, what comes now overlaps with what was
+        for _ in range(2):
+            counter.add(1)
+            (point,) = there.read(offset)
+            start, at = point.point.start_time_unix_nano - offset, point.point.time_unix_nano - offset
+            assert at == there.now
+            # What began before the clock was set forward still did; nothing begins in the future.
+            began = 10 if hours < 0 else 10 + OFFSET - offset
+            assert start == (began if preference == "cumulative" else there.now - 10)
+
+    def test_a_clock_that_is_held_to_the_right_time_leaves_no_gap(self):
+        there = Exit("delta")
+        counter = declare.counter(there.store, "sold.total", "").at(A)
+        ends = []
+        for moved in (0, 2, 5, 3):
+            counter.add(1)
+            (point,) = there.read(OFFSET + moved)
+            ends.append(times(point))
+        assert [start for start, _ in ends[1:]] == [end for _, end in ends[:-1]]
 
 
 class TestHistograms:
@@ -143,7 +173,7 @@ class TestHistograms:
         (point,) = there.read()
         told = point.point
         assert (list(told.bucket_counts), list(told.explicit_bounds)) == ([2, 1, 1], [1.0, 5.0])
-        assert (told.count, told.sum, told.HasField("min"), told.HasField("max")) == (4, 13.5, False, False)
+        assert (told.count, told.sum, told.min, told.max) == (4, 13.5, 0.5, 9)
 
     def test_a_delta_has_the_rest(self):
         there = Exit("delta")
@@ -201,17 +231,67 @@ class TestHistograms:
         assert total[0] == 7
         assert math.isclose(total[1], math.fsum(one for some in values for one in some))
 
-    def test_the_extremes_are_told_of_the_whole_alone(self):
+    @pytest.mark.parametrize("kind", ["explicit", "exponential", "summary"])
+    def test_the_extremes_are_those_of_what_a_point_tells_of(self, kind):
         there = Exit()
-        series = declare.exponential(there.store, "took", "", scale=20, max_size=160).at(A)
-        series.observe(2.0)
-        series.observe(5.0)
+        series = distribution(there.store, kind).at(A)
+        told = []
+        for preference, values in [
+            ("cumulative", (2.0, 5)),
+            ("delta", (3.0, 4.0)),
+            ("delta", (-7.0,)),
+            ("cumulative", (1.0,)),
+            ("cumulative", ()),
+            ("delta", (0.0,)),
+        ]:
+            there.preference = preference
+            for value in values:
+                series.observe(value)
+            (point,) = there.read()
+            told.append((point.point.min, point.point.max))
+        assert told == [(2, 5), (3, 4), (-7, -7), (-7, 5), (-7, 5), (0, 0)]
+
+    @pytest.mark.parametrize("kind", ["explicit", "exponential"])
+    @pytest.mark.parametrize("preference", ["cumulative", "delta"])
+    def test_extremes_that_nobody_wants_are_not_told(self, preference, kind):
+        there = Exit(preference)
+        distribution(there.store, kind, extremes=False).at(A).observe(2.0)
         (point,) = there.read()
-        assert (point.point.min, point.point.max) == (2.0, 5.0)
-        there.preference = "delta"
-        series.observe(3.0)
-        (point,) = there.read()
-        assert not point.point.HasField("min")
+        assert (point.point.HasField("min"), point.point.HasField("max")) == (False, False)
+
+    @pytest.mark.parametrize("kind", ["exponential", "summary"])
+    def test_each_delta_is_as_fine_as_what_it_tells_of_allows(self, kind):
+        there = Exit("delta")
+        series = distribution(there.store, kind).at(A)
+        scales = []
+        for some in ([1e-9, 1e9], [1.0, 1.01], [5.0], [1.0, 1000.0]):
+            alone = ExponentialBuckets(20, 16)
+            for value in some:
+                series.observe(value)
+                alone.add(value)
+            (point,) = there.read()
+            assert point.point.scale == alone.scale
+            scales.append(alone.scale)
+        assert scales[1] > scales[0]
+        assert series.count == 7
+
+    @given(st.lists(st.tuples(st.sampled_from(["cumulative", "delta"]), st.lists(st.floats(-1e6, 1e6)))))
+    def test_extremes_and_counts_hold_whatever_is_asked_for(self, readings):
+        there = Exit()
+        kinds = ("explicit", "exponential", "summary")
+        series = [distribution(there.store, kind, name=kind).at(A) for kind in kinds]
+        everything = []
+        for preference, values in readings:
+            there.preference = preference
+            for value in values:
+                for one in series:
+                    one.observe(value)
+            everything += values
+            told = values if preference == "delta" else everything
+            for point in there.read():
+                assert point.point.count == len(told)
+                extremes = (point.point.min, point.point.max) if point.point.HasField("min") else None
+                assert extremes == ((min(told), max(told)) if told else None)
 
 
 class TestSeriesThatGo:
@@ -255,6 +335,61 @@ class TestSeriesThatGo:
         gauge.set(2)
         there.store.remove("level")
         assert there.read() == []
+
+    @pytest.mark.parametrize("kind", ["counter", "explicit", "exponential"])
+    def test_the_limit_is_for_one_interval_where_deltas_are_told(self, kind):
+        there = Exit("delta", max_series=3)
+        if kind == "counter":
+            metric, put = declare.counter(there.store, "sold.total", ""), "add"
+        else:
+            metric, put = distribution(there.store, kind), "observe"
+
+        def measured(*names):
+            for name in names:
+                getattr(metric.at((("shop", name),)), put)(1)
+            return [point.attributes.get("shop", "overflow") for point in there.read()]
+
+        assert measured("a", "b", "c", "d") == ["a", "b", "c", "overflow"]
+        assert measured("e", "f", "g") == ["e", "f", "g"]
+        assert there.store.overflowing() == []
+        # Who comes first has a place, known before or not.
+        assert measured("e", "h", "i", "g") == ["e", "h", "i", "overflow"]
+        assert measured("e") == ["e"]
+        assert measured() == []
+
+    def test_what_is_told_as_a_whole_keeps_its_place(self):
+        there = Exit("delta", max_series=1)
+        for metric in (declare.up_down(there.store, "a"), declare.counter(there.store, "b", observed=True)):
+            for name in ("x", "y"):
+                one = metric.at((("shop", name),))
+                one.advance_to(1)
+            there.read()
+            assert metric.at((("shop", "y"),)) is metric.overflow
+            there.read()
+            assert metric.overflow is not None
+
+    def test_a_full_metric_is_reported_once_however_often_it_is_full(self):
+        reports = []
+        there = Exit("delta", max_series=1)
+        there.store.report = reports.append
+        metric = declare.counter(there.store, "sold.total", "")
+        for number in range(6):
+            for name in ("a", "b"):
+                metric.at((("shop", f"{name}{number}"),)).add(1)
+            there.read()
+        assert len(reports) == 1
+
+    @given(st.lists(st.lists(st.integers(0, 9), max_size=8), max_size=8))
+    def test_nothing_is_lost_while_series_make_room(self, intervals):
+        there = Exit("delta", max_series=2)
+        metric = declare.counter(there.store, "sold.total", "")
+        for names in intervals:
+            for name in names:
+                metric.at((("shop", str(name)),)).add(1)
+            told = [point.attributes.get("shop") for point in there.read()]
+            first = list(dict.fromkeys(map(str, names)))
+            assert set(told) == {*first[:2], *([None] if len(first) > 2 else [])}
+        assert sum(there.reference.totals.values()) == sum(map(len, intervals))
 
     def test_the_overflow_series_is_marked_as_the_sdk_does(self):
         there = Exit(max_series=1)

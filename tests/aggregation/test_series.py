@@ -219,7 +219,7 @@ def test_quantiles_are_of_the_recent_slices_and_count_and_sum_of_all():
     clock.slice += 1_000_000_000
     assert all(math.isnan(quantile) for quantile in series.quantiles([0.5, 1]))
     assert (series.count, series.sum) == (4, 1006.0)
-    assert series.total().count == 4
+    assert series.buckets.count == 4
 
 
 def test_a_slice_in_which_nothing_was_observed_still_passes():

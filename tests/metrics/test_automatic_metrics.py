@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from prometheus_client.utils import floatToGoString
 
 from otpylib_telemetry.aggregation.metric import OVERFLOW_LABELS
+from otpylib_telemetry.aggregation.series import Traced
 from otpylib_telemetry.aggregation.store import SeriesStore
 from otpylib_telemetry.metrics.automatic import OPEN_TTL_NS, AutomaticMetrics, MetricOptions
 from otpylib_telemetry.metrics.labels import CORRELATION_KEYS, LabelCache, LabelRules, number_text
@@ -749,7 +750,7 @@ def test_a_series_remembers_the_trace_of_what_was_measured(metrics):
     metrics.emit("a.request.stop", {"duration_ms": 20.0, "count": 1}, traced, at=3)
     histogram = metrics.store.find("a_request_duration_seconds").all_series()[0]
     (exemplar,) = [one for one in histogram.exemplars if one]
-    assert (exemplar.value, exemplar.traced) == (0.02, (3 * SECOND, TRACE, SPAN))
+    assert (exemplar.value, exemplar.traced) == (0.02, Traced(3 * SECOND, TRACE, SPAN))
     counter = metrics.store.find("a_request_stop_total").all_series()[0]
     assert counter.exemplar.traced.trace_id == TRACE
 
@@ -757,7 +758,7 @@ def test_a_series_remembers_the_trace_of_what_was_measured(metrics):
 def test_a_traceparent_says_the_same_as_the_ids(metrics):
     metrics.emit("a", {"duration_ms": 20.0}, {"traceparent": f"00-{TRACE}-{SPAN}-01"}, at=3)
     (exemplar,) = filter(None, metrics.store.find("a_duration_seconds").all_series()[0].exemplars)
-    assert exemplar.traced == (3 * SECOND, TRACE, SPAN)
+    assert exemplar.traced == Traced(3 * SECOND, TRACE, SPAN)
 
 
 @pytest.mark.parametrize("parent", [7, "", "00", f"00-{TRACE}", [TRACE]])
@@ -822,3 +823,18 @@ def test_a_metric_of_the_same_name_that_somebody_else_declared_is_not_counted_in
     assert metrics.emit("a", {"count": 1}) == (0, 1)
     assert theirs.all_series() == []
     assert metrics.store.refused == {"metric refused": 1}
+
+
+def test_names_made_from_data_leave_room_when_their_series_have_expired():
+    metrics = Metrics(max_metrics=20)
+    for round_ in range(5):
+        for number in range(30):
+            metrics.emit(f"user.{round_}.{number}.login", {"count": 1})
+        assert len(metrics.names()) == 20
+        for hour in range(3):
+            metrics.store.expire((3 * round_ + hour) * 3600 * SECOND, 3600 * SECOND)
+        assert (len(metrics.store), metrics.store.refusals) == (0, {})
+        metrics.emit("shop.order", {"count": 1, "value": 2, "duration_ms": 1})
+        assert metrics.series("shop_order_total") == {"": 1}
+        metrics.metrics.retire()
+    assert len(metrics.reports) == 5

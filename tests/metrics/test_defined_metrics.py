@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otpylib_telemetry.aggregation.metric import OVERFLOW_LABELS
+from otpylib_telemetry.aggregation.series import Traced
 from otpylib_telemetry.aggregation.store import SeriesStore
 from otpylib_telemetry.metrics import definitions as definitions_module
 from otpylib_telemetry.metrics import options as options_module
@@ -487,7 +488,7 @@ def test_series_remember_a_recent_trace_if_they_are_to():
         exemplar = given.store.find("a_n_total").at(()).exemplar
         assert (exemplar is not None) == exemplars
         if exemplars:
-            assert exemplar.traced == (3 * SECOND, "a" * 32, "b" * 16)
+            assert exemplar.traced == Traced(3 * SECOND, "a" * 32, "b" * 16)
             assert given.store.find("a_d").at(()).exemplars[0].value == 0.5
 
 

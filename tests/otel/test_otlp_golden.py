@@ -83,8 +83,12 @@ def number(point):
 
 def histogram(point):
     bounds = [*point.explicit_bounds, "inf"]
-    counts = zip(bounds, point.bucket_counts, strict=True)
-    return f"count {point.count}, sum {point.sum!r}, " + ", ".join(f"{bound}: {n}" for bound, n in counts)
+    counts = [f"{bound}: {n}" for bound, n in zip(bounds, point.bucket_counts, strict=True)]
+    return ", ".join([f"count {point.count}, sum {point.sum!r}", *counts, *extremes(point)])
+
+
+def extremes(point):
+    return [f"{name} {getattr(point, name)!r}" for name in ("min", "max") if point.HasField(name)]
 
 
 def exponential(point):
@@ -93,9 +97,8 @@ def exponential(point):
         for name in ("positive", "negative")
         if (side := getattr(point, name)).bucket_counts
     ]
-    extremes = [f"{name} {getattr(point, name)!r}" for name in ("min", "max") if point.HasField(name)]
     scale = f"scale {point.scale}, zeros {point.zero_count}"
-    return ", ".join([f"count {point.count}, sum {point.sum!r}, {scale}", *sides, *extremes])
+    return ", ".join([f"count {point.count}, sum {point.sum!r}, {scale}", *sides, *extremes(point)])
 
 
 VALUES = {"sum": number, "gauge": number, "histogram": histogram, "exponential_histogram": exponential}

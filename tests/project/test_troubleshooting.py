@@ -13,6 +13,7 @@ import pytest
 import otpylib_telemetry
 import otpylib_telemetry_otel
 from otpylib_telemetry import TomlSource, attach, emit, execute, otp, span
+from otpylib_telemetry.aggregation.exporter_stores import store_of
 from otpylib_telemetry.config import sections
 from otpylib_telemetry.config.resolve import resolve
 from otpylib_telemetry.exporter import registry
@@ -535,6 +536,17 @@ async def _(stage):
         await stage.started("prometheus_exporter")
         for number in range(5):
             execute("shop.orders", {"count": 1}, {"order": str(number)})
+        yield
+
+
+@provokes("Too many metrics")
+async def _(stage):
+    async with running_runtime():
+        store_of("prometheus_exporter").max_metrics = 2
+        await start_prometheus_exporter({"port": 0, "flush_interval": 0.02})
+        await stage.started("prometheus_exporter")
+        for number in range(5):
+            execute(f"user.{number}.login", {"count": 1})
         yield
 
 
