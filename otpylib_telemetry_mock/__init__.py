@@ -16,6 +16,8 @@ if TYPE_CHECKING:
         wait_for,
     )
     from otpylib_telemetry_mock.capturing import Capture, capture
+    from otpylib_telemetry_mock.determinism import deterministic
+    from otpylib_telemetry_mock.exported import assert_metric, assert_span, assert_span_tree, span_tree
     from otpylib_telemetry_mock.exporter import (
         MockExporter,
         MockExporterServer,
@@ -34,11 +36,16 @@ __all__ = [
     "RecordedEvent",
     "__version__",
     "assert_emitted",
+    "assert_metric",
+    "assert_span",
+    "assert_span_tree",
     "assert_spans_balanced",
     "capture",
     "child_spec",
+    "deterministic",
     "mock_callbacks",
     "refute_emitted",
+    "span_tree",
     "start_mock_exporter",
     "wait_for",
 ]
@@ -46,6 +53,8 @@ __all__ = [
 _HOMES = {
     ".assertions": ("assert_emitted", "assert_spans_balanced", "refute_emitted", "wait_for"),
     ".capturing": ("Capture", "capture"),
+    ".determinism": ("deterministic",),
+    ".exported": ("assert_metric", "assert_span", "assert_span_tree", "span_tree"),
     ".exporter": (
         "MockExporter",
         "MockExporterServer",

@@ -5,12 +5,11 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
-import time
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from otpylib_telemetry.bus import table
 from otpylib_telemetry.otp import current_emitter
-from otpylib_telemetry_mock import ownership
+from otpylib_telemetry_mock import clock, ownership
 from otpylib_telemetry_mock.ownership import Claim, Owner
 from otpylib_telemetry_mock.recording import MAX_EVENTS, Recording
 from otpylib_telemetry_mock.text import counted
@@ -150,7 +149,7 @@ class Capture(Recording):
                     self.unattributed += claim is Claim.AMBIGUOUS
                     self.strays += claim is Claim.STRAY
                 return
-        self.record(name, measurements, metadata, time.time(), current_emitter())
+        self.record(name, measurements, metadata, clock.now(), current_emitter())
 
 
 def _left_out(number: int) -> str:

@@ -12,7 +12,6 @@ with a configuration section, understanding every message an exporter understand
 from __future__ import annotations
 
 import asyncio
-import time
 import weakref
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -24,6 +23,7 @@ from otpylib_telemetry.exporter.base import Collected, Exporter
 from otpylib_telemetry.exporter.server import exporter_module
 from otpylib_telemetry.otp import current_emitter
 from otpylib_telemetry.supervision.specs import exporter_child_spec, start_exporter
+from otpylib_telemetry_mock import clock as clocks
 from otpylib_telemetry_mock.recording import MAX_EVENTS, RecordedEvent, Recording, snapshot
 from otpylib_telemetry_mock.settings import MockSettings
 
@@ -69,7 +69,7 @@ class MockExporter(Recording):
         forgotten: How many events went for want of room.
     """
 
-    def __init__(self, *, max_events: int = MAX_EVENTS, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, *, max_events: int = MAX_EVENTS, clock: Callable[[], float] = clocks.now) -> None:
         super().__init__(max_events=max_events)
         self.config_changes: list[dict[str, Any]] = []
         self._clock = clock

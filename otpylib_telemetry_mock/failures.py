@@ -6,6 +6,7 @@ from collections import Counter
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
+from otpylib_telemetry.primitives.errors import encodable
 from otpylib_telemetry_mock.text import (
     _MAX_NAME,
     counted,
@@ -41,7 +42,7 @@ _ALIKE = 0.75
 def message(headline: str, *sections: Iterable[str]) -> str:
     """Return a message of a headline and blocks of lines; blocks without lines are left out."""
     blocks = [headline, *("\n".join(lines) for section in sections if (lines := list(section)))]
-    text = "\n\n".join(blocks)
+    text = encodable("\n\n".join(blocks))
     return text if len(text) <= _MAX_MESSAGE else f"{text[:_MAX_MESSAGE]} ... (cut)"
 
 

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import UnionType
 from typing import Any
 
 from otpylib_telemetry_mock.recording import RecordedEvent, matches
@@ -38,15 +39,13 @@ class Expectation:
 
     def differences(self, event: RecordedEvent) -> list[str]:
         """Return what is not as expected, apart from the name; each entry a line to be read."""
+        # Asked first: whoever gives a function may rule out events whose values cannot be compared at all.
+        refused = None if self.where is None else _refused(self.where, event)
         found = [
-            f"{part}[{shown(key)}] {difference}"
-            for part, expected in (("measurements", self.measurements), ("metadata", self.metadata))
-            for key, value in expected.items()
-            if (difference := _difference(event[part], key, value)) is not None
+            *entries(event["measurements"], self.measurements, "measurements"),
+            *entries(event["metadata"], self.metadata, "metadata"),
         ]
-        if self.where is not None and (difference := _refused(self.where, event)) is not None:
-            found.append(f"where {difference}")
-        return found
+        return found if refused is None else [*found, f"where {refused}"]
 
     def __str__(self) -> str:
         parts = [f"named {self.pattern!r}"]
@@ -73,13 +72,17 @@ def expectation(
     return Expectation(pattern, measurements or {}, metadata or {}, where)  # type: ignore[arg-type]  # checked above
 
 
-def _difference(actual: Mapping[str, Any], key: str, expected: Any) -> str | None:
-    try:
-        value = actual[key]
-    except KeyError:
-        return f"is missing, expected {_wish(expected)}"
-    except Exception as error:  # noqa: BLE001  # a key among them that refuses to be compared
-        return f"could not be looked up ({type(error).__name__})"
+def entries(actual: Mapping[str, Any], expected: Mapping[str, Any], name: str) -> list[str]:
+    """Return how the entries of a table differ from what is expected of them, a line each."""
+    return [
+        f"{name}[{shown(key)}] {difference}"
+        for key, value in expected.items()
+        if (difference := _difference(actual, key, value)) is not None
+    ]
+
+
+def difference(value: Any, expected: Any) -> str | None:
+    """Return how a value differs from what is expected of it; None where it does not."""
     try:
         satisfied = _satisfies(value, expected)
     except Exception as error:  # noqa: BLE001  # values and predicates may do anything
@@ -87,18 +90,28 @@ def _difference(actual: Mapping[str, Any], key: str, expected: Any) -> str | Non
     return None if satisfied else f"is {shown(value)}, expected {_wish(expected)}"
 
 
+def _difference(actual: Mapping[str, Any], key: str, expected: Any) -> str | None:
+    try:
+        value = actual[key]
+    except KeyError:
+        return f"is missing, expected {_wish(expected)}"
+    except Exception as error:  # noqa: BLE001  # a key among them that refuses to be compared
+        return f"could not be looked up ({type(error).__name__})"
+    return difference(value, expected)
+
+
 def _satisfies(value: Any, expected: Any) -> bool:
     if value is expected:
         return True
-    if isinstance(expected, type):
+    if isinstance(expected, type | UnionType):
         return isinstance(value, expected)
     if isinstance(expected, re.Pattern):
         return isinstance(value, str) and expected.search(value) is not None
-    if bool(value == expected):
-        return True
     if callable(expected):
-        return bool(expected(value))
-    return _is_nan(value) and _is_nan(expected)
+        # Asked before anything is compared: many a value, such as an array, refuses to be compared. Functions
+        # that were recorded are compared all the same: bound methods are equal without being one object.
+        return bool(expected(value)) if not callable(value) else value == expected or bool(expected(value))
+    return bool(value == expected) or (_is_nan(value) and _is_nan(expected))
 
 
 def _is_nan(value: object) -> bool:
@@ -108,6 +121,8 @@ def _is_nan(value: object) -> bool:
 def _wish(expected: object) -> str:
     if isinstance(expected, type):
         return f"a value of type {expected.__name__}"
+    if isinstance(expected, UnionType):
+        return f"a value of type {expected}"
     if isinstance(expected, re.Pattern):
         return f"a text that matches {shown(expected.pattern)}"
     if callable(expected):

@@ -1,4 +1,4 @@
-"""The pytest plugin: a fixture ``telemetry`` that captures what the test emits.
+"""The pytest plugin: fixtures for what a test emits, for what arrives at a collector, and for snapshots.
 
 pytest loads it wherever the package is installed, so importing it must cost nothing: whatever it needs is
 imported when a test first asks for the fixture.
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from otpylib_telemetry_mock.capturing import Capture
+    from otpylib_telemetry_mock.otlp_receiver import OtlpReceiver
 
 _MARKER = (
     'telemetry(pattern="*", *, scope="own", max_events=100000): what the fixture of this name captures; '
@@ -51,6 +52,27 @@ def telemetry(request: pytest.FixtureRequest) -> Generator[Capture]:
         yield captured
 
 
+@pytest.fixture
+def otlp_receiver() -> Generator[OtlpReceiver]:
+    """An OTLP collector that keeps what it takes and fails on command; needs the extra ``otel``.
+
+    It speaks gRPC and HTTP on one port: ``otlp_receiver.endpoint`` is for ``[telemetry.otel] endpoint``.
+    """
+    from otpylib_telemetry_mock.otlp_receiver import OtlpReceiver  # noqa: PLC0415  # see the module's docstring
+
+    with OtlpReceiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def deterministic_telemetry(request: pytest.FixtureRequest) -> Generator[None]:
+    """Ids that count up and a clock that goes a millisecond a reading: for snapshots."""
+    from otpylib_telemetry_mock.determinism import deterministic  # noqa: PLC0415  # see the module's docstring
+
+    with deterministic(seed=request.node.name):
+        yield
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show what was captured with a test that failed."""
@@ -68,4 +90,6 @@ def _summary(captured: Capture) -> str:
     lines = [text.shown_event(event) for event in events[-_SHOWN:]]
     if len(events) > _SHOWN:
         lines.insert(0, f"... {len(events) - _SHOWN} earlier events")
-    return "\n".join([*(lines or ["nothing was emitted"]), *failures.remarks(captured.remarks())])
+    return failures.message(
+        "\n".join([*(lines or ["nothing was emitted"]), *failures.remarks(captured.remarks())])
+    )

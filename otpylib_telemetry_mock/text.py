@@ -5,6 +5,8 @@ from __future__ import annotations
 import reprlib
 from typing import TYPE_CHECKING, Any
 
+from otpylib_telemetry.primitives.errors import encodable
+
 if TYPE_CHECKING:
     from otpylib_telemetry_mock.recording import RecordedEvent
 
@@ -38,7 +40,7 @@ _shown = _Shown()
 def shown(value: object) -> str:
     """Return a short text for any value, whatever its ``__repr__`` does."""
     try:
-        return _shown.repr(value)
+        return encodable(_shown.repr(value))
     except Exception:  # noqa: BLE001  # containers that cannot be walked
         return f"<{type(value).__name__}>"
 
@@ -56,7 +58,16 @@ def shown_event(event: RecordedEvent) -> str:
 def name_of(event: RecordedEvent) -> str:
     """Return an event's name, or what stands in its place."""
     name = event["event_name"]
-    return name[:_MAX_NAME] if isinstance(name, str) else shown(name)
+    return printable(name[:_MAX_NAME]) if isinstance(name, str) else shown(name)
+
+
+def printable(text: str) -> str:
+    """Return a text of one line, in which what no terminal, file or XML report can show is an escape."""
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text
+    )
 
 
 def counted(number: int, noun: str = "event") -> str:

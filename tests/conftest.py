@@ -8,8 +8,8 @@ import signal
 import pytest
 from hypothesis import HealthCheck, settings
 
+from otpylib_telemetry_mock.otlp_receiver import GrpcReceiver, HttpReceiver
 from tests.support.fresh import forget_everything
-from tests.support.otlp_receiver import GrpcReceiver, HttpReceiver
 from tests.support.prometheus_server import PrometheusServer
 from tests.support.pushgateway import Pushgateway
 from tests.support.rotel import Collector

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 #: Nanoseconds by which the two clocks may drift apart before the difference is taken anew. Two readings
 #: differ by microseconds from one moment to the next; taken anew each time, that would put a child before its
@@ -36,6 +37,16 @@ class WallClock:
         if abs(now - self._offset_ns) > TOLERANCE_NS + uncertain:
             self._offset_ns = now
         return self._offset_ns
+
+    @contextmanager
+    def held_at(self, offset_ns: int) -> Iterator[None]:
+        """Let the difference be what a test says, whatever the clocks do."""
+        before = self._wall_ns, self._monotonic_ns, self._offset_ns
+        self._wall_ns, self._monotonic_ns, self._offset_ns = (lambda: offset_ns), (lambda: 0), offset_ns
+        try:
+            yield
+        finally:
+            self._wall_ns, self._monotonic_ns, self._offset_ns = before
 
     def _read(self) -> tuple[int, int]:
         """Return the difference, and by how much it may be wrong.

@@ -20,4 +20,9 @@ def error_text(error: BaseException) -> str:
         raise
     except BaseException:  # noqa: BLE001  # an exception that cannot be printed must not become a second one
         return ""
-    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}..."
+    return encodable(text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}...")
+
+
+def encodable(text: str) -> str:
+    """Return a text that UTF-8 can encode: lone surrogates, as in names of files, are written as escapes."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()

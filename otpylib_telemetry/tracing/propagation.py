@@ -162,11 +162,11 @@ def use_ids_of(source: IdSource) -> IdSource:
     return _source
 
 
-def use_own_ids(instead_of: IdSource) -> None:
-    """Draw ids again, unless somebody else has chosen another source since."""
+def use_own_ids(instead_of: IdSource, before: IdSource = _DRAWN) -> None:
+    """Draw ids again, or take them from where they came before, unless another source was chosen since."""
     global _source  # noqa: PLW0603  # as in use_ids_of
     if _source is instead_of:
-        _source = _DRAWN
+        _source = before
 
 
 def _or_drawn(make: Callable[[], int], draw: Callable[[], int], size: int) -> Callable[[], int]:

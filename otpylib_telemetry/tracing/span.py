@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-import time
 from contextvars import ContextVar
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from otpylib_telemetry.bus import log
@@ -39,7 +39,7 @@ class _Open:
         bridge = bridge_module.installed
         self.bridged = None if bridge is None else (bridge, bridge.enter(context))
         self.ended = False
-        self.started = time.monotonic_ns()
+        self.started = monotonic_ns()
 
 
 _innermost: ContextVar[_Open | None] = ContextVar("otpylib_telemetry_span", default=None)
@@ -155,7 +155,7 @@ class Span:
             except BaseException as error:  # interrupted in a handler: the operation never ran, and says so
                 execute(*self._end(here, error))
                 raise
-            here.started = time.monotonic_ns()
+            here.started = monotonic_ns()
         return self
 
     def __exit__(
@@ -173,7 +173,7 @@ class Span:
             except BaseException as error:  # as in __enter__, or cancelled there
                 execute(*self._end(here, error))
                 raise
-            here.started = time.monotonic_ns()
+            here.started = monotonic_ns()
         return self
 
     async def __aexit__(
@@ -218,7 +218,7 @@ class Span:
         return self._open
 
     def _end(self, here: _Open, error: BaseException | None) -> tuple[str, dict[str, Any], dict[str, Any]]:
-        measurements = {"duration_ms": (time.monotonic_ns() - here.started) / 1e6}
+        measurements = {"duration_ms": (monotonic_ns() - here.started) / 1e6}
         self._open = None
         here.ended = True
         _leave_ended()

@@ -17,11 +17,11 @@ from otpylib_telemetry.exporter.base import ExportContext
 from otpylib_telemetry.exporter.server import instance_of
 from otpylib_telemetry.supervision import suite
 from otpylib_telemetry_mock.exporter import MockExporterServer
+from otpylib_telemetry_mock.otlp_receiver import HttpReceiver
 from otpylib_telemetry_otel import OtelExporter, OtelSettings
 from otpylib_telemetry_otel.presets import DATADOG, DatadogBackend, DatadogExporter, DatadogSettings
 from otpylib_telemetry_prometheus import PrometheusExporter, PrometheusSettings
 from tests.support.chassis import QUICK, books, call, delivered, emit, make_exporter, up
-from tests.support.otlp_receiver import HttpReceiver
 from tests.support.runtime import MemorySource
 from tests.support.waiting import eventually
 

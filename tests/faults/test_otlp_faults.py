@@ -20,12 +20,7 @@ from otpylib_telemetry.exporter.base import Collected, ExportContext
 from otpylib_telemetry.exporter.sender import Sender
 from otpylib_telemetry.exporter.state import ExporterState
 from otpylib_telemetry.primitives.threads import run_in_thread_to_end
-from otpylib_telemetry_otel.backend import OtelBackend
-from otpylib_telemetry_otel.settings.model import OtelSettings
-from otpylib_telemetry_otel.traces.spans import FinishedSpan
-from tests.support.certificates import Authority
-from tests.support.chassis import balance, waiting
-from tests.support.otlp_receiver import (
+from otpylib_telemetry_mock.otlp_receiver import (
     Answer,
     Garbage,
     GrpcReceiver,
@@ -39,6 +34,11 @@ from tests.support.otlp_receiver import (
     Slow,
     Tls,
 )
+from otpylib_telemetry_otel.backend import OtelBackend
+from otpylib_telemetry_otel.settings.model import OtelSettings
+from otpylib_telemetry_otel.traces.spans import FinishedSpan
+from tests.support.certificates import Authority
+from tests.support.chassis import balance, waiting
 from tests.support.waiting import eventually
 
 RECEIVERS = {"grpc": GrpcReceiver, "http/protobuf": HttpReceiver}

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from otpylib_telemetry import attach, execute, otp, span
+from otpylib_telemetry_mock.otlp_receiver import GrpcReceiver, GrpcStatus, HttpReceiver, HttpStatus, Ok, Reset
 from otpylib_telemetry_otel import start_otel_exporter
 from tests.support.ledger import quiet_stats, stats_of
-from tests.support.otlp_receiver import GrpcReceiver, GrpcStatus, HttpReceiver, HttpStatus, Ok, Reset
 from tests.support.waiting import eventually
 
 SETTINGS = {

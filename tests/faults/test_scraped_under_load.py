@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.ports import free_port
+from otpylib_telemetry_mock.otlp_receiver.ports import free_port
 from tests.support.waiting import eventually
 
 SECONDS = 20

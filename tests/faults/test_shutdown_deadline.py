@@ -19,12 +19,12 @@ from otpylib.runtime.atoms import SHUTDOWN as SHUT_DOWN
 
 from otpylib_telemetry import otp
 from otpylib_telemetry.exporter import registry
+from otpylib_telemetry_mock.otlp_receiver import GrpcReceiver, Hang, HttpReceiver, Slow
 from otpylib_telemetry_otel import child_spec, start_otel_exporter
 from tests.supervision.test_supervision import tree
 from tests.support.chassis import runner, up
 from tests.support.ledger import stats_of
 from tests.support.otlp_ending_app import BATCH, FAILING, SPANS, emit, settings
-from tests.support.otlp_receiver import GrpcReceiver, Hang, HttpReceiver, Slow
 from tests.support.runtime import in_process
 from tests.support.waiting import eventually, wait_until
 

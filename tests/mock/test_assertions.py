@@ -187,6 +187,55 @@ def test_none_at_all_is_not_at_most_one():
     assert assert_emitted(SHOP, "mail.sent", at_least=0, at_most=1) == []
 
 
+class Ambiguous:
+    """Like an array: compared with anything, it gives no truth."""
+
+    def __eq__(self, _other):
+        raise ValueError("ambiguous")
+
+    __hash__ = None
+
+
+def test_a_function_is_asked_before_anything_is_compared():
+    events = [event("a", {"rows": Ambiguous()}), event("a", {"rows": [1, 2]})]
+    found = assert_emitted(events, "a", {"rows": lambda rows: not isinstance(rows, Ambiguous)})
+    assert [each.measurements for each in found] == [{"rows": [1, 2]}]
+    assert_emitted(events, "a", {"rows": lambda rows: True}, count=2)
+    refute_emitted(events, "a", {"rows": lambda rows: False})
+
+
+def test_where_is_asked_before_any_value_is_compared():
+    asked = []
+
+    class Watched:
+        def __eq__(self, _other):
+            asked.append("value")
+            return True
+
+        __hash__ = None
+
+    def where(_event):
+        asked.append("where")
+        return True
+
+    assert_emitted([event("a", {"rows": Watched()})], "a", {"rows": 1}, where=where)
+    assert asked == ["where", "value"]
+
+
+def test_a_recorded_function_may_be_expected_by_its_value():
+    recorded = [event("a", {}, {"callback": [].append, "kind": print})]
+    assert_emitted([event("a", {}, {"callback": "x".upper})], "a", metadata={"callback": callable})
+    assert_emitted(recorded, "a", metadata={"kind": print})
+    items = {}
+    assert_emitted([event("a", {}, {"callback": items.get})], "a", metadata={"callback": items.get})
+
+
+def test_one_of_several_types_may_be_asked_for():
+    assert_emitted(SHOP, "db.*", {"count": int | float})
+    with pytest.raises(AssertionError, match=r"expected a value of type str \| None"):
+        assert_emitted(SHOP, "db.*", {"count": str | None})
+
+
 def test_where_is_asked_about_the_whole_event():
     [found] = assert_emitted(SHOP, "*", where=lambda one: one.metadata.get("user") == "bob")
     assert found.metadata["order"] == 8

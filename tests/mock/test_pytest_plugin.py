@@ -373,3 +373,77 @@ def test_the_fixture_explains_itself(suite):
     result.stdout.fnmatch_lines(["*@pytest.mark.telemetry(pattern=*"])
     result = suite("def test_none(): pass", "--fixtures")
     result.stdout.fnmatch_lines(["telemetry -- *pytest_plugin.py*", "*What this test emits*"])
+
+
+def test_odd_names_in_failures_end_no_run_and_every_test_is_reported(suite):
+    """A lone surrogate, as in the name of a file, cannot be sent from one process of xdist to another."""
+    result = suite(
+        """
+        import asyncio
+        import pytest
+        from otpylib_telemetry import attach, emit, execute
+        from otpylib_telemetry_mock import assert_emitted, assert_metric, assert_span, assert_spans_balanced
+        from otpylib_telemetry_mock import refute_emitted, wait_for
+
+        ODD = ["caf\\udce9", "\\ud83e", "a\\x00b", "a\\x1b[31mb", "a\\nb", "\\ufffe", "\\udc80" * 300]
+
+        class Odd:
+            def __repr__(self):
+                return "odd \\udce9"
+            __str__ = __repr__
+
+        @pytest.mark.parametrize("number", range(len(ODD)))
+        def test_name(telemetry, number):
+            execute(ODD[number], {"count": Odd(), ODD[number]: 1}, {ODD[number]: ODD[number], "odd": Odd()})
+            execute(ODD[number] + ".start", 7, 8)
+            assert_emitted(telemetry, ODD[number] + "?", {ODD[number]: ODD[number]})
+
+        @pytest.mark.parametrize("number", range(len(ODD)))
+        def test_others(telemetry, number):
+            name = ODD[number]
+            execute(name)
+            execute(name + ".start")
+            for check in (
+                lambda: refute_emitted(telemetry, "*"),
+                lambda: assert_spans_balanced(telemetry),
+                lambda: assert_emitted(telemetry, "x", {"a": Odd()}, {name: Odd()}, where=lambda e: Odd()),
+                lambda: assert_span([], name),
+                lambda: assert_metric('a{b="c"} 1', name),
+                lambda: asyncio.run(wait_for(telemetry, name + "?", timeout=0)),
+            ):
+                with pytest.raises(AssertionError) as failure:
+                    check()
+                str(failure.value).encode()
+            raise failure.value
+
+        def test_handler(telemetry):
+            def fail(*_):
+                raise ValueError("caf\\udce9")
+            asyncio.run(attach("caf\\udce9", "*", fail))
+            execute("caf\\udce9")
+            assert 0
+        """,
+        "-n",
+        "2",
+        plugins=["xdist"],
+    )
+    result.assert_outcomes(failed=15)
+    assert "INTERNALERROR" not in result.stdout.str()
+
+
+def test_a_receiver_needs_no_setup(suite):
+    result = suite(
+        """
+        import urllib.request
+        from otpylib_telemetry_mock.otlp_receiver import HttpStatus
+
+        def test_it(otlp_receiver):
+            request = urllib.request.Request(f"{otlp_receiver.endpoint}/v1/traces", data=b"")
+            assert urllib.request.urlopen(request).status == 200
+            assert [each.signal for each in otlp_receiver.requests] == ["traces"]
+
+        def test_each_has_its_own(otlp_receiver):
+            assert otlp_receiver.requests == []
+        """
+    )
+    result.assert_outcomes(passed=2)

@@ -11,6 +11,7 @@ from opentelemetry.trace import Link
 
 from otpylib_telemetry import otp
 from otpylib_telemetry.tracing import bridge
+from otpylib_telemetry_mock.otlp_receiver import GrpcReceiver, HttpReceiver
 from otpylib_telemetry_otel import start_otel_exporter
 from otpylib_telemetry_otel.sdk.spans import SpanConverter
 from otpylib_telemetry_otel.service import start_telemetry_service
@@ -19,7 +20,6 @@ from otpylib_telemetry_otel.traces import api_spans
 from otpylib_telemetry_otel.traces.spans import Scope
 from tests.support.chassis import up
 from tests.support.destinations import destination_of
-from tests.support.otlp_receiver import GrpcReceiver, HttpReceiver
 from tests.support.telemetry_service import EXPORTER, W3C, settings, stop
 from tests.support.waiting import eventually
 
@@ -112,13 +112,13 @@ def without_states_of_links(sent):
 
 def test_it_arrives_as_the_sdk_itself_would_send_it(finished, converted):
     with HttpReceiver() as theirs, GrpcReceiver() as ours, HttpReceiver() as by_name:
-        sdk = OTLPSpanExporter(theirs.traces_endpoint)
+        sdk = OTLPSpanExporter(f"{theirs.endpoint}/v1/traces")
         sdk.export(finished)
         sdk.shutdown()
         backend = destination_of(OtelSettings(endpoint=ours.endpoint))
         backend.send(converted)
         backend.close()
-        exporter = OTLPSpanExporter(by_name.traces_endpoint)
+        exporter = OTLPSpanExporter(f"{by_name.endpoint}/v1/traces")
         exporter.export(SpanConverter(Resource.get_empty()).convert(converted))
         exporter.shutdown()
         assert len(sent(theirs)) == 2

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from otpylib_telemetry_mock.otlp_receiver.ports import free_port
 from otpylib_telemetry_otel.otlp.certificates import complaint, validity, validity_of_pem, why_refused
 from otpylib_telemetry_otel.otlp.credentials import CredentialsError, Files, Watched, read
 from tests.support.certificates import Authority
-from tests.support.ports import free_port
 
 NOW = dt.datetime.now(tz=dt.UTC)
 DAY = dt.timedelta(days=1)

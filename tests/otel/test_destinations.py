@@ -11,6 +11,17 @@ import pytest
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from otpylib_telemetry.exporter.base import ExportContext, ExportError, ExportOutcome, TooLargeError
+from otpylib_telemetry_mock.otlp_receiver import (
+    GrpcReceiver,
+    GrpcStatus,
+    Hang,
+    HttpReceiver,
+    HttpStatus,
+    PartialSuccess,
+    Reset,
+    Tls,
+)
+from otpylib_telemetry_mock.otlp_receiver.ports import free_port
 from otpylib_telemetry_otel.backend import OtelBackend
 from otpylib_telemetry_otel.destinations import OtlpDestination, SdkDestination, transport
 from otpylib_telemetry_otel.errors import BackendUnavailableError
@@ -21,17 +32,6 @@ from otpylib_telemetry_otel.settings.model import OtelSettings
 from otpylib_telemetry_otel.traces.spans import INCOMPLETE, FinishedSpan, SpanEvent
 from tests.support.certificates import Authority
 from tests.support.destinations import destination_of
-from tests.support.otlp_receiver import (
-    GrpcReceiver,
-    GrpcStatus,
-    Hang,
-    HttpReceiver,
-    HttpStatus,
-    PartialSuccess,
-    Reset,
-    Tls,
-)
-from tests.support.ports import free_port
 from tests.support.versions import needs_quiet_grpc
 from tests.support.waiting import wait_until
 

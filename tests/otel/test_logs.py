@@ -20,6 +20,7 @@ from otpylib_telemetry.config.resolution import changed_keys
 from otpylib_telemetry.config.resolve import resolve
 from otpylib_telemetry.exporter.base import ExportContext, Exporter, ExportError
 from otpylib_telemetry.instrument.logging import LOG_EVENT, install, uninstall
+from otpylib_telemetry_mock.otlp_receiver import GrpcStatus, HttpStatus, PartialSuccess
 from otpylib_telemetry_otel import destinations, start_otel_exporter
 from otpylib_telemetry_otel.backend import OtelBackend
 from otpylib_telemetry_otel.errors import BackendUnavailableError
@@ -33,7 +34,6 @@ from otpylib_telemetry_otel.signals.logs import Logs
 from otpylib_telemetry_otel.traces.spans import FinishedSpan
 from tests.support.absurd import DETAILS, ERRORS
 from tests.support.ledger import quiet_stats, stats_of
-from tests.support.otlp_receiver import GrpcStatus, HttpStatus, PartialSuccess
 from tests.support.waiting import eventually
 
 START = 1_700_000_000 * 10**9

@@ -16,6 +16,14 @@ from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.meters.provider import MeterProvider
 from otpylib_telemetry.meters.streams import Feed
 from otpylib_telemetry.metrics.names import OPENTELEMETRY
+from otpylib_telemetry_mock.otlp_receiver import (
+    GrpcReceiver,
+    GrpcStatus,
+    HttpReceiver,
+    HttpStatus,
+    Ok,
+    PartialSuccess,
+)
 from otpylib_telemetry_otel import start_otel_exporter
 from otpylib_telemetry_otel.destinations import build, why_none
 from otpylib_telemetry_otel.errors import BackendUnavailableError
@@ -27,14 +35,6 @@ from tests.support import declare
 from tests.support.chassis import crash
 from tests.support.ledger import quiet_stats, stats_of
 from tests.support.otlp_metrics import CUMULATIVE, DELTA, Reference, points_at
-from tests.support.otlp_receiver import (
-    GrpcReceiver,
-    GrpcStatus,
-    HttpReceiver,
-    HttpStatus,
-    Ok,
-    PartialSuccess,
-)
 from tests.support.waiting import eventually
 
 NAME = "otel_exporter"

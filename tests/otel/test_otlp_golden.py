@@ -16,10 +16,10 @@ from opentelemetry.sdk.version import __version__ as sdk_version
 from otpylib_telemetry.aggregation.cursors import Cursors, Preference, Reading
 from otpylib_telemetry.metrics.names import OPENTELEMETRY
 from otpylib_telemetry.version import __version__
+from otpylib_telemetry_mock.otlp_receiver.received import attributes_of
 from otpylib_telemetry_otel.sdk.metrics import MetricEncoder
 from tests.support.golden import CASES, SECOND, events_of, expected, keep, recorder_of
 from tests.support.otlp_metrics import CUMULATIVE, DELTA
-from tests.support.otlp_receiver.received import attributes_of
 from tests.support.versions import needs_new_sdk
 
 TEMPORALITIES = {0: "last value", DELTA: "delta", CUMULATIVE: "cumulative"}

@@ -11,6 +11,7 @@ from opentelemetry.sdk.resources import Resource
 from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram, Info, Summary
 from prometheus_client.core import SummaryMetricFamily
 
+from otpylib_telemetry_mock.otlp_receiver import GrpcReceiver
 from otpylib_telemetry_otel import (
     CallbackProducer,
     Measured,
@@ -25,7 +26,6 @@ from otpylib_telemetry_otel.sdk.metrics import MetricEncoder
 from tests.otel.test_metrics_signal import NAME, flush, sold, start, values
 from tests.support.ledger import quiet_stats, stats_of
 from tests.support.otlp_metrics import CUMULATIVE, DELTA, points_at, points_in
-from tests.support.otlp_receiver import GrpcReceiver
 from tests.support.versions import needs_new_sdk
 from tests.support.waiting import eventually
 

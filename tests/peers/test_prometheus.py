@@ -8,10 +8,10 @@ import pytest
 from otpylib import gen_server
 
 from otpylib_telemetry import emit_counter, emit_gauge, emit_timer, execute, span, trace_context
+from otpylib_telemetry_mock.otlp_receiver.ports import free_port
 from otpylib_telemetry_prometheus import start_prometheus_exporter
 from tests.support.certificates import Authority
 from tests.support.ledger import stats_of
-from tests.support.ports import free_port
 from tests.support.prometheus_server import check_with_promtool
 from tests.support.waiting import eventually
 

@@ -13,7 +13,7 @@ import urllib.request
 
 import pytest
 
-from tests.support.ports import free_port
+from otpylib_telemetry_mock.otlp_receiver.ports import free_port
 from tests.support.shared_metrics import page, parsed
 from tests.support.waiting import wait_until
 

@@ -2,9 +2,9 @@
 
 import pytest
 
+from otpylib_telemetry_mock.otlp_receiver import GrpcReceiver, HttpReceiver
 from tests.support.distributions import VERSIONS
 from tests.support.otlp_metrics import points_at
-from tests.support.otlp_receiver import GrpcReceiver, HttpReceiver
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -18,6 +18,18 @@ from otpylib_telemetry.config import sections
 from otpylib_telemetry.config.resolve import resolve
 from otpylib_telemetry.exporter import registry
 from otpylib_telemetry_mock import MockSettings
+from otpylib_telemetry_mock.otlp_receiver import (
+    Answer,
+    Garbage,
+    GrpcReceiver,
+    GrpcStatus,
+    Hang,
+    HttpReceiver,
+    HttpStatus,
+    PartialSuccess,
+    Tls,
+)
+from otpylib_telemetry_mock.otlp_receiver.ports import free_port
 from otpylib_telemetry_otel import errors
 from otpylib_telemetry_otel.destinations import transport
 from otpylib_telemetry_otel.otlp.credentials import CredentialsError, Files, Watched
@@ -31,18 +43,6 @@ from tests.project.test_docs import blocks_of
 from tests.support.certificates import Authority
 from tests.support.chassis import runner
 from tests.support.destinations import destination_of
-from tests.support.otlp_receiver import (
-    Answer,
-    Garbage,
-    GrpcReceiver,
-    GrpcStatus,
-    Hang,
-    HttpReceiver,
-    HttpStatus,
-    PartialSuccess,
-    Tls,
-)
-from tests.support.ports import free_port
 from tests.support.runtime import running_runtime
 from tests.support.waiting import eventually
 

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from otpylib_telemetry import execute
+from otpylib_telemetry_mock.otlp_receiver import GrpcReceiver, HttpReceiver
 from otpylib_telemetry_otel import start_otel_exporter
 from otpylib_telemetry_prometheus import start_prometheus_exporter
 from scripts.lines import folders
 from tests.support import chassis
 from tests.support.hops import watched
-from tests.support.otlp_receiver import GrpcReceiver, HttpReceiver
 from tests.support.waiting import eventually
 
 PAGE = Path(__file__).parents[2] / "docs" / "architecture.md"

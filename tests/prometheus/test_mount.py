@@ -19,12 +19,12 @@ import uvicorn
 from otpylib import gen_server
 
 from otpylib_telemetry import emit_counter
+from otpylib_telemetry_mock.otlp_receiver.ports import free_port
 from otpylib_telemetry_prometheus import asgi_app, start_prometheus_exporter, wsgi_app
 from otpylib_telemetry_prometheus.mount import in_process
 from otpylib_telemetry_prometheus.mount.in_process import PageSource, UnavailableError
 from otpylib_telemetry_prometheus.page import Page, ScrapeRequest
 from tests.support.chassis import runner
-from tests.support.ports import free_port
 from tests.support.waiting import eventually, wait_until
 
 ROOT = Path(__file__).parents[2]

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from otpylib_telemetry.config.resolution import redacted
 from otpylib_telemetry.config.resolve import resolve
+from otpylib_telemetry_mock.otlp_receiver.ports import free_port
 from otpylib_telemetry_prometheus.push import Pusher, PushPlan, group_url
 from otpylib_telemetry_prometheus.settings import PrometheusSettings
-from tests.support.ports import free_port
 from tests.support.pushgateway import PASSWORD, USER
 from tests.support.waiting import eventually
 

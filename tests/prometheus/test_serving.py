@@ -16,6 +16,7 @@ from otpylib_telemetry.config.live import LiveConfig
 from otpylib_telemetry.config.resolution import redacted
 from otpylib_telemetry.config.resolve import resolve
 from otpylib_telemetry.exporter.base import ExportContext
+from otpylib_telemetry_mock.otlp_receiver.ports import free_port
 from otpylib_telemetry_prometheus.backend import PrometheusBackend
 from otpylib_telemetry_prometheus.endpoint import listener as listener_module
 from otpylib_telemetry_prometheus.endpoint import tls as tls_module
@@ -27,7 +28,6 @@ from otpylib_telemetry_prometheus.endpoint.tls import Files
 from otpylib_telemetry_prometheus.page import Page
 from otpylib_telemetry_prometheus.settings import PrometheusSettings
 from tests.support.certificates import Authority
-from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
 LOCAL = "127.0.0.1"

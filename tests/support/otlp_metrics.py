@@ -3,7 +3,7 @@
 from collections import defaultdict
 from typing import Any, NamedTuple
 
-from tests.support.otlp_receiver.received import attributes_of
+from otpylib_telemetry_mock.otlp_receiver.received import attributes_of
 
 DELTA, CUMULATIVE = 1, 2
 

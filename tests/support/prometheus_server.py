@@ -6,8 +6,8 @@ import urllib.parse
 import urllib.request
 from dataclasses import dataclass
 
+from otpylib_telemetry_mock.otlp_receiver.ports import free_port
 from tests.support import peers
-from tests.support.ports import free_port
 from tests.support.waiting import eventually, wait_until
 
 PACKAGE = "the Debian package prometheus"

@@ -6,8 +6,8 @@ import urllib.request
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from otpylib_telemetry_mock.otlp_receiver.ports import free_port
 from tests.support import peers
-from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 
 PACKAGE = "the Debian package prometheus-pushgateway"

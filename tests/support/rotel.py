@@ -9,9 +9,9 @@ from pathlib import Path
 
 import grpc
 
+from otpylib_telemetry_mock.otlp_receiver import GrpcReceiver
+from otpylib_telemetry_mock.otlp_receiver.ports import free_port
 from tests.support import peers
-from tests.support.otlp_receiver import GrpcReceiver
-from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 
 # The program needs the shared library of the Python that its package was built for.

@@ -9,11 +9,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from otpylib_telemetry import attach, execute, start_exporter
 from otpylib_telemetry.bus import dispatch
+from otpylib_telemetry_mock.otlp_receiver.ports import free_port
 from otpylib_telemetry_otel import OtelExporter
 from otpylib_telemetry_prometheus import PrometheusExporter
 from tests.support import absurd
 from tests.support.chassis import QUICK, books, runner, stats, up
-from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
 TOO_LONG = "an event name has 1 to 1024 characters"

@@ -34,6 +34,7 @@ from otpylib_telemetry.meters.provider import MeterProvider
 from otpylib_telemetry.meters.streams import Feed
 from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS
 from otpylib_telemetry.primitives.clock import wall_clock
+from otpylib_telemetry_mock.otlp_receiver import HttpReceiver
 from otpylib_telemetry_otel import start_otel_exporter
 from otpylib_telemetry_otel.sdk.metrics import MetricEncoder
 from otpylib_telemetry_prometheus import start_prometheus_exporter
@@ -42,7 +43,6 @@ from tests.support import declare
 from tests.support.chassis import runner
 from tests.support.crash import crash
 from tests.support.ledger import stats_of
-from tests.support.otlp_receiver import HttpReceiver
 from tests.support.versions import needs_new_client
 from tests.support.waiting import eventually
 

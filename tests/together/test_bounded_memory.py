@@ -7,9 +7,9 @@ import tracemalloc
 import pytest
 
 from otpylib_telemetry import execute, start_exporter
+from otpylib_telemetry_mock.otlp_receiver import HttpReceiver
 from otpylib_telemetry_otel import OtelExporter
 from tests.support.chassis import QUICK, books, make_exporter, start, stats, up
-from tests.support.otlp_receiver import HttpReceiver
 from tests.support.waiting import eventually
 
 LIMIT = 1000

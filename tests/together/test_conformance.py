@@ -8,10 +8,10 @@ from examples.json_lines import JsonLinesExporter
 from otpylib_telemetry.exporter import registry
 from otpylib_telemetry_mock.conformance import ExporterConformance
 from otpylib_telemetry_mock.exporter import NAME, MockExporterServer
+from otpylib_telemetry_mock.otlp_receiver import HttpReceiver
+from otpylib_telemetry_mock.otlp_receiver.ports import free_port
 from otpylib_telemetry_otel.exporter import OtelExporter
 from otpylib_telemetry_prometheus.exporter import PrometheusExporter
-from tests.support.otlp_receiver import HttpReceiver
-from tests.support.ports import free_port
 
 
 class TestMock(ExporterConformance):

@@ -10,6 +10,7 @@ from otpylib.runtime.atoms import KILLED, SHUTDOWN
 
 from otpylib_telemetry import exporter_module, otp, span, start_exporter
 from otpylib_telemetry.tracing import bridge
+from otpylib_telemetry_mock.otlp_receiver import HttpStatus
 from otpylib_telemetry_otel import start_otel_exporter
 from otpylib_telemetry_otel.api.forwarding import MAX_WAITING, SpanForwarder
 from otpylib_telemetry_otel.backend import OtelBackend
@@ -17,7 +18,6 @@ from otpylib_telemetry_otel.service import SERVICE, TelemetryService, child_spec
 from otpylib_telemetry_otel.traces import api_spans
 from tests.support.chassis import cast, collect_events, crash, up
 from tests.support.ledger import quiet_stats, stats_of
-from tests.support.otlp_receiver import HttpStatus
 from tests.support.runtime import in_process
 from tests.support.telemetry_service import (
     EXPORTER,
