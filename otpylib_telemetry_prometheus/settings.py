@@ -16,6 +16,7 @@ from otpylib_telemetry.config.settings import (
     Conflict,
     Number,
     OptionalNumber,
+    OptionalPath,
     OptionalText,
     RefusedError,
     WholeNumber,
@@ -76,18 +77,18 @@ class PrometheusSettings(MetricsSettings):
         "of your own (`asgi_app`, `wsgi_app`), or are pushed.",
         json_schema_extra={"remakes": "endpoint"},
     )
-    certificate: OptionalText = Field(
+    certificate: OptionalPath = Field(
         None,
         description="File with the certificate of the endpoint (PEM), and those between it and its "
         "authority: it then speaks HTTPS. Read again when it changes, as are the other two files.",
         json_schema_extra={"remakes": "endpoint"},
     )
-    key: OptionalText = Field(
+    key: OptionalPath = Field(
         None,
         description="File with the private key (PEM). Unset: it is in the file of the certificate.",
         json_schema_extra={"remakes": "endpoint"},
     )
-    client_ca: OptionalText = Field(
+    client_ca: OptionalPath = Field(
         None,
         description="File with the authorities (PEM) of which a client must have a certificate. Unset: it "
         "needs none.",
@@ -139,7 +140,7 @@ class PrometheusSettings(MetricsSettings):
         description="Registries of prometheus_client whose metrics are on the page too, as import paths such "
         "as `prometheus_client:REGISTRY`.",
     )
-    multiprocess_dir: OptionalText = Field(
+    multiprocess_dir: OptionalPath = Field(
         None,
         description="A directory in which the workers of one application (gunicorn, uvicorn, celery) share "
         "their series: whichever is scraped then tells of all. Unset: each tells of itself.",

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from otpylib_telemetry.config.environment import KIND, from_environment, parse, unknown_variables
 from otpylib_telemetry.config.interpolation import Expanded, expand
 from otpylib_telemetry.config.messages import reason_words
-from otpylib_telemetry.config.settings import FIELDS_ONLY, ExporterSettings, Unusable, field_extra
+from otpylib_telemetry.config.settings import ExporterSettings, Unusable, field_extra, fields_only
 
 
 class Candidate(NamedTuple):
@@ -108,12 +108,14 @@ def _merged(
     return own._replace(value={**table, **own.value})
 
 
-def check(settings_type: type[ExporterSettings], key: str, candidate: Candidate) -> str | None:
+def check(
+    settings_type: type[ExporterSettings], key: str, candidate: Candidate, directory: str | None = None
+) -> str | None:
     """Return why a field refuses a value, as the middle of a sentence, or None if it takes it."""
     field = settings_type.model_fields[key]
     secret = candidate.secret or key in settings_type.secret_keys()
     try:
-        settings_type.model_validate({key: candidate.value}, context=FIELDS_ONLY)
+        settings_type.model_validate({key: candidate.value}, context=fields_only(directory))
     except ValidationError as error:
         own = [details for details in error.errors(include_url=False) if details["loc"][:1] == (key,)]
         return reason_words(field, own[0], secret=secret, hidden=candidate.secret) if own else None

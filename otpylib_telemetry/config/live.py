@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Generic
 
 from otpylib_telemetry.config import resolve, sections, toml_source
@@ -32,6 +33,7 @@ class LiveConfig(Generic[S]):
         self.generation = 1
         self._argument = dict(argument)
         self._environ = environ
+        self._directory = _working_directory()
         self._file: dict[str, Any] = {}
         self._file_seen = False
         self._manager: object = None
@@ -231,6 +233,7 @@ class LiveConfig(Generic[S]):
             argument=self._argument,
             runtime=self._runtime,
             previous=previous,
+            directory=self._directory,
         )
         for key in resolution.secrets:
             for text in secret_texts(getattr(resolution.settings, key, None)):
@@ -244,6 +247,13 @@ class LiveConfig(Generic[S]):
         for text in list(self._secret_texts)[:-MOST_SECRETS]:
             del self._secret_texts[text]
         self._scrub = None
+
+
+def _working_directory() -> str | None:
+    try:
+        return os.getcwd()  # noqa: PTH109  # settings have paths as text
+    except OSError:  # it was deleted
+        return None
 
 
 def differ(old: object, new: object) -> bool:

@@ -18,7 +18,7 @@ from otpylib_telemetry.config.layers import Candidate, Refused, check, collect_c
 from otpylib_telemetry.config.messages import value_words
 from otpylib_telemetry.config.problems import full_section, refusal, unknown_key
 from otpylib_telemetry.config.resolution import Resolution, S
-from otpylib_telemetry.config.settings import FIELDS_ONLY, Conflict, ExporterSettings
+from otpylib_telemetry.config.settings import Conflict, ExporterSettings, fields_only
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -32,18 +32,19 @@ def resolve(  # noqa: PLR0913  # one argument per layer
     argument: Mapping[str, Any] = _NOTHING,
     runtime: Mapping[str, Any] = _NOTHING,
     previous: Resolution[S] | None = None,
+    directory: str | None = None,
 ) -> Resolution[S]:
     """Decide which settings are in force.
 
     A bad value is refused by itself: its key keeps the value of ``previous`` or, without one, takes that of
     the next weaker layer that has a valid one. Of settings that are valid but do not go together, as few are
     refused as will do. None stands for "not set here" in every layer. ``${NAME}`` is expanded in ``config``,
-    ``argument`` and ``runtime``.
+    ``argument`` and ``runtime``. Relative paths are those of ``directory``.
     """
     section = full_section(section)
     layers = {"runtime": runtime, "argument": argument, "config": config}
     candidates, unknown = collect_candidates(settings_type, section, environ, layers)
-    decision = _Decision(settings_type, candidates, previous)
+    decision = _Decision(settings_type, candidates, previous, directory)
     settings = decision.build_settings()
     secrets = decision.secrets()
     origins = MappingProxyType({key: item.origin for key, item in decision.chosen.items()})
@@ -90,9 +91,11 @@ class _Decision(Generic[S]):
         settings_type: type[S],
         candidates: Mapping[str, list[Candidate]],
         previous: Resolution[S] | None,
+        directory: str | None,
     ) -> None:
         self.settings_type = settings_type
         self.previous = previous
+        self.directory = directory
         self.chosen: dict[str, Candidate] = {}
         self.refused: list[Refused] = []
         self._left = {key: list(candidates.get(key, ())) for key in settings_type.model_fields}
@@ -123,7 +126,7 @@ class _Decision(Generic[S]):
         left = self._left[key]
         while left:
             candidate = left.pop(0)
-            reason = candidate.problem or check(self.settings_type, key, candidate)
+            reason = candidate.problem or check(self.settings_type, key, candidate, self.directory)
             if reason is None:
                 self.chosen[key] = candidate
                 return
@@ -146,7 +149,7 @@ class _Decision(Generic[S]):
         """Return the settings, where they can be built, and what speaks against them."""
         values = {key: item.value for key, item in self.chosen.items() if item.origin != "default"}
         try:
-            settings = self.settings_type.model_validate(values, context=FIELDS_ONLY)
+            settings = self.settings_type.model_validate(values, context=fields_only(self.directory))
         except ValidationError as error:
             details = error.errors(include_url=False)[0]
             blamed = tuple(str(part) for part in details["loc"][:1])

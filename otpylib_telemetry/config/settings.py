@@ -8,6 +8,7 @@ about configuration (layers, wording, redaction) reads it from here.
 from __future__ import annotations
 
 import functools
+import os
 import types
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
@@ -34,8 +35,13 @@ if TYPE_CHECKING:
 
     from pydantic.fields import FieldInfo
 
-#: Validation context under which keys are checked one by one and their agreement with each other is not.
-FIELDS_ONLY: Mapping[str, bool] = {"fields_only": True}
+
+def fields_only(directory: str | None) -> Mapping[str, Any]:
+    """Return the validation context under which keys are checked, and not their agreement with each other.
+
+    Relative paths are made those of ``directory``; without one they stay relative.
+    """
+    return {"fields_only": True, "directory": directory}
 
 
 class RefusedError(ValueError):
@@ -135,6 +141,19 @@ Number = Annotated[float, BeforeValidator(_no_boolean)]
 OptionalNumber = Annotated[float | None, BeforeValidator(_no_boolean), BeforeValidator(none_if_blank)]
 #: A string, where an empty one means that nothing is set.
 OptionalText = Annotated[str | None, BeforeValidator(none_if_blank)]
+
+
+def absolute(value: object, info: ValidationInfo) -> object:
+    """Return a path that stays the same wherever the application goes; ``~`` is the home directory."""
+    directory = (info.context or {}).get("directory")
+    if not isinstance(value, str) or not value.strip():
+        return value
+    path = os.path.expanduser(value.strip())  # noqa: PTH111  # a Path would tidy up what the user wrote
+    return path if directory is None else os.path.join(directory, path)  # noqa: PTH118  # as above
+
+
+#: The path of a file or directory, where an empty one means that nothing is set.
+OptionalPath = Annotated[str | None, BeforeValidator(absolute), BeforeValidator(none_if_blank)]
 #: Names; a single string is taken for a list of one.
 Words = Annotated[tuple[str, ...], BeforeValidator(words)]
 
@@ -277,7 +296,7 @@ class ExporterSettings(BaseModel):
 
     @model_validator(mode="after")
     def _agree(self, info: ValidationInfo) -> Self:
-        if info.context is not FIELDS_ONLY:
+        if not (info.context or {}).get("fields_only"):
             for conflict in self.conflicts():
                 raise RefusedError(conflict.reason, conflict.public)
         return self

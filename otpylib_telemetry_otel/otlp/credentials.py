@@ -10,10 +10,16 @@ import datetime as dt
 import logging
 import ssl
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from otpylib_telemetry.primitives.pem_files import FollowedFiles, no_password
+from otpylib_telemetry.primitives.pem_files import (
+    FollowedFiles,
+    PemError,
+    certificates_in,
+    content_of,
+    no_password,
+    private_key_in,
+)
 from otpylib_telemetry_otel.otlp.certificates import complaint, validity_of_pem
 
 if TYPE_CHECKING:
@@ -71,7 +77,7 @@ class Watched:
         self, files: Files, now: Callable[[], dt.datetime] = lambda: dt.datetime.now(tz=dt.UTC)
     ) -> None:
         self._files = files
-        self._followed = FollowedFiles(files, lambda: read(files, now()), CredentialsError, _report)
+        self._followed = FollowedFiles(files, lambda: read(files, now()), _report)
         if self.credentials.warning:
             _log.warning("%s.", self.credentials.warning)
 
@@ -117,16 +123,18 @@ def read(files: Files, now: dt.datetime) -> Credentials:
     Raises:
         CredentialsError: They cannot.
     """
-    certificate = _content("certificate", files.certificate)
-    client_key = _content("client_key", files.client_key)
-    client_certificate = _content("client_certificate", files.client_certificate)
-    try:
-        # Without a file of ours these are the system's authorities.
-        context = ssl.create_default_context(cadata=certificate and certificate.decode("ascii", "replace"))
-    except (ssl.SSLError, ValueError) as error:
-        raise CredentialsError(
-            f"certificate: the file {files.certificate} holds no certificate in PEM form"
-        ) from error
+    certificate = _part("certificate", files.certificate, certificates_in)
+    client_key = _part("client_key", files.client_key, private_key_in)
+    client_certificate = _part("client_certificate", files.client_certificate, certificates_in)
+    if certificate is None:
+        context = ssl.create_default_context()
+    else:
+        try:
+            context = ssl.create_default_context(cadata=certificate.decode())
+        except (ssl.SSLError, ValueError) as error:
+            raise CredentialsError(
+                f"certificate: the file {files.certificate} holds a certificate that is damaged"
+            ) from error
     if files.client_certificate is not None:
         try:
             context.load_cert_chain(files.client_certificate, files.client_key, password=no_password)
@@ -137,13 +145,13 @@ def read(files: Files, now: dt.datetime) -> Credentials:
     )
 
 
-def _content(key: str, path: str | None) -> bytes | None:
+def _part(key: str, path: str | None, part_of: Callable[[bytes], bytes]) -> bytes | None:
     if path is None:
         return None
     try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise CredentialsError(f"{key}: the file {path} cannot be read: {error.strerror or error}") from error
+        return part_of(content_of(path))
+    except PemError as error:
+        raise CredentialsError(f"{key}: the file {path} {error}") from error
 
 
 def _client_trouble(files: Files, error: Exception) -> str:
@@ -153,9 +161,7 @@ def _client_trouble(files: Files, error: Exception) -> str:
             f"client_key: the key in {files.client_key} does not belong to the certificate in "
             f"{files.client_certificate}"
         )
-    said = (
-        str(error) if isinstance(error, ValueError) and reason is None else "one of them is not in PEM form"
-    )
+    said = str(error) if isinstance(error, ValueError) and reason is None else "one of them is damaged"
     return f"client_certificate, client_key: {files.client_certificate} and {files.client_key}: {said}"
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, WrapValidator
 
-from otpylib_telemetry.config.settings import OptionalText, RefusedError, none_if_blank
+from otpylib_telemetry.config.settings import OptionalText, RefusedError, absolute, none_if_blank
 from otpylib_telemetry_otel.settings.endpoint import SignalName, SignalUrl
 from otpylib_telemetry_otel.settings.environment import (
     EXPORTERS,
@@ -60,6 +60,8 @@ Endpoint = Annotated[
 ]
 
 
+#: The path of a file of a signal's own; an empty one means none, whatever the one of spans is.
+SignalPath = Annotated[str | None, BeforeValidator(absolute)]
 Protocol = Literal["grpc", "http/protobuf"]
 Compression = Literal["none", "gzip", "deflate"]
 Exporter = Annotated[str, BeforeValidator(partial(registered_name, groups=EXPORTERS))]

@@ -15,6 +15,7 @@ from otpylib_telemetry.config.settings import (
     ExporterSettings,
     Number,
     OptionalNumber,
+    OptionalPath,
     OptionalText,
     RefusedError,
     WholeNumber,
@@ -53,6 +54,7 @@ from otpylib_telemetry_otel.settings.fields import (
     IdGenerator,
     Protocol,
     Sampler,
+    SignalPath,
     as_severity,
     attribute,
     attribute_name,
@@ -140,7 +142,7 @@ class OtelSettings(ExporterSettings):
             "compression", "How requests are compressed; `deflate` only over http/protobuf."
         ),
     )
-    certificate: OptionalText = Field(
+    certificate: OptionalPath = Field(
         None,
         description=described(
             "certificate",
@@ -148,13 +150,13 @@ class OtelSettings(ExporterSettings):
             "the system's over http/protobuf, those that come with grpcio over gRPC.",
         ),
     )
-    client_key: OptionalText = Field(
+    client_key: OptionalPath = Field(
         None,
         description=described(
             "client_key", "File with the client's private key (PEM); only together with `client_certificate`."
         ),
     )
-    client_certificate: OptionalText = Field(
+    client_certificate: OptionalPath = Field(
         None,
         description=described(
             "client_certificate", "File with the client's certificate (PEM); only together with `client_key`."
@@ -265,9 +267,9 @@ class OtelSettings(ExporterSettings):
     logs_headers: Headers | None = own_option("logs", "headers")
     logs_timeout: OptionalNumber = own_option("logs", "timeout")
     logs_compression: Compression | None = own_option("logs", "compression")
-    logs_certificate: str | None = own_option("logs", "certificate")
-    logs_client_key: str | None = own_option("logs", "client_key")
-    logs_client_certificate: str | None = own_option("logs", "client_certificate")
+    logs_certificate: SignalPath = own_option("logs", "certificate")
+    logs_client_key: SignalPath = own_option("logs", "client_key")
+    logs_client_certificate: SignalPath = own_option("logs", "client_certificate")
     logs_insecure: bool | None = own_option("logs", "insecure")
     metrics: bool = Field(
         True, description="Whether metrics are made of the events and sent, beside those of other sources."
@@ -354,9 +356,9 @@ class OtelSettings(ExporterSettings):
     metrics_headers: Headers | None = own_option("metrics", "headers")
     metrics_timeout: OptionalNumber = own_option("metrics", "timeout")
     metrics_compression: Compression | None = own_option("metrics", "compression")
-    metrics_certificate: str | None = own_option("metrics", "certificate")
-    metrics_client_key: str | None = own_option("metrics", "client_key")
-    metrics_client_certificate: str | None = own_option("metrics", "client_certificate")
+    metrics_certificate: SignalPath = own_option("metrics", "certificate")
+    metrics_client_key: SignalPath = own_option("metrics", "client_key")
+    metrics_client_certificate: SignalPath = own_option("metrics", "client_certificate")
     metrics_insecure: bool | None = own_option("metrics", "insecure")
     max_active_spans: WholeNumber = Field(
         10_000,

@@ -12,12 +12,21 @@ import logging
 import ssl
 import time
 from functools import partial
-from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from otpylib_telemetry.primitives.pem_files import FollowedFiles, no_password
+from otpylib_telemetry.primitives.pem_files import (
+    FollowedFiles,
+    PemError,
+    certificates_in,
+    content_of,
+    no_password,
+    private_key_in,
+)
 from otpylib_telemetry.primitives.threads import run_in_thread, start_in_thread
 from otpylib_telemetry_prometheus.endpoint.sockets import EndpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _log = logging.getLogger("otpylib_telemetry.prometheus")
 
@@ -54,7 +63,7 @@ class Tls:
     async def of(cls, files: Files) -> Tls:
         """Read the files."""
         read = partial(_read, files)
-        return cls(files, await run_in_thread(FollowedFiles, files, read, EndpointError, _report))
+        return cls(files, await run_in_thread(FollowedFiles, files, read, _report))
 
     async def context(self) -> ssl.SSLContext:
         """Return what to meet the next client with, after a look at the files if one is due."""
@@ -77,8 +86,9 @@ def _report(error: Exception) -> None:
 
 def _read(files: Files) -> ssl.SSLContext:
     """Make a context out of the files."""
-    for key, path in (("certificate", files.certificate), ("key", files.key), ("client_ca", files.client_ca)):
-        _must_be_readable(key, path)
+    _part("certificate", files.certificate, certificates_in)
+    if files.key is not None:
+        _part("key", files.key, private_key_in)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     # RFC 8996 retires what came before; Prometheus speaks 1.2 at least, too.
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -87,23 +97,22 @@ def _read(files: Files) -> ssl.SSLContext:
     except (OSError, ValueError) as error:
         raise EndpointError(_trouble(files, error)) from error
     if files.client_ca is not None:
+        authorities = _part("client_ca", files.client_ca, certificates_in)
         try:
-            context.load_verify_locations(files.client_ca)
+            context.load_verify_locations(cadata=authorities.decode())
         except (OSError, ValueError) as error:
-            raise EndpointError(f"client_ca: {files.client_ca} holds no certificate in PEM form") from error
+            raise EndpointError(
+                f"client_ca: {files.client_ca} holds a certificate that is damaged"
+            ) from error
         context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 
-def _must_be_readable(key: str, path: str | None) -> None:
-    if path is None:
-        return
+def _part(key: str, path: str, part_of: Callable[[bytes], bytes]) -> bytes:
     try:
-        with Path(path).open("rb") as file:
-            file.read(1)
-    except (OSError, ValueError) as error:
-        said = getattr(error, "strerror", None) or str(error)
-        raise EndpointError(f"{key}: {path} cannot be read ({said})") from error
+        return part_of(content_of(path))
+    except PemError as error:
+        raise EndpointError(f"{key}: {path} {error}") from error
 
 
 def _trouble(files: Files, error: Exception) -> str:
@@ -113,22 +122,16 @@ def _trouble(files: Files, error: Exception) -> str:
         return f"key: the private key in {key} does not belong to the certificate in {files.certificate}"
     if isinstance(error, ValueError) and not isinstance(error, ssl.SSLError):
         return f"key: {files.key or files.certificate}: {error}"
-    if not _holds(files.certificate, b"CERTIFICATE"):
-        return f"certificate: {files.certificate} holds no certificate in PEM form"
-    if not _holds(files.key or files.certificate, b"PRIVATE KEY"):
-        where = files.key or f"{files.certificate}, and the key named key is not set,"
-        return f"key: {where} holds no private key in PEM form"
+    if files.key is None and not _holds_key(files.certificate):
+        return f"key: {files.certificate}, and the key named key is not set, holds no private key in PEM form"
     return (
         f"certificate, key: {files.certificate} and {files.key or 'the private key in it'} cannot be used "
         f"({reason or error})"
     )
 
 
-def _holds(path: str, label: bytes) -> bool:
-    """Tell whether a file has a block of this kind (RFC 7468); only asked once it is known to be readable."""
+def _holds_key(path: str) -> bool:
     try:
-        return any(
-            line.startswith(b"-----BEGIN ") and label in line for line in Path(path).read_bytes().splitlines()
-        )
-    except OSError:
+        return bool(private_key_in(content_of(path)))
+    except PemError:
         return False

@@ -1,5 +1,6 @@
 """Certificates and keys: read, read again, and complained about."""
 
+import base64
 import datetime as dt
 import logging
 import os
@@ -8,9 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from otpylib_telemetry_mock.otlp_receiver import GrpcReceiver, HttpReceiver, Tls
 from otpylib_telemetry_mock.otlp_receiver.ports import free_port
+from otpylib_telemetry_otel.destinations import transport
 from otpylib_telemetry_otel.otlp.certificates import complaint, validity, validity_of_pem, why_refused
 from otpylib_telemetry_otel.otlp.credentials import CredentialsError, Files, Watched, read
+from otpylib_telemetry_otel.otlp.services import TRACES
+from otpylib_telemetry_otel.settings.model import OtelSettings
 from tests.support.certificates import Authority
 
 NOW = dt.datetime.now(tz=dt.UTC)
@@ -103,7 +108,7 @@ class TestReading:
 
     def test_a_key_in_no_form_at_all_is_told(self, place):
         Path(place.client_key).write_text("nonsense")
-        with pytest.raises(CredentialsError, match=r"client_key: .*not in PEM form"):
+        with pytest.raises(CredentialsError, match=r"client_key: the file .* holds no private key in PEM"):
             read(place, NOW)
 
     def test_a_key_with_a_password_is_refused_and_nobody_is_asked_for_it(self, place, tmp_path, authority):
@@ -128,6 +133,114 @@ class TestReading:
         found = read(Files(None, str(old.key), str(old.certificate)), NOW)
         assert f"expired on {NOW - 2 * DAY:%Y-%m-%d}" in found.warning
         assert str(old.certificate) in found.warning
+
+
+#: What a file may become that has to be read all the same, and what has to be refused.
+SOUND = {
+    "a comment in UTF-8": lambda pem: "# Größe, 大きさ\n".encode() + pem + "# Ende: ü\n".encode(),
+    "a comment in Latin-1": lambda pem: "# Größe\n".encode("latin-1") + pem,
+    "a byte order mark": lambda pem: b"\xef\xbb\xbf" + pem,
+    "lines as on Windows": lambda pem: pem.replace(b"\n", b"\r\n"),
+    "blank lines": lambda pem: b"\n\n" + pem + b"\n\n",
+    "no last line end": lambda pem: pem.rstrip(),
+}
+UNSOUND = {
+    "empty": lambda pem: b"",
+    "blank": lambda pem: b" \n\n",
+    "only a comment": lambda pem: "# Größe\n".encode(),
+    "half": lambda pem: pem[: len(pem) // 2],
+    "the end missing": lambda pem: pem[: pem.index(b"-----END")],
+    "a second one begun": lambda pem: pem + pem[: len(pem) // 2],
+    "damaged": lambda pem: pem[:60] + b"!" + pem[61:],
+    "a bit gone": lambda pem: b"\n".join(pem.splitlines()[:2] + pem.splitlines()[3:]),
+    "DER": lambda pem: base64.b64decode(b"".join(pem.splitlines()[1:-1])),
+    "UTF-16": lambda pem: pem.decode().encode("utf-16"),
+    "zeros": lambda pem: b"\0" * 100,
+    "text": lambda pem: b"hello",
+}
+KEYS = ["certificate", "client_key", "client_certificate"]
+
+
+def rewrite(path, change):
+    path = Path(path)
+    pem = path.read_bytes()
+    # Some programs write what a certificate says in front of it.
+    path.write_bytes(change(pem[pem.index(b"-----BEGIN") :]))
+
+
+class TestForms:
+    # OpenSSL reads the client's own two files itself, and refuses a byte order mark.
+    @pytest.mark.parametrize(
+        ("key", "form"),
+        [(key, form) for key in KEYS for form in SOUND if (key == KEYS[0] or form != "a byte order mark")],
+    )
+    def test_what_stands_around_a_block_does_not_matter(self, place, key, form):
+        before = read(place, NOW)
+        rewrite(getattr(place, key), SOUND[form])
+        found = read(place, NOW)
+        assert found.certificate == before.certificate
+        assert found.client_certificate == before.client_certificate
+        assert len(found.context.get_ca_certs()) == 1
+
+    @pytest.mark.parametrize("key", KEYS)
+    @pytest.mark.parametrize("form", UNSOUND)
+    def test_what_is_no_whole_block_is_refused_and_trusts_nobody_else(self, place, key, form):
+        rewrite(getattr(place, key), UNSOUND[form])
+        with pytest.raises(CredentialsError, match=key) as refused:
+            read(place, NOW)
+        assert getattr(place, key) in str(refused.value)
+        with pytest.raises(CredentialsError):
+            Watched(place)
+
+    @pytest.mark.parametrize("key", KEYS)
+    @pytest.mark.parametrize("form", UNSOUND)
+    def test_what_was_read_before_stays_and_the_first_trouble_is_said(self, place, key, form, caplog):
+        watched = Watched(place)
+        before = watched.credentials
+        sound = Path(getattr(place, key)).read_bytes()
+        rewrite(getattr(place, key), UNSOUND[form])
+        assert [watched.renewed() for _ in range(3)] == [False] * 3
+        assert watched.credentials is before
+        (message,) = caplog.messages
+        assert key in message.partition(": ")[0]
+        assert message.endswith("The credentials read before stay in use.")
+        Path(getattr(place, key)).write_bytes(sound)
+        assert watched.renewed()
+        assert watched.credentials.certificate == before.certificate
+
+    def test_key_and_certificate_may_be_in_one_file(self, place, tmp_path):
+        both = tmp_path / "both.pem"
+        both.write_bytes(Path(place.client_key).read_bytes() + Path(place.client_certificate).read_bytes())
+        found, apart = read(Files(None, str(both), str(both)), NOW), read(place, NOW)
+        assert (found.client_key, found.client_certificate) == (apart.client_key, apart.client_certificate)
+
+    @pytest.mark.parametrize("key", KEYS)
+    def test_a_named_pipe_is_not_waited_for(self, place, tmp_path, key):
+        os.mkfifo(tmp_path / "pipe")
+        files = place._replace(**{key: str(tmp_path / "pipe")})
+        with pytest.raises(CredentialsError, match=rf"^{key}: the file .*pipe cannot be read: Is no regular"):
+            read(files, NOW)
+
+    @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+    def test_over_either_protocol_the_server_is_known_by_a_file_with_a_comment(
+        self, place, authority, protocol
+    ):
+        rewrite(place.certificate, SOUND["a comment in UTF-8"])
+        issued = authority.issue()
+        tls = Tls(issued.certificate, issued.key)
+        with (GrpcReceiver if protocol == "grpc" else HttpReceiver)(tls=tls) as receiver:
+            settings = OtelSettings(
+                endpoint=receiver.endpoint, protocol=protocol, certificate=place.certificate, timeout=20
+            )
+            sender = transport(settings.connection("traces"), TRACES)
+            try:
+                assert sender.send(b"") is None
+                # What can no longer be used is no reason to stop, nor to trust anybody else.
+                for content in (b"", "# Größe\n".encode(), b"-----BEGIN CERTIFICATE-----\nMIIB"):
+                    Path(place.certificate).write_bytes(content)
+                    assert sender.send(b"") is None
+            finally:
+                sender.close()
 
 
 class TestFollowing:

@@ -21,7 +21,7 @@ class Place:
         path.write_text("one")
 
     def follow(self):
-        return FollowedFiles((str(self.path), None), self.read, UnusableError, self.reports.append)
+        return FollowedFiles((str(self.path), None), self.read, self.reports.append)
 
     def read(self):
         self.reads += 1

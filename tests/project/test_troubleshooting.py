@@ -334,8 +334,16 @@ async def _(stage):
     authority = Authority(stage.directory / "authority")
     yesterday = dt.timedelta(days=-1)
     one, expired = authority.issue(), authority.issue(2 * yesterday, yesterday)
+    empty = stage.directory / "empty.pem"
+    empty.touch()
+    followed = stage.directory / "ca.pem"
+    followed.write_bytes(authority.certificate.read_bytes())
+    watched = Watched(Files(str(followed)))
+    followed.write_text("-----BEGIN CERTIFICATE-----\n")
+    watched.renewed()
     for files in (
         Files("/nowhere/ca.pem"),
+        Files(str(empty)),
         Files(client_key=str(expired.key), client_certificate=str(one.certificate)),
         Files(client_key=str(expired.key), client_certificate=str(expired.certificate)),
     ):

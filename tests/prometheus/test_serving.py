@@ -8,6 +8,7 @@ import logging
 import socket
 import ssl
 import subprocess
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
@@ -255,14 +256,14 @@ async def test_files_that_cannot_be_used_are_named_with_the_reason(authority, is
     other = authority.issue()
     crt, key, missing = str(issued.certificate), str(issued.key), str(tmp_path / "missing.pem")
     cases = [
-        (Files(missing, key), rf"^certificate: {missing} cannot be read \(No such file"),
-        (Files(crt, missing), rf"^key: {missing} cannot be read \(No such file"),
-        (Files(crt, key, missing), rf"^client_ca: {missing} cannot be read \(No such file"),
+        (Files(missing, key), rf"^certificate: {missing} cannot be read: No such file"),
+        (Files(crt, missing), rf"^key: {missing} cannot be read: No such file"),
+        (Files(crt, key, missing), rf"^client_ca: {missing} cannot be read: No such file"),
         (Files(str(tmp_path), key), rf"^certificate: {tmp_path} cannot be read"),
-        (Files(str(empty), key), rf"^certificate: {empty} holds no certificate in PEM form"),
-        (Files(crt, str(empty)), rf"^key: {empty} holds no private key in PEM form"),
+        (Files(str(empty), key), rf"^certificate: {empty} is empty; a certificate in PEM form was expected"),
+        (Files(crt, str(empty)), rf"^key: {empty} is empty; a private key in PEM form was expected"),
         (Files(crt), rf"^key: {crt}, and the key named key is not set, holds no private key"),
-        (Files(crt, key, str(empty)), rf"^client_ca: {empty} holds no certificate in PEM form"),
+        (Files(crt, key, str(empty)), rf"^client_ca: {empty} is empty"),
         (Files(crt, str(other.key)), rf"^key: the private key in {other.key} does not belong to .* {crt}"),
         (Files(crt, str(encrypted(issued, tmp_path))), "^key: .*encrypted.key: .*encrypted with a password"),
     ]
@@ -318,6 +319,37 @@ async def test_a_broken_replacement_is_said_once_and_the_old_one_stays(authority
         )
         authority.issue().copy_to(tmp_path)
         assert await asyncio.to_thread(serial, endpoint.port, context) != first
+
+
+@pytest.mark.parametrize("key", ["certificate", "key", "client_ca"])
+@pytest.mark.parametrize("form", ["empty", "half", "a second one begun", "DER", "binary"])
+async def test_a_file_in_no_usable_form_is_refused_and_a_replacement_leaves_the_old_ones(
+    authority, issued, tmp_path, caplog, key, form
+):
+    trusted = tmp_path / "clients.pem"
+    trusted.write_bytes(authority.certificate.read_bytes())
+    placed, client = issued.copy_to(tmp_path), authority.issue()
+    found = Files(str(placed.certificate), str(placed.key), str(trusted))
+    path = Path(getattr(found, key))
+    pem = path.read_bytes()[path.read_bytes().index(b"-----BEGIN") :]
+    spoilt = {
+        "empty": b"",
+        "half": pem[: len(pem) // 2],
+        "a second one begun": pem + pem[: len(pem) // 2],
+        "DER": base64.b64decode(b"".join(pem.splitlines()[1:-1])),
+        "binary": bytes(range(256)),
+    }[form]
+    async with serving(access=Access(found)) as endpoint:
+        assert await status(endpoint.port, tls=trusting(authority, client)) == 200
+        path.write_bytes(spoilt)
+        assert await status(endpoint.port, tls=trusting(authority, client)) == 200
+        (message,) = caplog.messages
+        assert message.startswith(f"{key}: {path} ")
+        assert message.endswith(". The endpoint goes on with the files as they were read before.")
+        with pytest.raises((OSError, IndexError)):
+            await ask(endpoint.port, tls=trusting(authority))
+    with pytest.raises(EndpointError, match=f"^{key}: "):
+        await Endpoint(page).place(LOCAL, 0, "/metrics", access=Access(found))
 
 
 async def test_a_new_authority_for_clients_counts_without_a_restart(authority, issued, tmp_path):
