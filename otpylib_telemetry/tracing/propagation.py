@@ -25,9 +25,10 @@ _SPAN_ID_BYTES: Final = 8
 
 
 #: Four fields of fixed length. A later version may append fields after another dash; version 00 may not.
-_TRACEPARENT: Final = re.compile(
-    r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL
-)
+_TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+
+#: What may surround the value of a header (RFC 9110, section 5.5). Not every transport takes it away.
+_BLANKS: Final = " \t"
 
 _INVALID_VERSION: Final = "ff"
 
@@ -46,7 +47,7 @@ def parse_traceparent(text: object) -> TraceParent | None:
     """Read a ``traceparent`` header; None if it is invalid, for which the standard starts a new trace."""
     if not isinstance(text, str):
         return None
-    match = _TRACEPARENT.fullmatch(text)
+    match = _TRACEPARENT.fullmatch(text) or _TRACEPARENT.fullmatch(text.strip(_BLANKS))
     if match is None:
         return None
     version, trace, span, flags, more = match.groups()

@@ -36,6 +36,10 @@ ARABIC_ONE = "\u0661"  # a digit to str.isdigit and to int
         (f"00-{TRACE}-{SPAN}-fe", False),
         (f"cc-{TRACE}-{SPAN}-01", True),
         (f"cc-{TRACE}-{SPAN}-01-what-the-future-will-be-like", True),
+        (f"cc-{TRACE}-{SPAN}-01-what it will be like", True),
+        (f" 00-{TRACE}-{SPAN}-01", True),
+        (f"00-{TRACE}-{SPAN}-00\t", False),
+        (f"\t  00-{TRACE}-{SPAN}-01 \t ", True),
     ],
 )
 def test_a_valid_traceparent_is_read(text, sampled):
@@ -61,8 +65,10 @@ class Text(str):
         f"00-{TRACE[1:]}-{SPAN}-01",
         f"00-{TRACE}-{SPAN}0-01",
         f"00-{TRACE}-{SPAN}-1",
-        f" 00-{TRACE}-{SPAN}-01",
         f"00-{TRACE}-{SPAN}-01\n",
+        f"\u00a000-{TRACE}-{SPAN}-01",
+        f"00- {TRACE}-{SPAN}-01",
+        f"cc-{TRACE}-{SPAN}-01-\nmore",
         f"00-{'g' * 32}-{SPAN}-01",
         f"00-{ARABIC_ONE * 32}-{SPAN}-01",
         f"00-{TRACE}-{SPAN}-01".encode(),
