@@ -48,25 +48,26 @@ def _records_arrive_as_the_sdk_would_send_them():
     _emitted.clear()
     yield
     records, _emitted[:] = list(_emitted), []
-    arrived = []
-    for request in _application.arrived():
-        for group in request.resource_logs:
-            for scoped in group.scope_logs:
-                arrived += [(scoped, record) for record in scoped.log_records]
-    expected = [_as_sent(record) for record in records]
-    assert [told(record) for _, record in arrived] == [told(record) for _, record in expected]
-    assert [told(scoped.scope) for scoped, _ in arrived] == [told(scoped.scope) for scoped, _ in expected]
-    assert [scoped.schema_url for scoped, _ in arrived] == [scoped.schema_url for scoped, _ in expected]
+    requests, kept = _application.arrived()
+    expected = _scoped(encode_logs([_readable(record)]) for record in records)
+    for way in (_scoped(requests), _scoped(encode_logs([record]) for record in kept)):
+        assert [told(record) for _, record in way] == [told(record) for _, record in expected]
+        assert [told(scoped.scope) for scoped, _ in way] == [told(scoped.scope) for scoped, _ in expected]
+        assert [scoped.schema_url for scoped, _ in way] == [scoped.schema_url for scoped, _ in expected]
 
 
-def _as_sent(record):
-    readable = ReadableLogRecord(
-        record.log_record, record.resource, record.instrumentation_scope, record.limits
-    )
-    (group,) = encode_logs([readable]).resource_logs
-    (scoped,) = group.scope_logs
-    (message,) = scoped.log_records
-    return scoped, message
+def _scoped(requests):
+    return [
+        (scoped, record)
+        for request in requests
+        for group in request.resource_logs
+        for scoped in group.scope_logs
+        for record in scoped.log_records
+    ]
+
+
+def _readable(record):
+    return ReadableLogRecord(record.log_record, record.resource, record.instrumentation_scope, record.limits)
 
 
 def told(message):

@@ -52,20 +52,25 @@ def _spans_arrive_as_the_sdk_would_send_them():
     _ended.clear()
     yield
     spans, _ended[:] = list(_ended), []
-    arrived = {}
-    for request in _application.arrived():
-        for group in request.resource_spans:
-            for scoped in group.scope_spans:
-                arrived |= {span.span_id: (scoped, span) for span in scoped.spans}
-    for span in spans:
-        (group,) = encode_spans([span]).resource_spans
-        (scoped,) = group.scope_spans
-        (expected,) = scoped.spans
-        assert expected.span_id in arrived, f"the span {span.name} has not arrived"
-        got_scope, got = arrived[expected.span_id]
-        assert told(got) == told(expected)
-        assert told(got_scope.scope) == told(scoped.scope)
-        assert got_scope.schema_url == scoped.schema_url
+    requests, kept = _application.arrived()
+    arrived = _by_id(group for request in requests for group in request.resource_spans)
+    handed_over = _by_id(group for span in kept for group in encode_spans([span]).resource_spans)
+    for name, (scoped, expected) in _by_id(encode_spans([span]).resource_spans[0] for span in spans).items():
+        for way in (arrived, handed_over):
+            assert name in way, f"the span {expected.name} has not arrived"
+            got_scope, got = way[name]
+            assert told(got) == told(expected)
+            assert told(got_scope.scope) == told(scoped.scope)
+            assert got_scope.schema_url == scoped.schema_url
+
+
+def _by_id(groups):
+    return {
+        span.span_id: (scoped, span)
+        for group in groups
+        for scoped in group.scope_spans
+        for span in scoped.spans
+    }
 
 
 def told(message):
