@@ -73,6 +73,31 @@ def pytest_collection_modifyitems(items):
             item.add_marker("peer")
 
 
+#: Tests that run on uvloop as well, which uvicorn takes wherever it is installed.
+ON_UVLOOP = (
+    "tests/prometheus/test_endpoint.py",
+    "tests/prometheus/test_serving.py",
+    "tests/prometheus/test_mount.py",
+    "tests/prometheus/test_push.py",
+    "tests/exporter/test_server.py",
+    "tests/otel/service/test_traces.py",
+    "tests/otel/service/test_metrics.py",
+    "tests/otel/service/test_logs.py",
+    "tests/otel/test_destinations.py",
+    "tests/together/test_both_exits.py",
+    "tests/together/test_conformance.py",
+)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_asyncio_loop_factories(item):
+    """Run the coroutines of some modules on either event loop."""
+    factories = {"asyncio": asyncio.new_event_loop}
+    if item.nodeid.startswith(ON_UVLOOP):
+        factories["uvloop"] = importlib.import_module("uvloop").new_event_loop
+    return factories
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch):
     """The environment of the machine must not configure what is under test."""

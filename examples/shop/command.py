@@ -129,7 +129,7 @@ async def _play(stage: Stage) -> None:
     from examples.shop.scenario import play  # noqa: PLC0415  # as above
 
     task = asyncio.current_task()
-    assert task is not None  # noqa: S101  # we are in one
-    with contextlib.suppress(NotImplementedError):  # Windows
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    if task is not None:
+        with contextlib.suppress(NotImplementedError):  # Windows
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     await play(stage)

@@ -92,7 +92,8 @@ def waterfall(trace: Trace, width: int) -> RenderableType:
         width: Columns there are.
     """
     root = trace.root
-    assert root is not None  # noqa: S101  # a whole trace has one
+    if root is None:
+        raise ValueError("a trace without a root has no time of its own")
     inner = width - 4
     names = 28 if width < 100 else 34  # noqa: PLR2004  # narrow and wide
     bar_width = inner - names - 12

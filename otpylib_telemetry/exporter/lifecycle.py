@@ -213,8 +213,8 @@ class Lifecycle:
         self._use_common(wanted)
         if not self.opened:
             await self._open(candidate, wanted)
-        elif self._state.applied != wanted:
-            await self._change(candidate, wanted)
+        elif self._consumer.exporter is not None and self._state.applied != wanted:
+            await self._change(self._consumer.exporter, candidate, wanted)
         self.set_status("running", None)
 
     def _use_common(self, wanted: ExporterSettings) -> None:
@@ -242,12 +242,11 @@ class Lifecycle:
         await self._open_or_give_way(candidate)
         self._use(candidate)
 
-    async def _change(self, candidate: Exporter[Any], wanted: ExporterSettings) -> None:
-        running, applied = self._consumer.exporter, self._state.applied
-        assert running is not None  # noqa: S101  # one is open
-        assert applied is not None  # noqa: S101  # set whenever one is
+    async def _change(
+        self, running: Exporter[Any], candidate: Exporter[Any], wanted: ExporterSettings
+    ) -> None:
         # The keys every exporter has are the chassis' own: they are in force by now.
-        own = _own_changes(applied, wanted)
+        own = _own_changes(self._state.applied, wanted)
         if not own or await otp.within(APPLY_LIMIT, running.apply(wanted, own)):
             running.settings = self._state.applied = wanted
             return
@@ -362,7 +361,7 @@ class Lifecycle:
         execute("telemetry.config.applied", {"generation": self._configuration.generation}, metadata)
 
 
-def _own_changes(before: ExporterSettings, wanted: ExporterSettings) -> frozenset[str]:
+def _own_changes(before: ExporterSettings | None, wanted: ExporterSettings) -> frozenset[str]:
     """Return the keys that differ and are not common to all exporters."""
     own = type(wanted).model_fields.keys() - ExporterSettings.model_fields.keys()
     return frozenset(key for key in own if getattr(before, key, None) != getattr(wanted, key))

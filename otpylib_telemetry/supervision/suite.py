@@ -146,9 +146,7 @@ class _Suite:
     async def prepare(self, supervision: Supervision) -> None:
         """Start what is enabled already, so that it is there when the suite is up."""
         otp.post(supervision.loop, supervision.pid, (_LOOK_AGAIN,))
-        self.look(supervision)
-        assert self.looking is not None  # noqa: S101  # look has just set it
-        await asyncio.wait({self.looking}, timeout=_FIRST_LOOK)
+        await asyncio.wait({self.look(supervision)}, timeout=_FIRST_LOOK)
         for child in self.found:
             await supervision.add(child)
 
@@ -170,11 +168,13 @@ class _Suite:
         if len(parts) > 2 and parts[2] == KIND and is_name(parts[1]):  # noqa: PLR2004  # telemetry.x.kind
             self.heard.add(parts[1])
 
-    def look(self, supervision: Supervision) -> None:
+    def look(self, supervision: Supervision) -> asyncio.Task[None]:
         self.again = True
-        if self.looking is None or self.looking.done():
+        looking = self.looking
+        if looking is None or looking.done():
             work = self._look(supervision)
-            self.looking = otp.run_in_background(supervision.loop, work, name="telemetry suite")
+            looking = self.looking = otp.run_in_background(supervision.loop, work, name="telemetry suite")
+        return looking
 
     async def _look(self, supervision: Supervision) -> None:
         while self.again:

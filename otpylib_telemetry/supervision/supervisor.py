@@ -71,7 +71,8 @@ class Supervision:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         task = asyncio.current_task()
-        assert task is not None  # noqa: S101  # a process is a task
+        if task is None:
+            raise RuntimeError("a supervisor is a process, and this is none")
         self.children = {child.name: child for child in children}
         self.loop = asyncio.get_running_loop()
         self.pid = process.self()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -88,7 +88,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to speak HTTP."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - of a stream socket
+        # It is one by what it does: that of another event loop is of a class of its own.
+        transport = cast("asyncio.Transport", transport)
         self._transport = transport
         if self not in self._connections:
             # It was given up while this call was on its way.

@@ -106,7 +106,8 @@ class Endpoint:
         self._wanted: _Where | None = None
         self._listener: Listener | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._web: ModuleType | None = None
+        #: The module ``aiohttp.web``, once it is imported.
+        self._web: Any = None
         self._lock = asyncio.Lock()
         self._leaving: set[asyncio.Task[None]] = set()
 
@@ -290,7 +291,6 @@ class Endpoint:
         return response
 
     def _response(self, answer: Page | _Said) -> tuple[memoryview, Any]:
-        assert self._web is not None  # noqa: S101 - a request came in, so there is a server
         if isinstance(answer, Page):
             status, headers, body = 200, answer.headers(), answer.body
         else:

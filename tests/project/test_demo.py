@@ -65,10 +65,18 @@ TIMED = (
 )
 
 
+#: The demonstration as it runs where uvicorn has brought uvloop.
+ON_UVLOOP = """
+import asyncio, runpy, uvloop
+asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+runpy.run_module("examples.shop", run_name="__main__", alter_sys=True)
+"""
+
+
 class Demo:
     """The running demonstration, and what it has written so far."""
 
-    def __init__(self, *arguments, columns=200):
+    def __init__(self, *arguments, columns=200, program=("-m", "examples.shop")):
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "TELEMETRY_"))
         }
@@ -76,7 +84,7 @@ class Demo:
         self.lines = []
         self._more = threading.Condition()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "examples.shop", *arguments],
+            [sys.executable, *program, *arguments],
             cwd=ROOT,
             env=environment,
             stdout=subprocess.PIPE,
@@ -158,6 +166,17 @@ def test_everything_it_claims_holds(demo):
     assert ("too busy to tell. Everything else held." if busy else "Everything held.") in running.lines[-1]
     assert "Traceback" not in running.output
     assert "\x1b" not in running.output, "a file is no place for colours and cursor movements"
+
+
+@pytest.mark.slow
+def test_everything_it_claims_holds_on_uvloop(demo):
+    running = demo("--quick", program=("-c", ON_UVLOOP))
+
+    status = running.end()
+    busy = undecided(running.output)
+    assert status == (3 if busy else 0), running.output
+    assert claims(running.output) == dict.fromkeys(CLAIMS, "✓") | busy
+    assert "Traceback" not in running.output
 
 
 @pytest.mark.slow

@@ -75,6 +75,15 @@ def test_only_one_module_uses_what_otpylib_keeps_to_itself(module):
     assert private_otpylib_names(tree) == set()
 
 
+@pytest.mark.parametrize("module", MODULES)
+def test_no_assertion_decides_anything(module):
+    """``python -O`` leaves them out; and whoever else's classes or loops come must be met, not refused."""
+    tree = ast.parse((ROOT / module).read_text(encoding="utf-8"))
+    found = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Assert)]
+    debug = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == "__debug__"]
+    assert found + debug == []
+
+
 def test_the_search_for_private_names_finds_them():
     tree = ast.parse((ROOT / WORKAROUNDS).read_text(encoding="utf-8"))
     assert "_current_process" in private_otpylib_names(tree)

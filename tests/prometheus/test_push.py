@@ -298,7 +298,7 @@ async def test_a_push_under_way_gives_way_to_the_last_one(silent):
     pushing.tick()
     await asyncio.sleep(0.02)
     async with asyncio.timeout(5):
-        await pushing.stop(0.2)
+        await pushing.stop(1)
     assert pushing.failures == 1
 
 
