@@ -20,15 +20,12 @@ if TYPE_CHECKING:
 #: A header that is longer is no header; reading it must not take time.
 _MAX_HEADER: Final = 8_192
 
-#: Quotation marks in a header anybody sends; looking for the end of ever more quoted strings takes time.
-_MAX_QUOTES: Final = 64
-
 #: The weight of RFC 9110, section 12.4.2: from 0 to 1 with up to three decimals.
 _WEIGHT: Final = re.compile(r"0(?:\.\d{0,3})?|1(?:\.0{0,3})?")
 
-#: Splits where no quoted string is open.
-_COMMA: Final = re.compile(r',(?=(?:[^"]*"[^"]*")*[^"]*$)')
-_SEMICOLON: Final = re.compile(r';(?=(?:[^"]*"[^"]*")*[^"]*$)')
+#: The pieces of a header, each character in one of them: a quoted string, if need be without its end, a
+#: separator, what is between. One pass finds them all: whoever connects may send what he likes.
+_PIECE: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[,;]|[^",;]+', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +109,7 @@ def _format(offer: _Offer) -> TextFormat | None:
 
 
 def _offers(header: str) -> Iterator[_Offer]:
-    for part in _COMMA.split(header[:_MAX_HEADER]) if header.count('"') < _MAX_QUOTES else ():
-        what, *rest = _SEMICOLON.split(part)
+    for what, *rest in _alternatives(header[:_MAX_HEADER]):
         parameters: dict[str, str] = {}
         for parameter in rest:
             name, _, value = parameter.partition("=")
@@ -122,3 +118,19 @@ def _offers(header: str) -> Iterator[_Offer]:
         # A weight that is none says at least that the alternative is there.
         number = float(weight) if _WEIGHT.fullmatch(weight) else 1.0
         yield _Offer(what.strip().lower(), parameters, number)
+
+
+def _alternatives(header: str) -> Iterator[list[str]]:
+    """Split at commas, and each part at semicolons, where no quoted string is open."""
+    parts: list[str] = []
+    pieces: list[str] = []
+    for piece in _PIECE.findall(header):
+        if piece not in {",", ";"}:
+            pieces.append(piece)
+            continue
+        parts.append("".join(pieces))
+        pieces.clear()
+        if piece == ",":
+            yield parts
+            parts = []
+    yield [*parts, "".join(pieces)]

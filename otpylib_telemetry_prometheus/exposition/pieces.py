@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otpylib_telemetry.metrics.names import readable
 from otpylib_telemetry_prometheus.exposition.series_text import ROUND
@@ -17,13 +18,16 @@ if TYPE_CHECKING:
     from otpylib_telemetry_prometheus.exposition.metric_text import MetricText
 
 
+#: What a line begins with: the name of its sample, with what comes before its first label or its value.
+_START: Final = re.compile(r'\{"[^"\\]*(?:\\.[^"\\]*)*"(?:,|\} )|[^ {]*[ {]')
+
+
 class Wanted:
     """Keeps the lines of some samples only."""
 
     def __init__(self, names: Collection[str]) -> None:
-        self._starts = tuple(
-            start for name in names for start in (f"{after_labels(name)} ", before_labels(name))
-        )
+        # Looked up, not tried one after the other: a query may name thousands.
+        self._starts = {start for name in names for start in (f"{after_labels(name)} ", before_labels(name))}
 
     def of_family(self) -> Callable[[str], str]:
         """Return what keeps the lines of these samples, with the lines that begin their families.
@@ -43,7 +47,8 @@ class Wanted:
                     heads.append(line)
                     continue
                 among_samples = True
-                if line.startswith(self._starts):
+                start = _START.match(line)
+                if start is not None and start[0] in self._starts:
                     kept += [*heads, line]
                     heads = []
             return "".join(f"{line}\n" for line in kept)
