@@ -16,11 +16,11 @@ import os
 import time
 from typing import TYPE_CHECKING, Final
 
+from otpylib_telemetry_prometheus.multiprocess.database import Database
 from otpylib_telemetry_prometheus.multiprocess.entries import BadFileError, entries, file_kind, prefix_of
 from otpylib_telemetry_prometheus.multiprocess.files import (
     Manifest,
     Version,
-    client,
     held,
     hold,
     remove,
@@ -168,9 +168,10 @@ class _Sums:
         directory.mkdir()
         for name, numbers in self._files.items():
             path = directory / f"{name}.db"
-            file = client("mmap_dict").MmapedDict(str(path))
+            file = Database(path)
             for key, (value, timestamp) in numbers.items():
-                file.write_value(key.decode(), value, timestamp)
+                file.write(key.decode(), value, timestamp)
+            file.flush()
             file.close()
             sync(path)
             step("write the next file")

@@ -23,7 +23,7 @@ _FILE: Final = re.compile(
 
 _INTEGER: Final = struct.Struct("i")
 _DOUBLES: Final = struct.Struct("dd")
-_HEADER: Final = 8
+HEADER: Final = 8
 
 #: Keys that have been found in order, remembered so that each is looked at once.
 _MAX_KEYS: Final = 500_000
@@ -63,8 +63,8 @@ def entries(path: Path) -> list[Entry]:
     """Return what is in a file."""
     with path.open("rb") as file:
         used = _used(file)
-        data = file.read(used - _HEADER) if used else b""
-    return [Entry(key, *_DOUBLES.unpack_from(data, end - _DOUBLES.size)) for key, end in _walk(data, used)]
+        data = file.read(used - HEADER) if used else b""
+    return [Entry(key, *_DOUBLES.unpack_from(data, end - _DOUBLES.size)) for key, end in walk(data, used)]
 
 
 class FileChecks:
@@ -92,13 +92,13 @@ class FileChecks:
         with path.open("rb") as file:
             inode = os.fstat(file.fileno()).st_ino
             used = _used(file)
-            before, upto = self._checked.get(path, (inode, _HEADER))
-            start = upto if before == inode and upto <= used else _HEADER
-            if start == _HEADER:
+            before, upto = self._checked.get(path, (inode, HEADER))
+            start = upto if before == inode and upto <= used else HEADER
+            if start == HEADER:
                 self._names[path] = set()
             file.seek(start)
             data = file.read(max(0, used - start))
-        for key, _ in _walk(data, start + len(data) if used else 0, start):
+        for key, _ in walk(data, start + len(data) if used else 0, start):
             name = self._known.get((kind, key))
             if name is None:
                 name = _check_key(kind, key)
@@ -106,7 +106,7 @@ class FileChecks:
                     self._known.clear()
                 self._known[kind, key] = name
             self._names[path].add(name)
-        self._checked[path] = (inode, max(used, _HEADER))
+        self._checked[path] = (inode, max(used, HEADER))
 
     def forget_gone(self) -> None:
         """Forget files that are not there any more."""
@@ -120,18 +120,18 @@ class FileChecks:
 def _used(file: Any) -> int:
     """Return how many bytes of a file are in use, and leave it behind its header."""
     size = os.fstat(file.fileno()).st_size
-    header = file.read(_HEADER)
-    if len(header) < _HEADER:
+    header = file.read(HEADER)
+    if len(header) < HEADER:
         raise BadFileError("it is empty" if not header else "it is cut short")
     used: int = _INTEGER.unpack_from(header)[0]
     if used == 0:
         return 0
-    if used < _HEADER or used > size:
+    if used < HEADER or used > size:
         raise BadFileError("it is cut short, or not one of prometheus_client's")
     return used
 
 
-def _walk(data: bytes, end: int, start: int = _HEADER) -> Iterator[tuple[bytes, int]]:
+def walk(data: bytes, end: int, start: int = HEADER) -> Iterator[tuple[bytes, int]]:
     """Yield keys, and where in ``data`` their entries end; ``data`` is of the file from ``start`` on."""
     if end and len(data) != end - start:
         raise BadFileError("it was cut short while it was read")

@@ -1,40 +1,27 @@
-"""The files of one worker: maps of memory, which outlive a worker that is killed."""
+"""The files of one worker, which outlive it when it is killed."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import secrets
 import weakref
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from otpylib_telemetry_prometheus.multiprocess.files import client, hold_alive, mark_used, remove
+from otpylib_telemetry_prometheus.multiprocess.database import Database
+from otpylib_telemetry_prometheus.multiprocess.files import hold_alive, mark_used, remove
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-#: Bytes a file has to begin with, as prometheus_client has it. They are reserved: a map of a file that the
-#: disk has no room for would end the process.
-_CAPACITY: Final = 1 << 16
-
-_HEADER: Final = 8
-_NUMBERS: Final = 16
+_log = logging.getLogger("otpylib_telemetry.prometheus")
 
 
 def new_token() -> str:
     """Return what tells one worker from every other."""
     return secrets.token_hex(8)
-
-
-@dataclass(slots=True)
-class _File:
-    entries: Any
-    name: str
-    capacity: int
-    used: int = _HEADER
-    keys: set[str] = field(default_factory=set)
 
 
 class WorkerFiles:
@@ -50,7 +37,7 @@ class WorkerFiles:
         self._pid = os.getpid()
         self._final = version / f"w-{self._pid}-{token}-{generation}"
         self.path = version / f".new-{self._final.name}"
-        self._files: dict[str, _File] = {}
+        self._files: dict[str, Database] = {}
         self._lock: int | None = None
         version.mkdir(parents=True, exist_ok=True)
         self.path.mkdir()
@@ -73,18 +60,22 @@ class WorkerFiles:
         mark_used(self.path.parent)
 
     def present(self) -> bool:
-        """Tell whether it is still there: temporary directories are emptied by all sorts of people."""
-        return self.path.is_dir()
+        """Tell whether it is all still there: temporary directories are emptied by all sorts of people."""
+        return self.path.is_dir() and all(file.is_in(self.path) for file in self._files.values())
 
     def write(self, prefix: str, key: str, value: float, timestamp: float = 0.0) -> None:
         """Write a number."""
         file = self._files.get(prefix)
         if file is None:
-            file = self._files[prefix] = self._open(prefix)
-        if key not in file.keys:
-            self._make_room(file, key)
-        file.entries.write_value(key, value, timestamp)
+            file = self._files[prefix] = Database(self.path / f"{prefix}_{self._pid}.db")
+        file.write(key, value, timestamp)
         self.samples += 1
+
+    def flush(self) -> None:
+        """Let the others see what was written."""
+        for file in self._files.values():
+            if file.flush():
+                _log.warning("A file of %s was cut short while it was in use; it is written anew.", self.path)
 
     def close(self) -> None:
         """Let go of it: the worker is dead from now on."""
@@ -99,9 +90,7 @@ class WorkerFiles:
 
     def _close_files(self) -> None:
         for file in self._files.values():
-            # After a failed growth the map may be gone already; there is nothing in it that is not written.
-            with contextlib.suppress(OSError, ValueError, AttributeError):
-                file.entries.close()
+            file.close()
         self._files.clear()
 
     def rest(self) -> None:
@@ -115,38 +104,6 @@ class WorkerFiles:
         """Let go of it and remove it: what is in it does not count any more."""
         self.close()
         remove(self.path)
-
-    def _open(self, prefix: str) -> _File:
-        path = self.path / f"{prefix}_{self._pid}.db"
-        # Nobody is to find a file that is still empty.
-        draft = path.with_suffix(".new")
-        _reserve(draft, _CAPACITY)
-        entries = client("mmap_dict").MmapedDict(os.fspath(draft))
-        draft.rename(path)
-        return _File(entries, path.name, _CAPACITY)
-
-    def _make_room(self, file: _File, key: str) -> None:
-        length = len(key.encode())
-        needed = 4 + length + 8 - (length + 4) % 8 + _NUMBERS
-        capacity = file.capacity
-        while file.used + needed > capacity:
-            capacity *= 2
-        if capacity != file.capacity:
-            _reserve(self.path / file.name, capacity)
-            file.capacity = capacity
-        file.used += needed
-        file.keys.add(key)
-
-
-def _reserve(path: Path, size: int) -> None:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(descriptor, 0, size)
-        else:
-            os.truncate(descriptor, size)
-    finally:
-        os.close(descriptor)
 
 
 _open: Final[weakref.WeakSet[WorkerFiles]] = weakref.WeakSet()

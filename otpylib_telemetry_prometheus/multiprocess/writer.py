@@ -1,8 +1,7 @@
 """The numbers of one worker, written where the other workers can read them.
 
 A store is written as a whole or by what has changed since it was written last; never sample by sample. What
-is written are prometheus_client's entries, one double each, in maps of files: they outlive a worker that is
-killed, without any call to the system.
+is written are prometheus_client's entries, one double each.
 """
 
 from __future__ import annotations
@@ -165,6 +164,7 @@ class StoreWriter:
             for gone in self._times.keys() - everything:
                 del self._times[gone]
             self._taken = {}
+        self.files.flush()
         return self.files.samples - before
 
     def _changes(

@@ -33,6 +33,7 @@ from otpylib_telemetry_prometheus.exposition.negotiation import OPENMETRICS
 from otpylib_telemetry_prometheus.exposition.writer import Exposition
 from otpylib_telemetry_prometheus.multiprocess import cleaner, worker_files, writer
 from otpylib_telemetry_prometheus.multiprocess import files as files_module
+from otpylib_telemetry_prometheus.multiprocess.database import Database
 from otpylib_telemetry_prometheus.multiprocess.files import MultiprocessError, held, scan, version_name
 from otpylib_telemetry_prometheus.multiprocess.registry import MultiProcessRegistry
 from otpylib_telemetry_prometheus.multiprocess.workers import Multiprocess
@@ -704,16 +705,15 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path):
 def test_a_full_disk_is_said_once_and_made_up_for(tmp_path, caplog, monkeypatch):
     worker = Ours(tmp_path, 1)
     worker.count(5)
-    real = worker_files._reserve
 
-    def full(path, size):
+    def full(file):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(worker_files, "_reserve", full)
-    assert [worker.write(), worker.write()] == [0, 0]
-    assert "No space left" in worker.shared.stats()["trouble"]
-    assert caplog.text.count("No space left") == 1
-    monkeypatch.setattr(worker_files, "_reserve", real)
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "_reserve", full)
+        assert [worker.write(), worker.write()] == [0, 0]
+        assert "No space left" in worker.shared.stats()["trouble"]
+        assert caplog.text.count("No space left") == 1
     worker.count(1)
     worker.write()
     assert worker.shared.stats()["trouble"] is None
