@@ -16,7 +16,7 @@ from otpylib import gen_server, process
 from otpylib_telemetry import otp
 from otpylib_telemetry.config import otpylib_config, resolve, sections
 from otpylib_telemetry.config.live import LiveConfig, differ
-from otpylib_telemetry.exporter import registry, sigterm
+from otpylib_telemetry.exporter import process_end, registry, sigterm
 from otpylib_telemetry.exporter.queue import as_plain_dict
 from otpylib_telemetry.exporter.runner import TICK, Runner
 from otpylib_telemetry.primitives.errors import describe
@@ -81,6 +81,7 @@ class ExporterServer:
         self._dirty = False
         self._trouble = Once()
         sigterm.drain_on_sigterm(self.loop)
+        process_end.expect_process_end()
         self._watch_config()
         self.runner.lifecycle.begin(provisional=self._reading is not None)
         if self._reading is None:

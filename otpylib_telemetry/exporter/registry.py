@@ -6,7 +6,6 @@ Other packages ask here, and only here, about exporters that run. A name that no
 from __future__ import annotations
 
 import asyncio
-import atexit
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from otpylib_telemetry.bus import table
 from otpylib_telemetry.exporter import restart
 from otpylib_telemetry.exporter.state import ExporterState
 from otpylib_telemetry.primitives.fork import after_fork_in_child
+from otpylib_telemetry.primitives.process_end import before_process_ends
 
 if TYPE_CHECKING:
     from otpylib_telemetry.config.settings import ExporterSettings
@@ -51,6 +51,11 @@ def forget(name: str) -> None:
 def names() -> list[str]:
     """Return the names that own something."""
     return list(_states)
+
+
+def running() -> list[Runner]:
+    """Return the runners that work now."""
+    return list(_runners.values())
 
 
 def begin(runner: Runner) -> None:
@@ -184,10 +189,10 @@ async def stop_all_for_good() -> None:
     await asyncio.gather(*map(stop_for_good, list(_runners)), return_exceptions=True)
 
 
-@atexit.register
 def _say_what_was_left() -> None:
     for state in _states.values():
         if state.left and state.left != state.left_reported:
+            state.left_reported = state.left
             _log.warning(
                 "The application ends with %d events that %s had accepted and could not export.",
                 state.left,
@@ -214,4 +219,5 @@ def _after_fork() -> None:
         runner.disown()
 
 
+before_process_ends(_say_what_was_left)
 after_fork_in_child(_after_fork)

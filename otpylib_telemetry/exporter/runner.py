@@ -79,8 +79,8 @@ class Runner:
             state, configuration, self.consumer, self.sender, self.lifecycle, ended=ended
         )
         self._started = time.monotonic()
-        self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
+        self.loop = asyncio.get_running_loop()
+        self.thread = threading.get_ident()
         self._superseded = superseded
         self._reported_drops = sum(state.books()["dropped"].values())
         self._reported_at = float("-inf")
@@ -104,7 +104,7 @@ class Runner:
 
     def collect_now(self, seconds: float) -> None:
         """Collect every event emitted before this call; another thread than the loop's waits ``seconds``."""
-        if threading.get_ident() == self._thread:
+        if threading.get_ident() == self.thread:
             self.consumer.collect_now()
             return
         collected = threading.Event()
@@ -116,7 +116,7 @@ class Runner:
                 collected.set()
 
         with contextlib.suppress(RuntimeError):  # the loop is closed: what is in the series is all there is
-            self._loop.call_soon_threadsafe(collect)
+            self.loop.call_soon_threadsafe(collect)
             collected.wait(seconds)
 
     def tick(self) -> None:

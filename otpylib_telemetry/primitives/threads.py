@@ -5,6 +5,8 @@ import threading
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar, TypeVarTuple
 
+from otpylib_telemetry.primitives.process_end import is_ending
+
 P = ParamSpec("P")
 R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
@@ -41,7 +43,13 @@ def start_in_thread(func: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> 
             # The loop is closed: the application has ended and nobody is left to be told.
             return
 
-    threading.Thread(target=body, name="otpylib-telemetry", daemon=True).start()
+    try:
+        threading.Thread(target=body, name="otpylib-telemetry", daemon=True).start()
+    except RuntimeError:
+        if not is_ending():
+            raise
+        # Nobody else needs the loop any more.
+        body()
     return future
 
 

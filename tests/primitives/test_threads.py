@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from otpylib_telemetry.primitives import process_end
 from otpylib_telemetry.primitives.threads import run_in_thread, run_in_thread_to_end, start_in_thread
 from tests.support import absurd
 
@@ -205,3 +206,16 @@ def test_a_call_that_hangs_does_not_hold_up_the_end_of_the_program():
 def test_without_a_running_loop_it_says_so():
     with pytest.raises(RuntimeError, match="no running event loop"):
         start_in_thread(print)
+
+
+async def test_where_no_thread_can_be_started_any_more_it_is_done_here(monkeypatch):
+    def refuse(_thread):
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(RuntimeError, match="can't create"):
+        await run_in_thread(threading.get_ident)
+    monkeypatch.setattr(process_end._Told, "ending", True)
+    assert await run_in_thread(threading.get_ident) == threading.get_ident()
+    with pytest.raises(ZeroDivisionError):
+        await run_in_thread(lambda: 1 / 0)
