@@ -8,15 +8,25 @@ from __future__ import annotations
 
 import logging
 import threading
-import traceback
-from typing import TYPE_CHECKING, Any, Final
+import time
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from types import NoneType
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from otpylib_telemetry.bus import log
 from otpylib_telemetry.bus.dispatch import execute, is_listened_to
+from otpylib_telemetry.instrument.exceptions import cut, failure
+from otpylib_telemetry.instrument.log_record import RECORD, LogRecord
+from otpylib_telemetry.primitives.any_value import any_value, any_values, text
+from otpylib_telemetry.primitives.errors import describe
+from otpylib_telemetry.primitives.once import Once
 from otpylib_telemetry.tracing.span import current_span
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
+T = TypeVar("T")
 
 #: The event that a record becomes.
 LOG_EVENT: Final = "log.record"
@@ -27,16 +37,28 @@ IGNORED: Final = ("otpylib_telemetry", "opentelemetry.exporter", "opentelemetry.
 #: The name of the threads that export; whatever a library logs there, it logs because of us.
 _EXPORTING: Final = "otpylib-telemetry"
 
-#: Of deeper stacks the innermost frames are kept.
-_MAX_FRAMES: Final = 64
-
-#: Longest stack trace, in characters: an event waits in queues, and its end says what went wrong.
-_MAX_STACK: Final = 16_384
+#: How many attributes a log record has at most. The default of the OpenTelemetry specification ("Attribute
+#: Limits": AttributeCountLimit).
+_MAX_ATTRIBUTES: Final = 128
 
 #: What every record has, and what formatting adds to it: everything else was given as ``extra``.
 _ORDINARY: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
+#: A message of one of these types is sent as it is and not as text, as OpenTelemetry's own bridge has it.
+_STRUCTURED: Final = (NoneType, bool, int, float, bytes, Mapping, Sequence)
+
+#: The last time that every receiver can tell, in nanoseconds since the epoch.
+_LAST: Final = 2**63 - 1
+
 _TRACE: Final = 1
+_UNKNOWN: Final = 0
+_UNREADABLE: Final = "<log record that cannot be read>"
+_NOTHING: Final[dict[Any, Any]] = {}
+
+_FILTER_FAILS: Final = (
+    "A filter of the logging bridge fails (%s). A record for which it fails becomes no event. Further "
+    "failures are not reported."
+)
 
 _local = threading.local()
 
@@ -48,8 +70,11 @@ class LogBridge(logging.Handler):
     (OpenTelemetry's), ``logger``, ``time_unix_nano``, ``code.file.path``, ``code.line.number`` and
     ``code.function.name``; the ``trace_id``, ``span_id`` and ``correlation_id`` of the span that is open;
     ``exception.type``, ``exception.message`` and ``exception.stacktrace`` where there is one; and whatever
-    was given as ``extra``, as far as its keys are not among these. A ``trace_id`` or ``span_id`` given so
-    stands in place of those of the span.
+    was given as ``extra``, as far as its keys are not among these. ``log_record`` is what an exporter sends:
+    a :class:`~otpylib_telemetry.instrument.log_record.LogRecord`, which has all of ``extra`` among its
+    attributes, whatever the keys are.
+
+    Nothing in a record, however odd, is raised into the application or printed.
 
     Safe to be used by several threads, without a lock: a handler of the event may log as well, and would wait
     for a lock that is held while the event is dispatched.
@@ -64,6 +89,7 @@ class LogBridge(logging.Handler):
         names = (*IGNORED, *ignored)
         self._ignored = frozenset(names)
         self._below = tuple(f"{name}." for name in names)
+        self._filter_failed = Once()
 
     def createLock(self) -> None:  # noqa: N802 - logging's own name
         """Do without a lock."""
@@ -73,7 +99,15 @@ class LogBridge(logging.Handler):
         """Emit the event of a record, if somebody listens and it is none of ours; tell whether it did."""
         if not is_listened_to(LOG_EVENT) or self._is_ours(record):
             return False
-        kept: Any = self.filter(record)
+        try:
+            kept: Any = self.filter(record)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a filter of the application's own
+            # It may be there to keep secrets: what it has not let through does not go out.
+            if self._filter_failed.is_news():
+                log.warning(_FILTER_FAILS, describe(error))
+            return False
         if not kept:
             return False
         # From Python 3.12 on, a filter may give another record in place of the one it was asked about.
@@ -88,18 +122,19 @@ class LogBridge(logging.Handler):
         except KeyboardInterrupt:
             raise
         except BaseException:  # noqa: BLE001 - whatever is in a record, logging it must not fail
-            return
+            execute(LOG_EVENT, {}, {"message": _UNREADABLE, RECORD: LogRecord(_UNREADABLE)})
         finally:
             _local.busy = False
 
     def _is_ours(self, record: logging.LogRecord) -> bool:
         """Whether a record was logged by a handler of events, by a thread that exports, or by us."""
-        name = record.name
-        return (
-            getattr(_local, "busy", False)
-            or (record.threadName or threading.current_thread().name) == _EXPORTING
-            or name in self._ignored
-            or name.startswith(self._below)
+        if getattr(_local, "busy", False):
+            return True
+        name, thread = getattr(record, "name", None), getattr(record, "threadName", None)
+        if type(thread) is not str:
+            thread = threading.current_thread().name
+        return thread == _EXPORTING or (
+            type(name) is str and (name in self._ignored or name.startswith(self._below))
         )
 
 
@@ -162,57 +197,107 @@ def _logger(logger: str | logging.Logger | None) -> logging.Logger:
 
 
 def _metadata(record: logging.LogRecord) -> dict[str, Any]:
-    given = record.__dict__
-    metadata = {key: value for key, value in given.items() if key not in _ORDINARY}
-    if metadata.get("trace_id") is None and metadata.get("span_id") is None:
-        span = current_span()
-        if span is not None:
-            metadata["trace_id"] = span.trace_id
-            metadata["span_id"] = span.span_id
+    """Return the metadata of a record's event, the record in OpenTelemetry's fields among them."""
+    extra = _read(_extra, record, _NOTHING)
+    details = {**_read(_place, record, _NOTHING), **_read(_failure, record, _NOTHING)}
+    message = _read(_message, record, _UNREADABLE)
+    number, words = _read(_severity, record, (_UNKNOWN, ""))
+    at_ns = _read(_time_ns, record, 0) or time.time_ns()
+    name = _read(_name, record, "")
+    metadata, sent = dict(extra), {**details, **extra}
+    made = LogRecord(
+        any_value(record.msg) if _read(_is_structured, record, otherwise=False) else text(message, None),
+        severity_number=number,
+        severity_text=text(words),
+        time_unix_nano=at_ns,
+        scope=(text(name), "") if name else None,
+    )
+    span = current_span()
+    if span is not None:
+        made.trace_id, made.span_id = int(span.trace_id, 16), int(span.span_id, 16)
+        made.flags = int(span.sampled)
+        sent.setdefault("correlation_id", span.correlation_id)
+        if extra.get("trace_id") is None and extra.get("span_id") is None:
+            metadata["trace_id"], metadata["span_id"] = span.trace_id, span.span_id
             metadata.setdefault("correlation_id", span.correlation_id)
-    metadata["message"] = _message(record)
-    metadata["severity"] = record.levelname
-    metadata["severity_number"] = severity_number(record.levelno)
-    metadata["logger"] = record.name
-    metadata["time_unix_nano"] = int(record.created * 1e9)
-    metadata["code.file.path"] = record.pathname
-    metadata["code.line.number"] = record.lineno
-    metadata["code.function.name"] = record.funcName
-    if record.exc_info:
-        _add_exception(metadata, record.exc_info)
-    if record.stack_info:
-        metadata["code.stacktrace"] = _cut(record.stack_info)
-    return metadata
+    attributes, made.dropped_attributes = any_values(sent)
+    if len(attributes) > _MAX_ATTRIBUTES:
+        made.dropped_attributes += len(attributes) - _MAX_ATTRIBUTES
+        attributes = dict(islice(attributes.items(), _MAX_ATTRIBUTES))
+    made.attributes = attributes
+    return {
+        **metadata,
+        "message": message,
+        "severity": words,
+        "severity_number": number,
+        "logger": name,
+        "time_unix_nano": at_ns,
+        **details,
+        RECORD: made,
+    }
+
+
+def _read(part: Callable[[logging.LogRecord], T], record: logging.LogRecord, otherwise: T) -> T:
+    try:
+        return part(record)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - whatever is in a record, it costs the part that it is in
+        return otherwise
+
+
+def _extra(record: logging.LogRecord) -> dict[Any, Any]:
+    return {
+        key: value for key, value in record.__dict__.items() if type(key) is not str or key not in _ORDINARY
+    }
 
 
 def _message(record: logging.LogRecord) -> str:
     try:
-        return record.getMessage()
+        return str.__str__(record.getMessage())
     except KeyboardInterrupt:
         raise
     except BaseException:  # noqa: BLE001 - arguments that do not fit their format, or cannot be written
         # Better the format alone than no word of it.
-        return record.msg if isinstance(record.msg, str) else f"<{type(record.msg).__name__}>"
+        kind = type(record.msg)
+        return text(record.msg, None) if issubclass(kind, str) else f"<{kind.__name__}>"
 
 
-def _add_exception(metadata: dict[str, Any], exc_info: Any) -> None:
-    """Write the exception down at once: as an object it would keep every frame of its stack alive."""
-    kind, error, stack = exc_info
-    if kind is None:
-        return
-    module = getattr(kind, "__module__", "builtins")
-    metadata["exception.type"] = (
-        kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
-    )
-    try:
-        metadata["exception.message"] = str(error)
-        lines = traceback.format_exception(kind, error, stack, limit=-_MAX_FRAMES)
-        metadata["exception.stacktrace"] = _cut("".join(lines))
-    except KeyboardInterrupt:
-        raise
-    except BaseException:  # noqa: BLE001 - an exception of the application's own making may do anything
-        metadata.setdefault("exception.message", "")
+def _is_structured(record: logging.LogRecord) -> bool:
+    kind = type(record.msg)
+    return not record.args and issubclass(kind, _STRUCTURED) and not issubclass(kind, str)
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= _MAX_STACK else "…" + text[1 - _MAX_STACK :]
+def _severity(record: logging.LogRecord) -> tuple[int, str]:
+    level: Any = record.levelno
+    words = str.__str__(record.levelname) if issubclass(type(record.levelname), str) else ""
+    if not issubclass(type(level), int | float):
+        # By the name alone: what has none of the levels' names is text again.
+        level = logging.getLevelName(words)
+        if type(level) is not int:
+            return _UNKNOWN, words
+    return severity_number(int(level)), words or logging.getLevelName(int(level))
+
+
+def _time_ns(record: logging.LogRecord) -> int:
+    at_ns = int(record.created * 1e9)
+    return at_ns if 0 < at_ns <= _LAST else 0
+
+
+def _name(record: logging.LogRecord) -> str:
+    return str.__str__(record.name) if issubclass(type(record.name), str) else ""
+
+
+def _place(record: logging.LogRecord) -> dict[Any, Any]:
+    """Where in the code it was made, and how that was reached if it says so."""
+    place = {
+        "code.file.path": record.pathname,
+        "code.line.number": record.lineno,
+        "code.function.name": record.funcName,
+        "code.stacktrace": cut(text(record.stack_info, None)) if record.stack_info else None,
+    }
+    return {key: value for key, value in place.items() if value is not None}
+
+
+def _failure(record: logging.LogRecord) -> dict[Any, Any]:
+    return dict(failure(getattr(record, "exc_info", None), getattr(record, "exc_text", None)))

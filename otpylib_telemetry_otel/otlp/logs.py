@@ -12,7 +12,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from otpylib_telemetry_otel.otlp.values import Encoder, fill, put
 
 if TYPE_CHECKING:
-    from otpylib_telemetry_otel.log_records import LogItem
+    from otpylib_telemetry_otel.log_records.item import LogItem
 
 
 class LogEncoder(Encoder):
@@ -36,4 +36,4 @@ class LogEncoder(Encoder):
             message.trace_id = item.trace_id.to_bytes(16, "big")
         if item.span_id:
             message.span_id = item.span_id.to_bytes(8, "big")
-        message.flags = int(item.sampled)
+        message.flags = item.flags

@@ -22,11 +22,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk._logs import ReadableLogRecord
     from opentelemetry.sdk.resources import Resource
 
-    from otpylib_telemetry_otel.log_records import LogItem
-
-
-_UNSAMPLED: Final = TraceFlags(TraceFlags.DEFAULT)
-_SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
+    from otpylib_telemetry_otel.log_records.item import LogItem
 
 
 class LogConverter:
@@ -45,10 +41,10 @@ class LogConverter:
             item.trace_id,
             item.span_id,
             is_remote=False,
-            trace_flags=_SAMPLED if item.sampled else _UNSAMPLED,
+            trace_flags=TraceFlags(item.flags),
         )
         record = LogRecord(
-            timestamp=item.at_ns,
+            timestamp=item.at_ns or None,
             observed_timestamp=item.observed_ns,
             # Also for no span at all: left to itself, the record takes the one that is open right now.
             context=set_span_in_context(NonRecordingSpan(span), Context()),
@@ -58,9 +54,15 @@ class LogConverter:
             attributes=bounded(item.attributes, item.dropped_attributes),
             event_name=item.name or None,
         )
-        scope = self._scope if item.scope is None else InstrumentationScope(*item.scope)
+        scope = self._scope if item.scope is None else _scope(*item.scope)
         made: ReadableLogRecord = _READABLE(record, self._resource, scope)
         return made
+
+
+def _scope(
+    name: str, version: str, schema_url: str = "", attributes: tuple[tuple[str, Any], ...] = ()
+) -> InstrumentationScope:
+    return InstrumentationScope(name, version, schema_url or None, dict(attributes))
 
 
 def _before_1_39(record: LogRecord, resource: Resource, scope: InstrumentationScope) -> Any:

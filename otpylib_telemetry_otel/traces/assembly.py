@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from otpylib_telemetry.instrument.log_record import record_in
 from otpylib_telemetry.tracing.operations import (
     Opened,
     OpenOperations,
@@ -428,7 +429,7 @@ class Assembler:
             opened = self._open.find_span(given)
         if opened is None and (given := metadata.get("correlation_id")) is not None:
             opened = self._open.find(given)
-        if opened is None or name in self.apart:
+        if opened is None or name in self.apart or record_in(metadata) is not None:
             result.unused += 1
             result.others.append((event, None if opened is None else opened.value))
             return

@@ -24,7 +24,9 @@ from otpylib_telemetry_mock.otlp_receiver import GrpcStatus, HttpStatus, Partial
 from otpylib_telemetry_otel import destinations, start_otel_exporter
 from otpylib_telemetry_otel.backend import OtelBackend
 from otpylib_telemetry_otel.errors import BackendUnavailableError
-from otpylib_telemetry_otel.log_records import SEVERITIES, LogItem, LogMaker, short_name
+from otpylib_telemetry_otel.log_records.events import LogMaker
+from otpylib_telemetry_otel.log_records.item import LogItem
+from otpylib_telemetry_otel.log_records.severity import SEVERITIES, short_name
 from otpylib_telemetry_otel.otlp.logs import LogEncoder
 from otpylib_telemetry_otel.sdk import plugins
 from otpylib_telemetry_otel.settings.endpoint import SignalUrl
@@ -63,7 +65,7 @@ class TestWhatItCarries:
         both = make(body="sold out", message="tea")
         assert (both.body, both.attributes) == ("sold out", {"message": "tea"})
         assert make(body=3).body == 3
-        assert json.loads(make(body={"left": [1, None]}).body) == {"left": [1, None]}
+        assert make(body={"left": [1, None], "raw": b"\xff"}).body == {"left": (1, None), "raw": b"\xff"}
         assert make(message=None).body is None
 
     def test_the_scope_is_the_one_that_is_named(self):
@@ -147,7 +149,7 @@ class TestSeverity:
 class TestTrace:
     def test_ids_in_the_metadata_are_its_own(self):
         item = make(trace_id=TRACE, span_id=SPAN)
-        assert (item.trace_id, item.span_id, item.sampled) == (int(TRACE, 16), int(SPAN, 16), False)
+        assert (item.trace_id, item.span_id, item.flags) == (int(TRACE, 16), int(SPAN, 16), False)
         assert item.attributes == {}
 
     def test_the_open_span_is_where_it_belongs(self):
@@ -164,7 +166,7 @@ class TestTrace:
     @pytest.mark.parametrize(("flags", "sampled"), [("01", True), ("00", False)])
     def test_a_traceparent_says_it_all(self, flags, sampled):
         item = make(traceparent=f"00-{TRACE}-{SPAN}-{flags}")
-        assert (item.trace_id, item.span_id, item.sampled) == (int(TRACE, 16), int(SPAN, 16), sampled)
+        assert (item.trace_id, item.span_id, item.flags) == (int(TRACE, 16), int(SPAN, 16), sampled)
         assert item.attributes == {}
 
     def test_a_span_without_a_trace_is_none(self):
@@ -235,7 +237,7 @@ class TestFilter:
         assert [each for each in said if make(maker=maker, severity=each)] == ["warn", "error"]
 
     def test_ever_new_names_do_not_fill_the_memory(self, monkeypatch):
-        monkeypatch.setattr("otpylib_telemetry_otel.log_records._MAX_KNOWN", 10)
+        monkeypatch.setattr("otpylib_telemetry_otel.log_records.events._MAX_KNOWN", 10)
         maker = LogMaker(["shop.*"])
         for number in range(100):
             assert make(f"shop.n{number}", maker=maker) is not None

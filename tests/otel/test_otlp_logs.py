@@ -11,12 +11,14 @@ from opentelemetry.sdk.resources import Resource
 
 from otpylib_telemetry.primitives.any_value import text
 from otpylib_telemetry_otel.attributes import attributes
-from otpylib_telemetry_otel.log_records import LogItem
+from otpylib_telemetry_otel.log_records.item import LogItem
 from otpylib_telemetry_otel.otlp.logs import LogEncoder
 from otpylib_telemetry_otel.sdk.logs import LogConverter
 from tests.otel.test_otlp_spans import ATTRIBUTES, COUNTS, RESOURCE, SCALARS, TEXT, TIMES
 from tests.support.versions import needs_new_sdk
 
+FULL = ("shop", "1.2", "https://shop.example/schema", (("team", "north"), ("sizes", (1, 2))))
+BARE = ("shop", "", "", (("team", "north"),))
 IDS = st.tuples(st.integers(0, 2**128 - 1), st.integers(0, 2**64 - 1))
 
 
@@ -29,7 +31,7 @@ def items(draw):
         text(draw(TEXT)),
         draw(TIMES),
         draw(TIMES),
-        draw(st.integers(1, 24)),
+        draw(st.integers(0, 24)),
         text(draw(TEXT)),
         draw(
             st.one_of(st.none(), SCALARS.map(lambda value: text(value) if isinstance(value, str) else value))
@@ -38,8 +40,8 @@ def items(draw):
         dropped + draw(COUNTS),
         trace_id,
         span_id,
-        draw(st.booleans()),
-        draw(st.sampled_from([None, ("shop", "1.2"), ("shop", ""), ("stock", "1.2")])),
+        draw(st.integers(0, 255)),
+        draw(st.sampled_from([None, ("shop", "1.2"), ("shop", ""), ("stock", "1.2"), FULL, BARE])),
     )
 
 
@@ -64,7 +66,7 @@ def test_what_is_encoded_is_what_opentelemetry_makes_of_the_same_records(both, b
 
 def test_the_property_above_sees_every_field_of_a_record():
     known = {"name", "at_ns", "observed_ns", "severity", "severity_text", "body", "attributes"}
-    known |= {"dropped_attributes", "trace_id", "span_id", "sampled", "scope"}
+    known |= {"dropped_attributes", "trace_id", "span_id", "flags", "scope"}
     assert {field.name for field in dataclasses.fields(LogItem)} == known
 
 

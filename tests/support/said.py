@@ -138,7 +138,7 @@ def record_emitted(item):
         "body": typed(item.body),
         "attributes": told(item.attributes),
         "dropped": item.dropped_attributes,
-        "span": (item.trace_id, item.span_id, int(item.sampled)),
+        "span": (item.trace_id, item.span_id, item.flags),
         "scope": item.scope or OURS,
     }
 
