@@ -1,7 +1,7 @@
 """Log records made through the OpenTelemetry API, as events of the bus.
 
 One with a name becomes an event of that name, any other one a ``log.record`` like those of the logging
-bridge; whoever listens sees it, and an exporter makes a log record of it again.
+bridge. Whoever listens sees it; the record itself goes along, and is what an exporter sends.
 
 The global ``LoggerProvider`` is one for good, as the ``TracerProvider`` is; see
 :mod:`~otpylib_telemetry_otel.api.tracer_provider`.
@@ -19,17 +19,23 @@ from opentelemetry import _logs as api
 from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor
 
 from otpylib_telemetry.bus.dispatch import execute, is_listened_to
-from otpylib_telemetry.instrument.logging import IGNORED, LOG_EVENT
+from otpylib_telemetry.instrument.logging import IGNORED
+from otpylib_telemetry.primitives.any_value import any_values, text
 from otpylib_telemetry.primitives.fork import after_fork_in_child
-from otpylib_telemetry.tracing.operations import Phase, classify
-from otpylib_telemetry.tracing.propagation import format_span_id, format_trace_id, format_traceparent
+from otpylib_telemetry_otel.api.log_records import event_name, metadata_of, read, read_refused, words
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from opentelemetry.sdk._logs import ReadWriteLogRecord
+
+    from otpylib_telemetry.instrument.log_record import LogRecord
 
 
 #: The name of the threads that export.
 _EXPORTING: Final = "otpylib-telemetry"
+
+_BELOW: Final = tuple(f"{name}." for name in IGNORED)
 
 _local = threading.local()
 
@@ -45,22 +51,17 @@ class _Processor(LogRecordProcessor):
 
     def on_emit(self, log_record: ReadWriteLogRecord) -> None:
         """Emit the event of a record, unless it was made by whoever listens to such events."""
-        if not _Switch.on or getattr(_local, "busy", False):
-            return
-        record, scope = log_record.log_record, log_record.instrumentation_scope
-        if scope is not None and _is_about_exporting(scope.name):
-            return
-        name = record.event_name or LOG_EVENT
-        # One that would begin or end an operation was not meant to: it is a record like any other.
-        if classify(name)[1] is not Phase.NONE:
-            name = LOG_EVENT
-        if not is_listened_to(name):
-            return
-        _local.busy = True
-        try:
-            execute(name, {}, _metadata(log_record, name))
-        finally:
-            _local.busy = False
+        scope = log_record.instrumentation_scope
+        _local.taken = True
+        # Where the attributes are counted that were left out has changed with SDK 1.39.
+        dropped = getattr(log_record, "dropped_attributes", None)
+        if dropped is None:
+            dropped = getattr(log_record.log_record, "dropped_attributes", 0)
+        _emit(scope, lambda: read(log_record.log_record, scope, dropped))
+
+    def enabled(self, **about: Any) -> bool:
+        """Tell whether anybody would see a record, by what is known ``about`` it."""
+        return _Switch.on and is_listened_to(event_name(words(about.get("event_name"))))
 
     def shutdown(self) -> None:
         """Do nothing: there is nothing here to release."""
@@ -69,6 +70,77 @@ class _Processor(LogRecordProcessor):
         """Do nothing: an event is with its listeners at once."""
         del timeout_millis
         return True
+
+
+def _emit(scope: Any, reading: Callable[[], LogRecord]) -> None:
+    if not _Switch.on or getattr(_local, "busy", False) or _is_about_exporting(scope):
+        return
+    _local.busy = True
+    try:
+        record = reading()
+        name = event_name(record.event_name)
+        if is_listened_to(name):
+            execute(name, {}, metadata_of(record, name))
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - a record that cannot even be looked at; making it must not fail
+        return
+    finally:
+        _local.busy = False
+
+
+class _Logger(api.Logger):
+    """The SDK's logger, of which nothing is raised into the application.
+
+    The SDK makes attributes text where they are given, and what their own code raises there gets through.
+    """
+
+    def __init__(self, logger: Any, scope: Any) -> None:
+        super().__init__(text(scope.name, None))
+        self._logger = logger
+        self._scope = scope
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._logger, name)
+
+    def enabled(self, **fields: Any) -> bool:
+        """Tell whether a record would be taken."""
+        return bool(self._logger.enabled(**fields))
+
+    def emit(self, record: Any = None, **fields: Any) -> None:
+        """Emit a record, given as one or in its fields."""
+        _local.taken = False
+        try:
+            self._logger.emit(record, **fields)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001 - whatever is in it, the record is mended and goes its way
+            if not _local.taken:
+                given = api.LogRecord(**fields) if record is None else record
+                _emit(self._scope, lambda: read_refused(given, self._scope))
+
+
+class _Provider(LoggerProvider):
+    """The SDK's provider, with loggers from which nothing is raised into the application."""
+
+    def get_logger(self, name: str, *about: Any, **named: Any) -> api.Logger:
+        """Return the logger of a scope; what is no name, version or attribute is made one."""
+        try:
+            logger: Any = super().get_logger(name, *about, **named)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001 - a version that cannot be looked up, attributes that raise
+            version, schema_url, attributes = (*about, None, None, None)[:3]
+            version, schema_url = named.get("version", version), named.get("schema_url", schema_url)
+            given = named.get("attributes", attributes)
+            logger = super().get_logger(
+                text(name, None),
+                None if version is None else text(version, None),
+                None if schema_url is None else text(schema_url, None),
+                None if given is None else any_values(given)[0],
+            )
+        scope = getattr(logger, "instrumentation_scope", None)
+        return logger if scope is None else _Logger(logger, scope)
 
 
 _lock = threading.Lock()
@@ -88,7 +160,7 @@ def install() -> bool:
             # Nothing is set, or something that cannot be used: then this is without effect.
             if isinstance(provider, api.NoOpLoggerProvider) or not _is_unset(provider):
                 return False
-            api.set_logger_provider(LoggerProvider(shutdown_on_exit=False))
+            api.set_logger_provider(_Provider(shutdown_on_exit=False))
             provider = api.get_logger_provider()
             if not hasattr(provider, "add_log_record_processor"):
                 return False
@@ -105,15 +177,14 @@ def uninstall() -> None:
         _Switch.on = False
 
 
-def _is_about_exporting(scope: str) -> bool:
+def _is_about_exporting(scope: Any) -> bool:
     """Tell whether a record comes about by exporting: one such record would bring about the next.
 
     The scope of a record that comes from Python's logging is the name of its logger.
     """
-    return (
-        threading.current_thread().name == _EXPORTING
-        or scope in IGNORED
-        or scope.startswith(tuple(f"{name}." for name in IGNORED))
+    name = getattr(scope, "name", None)
+    return threading.current_thread().name == _EXPORTING or (
+        type(name) is str and (name in IGNORED or name.startswith(_BELOW))
     )
 
 
@@ -130,28 +201,3 @@ def _after_fork() -> None:
 
 
 after_fork_in_child(_after_fork)
-
-
-def _metadata(log_record: ReadWriteLogRecord, name: str) -> dict[str, Any]:
-    record, scope = log_record.log_record, log_record.instrumentation_scope
-    metadata: dict[str, Any] = dict(record.attributes or {})
-    if record.event_name and name == LOG_EVENT:
-        metadata["event.name"] = record.event_name
-    if scope is not None and scope.name:
-        metadata["otel.scope.name"] = scope.name
-        metadata["otel.scope.version"] = scope.version or ""
-    if record.body is not None:
-        metadata["body"] = record.body
-    if record.severity_number is not None and record.severity_number.value:
-        metadata["severity_number"] = record.severity_number.value
-    if record.severity_text:
-        metadata["severity"] = record.severity_text
-    at_ns = record.timestamp or record.observed_timestamp
-    if at_ns and name == LOG_EVENT:
-        metadata["time_unix_nano"] = at_ns
-    if record.trace_id and record.span_id:
-        metadata["trace_id"] = format_trace_id(record.trace_id)
-        metadata["span_id"] = format_span_id(record.span_id)
-        sampled = bool(record.trace_flags and record.trace_flags.sampled)
-        metadata["traceparent"] = format_traceparent(record.trace_id, record.span_id, sampled=sampled)
-    return metadata

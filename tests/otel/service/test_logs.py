@@ -46,6 +46,7 @@ async def test_log_records_of_the_api_become_events(receiver):
             "trace_id": f"{context.trace_id:032x}",
             "span_id": f"{context.span_id:016x}",
             "traceparent": f"00-{context.trace_id:032x}-{context.span_id:016x}-01",
+            "log_record": seen[0][2]["log_record"],
         },
     )
     assert (seen[1][0], seen[1][2]["body"]) == ("shop.sold_out", {"shelf": "a"})
