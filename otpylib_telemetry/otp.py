@@ -56,7 +56,9 @@ def is_running(emitter: object) -> bool:
     if isinstance(emitter, int):
         return True
     runtime = get_runtime()
-    return runtime is not None and bool(runtime.is_alive(emitter))
+    found = None if runtime is None else runtime._processes.get(emitter)  # noqa: SLF001  # as for OwnProcess
+    # The very same: another runtime gives out equal pids.
+    return found is not None and found.pid is emitter
 
 
 def _outside_any_process() -> contextvars.Context:
@@ -88,34 +90,54 @@ async def safe_call(target: Any, payload: Any, timeout: float = 5.0) -> Any:  # 
     return await asyncio.create_task(call, context=_outside_any_process())
 
 
-def post(loop: asyncio.AbstractEventLoop, target: Any, message: Any) -> None:
-    """Put a message into a mailbox from anywhere: a plain function, a callback, another thread.
+class OwnProcess:
+    """The process that is running, as its callbacks, background tasks and threads reach it later.
 
-    Defect: ``process.send`` is a coroutine, and from another thread it does not wake the loop. As with it, a
-    target that is gone is no error.
+    Defects: a pid is a number that the next runtime gives out again, and a name is borne by whoever comes
+    next, so that a message or an exit signal may reach another process; ``process.send`` is a coroutine, and
+    from another thread it does not wake the loop; ``process.send_after`` counts ticks of 10 ms that it does
+    not catch up with, and comes twice as late on a busy loop. This is the process itself: what comes too late
+    for it comes to nobody.
     """
 
-    def deliver() -> None:
-        if get_runtime() is None:
-            return
-        run_in_background(loop, process.send(target, message))
+    def __init__(self) -> None:
+        pid, runtime = process.self(), get_runtime()
+        if pid is None or runtime is None:
+            raise RuntimeError("only an otpylib process has a mailbox of its own")
+        self.pid = pid
+        self.loop = asyncio.get_running_loop()
+        self._runtime = runtime
+        self._process = runtime._processes[pid]  # noqa: SLF001  # there is no other way to it than by its number
 
-    try:
-        loop.call_soon_threadsafe(deliver, context=contextvars.Context())
-    except RuntimeError:
-        # The loop is closed: there is no process left to be told.
-        return
+    @property
+    def in_runtime(self) -> bool:
+        """Whether its runtime is still the one that is set; else what it starts would belong to another."""
+        return get_runtime() is self._runtime
 
+    def post(self, message: Any) -> None:
+        """Put a message into its mailbox, from any thread; a process that has ended is no error."""
+        # The loop may be closed: there is no process left to be told.
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(self._deliver, message, context=contextvars.Context())
 
-def post_later(
-    loop: asyncio.AbstractEventLoop, seconds: float, target: Any, message: Any
-) -> asyncio.TimerHandle:
-    """Put a message into a mailbox after a while.
+    def post_later(self, seconds: float, message: Any) -> asyncio.TimerHandle:
+        """Put a message into its mailbox after a while."""
+        return self.loop.call_later(seconds, self._deliver, message, context=contextvars.Context())
 
-    Defect: ``process.send_after`` counts ticks of 10 ms that it does not catch up with, and comes twice as
-    late on a busy loop.
-    """
-    return loop.call_later(seconds, post, loop, target, message)
+    async def receive(self) -> Any:
+        """Take the next message out of its mailbox."""
+        return await self._process.mailbox.receive()
+
+    def end(self) -> None:
+        """End it so that no supervisor takes it for a crash."""
+        if self._process.task is not None:
+            self._process.task.cancel()
+
+    def _deliver(self, message: Any) -> None:
+        # Woken in a runtime that is set no more, otpylib's loop would go on to read the mailbox of whoever
+        # has its pid in the present one.
+        if self.in_runtime:
+            run_in_background(self.loop, self._process.mailbox.send(message))
 
 
 #: When the time is up that the call under way has; see :func:`within`.

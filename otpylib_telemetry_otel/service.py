@@ -88,7 +88,8 @@ class _Service:
 
     def __init__(self, name: str, argument: object) -> None:
         self.name = name
-        self.loop = asyncio.get_running_loop()
+        self.process = otp.OwnProcess()
+        self.loop = self.process.loop
         self.state = "starting"
         self.reason: str | None = None
         self.provider: str | None = None
@@ -304,7 +305,7 @@ async def _init(self: Any, arg: Any) -> _Service:
     await service.begin()
     if not service.look():
         return service
-    otp.post_later(service.loop, _LOOK_INTERVAL, name, (_LOOK,))
+    service.process.post_later(_LOOK_INTERVAL, (_LOOK,))
     return service
 
 
@@ -324,7 +325,7 @@ async def _handle_info(_self: Any, message: Any, state: _Service) -> Any:
     if not otp.is_request(message, _LOOK):
         state.unknown += 1
     elif state.look():
-        otp.post_later(state.loop, _LOOK_INTERVAL, state.name, (_LOOK,))
+        state.process.post_later(_LOOK_INTERVAL, (_LOOK,))
     return (NoReply(), state)
 
 

@@ -103,8 +103,7 @@ async def _mailbox_after(call_function):
     pid = await in_process(server(handle_call=slow).start_link, None, "slow")
 
     async def body():
-        me = process.self()
-        asyncio.get_running_loop().call_later(0.01, otp.post, asyncio.get_running_loop(), me, "precious")
+        otp.OwnProcess().post_later(0.01, "precious")
         assert await call_function("slow", "question", timeout=2.0) == "reply"
         try:
             return await process.receive(timeout=0.1)
@@ -137,11 +136,11 @@ async def _never_replies(self, message, from_, state):
     return (NoReply(), state)
 
 
-# --- post, post_later, run_in_background --------------------------------------------------------------------
+# --- OwnProcess, run_in_background --------------------------------------------------------------------------
 
 
 def test_defect_send_is_a_coroutine():
-    assert asyncio.iscoroutinefunction(process.send), repaired("post")
+    assert asyncio.iscoroutinefunction(process.send), repaired("OwnProcess.post")
 
 
 async def test_defect_timers_do_not_catch_up(runtime):
@@ -153,14 +152,14 @@ async def test_defect_timers_do_not_catch_up(runtime):
         time.sleep(0.05)
         await asyncio.sleep(0.011)
     assert punctual
-    assert not late, repaired("post_later, and the exporters' timer made with call_later")
+    assert not late, repaired("OwnProcess.post_later, and the exporters' timer made with call_later")
 
 
 async def test_post_later_delivers_and_can_be_cancelled(runtime):
     async def body():
-        loop = asyncio.get_running_loop()
-        otp.post_later(loop, 0.0, process.self(), "never").cancel()
-        otp.post_later(loop, 0.01, process.self(), "hello")
+        me = otp.OwnProcess()
+        me.post_later(0.0, "never").cancel()
+        me.post_later(0.01, "hello")
         return await process.receive(timeout=2)
 
     assert await in_process(body) == "hello"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry.config.settings import ExporterSettings
     from otpylib_telemetry.exporter.base import Exporter
+    from otpylib_telemetry.exporter.lease import Lease
     from otpylib_telemetry.exporter.state import ExporterState
 
 
@@ -51,14 +52,10 @@ class QueueConsumer:
     ``wake`` is called from any thread when there is something to collect.
     """
 
-    def __init__(
-        self, state: ExporterState, wake: Callable[[], None], *, scrub: Callable[[str], str] = str
-    ) -> None:
+    def __init__(self, lease: Lease, wake: Callable[[], None], *, scrub: Callable[[str], str] = str) -> None:
         #: Who collects; None while there is nobody, and events wait in the queue.
         self.exporter: Exporter[Any] | None = None
-        #: Whether another life has begun, and nothing here may touch the name any more.
-        self.superseded = False
-        self._state = state
+        self._lease = lease
         self._wake = wake
         self._scrub = scrub
         self._patterns: tuple[str, ...] = ()
@@ -67,22 +64,23 @@ class QueueConsumer:
         # The limit of the producing that is under way.
         self._limit: asyncio.Timeout | None = None
 
+    @property
+    def _state(self) -> ExporterState:
+        return self._lease.state
+
     def subscribe(self, settings: ExporterSettings, *, to_everything: bool = False) -> None:
         """Take events from now on; every event where the settings are not final yet."""
         state = self._state
-        if self.superseded:
-            return
         patterns = ("*",) if to_everything else tuple(settings.event_patterns)
         state.limit(settings.queue_limit)
         state.queue.connect(self._wake, settings.batch_size)
         if patterns != self._patterns or state.name not in table.current.table.handlers:
-            table.add(state.name, patterns, state.queue.offer)
+            state.subscribe(patterns)
             self._patterns = patterns
 
     def unsubscribe(self) -> None:
         """Take no more events; what is queued stays."""
-        if not self.superseded:
-            table.remove(self._state.name)
+        self._state.unsubscribe()
         self._patterns = ()
 
     def wants(self, name: str) -> bool:
@@ -125,12 +123,12 @@ class QueueConsumer:
 
     @property
     def _collects(self) -> bool:
-        return self.exporter is not None and not self.superseded
+        return self.exporter is not None and self._lease.holds
 
     def tick(self) -> None:
         """Let the exporter do what is due by the clock."""
         exporter = self.exporter
-        if exporter is None or self.superseded:
+        if exporter is None or not self._lease.holds:
             return
         now = time.monotonic_ns()
         self._book(exporter.tick, now, wall_clock.offset_ns(), otp.is_running)
@@ -146,7 +144,7 @@ class QueueConsumer:
         What was made when the time is up stays.
         """
         exporter = self.exporter
-        if self.superseded or exporter is None or overridden(exporter, "produce") is None:
+        if exporter is None or not self._lease.holds or overridden(exporter, "produce") is None:
             return
         clock = asyncio.get_running_loop().time
         end = clock() + max(0.0, seconds)
@@ -196,7 +194,7 @@ class QueueConsumer:
         Returns False where it was not run, because nobody collects or somebody else bears the name.
         """
         exporter = self.exporter
-        if self.superseded or exporter is None:
+        if exporter is None or not self._lease.holds:
             return False
         try:
             collected = _checked(step(*arguments))

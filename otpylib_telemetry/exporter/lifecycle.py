@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from otpylib_telemetry.config.live import LiveConfig
     from otpylib_telemetry.exporter.base import ExportContext, Exporter
     from otpylib_telemetry.exporter.consumer import QueueConsumer
+    from otpylib_telemetry.exporter.lease import Lease
     from otpylib_telemetry.exporter.sender import Sender
     from otpylib_telemetry.exporter.state import ExporterState
 
@@ -50,7 +51,7 @@ class Lifecycle:
         self,
         exporter_type: type[Exporter[Any]],
         context: ExportContext,
-        state: ExporterState,
+        lease: Lease,
         configuration: LiveConfig[Any],
         consumer: QueueConsumer,
         sender: Sender,
@@ -61,11 +62,13 @@ class Lifecycle:
         self.status: Status = "starting"
         self.reason = None if refusal is None else configuration.scrub(refusal)
         self.opened = False
+        #: Whether what otpylib-config says is still to be read: then no event is forgotten for want of a use.
+        self.awaits_configuration = False
         #: Awaited before the first exporter is opened: the end of an earlier life, whose port may be needed.
         self.after: Callable[[], Awaitable[None]] | None = None
         self._type = exporter_type
         self._context = context
-        self._state = state
+        self._lease = lease
         self._configuration = configuration
         self._consumer = consumer
         self._sender = sender
@@ -80,12 +83,17 @@ class Lifecycle:
         # Set once it is known whether an exporter is at work, and if not, why.
         self._decided = asyncio.Event()
 
+    @property
+    def _state(self) -> ExporterState:
+        return self._lease.state
+
     def begin(self, *, provisional: bool) -> None:
         """Subscribe at once, so that no event is missed while the configuration is read.
 
         Where none was ever in force, every event is taken until then, and the unwanted are forgotten.
         """
         settings = self._configuration.settings
+        self.awaits_configuration = provisional
         if self._refusal is not None:
             return
         if provisional and not self._state.configured:
@@ -111,6 +119,11 @@ class Lifecycle:
         self._sender.recheck()
         if self._reconciling is None or self._reconciling.done():
             self._reconciling = self._start(self._reconcile(), "reconfiguration")
+
+    def configure_at_last(self) -> None:
+        """Go by what is known of the configuration if none was to be brought into force so far."""
+        if self._reconciling is None:
+            self.configure()
 
     async def wait_started(self, seconds: float) -> None:
         """Wait for a start that is under way: an application may end as soon as it has begun."""
@@ -169,7 +182,7 @@ class Lifecycle:
             await self.after()
             self.after = None
         attempt = 0
-        while self._again.is_set() and not self._consumer.superseded:
+        while self._again.is_set() and self._lease.holds:
             self._again.clear()
             wanted = self._configuration.settings
             try:
@@ -177,6 +190,8 @@ class Lifecycle:
             except _GivesWayError:
                 continue
             except Exception as error:  # noqa: BLE001  # ports, names, files, packages: an outside reason
+                if not self._lease.holds:
+                    return
                 attempt += 1
                 wait = full_jitter(attempt, lambda: 1.0)
                 self._degrade(error, wait)
@@ -225,6 +240,8 @@ class Lifecycle:
         self._keep_wanted(wanted)
 
     def _keep_wanted(self, wanted: ExporterSettings | None) -> None:
+        if wanted is None and self.awaits_configuration:
+            return
         if not self._state.configured:
             self._state.configured = True
             self._consumer.keep_wanted(wanted)
@@ -258,6 +275,10 @@ class Lifecycle:
         self._retire(running, CLOSE_LIMIT)
 
     def _use(self, exporter: Exporter[Any]) -> None:
+        if not self._lease.holds:
+            # Another life has begun while it was opened.
+            self._retire(exporter, CLOSE_LIMIT)
+            return
         self._consumer.exporter, self.opened = exporter, True
         self._sender.use(exporter)
         self._wake()

@@ -11,12 +11,12 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from otpylib import gen_server, process
+from otpylib import gen_server
 
 from otpylib_telemetry import otp
 from otpylib_telemetry.config import otpylib_config, resolve, sections
 from otpylib_telemetry.config.live import LiveConfig, differ
-from otpylib_telemetry.exporter import process_end, registry, sigterm
+from otpylib_telemetry.exporter import process_end, registry, restart, sigterm
 from otpylib_telemetry.exporter.queue import as_plain_dict
 from otpylib_telemetry.exporter.runner import TICK, Runner
 from otpylib_telemetry.primitives.errors import describe
@@ -51,8 +51,8 @@ class ExporterServer:
     """The state of an exporter's process."""
 
     def __init__(self, exporter_type: type[Exporter[Any]], name: str, section: str, argument: object) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.pid = process.self()
+        self.process = otp.OwnProcess()
+        self.loop = self.process.loop
         self.state = registry.state_of(_as_text(name))
         self.state.lives += 1
         self.settings_type = exporter_type.settings_type
@@ -64,8 +64,9 @@ class ExporterServer:
             self.state,
             self.configuration,
             self.wake,
-            superseded=self._give_up,
+            superseded=self.process.end,
             ended=lambda: registry.end(self.runner),
+            promise=restart.promised(self.state.name),
             refusal=refusal,
         )
         registry.begin(self.runner)
@@ -117,11 +118,7 @@ class ExporterServer:
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # noqa: BLE001  # the process dies of it, and is restarted, as of a message
-            otp.post(self.loop, self.pid, (FAILED, error))
-
-    def _give_up(self) -> None:
-        """End this process: another one bears its name now."""
-        otp.run_in_background(self.loop, otp.end_quietly(self.pid), name=f"{self.state.name} predecessor")
+            self.process.post((FAILED, error))
 
     def work(self) -> None:
         """Do one slice of what there is to do, and see to it that the rest follows."""
@@ -176,7 +173,7 @@ class ExporterServer:
                     snapshot = await otpylib_config.read_section(self.section, keys)
             self._trouble.over()
             sections.report()
-            otp.post(self.loop, self.pid, (SNAPSHOT, snapshot, manager))
+            self.process.post((SNAPSHOT, snapshot, manager))
         except Exception as error:  # noqa: BLE001  # no manager, no answer: the next tick looks again
             if self._trouble.is_news():
                 _log.warning(
@@ -188,7 +185,7 @@ class ExporterServer:
                 )
             if self._manager == manager:
                 self._manager = None
-            otp.post(self.loop, self.pid, (SNAPSHOT, None, manager))
+            self.process.post((SNAPSHOT, None, manager))
 
     def noticed(self, path: str) -> None:
         """Hear from otpylib-config that a path of the section changed."""
@@ -198,6 +195,7 @@ class ExporterServer:
     def snapshot(self, values: Mapping[str, Any] | None, manager: object) -> None:
         """Take what was read from this config manager; None if it could not be read."""
         if values is not None:
+            self.runner.lifecycle.awaits_configuration = False
             before = self.configuration.file
             was_doubted = self.configuration.doubted
             self.configuration.observe(values, manager)
@@ -222,7 +220,7 @@ class ExporterServer:
             self.state.unknown_messages += 1
             return
         if not self._changes:
-            otp.post(self.loop, self.pid, (APPLY,))
+            self.process.post((APPLY,))
         self._changes.update(changes)
         self._tell(str.__str__(path), old, new)
 
@@ -309,8 +307,6 @@ class ExporterServer:
             self._timer.cancel()
         if self._reading is not None:
             self._reading.cancel()
-        if not self.runner.lifecycle.is_configured:
-            self.runner.lifecycle.configure()
         await self.runner.stop(crashed=isinstance(reason, Exception) and not _is_orderly(reason))
 
 

@@ -59,7 +59,7 @@ def running() -> list[Runner]:
 
 
 def begin(runner: Runner) -> None:
-    """Let a runner work for its name from now on; an earlier one steps back."""
+    """Show a runner as the one that works for its name from now on; an earlier one steps back."""
     predecessor = _runners.get(runner.state.name)
     _runners[runner.state.name] = runner
     if predecessor is not None:
@@ -67,13 +67,11 @@ def begin(runner: Runner) -> None:
         runner.lifecycle.after = predecessor.shutdown.released
 
 
-def end(runner: Runner) -> bool:
-    """Let nobody work for a name any more; False if somebody else than this runner does already."""
+def end(runner: Runner) -> None:
+    """Show a runner no more, unless somebody else works for its name already."""
     name = runner.state.name
-    if _runners.get(name) is not runner:
-        return False
-    del _runners[name]
-    return True
+    if _runners.get(name) is runner:
+        del _runners[name]
 
 
 # --- for everybody else -------------------------------------------------------------------------------------
@@ -178,15 +176,18 @@ async def flush_pending(name: str) -> None:
         await runner.shutdown.flush_pending()
 
 
-async def stop_for_good(name: str) -> None:
-    """Export what an exporter holds and end it; nobody comes after it."""
-    if (runner := _runners.get(name)) is not None:
-        await runner.shutdown.stop_for_good()
+async def stop_promised(promise: restart.RestartPromise) -> None:
+    """Export what the exporters started under a promise hold and end them; nobody comes after them."""
+    await _stop_for_good([each for each in _runners.values() if each.shutdown.promise_given is promise])
 
 
 async def stop_all_for_good() -> None:
     """End all exporters, at the same time."""
-    await asyncio.gather(*map(stop_for_good, list(_runners)), return_exceptions=True)
+    await _stop_for_good(list(_runners.values()))
+
+
+async def _stop_for_good(runners: list[Runner]) -> None:
+    await asyncio.gather(*(each.shutdown.stop_for_good() for each in runners), return_exceptions=True)
 
 
 def _say_what_was_left() -> None:

@@ -13,7 +13,7 @@ from otpylib_telemetry.primitives.errors import describe, error_text
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otpylib_telemetry.exporter.state import ExporterState
+    from otpylib_telemetry.exporter.lease import Lease
 
 _log = logging.getLogger("otpylib_telemetry")
 
@@ -27,10 +27,8 @@ class Reports:
     ``scrub`` takes secrets out of what a backend says.
     """
 
-    def __init__(
-        self, state: ExporterState, *, clock: Callable[[], float], scrub: Callable[[str], str]
-    ) -> None:
-        self._state = state
+    def __init__(self, lease: Lease, *, clock: Callable[[], float], scrub: Callable[[str], str]) -> None:
+        self._lease = lease
         self._clock = clock
         self._scrub = scrub
         self._outages = Outages()
@@ -62,11 +60,11 @@ class Reports:
         self._remark_at[refused > 0] = now + _REMARK_INTERVAL
         message = self._scrub(message)
         if not refused:
-            _log.warning("%s: the backend takes everything, but says: %s", self._state.name, message)
+            _log.warning("%s: the backend takes everything, but says: %s", self._lease.state.name, message)
             return
         _log.warning(
             "%s: the backend refuses items of batches it takes; %d are counted as rejected: %s",
-            self._state.name,
+            self._lease.state.name,
             self._refused_unsaid,
             message or "it gave no reason",
         )
@@ -79,13 +77,13 @@ class Reports:
         fate = (
             f"The items of this batch ({items}) are counted as rejected"
             if permanent
-            else f"Nothing is lost: up to {self._state.queue_limit} events wait, and it is tried again"
+            else f"Nothing is lost: up to {self._lease.state.queue_limit} events wait, and it is tried again"
         )
         began = self._outages.failed(lane, number, reason, is_refusal=permanent)
         if began is not None:
             _log.warning(
                 "%s cannot export%s: %s. %s. Further failures are only counted.",
-                self._state.name,
+                self._lease.state.name,
                 named((began.lane,)),
                 began.reason,
                 fate,
@@ -97,8 +95,8 @@ class Reports:
         if ended is not None:
             _log.info(
                 "%s exports%s again after %d failed attempts; %d events wait.",
-                self._state.name,
+                self._lease.state.name,
                 named(ended.lanes),
                 ended.failures,
-                self._state.left,
+                self._lease.state.left,
             )

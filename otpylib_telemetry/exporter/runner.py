@@ -19,6 +19,7 @@ from otpylib_telemetry.bus.dispatch import execute
 from otpylib_telemetry.config.redaction import scrubbed
 from otpylib_telemetry.exporter.base import ExportContext, Exporter
 from otpylib_telemetry.exporter.consumer import QueueConsumer
+from otpylib_telemetry.exporter.lease import Lease
 from otpylib_telemetry.exporter.lifecycle import Lifecycle
 from otpylib_telemetry.exporter.sender import Sender
 from otpylib_telemetry.exporter.shutdown import Shutdown
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from otpylib_telemetry.config.live import LiveConfig
+    from otpylib_telemetry.exporter.restart import RestartPromise
     from otpylib_telemetry.exporter.state import ExporterState
 
 _log = logging.getLogger("otpylib_telemetry")
@@ -42,8 +44,9 @@ REPORT_INTERVAL = 60.0
 class Runner:
     """One life of an exporter.
 
-    ``wake`` is called from any thread when :meth:`work` has something to do; ``superseded`` when another life
-    of the name has begun; ``ended`` at the end, and tells whether that ends the exporter, not only this life.
+    From here on it bears the name, and whoever did so before does not. ``wake`` is called from any thread
+    when :meth:`work` has something to do; ``superseded`` when another life of the name has begun; ``ended``
+    when this one has ended and none has begun. ``promise`` is the word under which it was started, if any.
     ``refusal`` says why it must not work at all, for instance a bad start argument.
     """
 
@@ -55,20 +58,22 @@ class Runner:
         wake: Callable[[], None],
         *,
         superseded: Callable[[], None],
-        ended: Callable[[], bool],
+        ended: Callable[[], None],
+        promise: RestartPromise | None,
         refusal: str | None,
     ) -> None:
         self.state = state
+        self.lease = lease = Lease(state)
         self.configuration = configuration
-        self.consumer = QueueConsumer(state, wake, scrub=configuration.scrub)
-        self.sender = Sender(state, wake, clock=time.monotonic, scrub=configuration.scrub)
+        self.consumer = QueueConsumer(lease, wake, scrub=configuration.scrub)
+        self.sender = Sender(lease, wake, clock=time.monotonic, scrub=configuration.scrub)
         context = ExportContext(
             state.name, configuration.section, state.memory, self.consumer.catch_up, self.chassis_stats
         )
         self.lifecycle = Lifecycle(
             exporter_type,
             context,
-            state,
+            lease,
             configuration,
             self.consumer,
             self.sender,
@@ -76,7 +81,13 @@ class Runner:
             refusal=refusal,
         )
         self.shutdown = Shutdown(
-            state, configuration, self.consumer, self.sender, self.lifecycle, ended=ended
+            lease,
+            configuration,
+            self.consumer,
+            self.sender,
+            self.lifecycle,
+            promise=promise,
+            ended=ended,
         )
         self._started = time.monotonic()
         self.loop = asyncio.get_running_loop()
@@ -98,7 +109,7 @@ class Runner:
     def work(self) -> bool:
         """Collect for one slice of time and send what is due; return whether there is more to collect."""
         more = self.consumer.work()
-        if not self.consumer.superseded:
+        if self.lease.holds:
             self.sender.send_due()
         return more
 
@@ -122,12 +133,12 @@ class Runner:
     def tick(self) -> None:
         """Do what is due by the clock."""
         self.consumer.tick()
-        if not self.consumer.superseded:
+        if self.lease.holds:
             self._report_drops()
 
     def disown(self) -> None:
         """Be of no use any more: this is a forked child, and the exporter is its parent's."""
-        self.consumer.superseded = True
+        self.lease.end()
         self.sender.disown()
 
     async def stop(self, *, crashed: bool) -> None:

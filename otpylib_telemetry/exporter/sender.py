@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry.exporter.base import Exporter
     from otpylib_telemetry.exporter.lanes import Batch
+    from otpylib_telemetry.exporter.lease import Lease
     from otpylib_telemetry.exporter.state import ExporterState
 
 
@@ -50,6 +51,7 @@ class _InFlight:
     """A batch under way.
 
     Attributes:
+        state: Out of which it was taken; the name may be another life's when it ends.
         exporter: Through whom.
         lane: Its lane.
         batch: What.
@@ -58,6 +60,7 @@ class _InFlight:
         number: What the reports know it by.
     """
 
+    state: ExporterState
     exporter: Exporter[Any]
     lane: _LaneState
     batch: Batch
@@ -82,7 +85,7 @@ class Sender:
 
     def __init__(
         self,
-        state: ExporterState,
+        lease: Lease,
         changed: Callable[[], None],
         *,
         clock: Callable[[], float],
@@ -92,7 +95,7 @@ class Sender:
         #: Batches sent, and attempts that failed.
         self.batches = 0
         self.failures = 0
-        self._state = state
+        self._lease = lease
         self._changed = changed
         self._clock = clock
         self._dice = dice
@@ -101,10 +104,14 @@ class Sender:
         self._has_abandoned = False
         self._in_flight: dict[asyncio.Task[None], _InFlight] = {}
         self._lane_states: dict[str, _LaneState] = {}
-        self._reports = Reports(state, clock=clock, scrub=scrub)
+        self._reports = Reports(lease, clock=clock, scrub=scrub)
         self._rechecked = asyncio.Event()
         # Whether a batch came back since the urgent items were put first.
         self._disordered = False
+
+    @property
+    def _state(self) -> ExporterState:
+        return self._lease.state
 
     @property
     def trouble(self) -> str | None:
@@ -172,7 +179,7 @@ class Sender:
         lane.waiting_since = None
         self._note_waiting(lane)
         attempt, number = lane.retry.attempt(len(batch)), self._reports.sent(lane.name)
-        in_flight = _InFlight(exporter, lane, batch, attempt, permit, number)
+        in_flight = _InFlight(self._state, exporter, lane, batch, attempt, permit, number)
         loop = asyncio.get_running_loop()
         name = f"{self._state.name} export"
         task = otp.run_in_background(loop, self._send_batch(in_flight), name=name, outlasting=True)
@@ -339,7 +346,7 @@ class Sender:
             self._arrived(in_flight, outcome)
 
     def _put_back(self, in_flight: _InFlight) -> None:
-        self._state.put_back(in_flight.batch)
+        in_flight.state.put_back(in_flight.batch)
         self._disordered = True
 
     def _give_back(self, in_flight: _InFlight) -> None:
@@ -351,7 +358,7 @@ class Sender:
         lane, batch = in_flight.lane, in_flight.batch
         refused, message = _refused(outcome, len(batch))
         lane.done += len(batch)
-        self._state.delivered(batch, refused)
+        in_flight.state.delivered(batch, refused)
         self._reports.took(refused, message)
         self.batches += 1
         if in_flight.exporter is not self._exporter:
@@ -365,12 +372,12 @@ class Sender:
         lane, batch = in_flight.lane, in_flight.batch
         self.failures += 1
         retry = after_failure(
-            error, in_flight.attempt, lane.retry, self._state.settings, now=self._clock(), dice=self._dice
+            error, in_flight.attempt, lane.retry, in_flight.state.settings, now=self._clock(), dice=self._dice
         )
         if retry.kind == "rejected":
             lane.done += len(batch)
             reason = "too_large" if isinstance(error, TooLargeError) else "refused"
-            self._state.delivered(batch, len(batch), reason)
+            in_flight.state.delivered(batch, len(batch), reason)
         else:
             lane.retryable += retry.kind == "again" and lane.retry.is_news(in_flight.attempt)
             self._put_back(in_flight)

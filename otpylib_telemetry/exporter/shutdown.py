@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from otpylib_telemetry import otp
 from otpylib_telemetry.exporter.consumer import PRODUCING, PRODUCING_SHARE
-from otpylib_telemetry.exporter.restart import promised
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from otpylib_telemetry.config.live import LiveConfig
     from otpylib_telemetry.exporter.consumer import QueueConsumer
+    from otpylib_telemetry.exporter.lease import Lease
     from otpylib_telemetry.exporter.lifecycle import Lifecycle
+    from otpylib_telemetry.exporter.restart import RestartPromise
     from otpylib_telemetry.exporter.sender import Sender
     from otpylib_telemetry.exporter.state import ExporterState
 
@@ -44,29 +45,42 @@ GRACE = 0.1
 
 
 class Shutdown:
-    """Brings one life of an exporter to its end; ``ended`` tells whether that ends the exporter."""
+    """Brings one life of an exporter to its end; ``ended`` is called when nobody bears the name any more."""
 
     def __init__(  # noqa: PLR0913  # the parts of one runner
         self,
-        state: ExporterState,
+        lease: Lease,
         configuration: LiveConfig[Any],
         consumer: QueueConsumer,
         sender: Sender,
         lifecycle: Lifecycle,
         *,
-        ended: Callable[[], bool],
+        promise: RestartPromise | None,
+        ended: Callable[[], None],
     ) -> None:
-        self._state = state
+        self._lease = lease
         self._configuration = configuration
         self._consumer = consumer
         self._sender = sender
         self._lifecycle = lifecycle
+        #: The supervisor's word under which this life was started, whether or not it still counts.
+        self.promise_given = promise
         self._ended = ended
         self._loop = asyncio.get_running_loop()
-        self._succeeded = asyncio.Event()
+        # Set once this life bears its name no more.
+        self._over = asyncio.Event()
         self._draining: asyncio.Task[dict[str, Any]] | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._releasing: asyncio.Task[None] | None = None
+
+    @property
+    def _state(self) -> ExporterState:
+        return self._lease.state
+
+    @property
+    def _promise(self) -> RestartPromise | None:
+        promise = self.promise_given
+        return promise if promise is not None and promise.holds else None
 
     async def flush(self, seconds: float) -> dict[str, Any]:
         """Export everything accepted so far, within so many seconds.
@@ -74,13 +88,14 @@ class Shutdown:
         Returns ``exported``: events handled to the end since the call, whatever became of them; ``left``:
         events that still wait; ``reason``: why, None if none do.
         """
-        before, end = self._state.ledger.done(), self._loop.time() + seconds
+        books, end = self._state.ledger, self._loop.time() + seconds
+        before = books.done()
         await self._lifecycle.wait_started(seconds)
         await self._consumer.catch_up()
         await self._consumer.produce(self._share(end), last_chance=True)
         await self._sender.empty(end - self._loop.time(), last_chance=False)
         left = self._state.left - self._state.held_events
-        return self._report(before, left, self._why(left))
+        return self._report(books.done() - before, left, self._why(left))
 
     async def flush_pending(self) -> None:
         """Export what is pending now, without waiting for it to arrive."""
@@ -98,10 +113,12 @@ class Shutdown:
         return await asyncio.shield(self._draining)
 
     async def _drain(self, seconds: float) -> dict[str, Any]:
-        state, before = self._state, self._state.ledger.done()
+        books = self._state.ledger
+        before = books.done()
         end = self._loop.time() + seconds
         closing = min(CLOSING, seconds * CLOSING_SHARE)
         self._consumer.unsubscribe()
+        self._lifecycle.configure_at_last()
         await self._lifecycle.wait_started((end - closing - self._loop.time()) / 2)
         await self._lifecycle.suspend()
         await self._consumer.catch_up()
@@ -109,18 +126,18 @@ class Shutdown:
         await self._consumer.produce(self._share(end - closing), last_chance=True)
         await self._sender.empty(end - closing - self._loop.time(), last_chance=True, urgent_first=True)
         # Asked before it is drained: that would be a circular reason.
-        reason = self._why(state.left)
-        if not self._consumer.superseded:
+        reason = self._why(self._state.left)
+        if self._lease.holds:
             await self._sender.abandon(closing / 2)
-            state.queue.connect(None, 1)
+            self._state.queue.connect(None, 1)
             self._lifecycle.set_status("drained", "it was drained")
         await self._lifecycle.release(max(0.01, end - self._loop.time()))
-        report = self._report(before, state.left, reason)
+        report = self._report(books.done() - before, self._state.left, reason)
         self._say_what_is_left(report["left"], report["reason"])
         return report
 
     def _say_what_is_left(self, left: int, reason: str | None) -> None:
-        if left and not self._consumer.superseded:
+        if left:
             self._state.left_reported = left
             _log.warning("%s was drained with %d events left: %s.", self._state.name, left, reason)
 
@@ -135,9 +152,10 @@ class Shutdown:
         starting = "it is still starting" if self._lifecycle.status == "starting" else None
         return self._sender.trouble or self._lifecycle.reason or starting or "time is up"
 
-    def _report(self, before: int, left: int, reason: str | None) -> dict[str, Any]:
+    @staticmethod
+    def _report(exported: int, left: int, reason: str | None) -> dict[str, Any]:
         return {
-            "exported": self._state.ledger.done() - before,
+            "exported": exported,
             "left": left,
             "reason": (reason or "time is up") if left else None,
         }
@@ -147,7 +165,7 @@ class Shutdown:
 
         Whoever restarts it finds everything as it was; where nobody does, what is held is exported.
         """
-        if self._stopping is None and (crashed or promised(self._state.name)):
+        if self._stopping is None and (crashed or self._promise):
             self._start(self._await_successor(), "succession", outlasting=False)
         else:
             await self.stop_for_good()
@@ -166,10 +184,8 @@ class Shutdown:
 
     def supersede(self) -> None:
         """Step back at once: a successor bears the name now."""
-        self._consumer.superseded = True
         self._lifecycle.detach_exporter()
         self._finish()
-        self._succeeded.set()
         self._releasing = self._start(self._lifecycle.suspend(), "hand-over")
 
     async def released(self) -> None:
@@ -189,37 +205,40 @@ class Shutdown:
             await self._succession()
         finally:
             # Also when the application ends, and cancels this, before anybody took over.
-            if not self._succeeded.is_set():
+            if not self._over.is_set():
                 await self.stop_for_good()
 
     async def _succession(self) -> None:
         """Return when somebody has taken over, or is not expected to any more."""
-        promise = promised(self._state.name)
+        promise = self._promise
         if promise is None:
-            await self._succeeded_within(SUCCESSION)
+            await self._over_within(SUCCESSION)
             return
-        events = [asyncio.ensure_future(event.wait()) for event in (self._succeeded, promise.released)]
+        events = [asyncio.ensure_future(event.wait()) for event in (self._over, promise.released)]
         try:
             await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for event in events:
                 event.cancel()
 
-    async def _succeeded_within(self, seconds: float) -> bool:
+    async def _over_within(self, seconds: float) -> bool:
         try:
             async with asyncio.timeout(seconds):
-                await self._succeeded.wait()
+                await self._over.wait()
         except TimeoutError:
             return False
         return True
 
     async def _stop(self) -> None:
-        if self._lifecycle.status == "drained" or await self._succeeded_within(KILL_SUCCESSION):
+        if self._lifecycle.status == "drained" or await self._over_within(KILL_SUCCESSION):
             return
         await self.drain(self._configuration.settings.shutdown_timeout)
 
     def _finish(self) -> None:
         self._consumer.unsubscribe()
         self._lifecycle.set_status("stopped", self._lifecycle.reason)
-        if not self._consumer.superseded and self._ended():
+        if self._lease.holds:
             self._state.queue.connect(None, 1)
+            self._lease.end()
+            self._ended()
+        self._over.set()

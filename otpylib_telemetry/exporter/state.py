@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from otpylib_telemetry.bus import table
 from otpylib_telemetry.config.settings import ExporterSettings
 from otpylib_telemetry.exporter.base import DEFAULT_LANE
 from otpylib_telemetry.exporter.breaker import ExporterCircuitBreaker
@@ -35,6 +36,8 @@ class ExporterState:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        #: Tells whoever bears the name that it does so no more; None while nobody does.
+        self.void_lease: Callable[[], None] | None = None
         self.queue = EventQueue(FIRST_CAPACITY)
         self.queue_limit = FIRST_CAPACITY
         self.ledger = Ledger()
@@ -66,6 +69,14 @@ class ExporterState:
         #: The trouble that was said last and is not over: state and reason.
         self.last_announced: tuple[str, str] | None = None
         self._said = Once()
+
+    def subscribe(self, patterns: tuple[str, ...]) -> None:
+        """Have the queue take the events that any of the patterns matches."""
+        table.add(self.name, patterns, self.queue.offer)
+
+    def unsubscribe(self) -> None:
+        """Have the queue take no more events; what is queued stays."""
+        table.remove(self.name)
 
     def book(
         self,

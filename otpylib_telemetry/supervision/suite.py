@@ -145,7 +145,7 @@ class _Suite:
 
     async def prepare(self, supervision: Supervision) -> None:
         """Start what is enabled already, so that it is there when the suite is up."""
-        otp.post(supervision.loop, supervision.pid, (_LOOK_AGAIN,))
+        supervision.process.post((_LOOK_AGAIN,))
         await asyncio.wait({self.look(supervision)}, timeout=_FIRST_LOOK)
         for child in self.found:
             await supervision.add(child)
@@ -154,7 +154,7 @@ class _Suite:
         if otp.is_request(message, _LOOK_AGAIN):
             if otpylib_config.manager() != self.manager:
                 self.look(supervision)
-            otp.post_later(supervision.loop, _LOOK_INTERVAL, supervision.pid, (_LOOK_AGAIN,))
+            supervision.process.post_later(_LOOK_INTERVAL, (_LOOK_AGAIN,))
         elif otp.is_request(message, otpylib_config.NOTICE, 2):
             self.hear(message[1])
             self.look(supervision)
@@ -173,7 +173,8 @@ class _Suite:
         looking = self.looking
         if looking is None or looking.done():
             work = self._look(supervision)
-            looking = self.looking = otp.run_in_background(supervision.loop, work, name="telemetry suite")
+            looking = otp.run_in_background(supervision.process.loop, work, name="telemetry suite")
+            self.looking = looking
         return looking
 
     async def _look(self, supervision: Supervision) -> None:
@@ -193,7 +194,7 @@ class _Suite:
                 return
             self.manager = manager
             self.trouble.over()
-            otp.post(supervision.loop, supervision.pid, (_FOUND, self.found))
+            supervision.process.post((_FOUND, self.found))
 
     async def _find(self, supervision: Supervision, manager: Any) -> list[Child]:
         tables = {} if manager is None else sections.written()

@@ -74,8 +74,7 @@ class Supervision:
         if task is None:
             raise RuntimeError("a supervisor is a process, and this is none")
         self.children = {child.name: child for child in children}
-        self.loop = asyncio.get_running_loop()
-        self.pid = process.self()
+        self.process = otp.OwnProcess()
         self._promise = restart.RestartPromise(task)
         self._on_message = on_message
         self._clock = clock
@@ -94,15 +93,15 @@ class Supervision:
             if prepare is not None:
                 await prepare()
             if not ready.done():
-                ready.set_result(self.pid)
-            while await self._handle(await process.receive()):
+                ready.set_result(self.process.pid)
+            while await self._handle(await self.process.receive()):
                 pass
         finally:
             self._promise.released.set()
             for timer in self._timers.values():
                 timer.cancel()
             stopping = otp.run_in_background(
-                self.loop, self._stop_all(), name="telemetry shutdown", outlasting=True
+                self.process.loop, self._stop_all(), name="telemetry shutdown", outlasting=True
             )
             await otp.persist(stopping, max(map(_patience, self.children), default=0.0))
 
@@ -112,13 +111,11 @@ class Supervision:
         try:
             # Not linked: a crash is heard of through the monitor, and the end of the supervisor is seen to
             # below.
-            child.pid = await otp.start_server(
-                child.module, (child.name, child.argument), child.name, link=False
-            )
-            child.task = otp.task_of(child.pid)
-            await process.monitor(child.pid)
+            pid = await otp.start_server(child.module, (child.name, child.argument), child.name, link=False)
+            child.task = otp.task_of(pid)
+            await process.monitor(pid)
+            child.pid = pid
         except Exception as error:  # noqa: BLE001  # a supervisor outlives its children's troubles
-            child.pid = None
             if child.trouble != str(error):
                 _log.warning("%s did not start (%s); it is tried again until it does.", child.name, error)
             child.trouble = str(error)
@@ -135,7 +132,8 @@ class Supervision:
     async def _handle(self, message: Any) -> bool:
         """Act on one message; False ends the supervisor."""
         try:
-            if message is SHUTDOWN or otp.exit_sender(message) is not None:
+            # What is started in another runtime than its own would be somebody else's.
+            if message is SHUTDOWN or otp.exit_sender(message) is not None or not self.process.in_runtime:
                 return False
             pid = otp.down_pid(message)
             if pid is not None:
@@ -164,19 +162,18 @@ class Supervision:
             await self.start(child)
 
     def _restart_later(self, child: Child, pause: float) -> None:
-        message = (RESTART, child.name)
-        self._timers[child.name] = otp.post_later(self.loop, pause, self.pid, message)
+        self._timers[child.name] = self.process.post_later(pause, (RESTART, child.name))
 
     async def _stop_all(self) -> None:
         """Stop the children, all at once, and return when they have ended."""
         for child in reversed(self.children.values()):
-            if child.pid is not None:
-                await otp.end_quietly(child.pid)
+            # Not by its pid, which may be another process's by now: the runtime may have been set up anew.
+            if child.task is not None and not child.task.cancelling():
+                child.task.cancel()
         if tasks := [child.task for child in self.children.values() if child.task is not None]:
             await asyncio.wait(tasks)
         # One that died and was not restarted any more has left its work to be finished.
-        for name in self.children:
-            await registry.stop_for_good(name)
+        await registry.stop_promised(self._promise)
 
 
 class Watcher(Protocol):

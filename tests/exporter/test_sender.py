@@ -7,6 +7,7 @@ import pytest
 from otpylib_telemetry import ExporterCircuitBreaker, ExportError, ExportOutcome
 from otpylib_telemetry.config.settings import ExporterSettings
 from otpylib_telemetry.exporter.base import Collected, TooLargeError
+from otpylib_telemetry.exporter.lease import Lease
 from otpylib_telemetry.exporter.retry import LONGEST_DELAY
 from otpylib_telemetry.exporter.sender import Sender
 from otpylib_telemetry.exporter.state import ExporterState
@@ -28,7 +29,7 @@ class Rig:
         )
         self.state.settings = ExporterSettings(**settings)
         self.sender = Sender(
-            self.state,
+            Lease(self.state),
             self._batch_ended,
             clock=lambda: self.now,
             dice=lambda: self.dice,
@@ -407,7 +408,7 @@ async def test_emptying_does_not_chase_items_that_come_later():
 async def test_trouble_and_remarks_are_scrubbed_before_they_are_said(caplog):
     rig = Rig(batch_size=1)
     rig.sender = Sender(
-        rig.state,
+        Lease(rig.state),
         rig._batch_ended,
         clock=lambda: rig.now,
         scrub=lambda text: text.replace("sesame", "<redacted>"),

@@ -386,23 +386,6 @@ async def test_flush_answers_while_the_mailbox_goes_on(runtime):
     assert await flushing == {"exported": 3, "left": 0, "reason": None}
 
 
-async def test_posting_from_a_thread_reaches_the_mailbox_at_once(runtime):
-    module, _ = make_exporter()
-    pid = await start(module)
-    loop = asyncio.get_running_loop()
-    await asyncio.to_thread(lambda: [otp.post(loop, pid, ("hello", n, n)) for n in range(100)])
-    await eventually(lambda: stats()["unknown_messages"] == 100)
-
-
-async def test_posting_to_nobody_or_to_a_closed_loop_is_no_error(runtime):
-    otp.post(asyncio.get_running_loop(), "nobody", "hello")
-    loop = asyncio.new_event_loop()
-    loop.close()
-    otp.post(loop, "nobody", "hello")
-    await asyncio.sleep(0)
-    assert process.whereis("nobody") is None
-
-
 # gen_server.cast prints what it is given, so that these must at least be printable.
 class Absurd(Malicious):
     def __repr__(self):

@@ -17,6 +17,7 @@ import pytest
 
 from otpylib_telemetry import ExporterCircuitBreaker
 from otpylib_telemetry.exporter.base import Collected, ExportContext
+from otpylib_telemetry.exporter.lease import Lease
 from otpylib_telemetry.exporter.sender import Sender
 from otpylib_telemetry.exporter.state import ExporterState
 from otpylib_telemetry.primitives.threads import run_in_thread_to_end
@@ -73,7 +74,7 @@ class Rig:
         self.state = ExporterState("otel_exporter")
         self.state.breaker = ExporterCircuitBreaker(100, 60.0, clock=lambda: self.now)
         self.state.settings = self.settings
-        self.sender = Sender(self.state, lambda: None, clock=lambda: self.now, dice=lambda: 1.0)
+        self.sender = Sender(Lease(self.state), lambda: None, clock=lambda: self.now, dice=lambda: 1.0)
         self.exporter = OtelBackend(
             self.settings, ExportContext("otel_exporter", "telemetry.otel", {}, nothing, dict)
         )
