@@ -192,7 +192,7 @@ def _dispatch(  # noqa: C901  # one frame: this is the hot path
             handler.released(permit)
             pending = _with(pending, (handler, name, measurements, metadata, result))
         elif handler.troubled:
-            reports = _with(reports, handler.succeeded())
+            reports = _with(reports, handler.succeeded(permit))
     if reports is not None:
         # After the event itself, so that everybody sees the two in the order in which they happened.
         for event in reports:
@@ -229,8 +229,7 @@ async def call_async(
     started: Coroutine[Any, Any, Any] | None = None,
 ) -> None:
     """Call one async handler; raises nothing but the cancellation of the calling task."""
-    permit = ORDINARY
-    if handler.troubled and not (permit := handler.admit()):
+    if not (permit := handler.admit()):
         if started is not None:
             started.close()
         return
@@ -250,7 +249,7 @@ async def call_async(
     else:
         if not handler.troubled:
             return
-        report = handler.succeeded()
+        report = handler.succeeded(permit)
     if report is not None:
         execute(*report)
 

@@ -59,7 +59,7 @@ class Handler:
     failures: int = field(default=0, init=False)
     missed: int = field(default=0, init=False)
     backlog: deque[Call] = field(default_factory=deque, init=False)
-    # Taken only where there is trouble. Re-entrant, because a signal handler may emit at any point.
+    # Not taken for plain functions that succeed. Re-entrant: a signal handler may emit at any point.
     _lock: threading.RLock = field(default_factory=threading.RLock, init=False)
     _circuit: Circuit = field(init=False)
     _reported: bool = field(default=False, init=False)
@@ -76,18 +76,24 @@ class Handler:
         return self._circuit.state == "open"
 
     def admit(self) -> int:
-        """Return a permit to call a :attr:`troubled` handler, or 0; an event it does not see is counted."""
+        """Return a permit for a call, or 0; an event it does not see is counted.
+
+        To be asked where it is :attr:`troubled`, and before a call that takes its time.
+        """
         with self._lock:
             permit = self._circuit.admit()
             if not permit:
                 self.missed += 1
             return permit
 
-    def succeeded(self) -> PlainEvent | None:
+    def succeeded(self, permit: int = ORDINARY) -> PlainEvent | None:
         """End its trouble; return the event that says so, if the trouble was reported."""
         with self._lock:
+            self._circuit.succeeded(permit)
+            if self._circuit.state != "closed" or self._circuit.failure_count:
+                # A call from before it rested.
+                return None
             self.troubled = False
-            self._circuit.succeeded()
             reported, self._reported = self._reported, False
         if not reported:
             return None

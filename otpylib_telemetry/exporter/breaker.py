@@ -105,7 +105,7 @@ class ExporterCircuitBreaker:
             # Cancelled, or the whole program is ending: that says nothing about the backend.
             self._circuit.released(permit)
             raise
-        self.succeeded()
+        self.succeeded(permit)
         return result
 
     def admit(self) -> bool:
@@ -123,10 +123,13 @@ class ExporterCircuitBreaker:
         self._announce(before)
         return permit
 
-    def succeeded(self) -> None:
-        """Report that an admitted call succeeded."""
+    def succeeded(self, permit: int = UNKNOWN) -> None:
+        """Report an admitted call that succeeded; where calls overlap, with the permit it had.
+
+        A call that was let through before the breaker opened changes nothing when it ends.
+        """
         before = self._circuit.state
-        self._circuit.succeeded()
+        self._circuit.succeeded(permit)
         self._announce(before)
 
     def failed(self, permit: int = UNKNOWN) -> None:

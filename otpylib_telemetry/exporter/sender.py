@@ -13,7 +13,7 @@ from otpylib_telemetry import otp
 from otpylib_telemetry.exporter.base import ExportError, ExportOutcome, TooLargeError, overridden
 from otpylib_telemetry.exporter.reports import Reports
 from otpylib_telemetry.exporter.retry import Attempt, RetryState, after_failure, after_success
-from otpylib_telemetry.primitives.circuit import ORDINARY
+from otpylib_telemetry.primitives.circuit import UNASKED
 from otpylib_telemetry.primitives.errors import describe
 
 if TYPE_CHECKING:
@@ -168,8 +168,8 @@ class Sender:
             if not permit:
                 if not ignore_rest or under_way:
                     return
-                # No probe: the one that may be under way decides about the breaker.
-                permit = ORDINARY
+                # No probe: the one that may be under way decides about the breaker, unless this one arrives.
+                permit = UNASKED
             self._send(self._exporter, lane, permit)
 
     def _send(self, exporter: Exporter[Any], lane: _LaneState, permit: int) -> None:
@@ -363,7 +363,7 @@ class Sender:
         self.batches += 1
         if in_flight.exporter is not self._exporter:
             return
-        self._state.breaker.succeeded()
+        self._state.breaker.succeeded(in_flight.permit)
         if lane.retry.is_news(in_flight.attempt):
             self._reports.arrived(lane.name, in_flight.number, self._is_idle)
         lane.retry = after_success(in_flight.attempt, lane.retry)

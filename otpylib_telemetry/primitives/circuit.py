@@ -6,19 +6,23 @@ from typing import Final, Literal
 
 CircuitState = Literal["closed", "open", "half_open"]
 
-#: The permit of a call that is no probe.
+#: In place of a permit, for a call made while the circuit was closed, whenever that was.
 ORDINARY: Final = 1
 
 #: In place of a permit, from who makes one call at a time: where there is a probe, that is it.
 UNKNOWN: Final = 0
 
+#: In place of a permit, for a call made although the circuit said no: its success alone tells something.
+UNASKED: Final = -1
+
 
 class Circuit:
     """Counts failures in a row, opens, and lets one probe at a time through after a rest.
 
-    Calls may overlap: one that was let through before the circuit opened may be answered long after. The
-    permit that :meth:`admit` gives tells such a late answer from that of the probe, which alone decides what
-    a half-open circuit does next.
+    Calls may overlap: one that was let through before the circuit opened may be answered long after, and
+    changes nothing then, even if the circuit has closed meanwhile. The permit that :meth:`admit` gives tells
+    such a late answer from a present one, and from that of the probe, which alone decides what a half-open
+    circuit does next.
 
     Args:
         failure_threshold: Failures in a row that open the circuit; at least 1.
@@ -34,10 +38,11 @@ class Circuit:
     __slots__ = (
         "_back_off",
         "_clock",
+        "_latest",
         "_longest_rest",
         "_opened_at",
+        "_ordinary",
         "_probe",
-        "_probes",
         "_rest",
         "failure_count",
         "failure_threshold",
@@ -66,8 +71,9 @@ class Circuit:
         self._clock = clock
         self._opened_at = 0.0
         self._rest = reset_timeout
+        # The permits of the probe under way, and of calls since the circuit closed; the latest given out.
         self._probe = UNKNOWN
-        self._probes = ORDINARY
+        self._ordinary = self._latest = ORDINARY + 1
 
     def admit(self) -> int:
         """Ask to make a call, which must be answered by exactly one of the other methods.
@@ -75,7 +81,7 @@ class Circuit:
         Returns a permit to answer with; 0 while the circuit is open, or half open with a probe under way.
         """
         if self.state == "closed":
-            return ORDINARY
+            return self._ordinary
         if self.state == "open":
             if self.remaining_rest() > 0:
                 return 0
@@ -83,25 +89,28 @@ class Circuit:
             self._probe = UNKNOWN
         if self._probe:
             return 0
-        self._probes += 1
-        self._probe = self._probes
+        self._latest += 1
+        self._probe = self._latest
         return self._probe
 
-    def succeeded(self) -> None:
-        """Report an admitted call that succeeded: the circuit closes and the count is cleared."""
-        self.reset()
+    def succeeded(self, permit: int = UNKNOWN) -> None:
+        """Report a call that succeeded: the count is cleared, and a probe closes the circuit."""
+        if permit == UNASKED or (self.state == "half_open" and self._is_probe(permit)):
+            self.reset()
+        elif self._is_present(permit):
+            self.failure_count = 0
 
     def failed(self, permit: int = UNKNOWN) -> None:
-        """Report an admitted call that failed."""
-        self.failure_count += 1
-        self.last_failure_time = self._clock()
-        if self.state == "half_open":
-            if self._is_probe(permit):
-                self._rest = min(self._rest * self._back_off, max(self._longest_rest, self.reset_timeout))
-                self._open()
-        elif self.state == "closed" and self.failure_count >= self.failure_threshold:
-            self._rest = self.reset_timeout
+        """Report a call that failed."""
+        if self.state == "half_open" and self._is_probe(permit):
+            self._count_failure()
+            self._rest = min(self._rest * self._back_off, max(self._longest_rest, self.reset_timeout))
             self._open()
+        elif self._is_present(permit):
+            self._count_failure()
+            if self.failure_count >= self.failure_threshold:
+                self._rest = self.reset_timeout
+                self._open()
 
     def released(self, permit: int = UNKNOWN) -> None:
         """Report an admitted call that was cancelled: neither success nor failure."""
@@ -109,11 +118,13 @@ class Circuit:
             self._probe = UNKNOWN
 
     def reset(self) -> None:
-        """Close the circuit and forget every failure."""
+        """Close the circuit and forget every failure, and whatever calls made until now will say."""
         self.state = "closed"
         self.failure_count = 0
         self._probe = UNKNOWN
         self._rest = self.reset_timeout
+        self._latest += 1
+        self._ordinary = self._latest
 
     @property
     def probing(self) -> bool:
@@ -135,6 +146,14 @@ class Circuit:
 
     def _is_probe(self, permit: int) -> bool:
         return permit in (UNKNOWN, self._probe)
+
+    def _is_present(self, permit: int) -> bool:
+        """Tell whether a call was made since the circuit closed, which it still is."""
+        return self.state == "closed" and permit in (UNKNOWN, ORDINARY, self._ordinary)
+
+    def _count_failure(self) -> None:
+        self.failure_count += 1
+        self.last_failure_time = self._clock()
 
     def _open(self) -> None:
         self.state = "open"

@@ -235,6 +235,35 @@ async def test_who_calls_by_himself_asks_and_answers(breaker, clock, transitions
     ]
 
 
+async def test_a_call_that_was_let_through_before_it_opened_does_not_close_it(breaker, clock, transitions):
+    late = breaker.permit()
+    await open_it(breaker)
+    opened = (breaker.failure_count, breaker.last_failure_time, breaker.remaining_rest)
+    breaker.succeeded(late)
+    breaker.succeeded()
+    breaker.failed(late)
+    assert breaker.state == "open"
+    assert (breaker.failure_count, breaker.last_failure_time, breaker.remaining_rest) == opened
+    assert [name for name, _, _ in transitions] == ["telemetry.breaker.opened"]
+
+
+async def test_overlapping_calls_that_end_late_change_nothing(breaker, clock):
+    gates = [asyncio.get_running_loop().create_future() for _ in range(2)]
+
+    async def wait(gate):
+        return await gate
+
+    slow = [asyncio.ensure_future(breaker.call(wait, gate)) for gate in gates]
+    await asyncio.sleep(0)
+    await open_it(breaker)
+    gates[0].set_result("well")
+    gates[1].set_exception(OSError("late"))
+    assert await slow[0] == "well"
+    with pytest.raises(OSError, match="late"):
+        await slow[1]
+    assert (breaker.state, breaker.remaining_rest) == ("open", breaker.reset_timeout)
+
+
 async def test_another_backend_starts_with_a_clean_record(breaker, transitions):
     await open_it(breaker)
     breaker.reset()

@@ -1,10 +1,11 @@
 """The circuit's state machine, on a clock of the test's own."""
 
 import math
+import random
 
 import pytest
 
-from otpylib_telemetry.primitives.circuit import ORDINARY, Circuit
+from otpylib_telemetry.primitives.circuit import UNASKED, Circuit
 
 
 class Clock:
@@ -30,7 +31,7 @@ def opened(clock, threshold=1, rest=10.0, **options):
 
 def test_it_starts_closed_and_lets_everything_through(clock):
     circuit = Circuit(clock=clock)
-    assert [circuit.admit() for _ in range(3)] == [ORDINARY] * 3
+    assert all(circuit.admit() for _ in range(3))
     assert (circuit.state, circuit.failure_count, circuit.remaining_rest()) == ("closed", 0, 0.0)
 
 
@@ -71,7 +72,8 @@ def test_a_probe_that_succeeds_closes_it(clock):
     circuit.admit()
     circuit.succeeded()
     assert (circuit.state, circuit.failure_count) == ("closed", 0)
-    assert circuit.admit() == circuit.admit() == ORDINARY
+    assert circuit.admit()
+    assert circuit.admit()
 
 
 def test_a_probe_that_fails_opens_it_for_as_long_again(clock):
@@ -151,13 +153,87 @@ def test_a_late_failure_does_not_make_the_rest_longer(clock):
     clock.now = 9
     circuit.failed(late)
     assert circuit.remaining_rest() == 1.0
-    assert circuit.failure_count == 2
+    assert (circuit.failure_count, circuit.last_failure_time) == (1, 0.0)
 
 
-def test_any_success_closes_it(clock):
+@pytest.mark.parametrize("answer", ["succeeded", "failed", "released"])
+def test_a_call_from_before_it_opened_changes_nothing_when_it_ends(clock, answer):
+    """Not while it is open, not while it is half open, not when it has closed again."""
+    circuit = Circuit(2, 10, clock=clock)
+    late = circuit.admit()
+    for _ in range(2):
+        circuit.failed(circuit.admit())
+
+    def end():
+        before = _facts(circuit)
+        getattr(circuit, answer)(late)
+        assert _facts(circuit) == before
+
+    end()
+    clock.now = 10
+    probe = circuit.admit()
+    end()
+    circuit.succeeded(probe)
+    circuit.failed(circuit.admit())
+    end()
+    assert (circuit.state, circuit.failure_count) == ("closed", 1)
+
+
+def test_an_answer_that_nobody_asked_for_with_a_permit_closes_no_open_circuit(clock):
     circuit = opened(clock)
     circuit.succeeded()
-    assert circuit.state == "closed"
+    circuit.failed()
+    assert (circuit.state, circuit.failure_count, circuit.remaining_rest()) == ("open", 1, 10.0)
+
+
+def test_a_call_made_all_the_same_closes_it_by_its_success_alone(clock):
+    circuit = opened(clock)
+    before = _facts(circuit)
+    circuit.failed(UNASKED)
+    assert _facts(circuit) == before
+    circuit.succeeded(UNASKED)
+    assert (circuit.state, circuit.failure_count) == ("closed", 0)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_calls_that_overlap_in_any_way_open_and_close_it_as_one_after_the_other_would(clock, seed):
+    """Against a model that knows of each call in which stretch of a closed circuit it began."""
+    dice = random.Random(seed)
+    circuit, stretch, failures, state = Circuit(3, 10, clock=clock), 0, 0, "closed"
+    opened_at = 0.0
+    calls = []
+    for _ in range(400):
+        clock.now += dice.choice([0.0, 0.0, 4.0])
+        if dice.random() < 0.5 or not calls:
+            permit = circuit.admit()
+            if state == "open" and clock.now - opened_at >= 10:
+                state = "half_open"
+            is_probe = state == "half_open" and permit != 0
+            assert bool(permit) == (state == "closed" or is_probe)
+            if permit:
+                calls.append((permit, stretch, is_probe))
+        else:
+            permit, begun, is_probe = calls.pop(dice.randrange(len(calls)))
+            is_good = dice.random() < 0.4
+            (circuit.succeeded if is_good else circuit.failed)(permit)
+            if begun == stretch and is_probe:
+                stretch, failures = stretch + 1, 0 if is_good else failures + 1
+                state, opened_at = ("closed", 0.0) if is_good else ("open", clock.now)
+            elif begun == stretch and state == "closed":
+                failures = 0 if is_good else failures + 1
+                if failures == 3:
+                    state, opened_at, stretch = "open", clock.now, stretch + 1
+        assert (circuit.state, circuit.failure_count) == (state, failures)
+
+
+def _facts(circuit):
+    return (
+        circuit.state,
+        circuit.failure_count,
+        circuit.last_failure_time,
+        circuit.remaining_rest(),
+        circuit.probing,
+    )
 
 
 def test_who_makes_one_call_at_a_time_needs_no_permits(clock):
@@ -196,7 +272,7 @@ def test_an_endless_rest_ends_with_a_success_only(clock):
     clock.now = 1e12
     assert circuit.admit() == 0
     circuit.reset()
-    assert circuit.admit() == ORDINARY
+    assert circuit.admit()
 
 
 @pytest.mark.parametrize("limits", [(0, 1), (-1, 1), (1, -0.1), (1, math.nan)])
