@@ -47,7 +47,7 @@ from otpylib_telemetry.aggregation.series import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from otpylib_telemetry.aggregation.metric import AnyMetric
+    from otpylib_telemetry.aggregation.metric import AnyMetric, ExemplarSource
     from otpylib_telemetry.aggregation.store import SeriesStore
 
 
@@ -222,15 +222,21 @@ class Cursors:
         points = []
         for one in series:
             cursor = self._known.pop(one)
-            if isinstance(one, GaugeSeries) or (cursor.last is not None and _unchanged(cursor.last, one)):
-                continue
-            successor = _successor(cursor, one, store)
-            now_ns = reading.now_ns if successor is None else min(reading.now_ns, successor.born_ns)
-            stream = _stream(cursor.metric, reading.preference)
-            point = _read(cursor, one, stream, reading._replace(now_ns=now_ns))
+            point = self._rest(cursor, one, reading, store)
             if point is not None:
                 points.append(point)
+            sources: dict[Any, Any] = cursor.metric.reservoirs
+            sources.pop(one, None)
         return points
+
+    @staticmethod
+    def _rest(cursor: Cursor, series: Series, reading: Reading, store: SeriesStore) -> MetricPoint | None:
+        if isinstance(series, GaugeSeries) or (cursor.last is not None and _unchanged(cursor.last, series)):
+            return None
+        successor = _successor(cursor, series, store)
+        now_ns = reading.now_ns if successor is None else min(reading.now_ns, successor.born_ns)
+        stream = _stream(cursor.metric, reading.preference)
+        return _read(cursor, series, stream, reading._replace(now_ns=now_ns))
 
 
 def _is_of_intervals(metric: AnyMetric, preference: Preference) -> bool:
@@ -289,6 +295,9 @@ def _read(cursor: Cursor, series: Series, stream: Stream, reading: Reading) -> M
     cursor.at_ns, cursor.read_ns = at_ns, reading.now_ns
     if point is None:
         return None
+    sources: Mapping[Any, ExemplarSource] = cursor.metric.reservoirs
+    if sources and (source := sources.get(series)) is not None:
+        point = point._replace(exemplars=source.collect(series.labels, reading.wall_offset_ns))
     labels = None if cursor.overflow else series.labels
     return MetricPoint(stream, labels, point, reading.wall_offset_ns)
 

@@ -27,6 +27,8 @@ from otpylib_telemetry.aggregation.series import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from otpylib_telemetry.aggregation.series import Exemplar, Operation
+
 
 #: The labels of the series that takes what has no series of its own any more, as OpenTelemetry's SDK
 #: specification ("Cardinality limits") names it.
@@ -51,6 +53,18 @@ class SeriesBudget(Protocol):
 
     def make_room(self, metric: AnyMetric) -> bool:
         """Forget series of a full metric that have no claim to their place any more; tells if there were."""
+
+
+class ExemplarSource(Protocol):
+    """Chooses the exemplars of one series."""
+
+    def put(self, put: Callable[..., bool], amount: float, traced: Operation | None = None) -> bool:
+        """Put a measurement into the series, and take notice of it."""
+        ...
+
+    def collect(self, labels: Labels, wall_offset_ns: int) -> tuple[Exemplar, ...]:
+        """Return the exemplars since this was called last."""
+        ...
 
 
 class Kind(enum.Enum):
@@ -172,6 +186,8 @@ class Metric(ABC, Generic[S]):
         self.extremes = spec.extremes
         self.series: dict[Labels, S] = {}
         self.overflow: S | None = None
+        #: Where the exemplars of a series come from, if not from the series.
+        self.reservoirs: dict[S, ExemplarSource] = {}
         self._store = store
         self._said_full = False
 

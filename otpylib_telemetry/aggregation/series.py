@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
 
 from otpylib_telemetry.aggregation.exponential import ExponentialBuckets, PackedBuckets, sum_of
 from otpylib_telemetry.aggregation.summation import FLOAT_MAX, WHOLE, corrected, halves
@@ -48,6 +48,23 @@ class Traced(NamedTuple):
     span_id: str
     attributes: Labels = ()
 
+    def settled(self) -> Traced:
+        """Return what an exemplar keeps."""
+        return self
+
+
+class Operation(Protocol):
+    """A :class:`Traced`, or what becomes one where an exemplar is made of it: of few measurements one is."""
+
+    @property
+    def at_ns(self) -> int:
+        """When, on the monotonic clock."""
+        ...
+
+    def settled(self) -> Traced:
+        """Return what an exemplar keeps."""
+        ...
+
 
 class Exemplar(NamedTuple):
     """One measurement that shows by its trace what the others of its kind are about.
@@ -61,7 +78,7 @@ class Exemplar(NamedTuple):
     traced: Traced
 
 
-def _due(present: Exemplar | None, traced: Traced) -> bool:
+def _due(present: Exemplar | None, traced: Operation) -> bool:
     return present is None or traced.at_ns - present.traced.at_ns >= _EXEMPLAR_STANDS_NS
 
 
@@ -103,7 +120,7 @@ class CounterSeries(_Sum):
         self.exemplar: Exemplar | None = None
         self._seen: float = -1
 
-    def add(self, amount: float, traced: Traced | None = None) -> bool:
+    def add(self, amount: float, traced: Operation | None = None) -> bool:
         """Add to the sum; integers are added exactly.
 
         Returns False if the amount was refused: it is negative or not finite, or the sum would not be finite.
@@ -122,11 +139,11 @@ class CounterSeries(_Sum):
                     self._lost += (old - (total - part)) + (amount - part)
                 self._total = total
                 if traced is not None and _due(self.exemplar, traced):
-                    self.exemplar = Exemplar(amount, traced)
+                    self.exemplar = Exemplar(amount, traced.settled())
                 return True
         return False
 
-    def advance_to(self, value: float, traced: Traced | None = None) -> bool:
+    def advance_to(self, value: float, traced: Operation | None = None) -> bool:
         """Take over a sum that somebody else keeps; it is taken as it is, also when it has fallen.
 
         Returns False if it was refused: it is negative or not finite.
@@ -135,7 +152,7 @@ class CounterSeries(_Sum):
             self._total, self._lost = value, 0.0
             self._seen = -1  # that it has been observed, be it unchanged, is news as well
             if traced is not None and _due(self.exemplar, traced):
-                self.exemplar = Exemplar(value, traced)
+                self.exemplar = Exemplar(value, traced.settled())
             return True
         return False
 
@@ -164,13 +181,13 @@ class GaugeSeries:
         self.fresh = True
         self._set = True
 
-    def set(self, value: float, traced: Traced | None = None) -> bool:
+    def set(self, value: float, traced: Operation | None = None) -> bool:
         """Set it. Returns False if the value was refused because it is not finite."""
         if -FLOAT_MAX <= value <= FLOAT_MAX:
             self.value = value
             self.fresh = self._set = True
             if traced is not None and _due(self.exemplar, traced):
-                self.exemplar = Exemplar(value, traced)
+                self.exemplar = Exemplar(value, traced.settled())
             return True
         return False
 
@@ -196,7 +213,7 @@ class UpDownSeries(_Sum):
         self.exemplar: Exemplar | None = None
         self._seen: float | None = None
 
-    def add(self, amount: float, traced: Traced | None = None) -> bool:
+    def add(self, amount: float, traced: Operation | None = None) -> bool:
         """Move it. Returns False if the amount was refused: it is not finite, or the sum would not be."""
         old = self._total
         try:
@@ -211,11 +228,11 @@ class UpDownSeries(_Sum):
                 self._lost += (old - (total - part)) + (amount - part)
             self._total = total
             if traced is not None and _due(self.exemplar, traced):
-                self.exemplar = Exemplar(amount, traced)
+                self.exemplar = Exemplar(amount, traced.settled())
             return True
         return False
 
-    def advance_to(self, value: float, traced: Traced | None = None) -> bool:
+    def advance_to(self, value: float, traced: Operation | None = None) -> bool:
         """Take over a sum that somebody else keeps.
 
         Returns False if it was refused because it is not finite.
@@ -224,7 +241,7 @@ class UpDownSeries(_Sum):
             self._total, self._lost = value, 0.0
             self._seen = None
             if traced is not None and _due(self.exemplar, traced):
-                self.exemplar = Exemplar(value, traced)
+                self.exemplar = Exemplar(value, traced.settled())
             return True
         return False
 
@@ -271,7 +288,7 @@ class HistogramSeries:
         """The sum of the observations."""
         return corrected(self._total, self._lost)
 
-    def observe(self, value: float, traced: Traced | None = None) -> bool:
+    def observe(self, value: float, traced: Operation | None = None) -> bool:
         """Add an observation. Returns False if it was refused: it is not finite, or the sum would not be."""
         old = self._total
         try:
@@ -312,12 +329,12 @@ class HistogramSeries:
         self.least = min(self.least, value)
         self.greatest = max(self.greatest, value)
 
-    def _exemplify(self, bucket: int, value: float, traced: Traced) -> None:
+    def _exemplify(self, bucket: int, value: float, traced: Operation) -> None:
         exemplars = self.exemplars
         if exemplars is None:
             exemplars = self.exemplars = [None] * len(self.counts)
         if _due(exemplars[bucket], traced):
-            exemplars[bucket] = Exemplar(value, traced)
+            exemplars[bucket] = Exemplar(value, traced.settled())
 
 
 class ExponentialSeries:
@@ -359,12 +376,12 @@ class ExponentialSeries:
         """The sum of the observations."""
         return self._recent.sum if self.told is None else sum_of((self.told, self._recent))
 
-    def observe(self, value: float, traced: Traced | None = None) -> bool:
+    def observe(self, value: float, traced: Operation | None = None) -> bool:
         """Add an observation; see :meth:`HistogramSeries.observe`."""
         if not self._recent.add(value):
             return False
         if traced is not None and _due(self.exemplar, traced):
-            self.exemplar = Exemplar(value, traced)
+            self.exemplar = Exemplar(value, traced.settled())
         return True
 
     def turn(self) -> ExponentialBuckets:
@@ -462,7 +479,7 @@ class SummarySeries:
         """How many buckets are kept."""
         return sum(len(part.positive) + len(part.negative) for part in self._parts())
 
-    def observe(self, value: float, traced: Traced | None = None) -> bool:
+    def observe(self, value: float, traced: Operation | None = None) -> bool:
         """Add an observation; see :meth:`HistogramSeries.observe`."""
         del traced  # neither text format has a place for the exemplar of a summary
         if self._slice != self._clock.slice:

@@ -3,6 +3,9 @@
 A series is found by its labels, and labels are text. Where attributes leave as they came, a value that is no
 text goes along with its text, and counts: OpenTelemetry tells ``1``, ``True``, ``1.0`` and ``"1"`` apart.
 
+Whatever an attribute is, it is made into what can leave before it becomes a label: two series never leave as
+one, nor the other way round.
+
 Knows nothing of OpenTelemetry's packages. Pure.
 """
 
@@ -12,10 +15,11 @@ import base64
 import json
 from typing import TYPE_CHECKING, Any, Self
 
-from otpylib_telemetry.metrics.labels import label_text
+from otpylib_telemetry.metrics.labels import integer_text, label_text
+from otpylib_telemetry.primitives.any_value import INT64_MAX, INT64_MIN, any_value, text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable
 
     from otpylib_telemetry.aggregation.metric import Scope
     from otpylib_telemetry.aggregation.series import Labels
@@ -58,20 +62,29 @@ def attribute_value(text: str) -> Any:
     return text.value if type(text) is Attribute else text
 
 
-def labels_of(attributes: Iterable[tuple[Any, Any]], naming: Naming) -> Labels:
-    """Return the labels for attributes, in the order of their names."""
-    pairs = [(key, value) for key, value in attributes if type(key) is str and key]
+def labels_of(attributes: Any, naming: Naming, keep: Callable[[str], bool] | None = None) -> Labels:
+    """Return the labels for attributes, or for those whose keys are to be kept, in the order of their names.
+
+    Raises:
+        Exception: They are no mapping, or one that raises when it is looked at.
+    """
+    pairs = {
+        key if type(key) is str and key.isascii() else text(key, None): value
+        for key, value in attributes.items()
+    }
+    pairs.pop("", None)
+    if keep is not None:
+        pairs = {key: value for key, value in pairs.items() if keep(key)}
     if naming.scopes:
-        found = {key: text for key, value in pairs if (text := _whole(value)) is not None}
-        return tuple(sorted(found.items(), key=_by_name))
+        return tuple((key, _whole(pairs[key])) for key in sorted(pairs))
     texts: dict[str, str] = {}
-    for key, value in sorted(pairs, key=_by_name):
-        text = _text(value)
+    for key in sorted(pairs):
+        found = _text(pairs[key])
         # An empty label is no label: to Prometheus the series would be the one without it.
-        if text:
+        if found:
             name = naming.attribute(key)
             # "Prometheus and OpenMetrics compatibility" joins what has become one name.
-            texts[name] = f"{texts[name]};{text}" if name in texts else text
+            texts[name] = f"{texts[name]};{found}" if name in texts else found
     return tuple(sorted(texts.items()))
 
 
@@ -83,7 +96,8 @@ def scope_labels(scope: Scope, naming: Naming) -> Labels:
     """
     if naming.scopes:
         return ()
-    texts = dict(labels_of([(f"otel_scope_{key}", value) for key, value in scope.attributes], naming))
+    attributes = {f"otel_scope_{key}": attribute_value(value) for key, value in scope.attributes}
+    texts = dict(labels_of(attributes, naming))
     own = {
         "otel_scope_name": scope.name,
         "otel_scope_version": scope.version,
@@ -93,58 +107,59 @@ def scope_labels(scope: Scope, naming: Naming) -> Labels:
     return tuple(sorted(texts.items()))
 
 
+def frozen(attributes: Any) -> Labels:
+    """Return attributes as what can be part of an identity; none if they are no mapping."""
+    try:
+        found = {text(key, None): _whole(value) for key, value in attributes.items()}
+    except Exception:  # noqa: BLE001 - whatever it is, it is no attributes
+        return ()
+    found.pop("", None)
+    return tuple(sorted(found.items(), key=_by_name))
+
+
 def _by_name(pair: tuple[str, Any]) -> str:
     return pair[0]
 
 
-def _whole(value: Any) -> str | None:
-    """Return a value to be sent as it is; None if it is no value of an attribute."""
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, bool | int | float):
-        return Attribute(repr(value), value)
-    plain = _plain(value)
-    return None if plain is None else Attribute(_json(plain), plain)
+def _whole(value: Any) -> str:
+    """Return a value to be sent as it is, as far as OTLP has such values."""
+    if type(value) is str and value.isascii():
+        return value
+    if isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX:
+        return integer_text(int.__int__(value))
+    plain = any_value(value) if _says_something(value) else None
+    if type(plain) is str:
+        return plain
+    if type(plain) is float:
+        plain += 0.0  # -0.0 equals 0.0, so it is the same attribute
+    return Attribute(repr(_ordered(plain)), plain)
 
 
 def _text(value: Any) -> str:
-    """Return a value as the text of a label; empty if it is no value of an attribute."""
-    if isinstance(value, str | bool | int | float):
+    """Return a value as the text of a label; empty for what is empty."""
+    if isinstance(value, str | int | float):
         return label_text(value)
-    plain = _plain(value)
-    return "" if plain is None else label_text(_json(plain))
+    plain = any_value(value) if _says_something(value) else None
+    if isinstance(plain, tuple | dict):
+        return label_text(
+            json.dumps(plain, separators=(",", ":"), ensure_ascii=False, sort_keys=True, default=_binary)
+        )
+    # As OpenTelemetry's "Common" specification ("AnyValue") wants it.
+    return label_text(_binary(plain) if type(plain) is bytes else plain)
 
 
-def _plain(value: Any) -> Any:
-    """Return a copy of a composed value, of immutable parts; None for what cannot be an attribute."""
-    if isinstance(value, bytes):
-        return value
-    if isinstance(value, list | tuple):
-        return tuple(_part(each) for each in value)
-    if isinstance(value, dict):
-        return {str(key): _part(each) for key, each in value.items()}
-    return None
+def _says_something(value: Any) -> bool:
+    """Tell whether an object has a text of its own; its address would be a new series for each of them."""
+    kind: Any = type(value)
+    return kind.__str__ is not object.__str__ or kind.__repr__ is not object.__repr__
 
 
-def _part(value: Any) -> Any:
-    return value if value is None or isinstance(value, str | bool | int | float) else _plain(value)
+def _binary(value: bytes) -> str:
+    return base64.b64encode(value).decode("ascii")
 
 
-def _json(value: Any) -> str:
-    """Return a composed value as text, as OpenTelemetry's "Common" specification ("AnyValue") wants it."""
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode("ascii")
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=_binary)
-
-
-def _binary(value: Any) -> str:
-    return base64.b64encode(value).decode("ascii") if isinstance(value, bytes) else str(type(value).__name__)
-
-
-def frozen(attributes: Mapping[str, Any] | None) -> tuple[tuple[str, Any], ...]:
-    """Return attributes as what can be part of an identity."""
-    if not attributes:
-        return ()
-    found = [(key, _part(value)) for key, value in attributes.items() if type(key) is str]
-    usable = [(key, value) for key, value in found if value is not None and type(value) is not dict]
-    return tuple(sorted(usable, key=_by_name))
+def _ordered(value: Any) -> Any:
+    """Return a value that reads the same, whatever the order of its maps."""
+    if type(value) is dict:
+        return {key: _ordered(value[key]) for key in sorted(value)}
+    return tuple(map(_ordered, value)) if type(value) is tuple else value

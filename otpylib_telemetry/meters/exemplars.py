@@ -48,6 +48,22 @@ def traced(context: Context | None) -> Traced | None:
         return None
 
 
+def always(context: Context | None) -> Traced:
+    """Return the operation that a measurement belongs to, sampled or not; of none, the time alone."""
+    try:
+        span = get_current_span(context)
+        if span is not INVALID_SPAN:
+            found = span.get_span_context()
+            if found.is_valid:
+                ids = format_trace_id(found.trace_id), format_span_id(found.span_id)
+                return Traced(time.monotonic_ns(), *ids)
+        elif context is None and (own := current_span()) is not None:
+            return Traced(time.monotonic_ns(), own.trace_id, own.span_id)
+    except Exception:  # noqa: BLE001, S110 - as above
+        pass
+    return Traced(time.monotonic_ns(), "", "")
+
+
 def _ours() -> Traced | None:
     own = current_span()
     return Traced(time.monotonic_ns(), own.trace_id, own.span_id) if own is not None and own.sampled else None

@@ -15,6 +15,7 @@ from opentelemetry import metrics as api
 from otpylib_telemetry.meters.attributes import labels_of
 from otpylib_telemetry.metrics.event_values import number_of
 from otpylib_telemetry.metrics.names import OPENTELEMETRY
+from otpylib_telemetry.primitives.any_value import any_values
 from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.primitives.once import Once
 from otpylib_telemetry.primitives.polling import LATE, Outcome, Watch
@@ -80,9 +81,9 @@ class UpDownCounter(Instrument, api.UpDownCounter):
 
     def add(self, amount: float, attributes: Any = None, context: Context | None = None) -> None:
         """Move the sum."""
-        del context
+        seen = self.traced(context)
         for stream in self.streams:
-            stream.write(amount, attributes, None)
+            stream.write(amount, attributes, seen)
 
 
 class Histogram(Instrument, api.Histogram):
@@ -104,9 +105,9 @@ class Gauge(Instrument, api._Gauge):  # noqa: SLF001 - as above
 
     def set(self, amount: float, attributes: Any = None, context: Context | None = None) -> None:
         """Set the value."""
-        del context
+        seen = self.traced(context)
         for stream in self.streams:
-            stream.write(amount, attributes, None)
+            stream.write(amount, attributes, seen)
 
 
 class Observable(Instrument):
@@ -126,7 +127,7 @@ class Observable(Instrument):
 
     def take(self, outcomes: Mapping[Watch, Outcome | None]) -> None:
         """Take what the callbacks returned."""
-        readings: dict[Labels, tuple[Any, float]] = {}
+        readings: dict[Labels, tuple[Any, float, Traced | None]] = {}
         for watch in self.watches:
             if watch not in outcomes:
                 continue
@@ -135,8 +136,9 @@ class Observable(Instrument):
                 self._troubles.over(watch)
             elif self._troubles.is_news(watch):
                 _log.warning(
-                    "The callback of %s (%s) cannot be used: %s. Its series are left out until it can; it is "
-                    "tried again at every reading, and this is not reported again before it has worked.",
+                    "The callback of %s (%s) cannot be used: %s. What it fails to observe is left out until "
+                    "it can; it is tried again at every reading, and this is not reported again before it "
+                    "has worked.",
                     self.name,
                     self.scope.name,
                     trouble,
@@ -144,26 +146,34 @@ class Observable(Instrument):
         for stream in self.streams:
             stream.observe(readings)
 
-    @staticmethod
-    def _read(outcome: Outcome | None, readings: dict[Labels, tuple[Any, float]]) -> str | None:
-        """Add the observations of one callback, or none of them; returns what is wrong with it."""
+    def _read(
+        self, outcome: Outcome | None, readings: dict[Labels, tuple[Any, float, Traced | None]]
+    ) -> str | None:
+        """Add the observations of one callback that can be used; returns what is wrong with the others."""
         if outcome is None:
             return LATE
         if outcome.error is not None:
             return describe(outcome.error)
-        found: dict[Labels, tuple[Any, float]] = {}
-        try:
-            for each in outcome.observations:
+        trouble = None
+        for each in outcome.observations:
+            try:
                 number = number_of(each.value)
-                if number is None:
-                    return f"it observed a {type(each.value).__name__}, which is no number"
-                attributes = dict(each.attributes or {})
-                # What is observed is a whole, so of two for the same attributes the later one counts.
-                found[labels_of(attributes.items(), OPENTELEMETRY)] = attributes, number
-        except Exception as error:  # noqa: BLE001 - whatever it returned, it is not observations
-            return f"it is to return observations ({describe(error)})"
-        readings.update(found)
-        return None
+                attributes, left_out = any_values(each.attributes or {})
+                context = getattr(each, "context", None)
+            except Exception as error:  # noqa: BLE001 - whatever it returned, it is no observation
+                trouble = f"it is to return observations ({describe(error)})"
+                continue
+            if number is None:
+                trouble = f"it observed a {type(each.value).__name__}, which is no number"
+                continue
+            if left_out:
+                trouble = (
+                    f"it observed attributes that cannot be read, of type {type(each.attributes).__name__}"
+                )
+            seen = None if context is None else self.traced(context)
+            # What is observed is a whole, so of two for the same attributes the later one counts.
+            readings[labels_of(attributes, OPENTELEMETRY)] = attributes, number, seen
+        return trouble
 
 
 class ObservableCounter(Observable, api.ObservableCounter):

@@ -24,20 +24,20 @@ from opentelemetry import metrics as api
 
 from otpylib_telemetry.aggregation import observers
 from otpylib_telemetry.aggregation.metric import Scope
-from otpylib_telemetry.meters import instruments
+from otpylib_telemetry.meters import exemplars, instruments
 from otpylib_telemetry.meters.attributes import frozen
-from otpylib_telemetry.meters.exemplars import traced
 from otpylib_telemetry.meters.meter import Meter
 from otpylib_telemetry.meters.plans import plans_of, report_twin
 from otpylib_telemetry.meters.streams import Feed, Stream
 from otpylib_telemetry.meters.views import View, checked_boundaries, checked_views
+from otpylib_telemetry.primitives.any_value import text
 from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.primitives.fork import after_fork_in_child
 from otpylib_telemetry.primitives.once import Once
 from otpylib_telemetry.primitives.polling import Round
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Sequence
+    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
     from opentelemetry.context import Context
 
@@ -93,7 +93,7 @@ class MeterProvider(api.MeterProvider):
         self._shut = False
         self._disabled = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
         wanted = os.environ.get("OTEL_METRICS_EXEMPLAR_FILTER", "").strip().lower()
-        self.traced: Callable[[Context | None], Traced | None] = _never if wanted == "always_off" else traced
+        self.traced = _FILTERS.get(wanted, exemplars.traced)
         #: Instruments that could not be made, with what was wrong.
         self.refused: dict[str, str] = {}
         _providers.add(self)
@@ -126,13 +126,12 @@ class MeterProvider(api.MeterProvider):
             return api.NoOpMeter(name, version, schema_url)
         if not name:
             self._say("A meter has no name; its metrics are told apart by their own names alone.")
-        scope = Scope(str(name or ""), str(version or ""), str(schema_url or ""), frozen(attributes))
+        name, version, schema_url = (
+            "" if each is None else text(each, None) for each in (name, version, schema_url)
+        )
+        scope = Scope(name, version, schema_url, frozen(attributes))
         with self._lock:
-            try:
-                meter = self._meters.get(scope)
-            except TypeError:  # an attribute that cannot be part of an identity
-                scope = Scope(scope.name, scope.version, scope.schema_url)
-                meter = self._meters.get(scope)
+            meter = self._meters.get(scope)
             if meter is None:
                 meter = self._meters[scope] = Meter(scope, self.instrument)
             return meter
@@ -265,13 +264,13 @@ class MeterProvider(api.MeterProvider):
                 scope.name,
             )
             return None
-        unit = unit if isinstance(unit, str) else ""
+        unit = text(unit, None) if isinstance(unit, str) else ""
         if len(unit) > _MAX_UNIT:
             self._say(
                 "The unit of %s (%s) has more than %d characters; it is cut.", name, scope.name, _MAX_UNIT
             )
             unit = unit[:_MAX_UNIT]
-        description = description if isinstance(description, str) else ""
+        description = text(description, None) if isinstance(description, str) else ""
         bounds = self._bounds(name, scope, boundaries)
         same = (scope, name.lower(), kind, unit, description)
         with self._lock:
@@ -384,6 +383,13 @@ def _give_up(stream: Stream, present: Sequence[Stream], before: Container[Stream
 
 def _never(_context: Context | None) -> Traced | None:
     return None
+
+
+#: By the words of ``OTEL_METRICS_EXEMPLAR_FILTER``; ``trace_based`` is the default.
+_FILTERS: Final[Mapping[str, Callable[[Context | None], Traced | None]]] = {
+    "always_off": _never,
+    "always_on": exemplars.always,
+}
 
 
 def _after_fork() -> None:

@@ -8,9 +8,10 @@ Knows nothing of OpenTelemetry's packages.
 
 from __future__ import annotations
 
+import functools
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from otpylib_telemetry.aggregation import exporter_stores
 from otpylib_telemetry.aggregation.metric import (
@@ -33,22 +34,23 @@ from otpylib_telemetry.aggregation.store import (
 )
 from otpylib_telemetry.aggregation.summation import FLOAT_MAX
 from otpylib_telemetry.meters.attributes import labels_of, scope_labels
+from otpylib_telemetry.meters.reservoirs import Reservoir
 from otpylib_telemetry.metrics.event_values import number_of
 from otpylib_telemetry.metrics.labels import LabelCache, LabelRules
+from otpylib_telemetry.primitives.any_value import any_values
 from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.primitives.once import Once
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
-    from otpylib_telemetry.aggregation.series import Labels, Traced
+    from otpylib_telemetry.aggregation.series import Labels, Operation, Traced
     from otpylib_telemetry.metrics.names import Naming
 
+#: What was observed: attributes, number, and the operation it belongs to, by the labels for the attributes.
+Readings: TypeAlias = "Mapping[Labels, tuple[Mapping[Any, Any], float, Traced | None]]"
 
 _log = logging.getLogger("otpylib_telemetry")
-
-#: Kinds whose series remember by which trace they came about.
-_TRACED: Final = frozenset({Kind.COUNTER, Kind.HISTOGRAM, Kind.EXPONENTIAL})
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,9 @@ class Plan:
 
     Attributes:
         keys: The attributes that are kept; None for all.
+        extremes: Whether the least and the greatest measurement of a distribution are told.
         refuses_negative: Whether a measurement below 0 is refused.
+        reservoir: What makes the reservoirs of exemplars; None for those that series have of their own.
     """
 
     name: str
@@ -84,12 +88,14 @@ class Plan:
     scale: int = 0
     max_size: int = 0
     max_series: int | None = None
+    extremes: bool = True
     refuses_negative: bool = False
+    reservoir: Callable[[Any], Callable[..., Any]] | None = None
 
     @property
     def shape(self) -> tuple[Any, ...]:
         """What its series are made like: those of another shape cannot go on as these."""
-        return self.kind, self.keys, self.bounds, self.scale, self.max_size
+        return self.kind, self.keys, self.bounds, self.scale, self.max_size, self.extremes
 
 
 def identity(plan: Plan, naming: Naming) -> tuple[str, str, str]:
@@ -121,11 +127,12 @@ class Stream:
         "_overflown",
         "_own_labels",
         "_put",
+        "_reservoir",
         "_retired",
         "_rules",
         "_said",
+        "_selects",
         "_store",
-        "_traced",
         "_whole",
         "_written",
         "feed",
@@ -141,13 +148,16 @@ class Stream:
         self.key, self.name, self.unit = identity(plan, feed.naming)
         self._own_labels = scope_labels(plan.scope, feed.naming)
         self._rules = LabelRules(plan.keys, frozenset())
-        self._traced = plan.kind in _TRACED and not whole
+        #: Reservoirs are those of the SDK, for what is sent as the SDK would send it.
+        self._reservoir = plan.reservoir if feed.naming.scopes else None
+        #: Whether exemplars have attributes that their series have not.
+        self._selects = plan.keys is not None or self._reservoir is not None
         self._whole = whole
         self._put = _method(plan.kind, whole=whole)
         never_negative = plan.refuses_negative or (whole and plan.kind is Kind.COUNTER)
         self._least = 0 if never_negative else -FLOAT_MAX
         self._said = Once()
-        self._notice: str | None = None
+        self._notice: tuple[str, str] | None = None
         self._retired = False
         #: The labels of the series it has written to, as far as they are there.
         self._written: set[Labels] = set()
@@ -177,6 +187,7 @@ class Stream:
             metric = store.find(self.key)
             if metric is not None:
                 metric.description, metric.max_series = self.plan.description, self.plan.max_series
+                metric.reservoirs.clear()
 
     def retire(self, shared: Collection[Labels] = ()) -> None:
         """Write no more, and forget the series that were written; an empty metric goes, too."""
@@ -213,19 +224,45 @@ class Stream:
             with store.lock:
                 if self._generation != store.generation:
                     self._renew(store)
-                put = self._cache.find(attributes) if attributes else self._alone
-                if put is None:
-                    put = self._resolve(store, attributes or {})
-                taken = put(amount, traced) if self._traced else put(amount)
-            if not taken:
-                self._refuse(self._why_not(), amount)
-            if self._notice is not None:
-                self._say("buckets", self._notice)
-                self._notice = None
+                try:
+                    put = self._cache.find(attributes) if attributes else self._alone
+                    if put is None:
+                        put = self._resolve(store, attributes or {})
+                except KeyboardInterrupt:
+                    raise
+                except BaseException:  # noqa: BLE001 - attributes of any kind; what can be used of them is
+                    attributes = self._mended(attributes)
+                    put = self._resolve(store, attributes)
+                taken = put(amount, traced and self._seen(traced, attributes))
+            if not taken or self._notice is not None:
+                self._tell(amount, taken=taken)
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not reach the application
             self._fail(error)
 
-    def observe(self, readings: Mapping[Labels, tuple[Any, float]]) -> None:
+    def _seen(self, traced: Traced, attributes: Any) -> Operation:
+        return _Told(self, traced, attributes) if self._selects else traced
+
+    def _tell(self, amount: Any, *, taken: bool) -> None:
+        """Tell what a person should know of a measurement."""
+        if not taken:
+            self._refuse(self._why_not(), amount)
+        if self._notice is not None:
+            self._say(*self._notice)
+            self._notice = None
+
+    def told(self, traced: Traced, attributes: Any) -> Traced:
+        """Return an operation with the attributes that an exemplar keeps: those that its series has not.
+
+        A reservoir gets all of them, and tells by itself.
+        """
+        keys = self.plan.keys
+        keep = None if keys is None or self._reservoir is not None else lambda key: key not in keys
+        try:
+            return traced._replace(attributes=labels_of(attributes or {}, self.feed.naming, keep))
+        except Exception:  # noqa: BLE001 - they could be read a moment ago
+            return traced
+
+    def observe(self, readings: Readings) -> None:
         """Take what callbacks have observed; a series none of them has seen goes."""
         try:
             totals = self._totals(readings)
@@ -245,14 +282,16 @@ class Stream:
         except Exception as error:  # noqa: BLE001 - as above
             self._fail(error)
 
-    def _take(self, store: SeriesStore, totals: Mapping[Labels, float]) -> list[tuple[str, float]]:
+    def _take(
+        self, store: SeriesStore, totals: Mapping[Labels, tuple[float, Operation | None]]
+    ) -> list[tuple[str, float]]:
         """Bring the series to what was observed; returns what was refused, and why."""
         metric = self._metric or (self._declare(store) if totals else None)
         if metric is None:
-            return [(self._why_not(), amount) for amount in totals.values()]
+            return [(self._why_not(), amount) for amount, _ in totals.values()]
         refused: list[tuple[str, float]] = []
         beyond: list[float] = []
-        for labels, amount in totals.items():
+        for labels, (amount, traced) in totals.items():
             if not self._least <= amount <= FLOAT_MAX:
                 refused.append((OUT_OF_RANGE, amount))
                 store.remove(self.key, labels)
@@ -261,7 +300,7 @@ class Stream:
             series = metric.at(labels)
             if series.labels is OVERFLOW_LABELS:
                 beyond.append(amount)
-            elif getattr(series, self._put)(amount):
+            elif self._putting(metric, series)(amount, traced):
                 self._written.add(labels)
             else:
                 refused.append((OUT_OF_RANGE, amount))
@@ -275,24 +314,45 @@ class Stream:
         self._overflown = bool(beyond)
         return refused
 
-    def _totals(self, readings: Mapping[Labels, tuple[Any, float]]) -> dict[Labels, float]:
+    def _totals(self, readings: Readings) -> dict[Labels, tuple[float, Operation | None]]:
         """Return the readings by the labels they have here.
 
         Where a view leaves out attributes, sums of what differs in these add up.
         """
         sums = self.plan.kind is not Kind.GAUGE
-        totals: dict[Labels, float] = {}
-        for attributes, amount in readings.values():
+        totals: dict[Labels, tuple[float, Operation | None]] = {}
+        for attributes, amount, traced in readings.values():
             labels = self._labels(attributes)
-            totals[labels] = totals[labels] + amount if sums and labels in totals else amount
+            before = totals[labels][0] if sums and labels in totals else 0
+            totals[labels] = before + amount, traced and self._seen(traced, attributes)
         return totals
 
     def _labels(self, attributes: Mapping[Any, Any]) -> Labels:
         keys = self.plan.keys
-        pairs: Iterable[tuple[Any, Any]] = attributes.items()
-        labels = labels_of(pairs if keys is None else _chosen(pairs, keys), self.feed.naming)
+        labels = labels_of(attributes, self.feed.naming, None if keys is None else keys.__contains__)
         own = self._own_labels
         return tuple(sorted({**dict(labels), **dict(own)}.items())) if own else labels
+
+    def _mended(self, attributes: Any) -> dict[str, Any]:
+        """Return what can be used of attributes that raise when they are looked at, or are none."""
+        mended, _ = any_values(attributes)
+        message = (
+            f"the attributes of a measurement of {self.plan.name} ({self.plan.scope.name}) cannot be read: "
+            f"expected a mapping, got {type(attributes).__name__}. It counts {_with(mended)}, and so do "
+            f"others like it; this is said once"
+        )
+        self._notice = "attributes", message
+        return mended
+
+    def _putting(self, metric: AnyMetric, series: Any) -> Callable[..., bool]:
+        """Return what puts a measurement into a series."""
+        put: Callable[..., bool] = getattr(series, self._put)
+        if self._reservoir is None:
+            return put
+        reservoir = metric.reservoirs.get(series)
+        if reservoir is None:
+            reservoir = metric.reservoirs[series] = Reservoir(self._reservoir, metric, self._say)
+        return functools.partial(reservoir.put, put)
 
     def _resolve(self, store: SeriesStore, attributes: Mapping[Any, Any]) -> Callable[..., bool]:
         """Return what puts measurements with these attributes into their series."""
@@ -300,7 +360,7 @@ class Stream:
         if metric is None:
             return _nowhere
         series = metric.at(self._labels(attributes))
-        put: Callable[..., bool] = getattr(series, self._put)
+        put = self._putting(metric, series)
         if series.labels is OVERFLOW_LABELS:
             return put
         self._written.add(series.labels)
@@ -308,8 +368,13 @@ class Stream:
             self._alone = put
             return put
         _, place = self._cache.resolve(attributes)
-        # By its type alone a list is not known again: two of them are two series.
-        if place is not None and len(place[1].fields) == len(place[0].keys):
+        # By its type alone a list is not known again: two of them are two series. A key that is no text is
+        # not looked at again at all.
+        if (
+            place is not None
+            and len(place[1].fields) == len(place[0].keys)
+            and all(type(key) is str for key in place[0].all_keys)
+        ):
             self._cache.keep(place, put)
         return put
 
@@ -351,6 +416,7 @@ class Stream:
             bounds=plan.bounds,
             scale=plan.scale,
             max_size=plan.max_size,
+            extremes=plan.extremes,
         )
         try:
             metric = store.declare(spec)
@@ -359,10 +425,11 @@ class Stream:
         if isinstance(metric, Histogram) and metric.bounds != plan.bounds and not metric.series:
             store.rebucket(plan.bounds, [metric])
         elif getattr(metric, "bounds", plan.bounds) != plan.bounds:
-            self._notice = (
+            message = (
                 f"metric {self.name} has two sets of buckets: {_listed(plan.bounds)} of {plan.scope.name} "
                 f"are not used, because it came second. A view can give both the same"
             )
+            self._notice = "buckets", message
         self._metric = metric
         return metric
 
@@ -404,12 +471,28 @@ def _method(kind: Kind, *, whole: bool) -> str:
     return "advance_to" if whole else "add"
 
 
-def _nowhere(_amount: float, _traced: Traced | None = None) -> bool:
+def _nowhere(_amount: float, _traced: Operation | None = None) -> bool:
     return False
 
 
-def _chosen(pairs: Iterable[tuple[Any, Any]], keys: frozenset[str]) -> list[tuple[Any, Any]]:
-    return [(key, value) for key, value in pairs if type(key) is str and key in keys]
+class _Told:
+    """An operation during which something was measured with attributes that its series has not."""
+
+    __slots__ = ("_attributes", "_stream", "_traced", "at_ns")
+
+    def __init__(self, stream: Stream, traced: Traced, attributes: Any) -> None:
+        self._stream = stream
+        self._traced = traced
+        self._attributes = attributes
+        self.at_ns = traced.at_ns
+
+    def settled(self) -> Traced:
+        """Return what an exemplar keeps."""
+        return self._stream.told(self._traced, self._attributes)
+
+
+def _with(attributes: Mapping[str, Any]) -> str:
+    return f"with {', '.join(attributes)}" if attributes else "without any"
 
 
 def _listed(bounds: tuple[float, ...]) -> str:

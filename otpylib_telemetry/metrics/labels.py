@@ -11,6 +11,7 @@ texts, which equal nothing but texts. Pure.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass
 from operator import itemgetter
@@ -43,11 +44,14 @@ DROPPED_BY_DEFAULT: Final = CORRELATION_KEYS | {"error"}
 #: Labels a series may have. What has more is data, not description; the first by name stay.
 _MAX_LABELS: Final = 64
 
-#: Characters of a label's value; what is longer is cut.
+#: Characters of a label's value; what is longer is cut, and marked by a digest of the whole.
 _MAX_VALUE: Final = 256
 
 #: An integer with more bits has more digits than a label may have characters, and takes ever longer to print.
 _MAX_BITS: Final = 800
+
+#: Bytes of the digest of what is cut: two texts in some thousand million have the same.
+_DIGEST_BYTES: Final = 8
 
 #: Sets of keys, and sets of types, remembered per event name. Code emits one event in a few shapes.
 _MAX_SHAPES: Final = 64
@@ -76,6 +80,19 @@ def number_text(value: float) -> str:
     whole, _, fraction = digits.partition(".")
     mantissa = f"{whole[0]}.{whole[1:]}{fraction}".rstrip("0").rstrip(".")
     return f"{sign}{mantissa}e+{len(whole) - 1:02d}"
+
+
+def shortened(text: str, limit: int) -> str:
+    """Return a text within a limit; what is longer ends in an ellipsis and a digest of the whole."""
+    if len(text) <= limit:
+        return text
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES).hexdigest()
+    return f"{text[: limit - len(digest) - 1]}…{digest}"
+
+
+def integer_text(value: int) -> str:
+    """Return an integer as text: in digits, or shortened if there are more than anybody reads."""
+    return str(value) if value.bit_length() <= _MAX_BITS else shortened(hex(value), _MAX_VALUE)
 
 
 def label_text(value: Any) -> str:
@@ -324,12 +341,12 @@ def _text(value: Any) -> tuple[str, bool]:
     if type(value) is bool:
         return "true" if value else "false", True
     if type(value) is int:
-        return (str(value), True) if value.bit_length() <= _MAX_BITS else ("", False)
+        return integer_text(value), value.bit_length() <= _MAX_BITS
     if type(value) is float:
         # NaN equals nothing, so what is remembered for it would never be found.
         return number_text(value), value == value  # noqa: PLR0124
     if len(value) > _MAX_VALUE:
-        return _encodable(value[: _MAX_VALUE - 1] + "…"), False
+        return _encodable(shortened(value, _MAX_VALUE)), False
     return _encodable(value), True
 
 

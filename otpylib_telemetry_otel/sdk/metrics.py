@@ -1,4 +1,4 @@
-"""Data points as OpenTelemetry's exporters take them, and as an OTLP request.
+"""Data points as OpenTelemetry's exporters take them, and so as an OTLP request.
 
 Imports OpenTelemetry: to be imported only where metrics are about to be exported. All of it runs on a thread.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 from opentelemetry.sdk.metrics import Exemplar
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
@@ -39,6 +38,7 @@ from otpylib_telemetry.aggregation.points import (
 from otpylib_telemetry.meters.attributes import attribute_value
 from otpylib_telemetry.version import __version__
 from otpylib_telemetry_otel.metrics.conversion import Foreign
+from otpylib_telemetry_otel.otlp.metrics import encoded
 from otpylib_telemetry_otel.otlp.values import Encoded
 
 if TYPE_CHECKING:
@@ -77,8 +77,7 @@ class MetricConverter:
 
     def convert(self, items: Sequence[MetricPoint]) -> MetricsData:
         """Return data points grouped by resource, scope and metric."""
-        # By equality, not identity: of two equal groups encode_metrics keeps only the last.
-        groups: dict[Resource, dict[InstrumentationScope, tuple[str, list[Metric]]]] = {}
+        groups: dict[Any, tuple[Resource, dict[Any, tuple[Any, str, list[Metric]]]]] = {}
         metrics: dict[Any, list[Any]] = {}
         for item in items:
             stream = item.stream
@@ -88,34 +87,43 @@ class MetricConverter:
             if points is None:
                 points = metrics[key] = []
                 if foreign:
-                    resource, scope = stream.resource or self.resource, stream.scope
-                    metric, url = (
-                        replace(stream.metric, data=replace(stream.metric.data, data_points=points)),
-                        stream.schema_url,
-                    )
+                    resource, scope, url = stream.resource or self.resource, stream.scope, stream.schema_url
+                    metric = replace(stream.metric, data=replace(stream.metric.data, data_points=points))
+                    of_scope = scope
                 else:
-                    resource, scope = self.resource, self._scope(stream.scope)
+                    resource, scope, of_scope = self.resource, self._scope(stream.scope), stream.scope
                     metric = Metric(stream.name, stream.description, stream.unit, _data(stream, points))
                     url = scope.schema_url
-                scopes = groups.setdefault(resource, {})
-                scopes.setdefault(scope, (url or "", []))[1].append(metric)
+                _, scopes = groups.setdefault(self._identity(resource), (resource, {}))
+                scopes.setdefault(of_scope, (scope, url or "", []))[2].append(metric)
             points.append(item.point if foreign else _point(item))
         return MetricsData(
             [
                 ResourceMetrics(
                     resource,
-                    [ScopeMetrics(scope, told, url) for scope, (url, told) in scopes.items()],
+                    [ScopeMetrics(scope, told, url) for scope, url, told in scopes.values()],
                     resource.schema_url,
                 )
-                for resource, scopes in groups.items()
+                for resource, scopes in groups.values()
             ]
         )
+
+    def _identity(self, resource: Resource) -> Any:
+        """Return what equal resources have in common: of two equal groups an exporter keeps only the last."""
+        if resource is self.resource or resource == self.resource:
+            return None
+        try:
+            hash(resource)
+        except Exception:  # noqa: BLE001 - an attribute of it that cannot be hashed
+            return id(resource)
+        return resource
 
     def _scope(self, scope: Scope) -> InstrumentationScope:
         if scope == NO_SCOPE:
             return self._own
+        attributes = {key: attribute_value(text) for key, text in scope.attributes}
         return InstrumentationScope(
-            scope.name, scope.version or None, scope.schema_url or None, dict(scope.attributes) or None
+            scope.name, scope.version or None, scope.schema_url or None, attributes or None
         )
 
 
@@ -128,24 +136,18 @@ class MetricEncoder:
     def encode(self, items: Sequence[MetricPoint]) -> Encoded:
         """Encode data points; one that cannot be encoded is left out, so that the others go."""
         try:
-            return Encoded(self._bytes(items))
-        except Exception:  # noqa: BLE001 - whatever is in one of them, the others are to go
-            return self._encode_what_can_be(items)
-
-    def _encode_what_can_be(self, items: Sequence[MetricPoint]) -> Encoded:
-        fit, reason = [], ""
-        for item in items:
-            try:
-                self._bytes([item])
-            except Exception as error:  # noqa: BLE001 - as above
-                reason = f"{type(error).__name__}: {error}"
-            else:
-                fit.append(item)
-        return Encoded(self._bytes(fit) if fit else b"", len(items) - len(fit), reason)
-
-    def _bytes(self, items: Sequence[MetricPoint]) -> bytes:
-        request: bytes = encode_metrics(self._converter.convert(items)).SerializeToString()
-        return request
+            return encoded(self._converter.convert(items))
+        except Exception as error:  # noqa: BLE001 - whatever is in one of them, the others are to go
+            if len(items) == 1:
+                return Encoded(b"", 1, f"{type(error).__name__}: {error}")
+        # Requests that follow each other are one request with all that is in them.
+        each = [self.encode([item]) for item in items]
+        refused = [one for one in each if one.refused]
+        return Encoded(
+            b"".join(one.body for one in each),
+            sum(one.refused for one in refused),
+            refused[-1].reason if refused else "",
+        )
 
 
 def _data(stream: Stream, points: list[Any]) -> Sum | Gauge | Histogram | ExponentialHistogram:

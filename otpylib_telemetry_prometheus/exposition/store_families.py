@@ -22,6 +22,7 @@ from otpylib_telemetry_prometheus.exposition.histogram_text import (
 )
 from otpylib_telemetry_prometheus.exposition.labels_text import beside, common_labels
 from otpylib_telemetry_prometheus.exposition.power_bounds import PowerBounds
+from otpylib_telemetry_prometheus.exposition.text import trace_labels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -132,10 +133,8 @@ def _totals(name: str, labels: dict[str, str], one: Any) -> list[Sample]:
 def _exemplar(seen: Seen | None) -> Exemplar | None:
     if seen is None:
         return None
-    traced = seen.traced
-    labels = {"trace_id": traced.trace_id, "span_id": traced.span_id}
-    at = (traced.at_ns + wall_clock.offset_ns()) / 1e9
-    return Exemplar({name: text for name, text in labels.items() if text}, seen.value, at)
+    at = (seen.traced.at_ns + wall_clock.offset_ns()) / 1e9
+    return Exemplar(trace_labels(seen.traced), seen.value, at)
 
 
 def _labels(labels: Labels, common: Mapping[str, str]) -> dict[str, str]:

@@ -100,19 +100,27 @@ def header(name: str, kind: str, description: str, unit: str, *, openmetrics: bo
 
 
 def trace_labels(traced: Traced) -> dict[str, str]:
-    """Return the labels of an exemplar that lead to the operation it is of."""
+    """Return the labels of an exemplar: what leads to the operation it is of, and what fits beside it."""
     labels = {"trace_id": traced.trace_id, "span_id": traced.span_id}
-    return {name: text for name, text in labels.items() if text}
+    found = {name: text for name, text in labels.items() if text}
+    if not traced.attributes:
+        return found
+    whole = {**dict(traced.attributes), **found}
+    return whole if _fit_an_exemplar(whole) else found
 
 
 def exemplar_text(labels: Mapping[str, str], value: float, timestamp: str) -> str:
     """Return what follows a sample's value."""
-    if not labels or sum(len(name) + len(text) for name, text in labels.items()) > _MAX_RUNES:
-        return ""
-    if not all(map(is_label_name, labels)) or any(escaped(text) != text for text in labels.values()):
+    if not labels or not _fit_an_exemplar(labels):
         return ""
     at = f" {timestamp}" if timestamp else ""
     return f" # {{{pairs_text(labels.items())}}} {value_text(value)}{at}"
+
+
+def _fit_an_exemplar(labels: Mapping[str, str]) -> bool:
+    if sum(len(name) + len(text) for name, text in labels.items()) > _MAX_RUNES:
+        return False
+    return all(map(is_label_name, labels)) and all(escaped(text) == text for text in labels.values())
 
 
 def _begun(name: str) -> str:

@@ -66,12 +66,24 @@ def test_a_failing_callback_costs_its_own_series_alone_until_it_works_again(prov
     assert caplog.text.count("The callback of sometimes") == 2
 
 
-@pytest.mark.parametrize("returned", [3, "text", [3], [Observation("x")], [Observation(1, 5)]])
-def test_a_callback_that_returns_something_else_is_reported(provide, caplog, returned):
+@pytest.mark.parametrize(
+    ("returned", "taken"),
+    [
+        (3, {}),
+        ("text", {}),
+        ([3], {}),
+        ([Observation("x")], {}),
+        ([Observation(1, 5)], {("g",): 1}),
+        ([Observation(1, {"a": 1}), 3, Observation(None), Observation(2)], {("g", ("a", 1)): 1, ("g",): 2}),
+    ],
+)
+def test_what_a_callback_returns_beside_observations_costs_itself_and_is_reported(
+    provide, caplog, returned, taken
+):
     provider = provide(OPENTELEMETRY)
     provider.get_meter("shop").create_observable_gauge("g", [lambda _: returned])
     read(provider)
-    assert values() == {}
+    assert values() == taken
     assert "The callback of g (shop) cannot be used" in caplog.text
 
 

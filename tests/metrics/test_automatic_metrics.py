@@ -321,7 +321,8 @@ def test_operations_are_still_timed_when_their_gauge_is_refused(metrics):
         (Level.HIGH, "3"),
         (HTTPStatus.NOT_FOUND, "404"),
         ("\ud800", "?"),
-        ("x" * 257, "x" * 255 + "…"),
+        ("x" * 256, "x" * 256),
+        ("x" * 257, "x" * 239 + "…542ad3213e51c376"),
         (10**200, str(10**200)),
     ],
 )
@@ -331,8 +332,30 @@ def test_a_scalar_reads_the_same_however_often_it_comes(metrics, value, text):
     assert metrics.series("e_total") == {f"a={text}": 3}
 
 
+@pytest.mark.parametrize("naming", [PROMETHEUS, OPENTELEMETRY])
 @pytest.mark.parametrize(
-    "make", made(None, "", [1], {"a": 1}, (1,), b"x", object(), Raises, Decimal(1), 10**5000, math, int)
+    "values",
+    [
+        ["x" * 256 + end for end in ("", "a", "b", "ab" * 1000)],
+        ["é" * 300 + end for end in ("", "é", "\ud800")],
+        [10**300 + number for number in range(3)],
+        [10**6000 + number for number in range(3)],
+        [10**6000, -(10**6000)],
+    ],
+    ids=["ascii", "letters", "long integers", "longer integers", "signs"],
+)
+def test_values_that_are_cut_stay_as_many(values, naming):
+    metrics = Metrics(naming=naming)
+    for _ in range(2):
+        for value in values:
+            metrics.emit("e", {"count": 1}, {"a": value})
+    (metric,) = metrics.store.metrics
+    assert [series.value for series in metric.all_series()] == [2] * len(values)
+    assert all(len(text) <= 256 for labels in metric.series for _, text in labels)
+
+
+@pytest.mark.parametrize(
+    "make", made(None, "", [1], {"a": 1}, (1,), b"x", object(), Raises, Decimal(1), math, int)
 )
 def test_what_is_no_scalar_is_no_label(metrics, make):
     for _ in range(2):

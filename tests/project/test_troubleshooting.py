@@ -38,6 +38,7 @@ from otpylib_telemetry_otel.presets import DatadogExporter
 from otpylib_telemetry_otel.sdk import plugins
 from otpylib_telemetry_otel.settings.model import OtelSettings
 from otpylib_telemetry_prometheus import start_prometheus_exporter
+from otpylib_telemetry_prometheus.meter_provider import PrometheusMeterProvider
 from otpylib_telemetry_prometheus.settings import PrometheusSettings
 from tests.project.test_docs import blocks_of
 from tests.support.certificates import Authority
@@ -556,6 +557,14 @@ async def _(stage):
         for number in range(5):
             execute(f"user.{number}.login", {"count": 1})
         yield
+
+
+@provokes("Attributes that cannot be read")
+async def _(stage):
+    provider = PrometheusMeterProvider()
+    provider.get_meter("shop").create_counter("sold").add(1, ["x"])
+    yield
+    provider.shutdown()
 
 
 # --- answers to calls ------------------------------------------------------------------------------------
