@@ -12,7 +12,7 @@ import contextvars
 import functools
 import logging
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otpylib import gen_server, process
 from otpylib.gen_server import core as _gen_server
@@ -367,7 +367,8 @@ async def _wait_for_init(cls: Any, init_arg: Any, name: str, ready: asyncio.Futu
     pid: Any = None
     error: str | None = "it was stopped before it was up"
     try:
-        pid = await process.spawn(_serve, args=[cls, init_arg, process.self()], name=name, mailbox=True)
+        arguments = [cls, _Started(str(name), init_arg), process.self()]
+        pid = await process.spawn(_serve, args=arguments, name=name, mailbox=True)
         answer = await process.receive(timeout=START_TIMEOUT)
         error = None if answer[0] == "gen_server_init_ok" else f"its init failed with {answer[-1]}"
     except TimeoutError:
@@ -447,10 +448,43 @@ def server_module(name: str, callbacks: dict[str, Any], *, default_name: str, mo
     """
 
     async def start_link(cls: Any, init_arg: Any = None, name: Any = None) -> Any:
-        registered = name or default_name
-        return await start_server(cls, (registered, init_arg), registered, link=True)
+        return await start_server(cls, init_arg, name or default_name, link=True)
 
-    return _module(name, callbacks, GEN_SERVER, start_link, module=module, doc=doc)
+    begin = callbacks["init"]
+
+    async def init(self: Any, arg: Any) -> Any:
+        if type(arg) is not _Started:
+            arg = _Started(_adopt(self, default_name), arg)
+        return await begin(self, arg)
+
+    return _module(name, {**callbacks, "init": init}, GEN_SERVER, start_link, module=module, doc=doc)
+
+
+class _Started(NamedTuple):
+    """What a server of ours begins with: the name it is registered under, and its argument."""
+
+    name: str
+    argument: Any
+
+
+def _adopt(server: Any, default_name: str) -> str:
+    """Return the name of a server that ``gen_server.start`` or ``start_link`` began, whose loop is otpylib's.
+
+    Defects: see :func:`_serve`. Its ``terminate`` is called when the task has ended.
+    """
+    pid, task = process.self(), asyncio.current_task()
+    runtime = get_runtime()
+    found = None if runtime is None else runtime._processes.get(pid)  # noqa: SLF001
+    if task is not None:
+        task.add_done_callback(functools.partial(_terminate_adopted, server))
+    return default_name if found is None or found.name is None else str(found.name)
+
+
+def _terminate_adopted(server: Any, task: asyncio.Task[Any]) -> None:
+    reason = "shutdown" if task.cancelled() else task.exception()
+    loop = task.get_loop()
+    if not loop.is_closed():
+        run_in_background(loop, server.terminate(reason, None), name=f"end of {type(server).__name__}")
 
 
 def _module(  # noqa: PLR0913  # what a class statement would say

@@ -373,7 +373,7 @@ async def start_telemetry_service(argument: Mapping[str, Any] | None = None) -> 
         RuntimeError: No otpylib runtime is set.
     """
     _checked(argument)
-    return await otp.start_server(TelemetryService, (SERVICE, argument), SERVICE, link=False)
+    return await otp.start_server(TelemetryService, argument, SERVICE, link=False)
 
 
 def child_spec(config: Mapping[str, Any] | None = None, *, with_exporter: bool = True) -> Any:

@@ -224,6 +224,7 @@ class PrometheusBackend(MetricsExporter[PrometheusSettings]):
             "scrape_seconds_sum": pages.seconds[1],
             "scrape_bytes": pages.size[0],
             "scrape_bytes_sum": pages.size[1],
+            "metrics_updated": self.metrics.recorder.updated,
             **super().stats(),
             **({"push": told} if told else {}),
             **({"merged": self._merged.stats()} if self._merged else {}),

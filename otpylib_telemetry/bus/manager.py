@@ -104,6 +104,14 @@ async def _handle_call(_self: Any, message: Any, _from: Any, state: _Manager) ->
     return (Reply(payload=("error", "unknown request; TelemetryManager answers ('get_stats',)")), state)
 
 
+async def _handle_cast(_self: Any, message: Any, state: _Manager) -> Any:
+    if otp.is_request(message, "emit", 4):
+        dispatch.execute(*message[1:])
+    else:
+        state.unknown += 1
+    return (NoReply(), state)
+
+
 async def _ignore(_self: Any, _message: Any, state: _Manager) -> Any:
     state.unknown += 1
     return (NoReply(), state)
@@ -127,7 +135,7 @@ TelemetryManager = otp.server_module(
     {
         "init": _init,
         "handle_call": _handle_call,
-        "handle_cast": _ignore,
+        "handle_cast": _handle_cast,
         "handle_info": _ignore,
         "terminate": _terminate,
     },

@@ -160,6 +160,7 @@ class Runner:
         state, breaker = self.state, self.state.breaker
         return {
             **state.books(),
+            **state.summary(),
             "rejected_for": dict(state.ledger.rejected_for),
             "name": state.name,
             "section": self.configuration.section,

@@ -195,6 +195,15 @@ class ExporterState:
             "in_flight": self.in_flight_events,
         }
 
+    def summary(self) -> dict[str, int]:
+        """Return the books in three numbers: events worked on, not exported, exported."""
+        books = self.books()
+        return {
+            "events_processed": books["accepted"] - books["queued"] - books["in_flight"],
+            "events_failed": books["rejected"] + sum(books["dropped"].values()),
+            "events_exported": books["exported"],
+        }
+
     def disown(self) -> None:
         """Be of no use to anybody any more: this is a forked child, and all of it is its parent's."""
         self.lanes.clear()

@@ -49,6 +49,8 @@ class MetricRecorder:
         self._defined = DefinedMetrics(store, (), naming)
         self._ttl_ns: int | None = None
         self._look_at_ns = 0
+        #: Events that a metric was made of.
+        self.updated = 0
 
     @property
     def unused(self) -> int:
@@ -107,13 +109,17 @@ class MetricRecorder:
         Returns how many events were taken or of no use, and how many were rejected: something in them was
         refused and nothing was taken.
         """
+        if not self._defined.definitions and not self._automatic_on:
+            return len(events), 0
+        unused = self.unused
         if not self._defined.definitions:
-            taken, rejected = self._automatic.record(events) if self._automatic_on else (len(events), 0)
+            taken, rejected = self._automatic.record(events)
         else:
             taken, rejected = self._defined.record(events)
             if self._automatic_on:
                 also = self._automatic.record(events)
                 taken, rejected = max(taken, also[0]), min(rejected, also[1])
+        self.updated += taken - (self.unused - unused)
         return taken, rejected
 
     def expire(self, now_ns: int, alive: Callable[[object], bool]) -> None:

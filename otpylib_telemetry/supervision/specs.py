@@ -75,7 +75,7 @@ async def start_exporter(
     module = module if name is None else instance_of(module, name)
     checked = checked_argument(module, argument)
     registered = module.registered_name
-    return await otp.start_server(module, (registered, checked), registered, link=False)
+    return await otp.start_server(module, checked, registered, link=False)
 
 
 def _plan_exporter(arg: tuple[Any, dict[str, Any]]) -> tuple[list[Child], None]:

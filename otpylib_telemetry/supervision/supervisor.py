@@ -111,7 +111,7 @@ class Supervision:
         try:
             # Not linked: a crash is heard of through the monitor, and the end of the supervisor is seen to
             # below.
-            pid = await otp.start_server(child.module, (child.name, child.argument), child.name, link=False)
+            pid = await otp.start_server(child.module, child.argument, child.name, link=False)
             child.task = otp.task_of(pid)
             await process.monitor(pid)
             child.pid = pid

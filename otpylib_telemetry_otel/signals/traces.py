@@ -47,6 +47,7 @@ _TAIL: Final = "tail"
 
 # Keys into the counts that survive the exporter.
 _FINISHED: Final = "finished"
+_EXPORTED: Final = "exported"
 _INCOMPLETE: Final = "incomplete."
 
 
@@ -157,7 +158,9 @@ class Traces(Signal):
             return ExportOutcome(len(batch), "traces are switched off")
         if self._destination is None:
             raise ExportError("the exporter is not open")
-        return await self._send(self._destination, batch)
+        outcome = await self._send(self._destination, batch)
+        self._counts[_EXPORTED] += len(batch) - (0 if outcome is None else outcome.rejected)
+        return outcome
 
     async def apply(self, settings: OtelSettings, changed: frozenset[str]) -> None:
         """Take sampling and limits into use at once: what has begun by now began under the old ones."""
@@ -179,6 +182,8 @@ class Traces(Signal):
         return {
             "open_spans": len(self._assembler),
             "finished_spans": self._counts[_FINISHED],
+            "spans_created": self._counts[_FINISHED] + len(self._assembler),
+            "spans_exported": self._counts[_EXPORTED],
             "incomplete_spans": {
                 reason.removeprefix(_INCOMPLETE): count
                 for reason, count in self._counts.items()

@@ -194,7 +194,8 @@ async def test_get_stats_has_the_ledger_and_what_a_person_asks_for(runtime):
         "config_generation",
         "config_problems",
     }
-    expected = ledger | sender | queue | person | {"port"}
+    summary = {"events_processed", "events_failed", "events_exported"}
+    expected = ledger | summary | sender | queue | person | {"port"}
     assert set(answer) == expected
     assert (answer["state"], answer["reason"], answer["breaker"]) == ("running", None, "closed")
     assert answer["uptime"] >= 0
@@ -282,7 +283,7 @@ async def test_a_wrong_start_argument_is_refused_where_it_is_given(runtime, argu
 @pytest.mark.parametrize("argument", [*(wrong for wrong, _ in WRONG), Spiteful(a=1), object()])
 async def test_one_that_reaches_init_leaves_the_exporter_up_and_idle_with_the_reason(runtime, argument):
     module, backend = make_exporter()
-    await otp.start_server(module, (NAME, argument), NAME, link=False)
+    await otp.start_server(module, argument, NAME, link=False)
     await up(state="idle")
     emit(5)
     await cast(("config_changed", "telemetry.x.rate", 1.0, 2.0))
@@ -298,7 +299,7 @@ async def test_one_that_reaches_init_leaves_the_exporter_up_and_idle_with_the_re
 async def test_a_wrong_argument_that_reaches_init_is_said_once_per_name(runtime, caplog):
     module, _ = make_exporter()
     for _ in range(3):
-        await otp.start_server(module, (NAME, {"btch_size": 5}), NAME, link=False)
+        await otp.start_server(module, {"btch_size": 5}, NAME, link=False)
         await up(state="idle")
         await crash()
     said = [record.getMessage() for record in caplog.records if "btch_size" in record.getMessage()]
@@ -313,7 +314,7 @@ async def test_a_secret_in_a_wrong_argument_is_shown_nowhere(runtime, caplog):
     with pytest.raises(ValueError, match="api_key") as refused:
         exporter_child_spec(module, wrong)
     assert "hunter2" not in str(refused.value)
-    await otp.start_server(module, (NAME, wrong), NAME, link=False)
+    await otp.start_server(module, wrong, NAME, link=False)
     await up(state="idle")
     assert "hunter2" not in repr(await call(("get_stats",))) + caplog.text
 
@@ -321,7 +322,7 @@ async def test_a_secret_in_a_wrong_argument_is_shown_nowhere(runtime, caplog):
 async def test_a_process_registered_under_an_atom_works_for_that_text(runtime):
     module, backend = make_exporter()
     name = atom.ensure("atomic_exporter")
-    await otp.start_server(module, (name, QUICK), name, link=False)
+    await otp.start_server(module, QUICK, name, link=False)
     await up("atomic_exporter")
     emit(3)
     await delivered(backend, 3, "atomic_exporter")
