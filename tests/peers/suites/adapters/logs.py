@@ -57,13 +57,15 @@ def _records_arrive_as_the_sdk_would_send_them():
 
 
 def _scoped(requests):
-    return [
+    """The records with their scopes: in order within a scope, which is all that OTLP keeps of it."""
+    found = [
         (scoped, record)
         for request in requests
         for group in request.resource_logs
         for scoped in group.scope_logs
         for record in scoped.log_records
     ]
+    return sorted(found, key=lambda pair: (told(pair[0].scope), pair[0].schema_url))
 
 
 def _readable(record):

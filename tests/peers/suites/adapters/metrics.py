@@ -14,25 +14,21 @@ from types import SimpleNamespace
 import opentelemetry.sdk.metrics as sdk
 import opentelemetry.sdk.metrics.view as sdk_view
 import pytest
-from adapters import recording
+from adapters import exponential, recording
 from opentelemetry import metrics as api
 from opentelemetry.sdk.environment_variables import OTEL_METRICS_EXEMPLAR_FILTER
 from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, AlwaysOnExemplarFilter
-from opentelemetry.sdk.metrics._internal.exponential_histogram.mapping.exponent_mapping import ExponentMapping
-from opentelemetry.sdk.metrics._internal.exponential_histogram.mapping.logarithm_mapping import (
-    LogarithmMapping,
-)
 from opentelemetry.sdk.metrics.export import AggregationTemporality
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from otpylib_telemetry.aggregation import observers
 from otpylib_telemetry.aggregation.cursors import Preference
-from otpylib_telemetry.aggregation.exponential import bucket_index, lower_bound
 from otpylib_telemetry.aggregation.exporter_stores import DEFAULT_MAX_SERIES, store_of
 from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.meters import provider as ours
 from otpylib_telemetry.meters import views
+from otpylib_telemetry.meters.attributes import attribute_value
 from otpylib_telemetry.meters.meter import Meter
 from otpylib_telemetry.meters.streams import Feed
 from otpylib_telemetry.metrics.names import OPENTELEMETRY
@@ -190,35 +186,19 @@ def _preference(reader):
     return Preference.DELTA if wanted[api.ObservableCounter] is DELTA else Preference.LOWMEMORY
 
 
-def _map_with_ours(mapping):
-    """Have a mapping of theirs find buckets, and their bounds, as ours does."""
-    theirs = mapping.get_lower_boundary
-
-    def map_to_index(self, value):
-        recording.take_part()
-        return bucket_index(value, self.scale)
-
-    def get_lower_boundary(self, index):
-        recording.take_part()
-        theirs(self, index)  # raises where there is none
-        return lower_bound(index, self.scale)
-
-    mapping.map_to_index, mapping.get_lower_boundary = map_to_index, get_lower_boundary
+def _scope(scope):
+    attributes = {key: attribute_value(value) for key, value in scope.attributes}
+    return InstrumentationScope(scope.name, scope.version, scope.schema_url, attributes)
 
 
 def _substitute():
-    _map_with_ours(ExponentMapping)
-    _map_with_ours(LogarithmMapping)
+    exponential.substitute()
     sdk.MeterProvider = MeterProvider
     sdk_view.View = View
     for name in _AGGREGATIONS:
         setattr(sdk_view, name, getattr(views, name))
     # What their tests read of a meter, under the SDK's name.
-    Meter._instrumentation_scope = property(
-        lambda self: InstrumentationScope(
-            self._scope.name, self._scope.version, self._scope.schema_url, dict(self._scope.attributes)
-        )
-    )
+    Meter._instrumentation_scope = property(lambda self: _scope(self._scope))
 
 
 _substitute()
