@@ -7,10 +7,8 @@ test fail that is not listed, nor may a listed one pass.
 import pytest
 
 from tests.peers.suites import ratchet, run, sources
-from tests.support.distributions import ROOT
 from tests.support.peers import missing
 
-PAGE = ROOT / "docs" / "reference" / "compatibility.md"
 SUITES = ratchet.suites()
 
 
@@ -37,7 +35,8 @@ def test_a_suite_of_theirs_has_no_surprise(name, unpacked, tmp_path):
     surprises = ratchet.surprises(suite, found)
     assert not surprises, "\n".join([*surprises, said[-8000:]])
     row = ratchet.row(suite, sources.pinned()[suite.package], found)
-    assert row in PAGE.read_text(encoding="utf-8").splitlines(), f"{PAGE} is to say:\n{row}"
+    page = ratchet.PAGE.read_text(encoding="utf-8")
+    assert row in page.splitlines(), f"{ratchet.PAGE} is to say:\n{row}"
 
 
 def test_the_list_neither_grows_nor_stays_longer_than_it_has_to():

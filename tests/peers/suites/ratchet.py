@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from tests.support.distributions import ROOT
+
 EXPECTED = Path(__file__).with_name("expected.toml")
+PAGE = ROOT / "docs" / "reference" / "compatibility.md"
 
 #: The columns of the page's table, after the suite's name and what stands in for what.
 COLUMNS = ("passed", "failing", "not applicable", "without us")
@@ -51,16 +54,20 @@ def surprises(suite, found):
         if not any(fnmatchcase(name, pattern) for name in found):
             lines.append(f"there is no such test any more: {pattern} ({reason})")
     for pattern, reason in suite.failing.items():
-        matched = {name: outcome for name, outcome in found.items() if fnmatchcase(name, pattern)}
-        if not matched:
+        names, failing = matched(pattern, found)
+        if not names:
             lines.append(f"there is no such test any more: {pattern} ({reason})")
         lines += [
-            f"passes now, take it off the list: {name} ({reason})"
-            for name, outcome in matched.items()
-            if not outcome.startswith("failed")
+            f"passes now, take it off the list: {name} ({reason})" for name in names if name not in failing
         ]
     lines += [f"fails and is not listed: {name}: {found[name]}" for name in unexpected(suite, found)]
     return lines
+
+
+def matched(pattern, found):
+    """The tests that a pattern means, and those of them that fail."""
+    names = [name for name in found if fnmatchcase(name, pattern)]
+    return names, [name for name in names if found[name].startswith("failed")]
 
 
 def unexpected(suite, found):

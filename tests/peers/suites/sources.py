@@ -42,11 +42,15 @@ def differing():
 
 def unpacked(tmp_path_factory):
     """Where the source distributions lie, by the name of the package; unpacked once for a whole run."""
-    place = shared(tmp_path_factory, "peer-suites", _download)
+    return _places(shared(tmp_path_factory, "peer-suites", download))
+
+
+def _places(place):
     return {name: place / f"{name.replace('-', '_')}-{version}" for name, version in pinned().items()}
 
 
-def _download(place):
+def download(place):
+    """Put the source distributions into a folder; returns where each lies."""
     for url, expected in _addresses(place):
         with urllib.request.urlopen(url, timeout=60) as answer:
             packed = answer.read()
@@ -57,6 +61,7 @@ def _download(place):
         with tarfile.open(archive) as opened:
             opened.extractall(place, filter="data")
         archive.unlink()
+    return _places(place)
 
 
 def _addresses(place):
