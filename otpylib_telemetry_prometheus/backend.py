@@ -12,6 +12,7 @@ from otpylib_telemetry.metrics.exporting import MetricsExporter
 from otpylib_telemetry.metrics.settings import definitions_in
 from otpylib_telemetry.primitives.threads import run_in_thread
 from otpylib_telemetry_prometheus.client.merged import merged_in
+from otpylib_telemetry_prometheus.endpoint.access import Guard
 from otpylib_telemetry_prometheus.endpoint.server import Endpoint
 from otpylib_telemetry_prometheus.mount.in_process import PageSource
 from otpylib_telemetry_prometheus.multiprocess.workers import Multiprocess
@@ -44,6 +45,8 @@ class _Kept:
         self.endpoint: Endpoint | None = None
         #: Whose endpoint it is: one that has been succeeded must not close its successor's.
         self.owner: object = None
+        #: Whom the page may be shown to, at the endpoint or mounted.
+        self.guard = Guard()
         #: The port that was found for port 0. A restart takes it again, if it can.
         self.found_port = 0
 
@@ -64,6 +67,9 @@ class PrometheusBackend(MetricsExporter[PrometheusSettings]):
         if _MEMORY not in context.memory:
             context.memory[_MEMORY] = _Kept()
         self._kept: _Kept = context.memory[_MEMORY]
+        # Whatever may fail from here on, nothing is served with less to protect it than is wanted now.
+        self._kept.guard.want(settings.access())
+        self._kept.guard.withheld = settings.withheld.get("page")
         self._merged = merged_in(context.memory, context.name)
         self._pages = PageMaker(context, self.metrics.store, self._merged)
         self._is_open = False
@@ -76,7 +82,7 @@ class PrometheusBackend(MetricsExporter[PrometheusSettings]):
         """How others in this process get the page; None before it was opened."""
         if self._loop is None:
             return None
-        return PageSource(self._pages.page, self._loop, self.settings.scrape_timeout)
+        return PageSource(self._pages.page, self._loop, self.settings.scrape_timeout, self._kept.guard)
 
     async def open(self) -> None:
         """Serve.
@@ -268,12 +274,13 @@ class PrometheusBackend(MetricsExporter[PrometheusSettings]):
         kept = self._kept
         endpoint = kept.endpoint
         if not settings.serve:
+            kept.guard.put_in_force(settings.access())
             kept.endpoint = None
             if endpoint is not None:
                 await endpoint.stop(_CLOSE_GRACE)
             return
         if endpoint is None:
-            endpoint = kept.endpoint = Endpoint(self._pages.page)
+            endpoint = kept.endpoint = Endpoint(self._pages.page, guard=kept.guard)
         endpoint.scrape, endpoint.ready = self._pages.page, self._not_ready
         await self._place(endpoint, settings)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
+from urllib.parse import unquote, urlsplit
 
 from pydantic import BeforeValidator, Field, field_validator
 
@@ -21,10 +22,11 @@ from otpylib_telemetry.config.settings import (
     RefusedError,
     WholeNumber,
     Words,
+    absolute,
 )
 from otpylib_telemetry.metrics.options import MULTIPROCESS_MODES
 from otpylib_telemetry.metrics.settings import MetricsSettings
-from otpylib_telemetry_prometheus.endpoint.access import Access, Login, login
+from otpylib_telemetry_prometheus.endpoint.access import Access, Login, login, protection
 from otpylib_telemetry_prometheus.endpoint.connections import Limits
 from otpylib_telemetry_prometheus.endpoint.tls import Files
 
@@ -34,7 +36,47 @@ _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _RESERVED_LABELS = frozenset({"le", "quantile", "otel_metric_overflow", "outcome"})
 _PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")
 # What names an object in a module, as entry points do: prometheus_client:REGISTRY.
+#: Characters of a name that are looked at: nobody's key is longer.
+_LONGEST_KEY: Final = 100
 _IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+#: A file that protects the page: an empty text is no way to say that it need not be protected.
+Protection: TypeAlias = Annotated[str | None, BeforeValidator(absolute), BeforeValidator(protection)]
+
+#: Words of unknown keys that somebody may have meant to protect the page with, by the key they may stand for.
+_MEANT: Final[Mapping[str, frozenset[str]]] = {
+    "basic_auth": frozenset(
+        [
+            "auth",
+            "authorization",
+            "basicauth",
+            "bearer",
+            "credential",
+            "credentials",
+            "htpasswd",
+            "login",
+            "pass",
+            "passwd",
+            "password",
+            "pw",
+            "secret",
+            "token",
+            "user",
+            "username",
+            "users",
+        ]
+    ),
+    "certificate": frozenset(
+        ["cert", "certfile", "certificate", "certs", "crt", "https", "key", "keyfile", "pem", "ssl", "tls"]
+    ),
+    "client_ca": frozenset(["ca", "cafile", "cas", "clientca", "mtls", "authorities", "authority"]),
+}
+
+
+def _is_login(username: str | None, password: str | None) -> bool:
+    """Tell whether the user name and the password in a URL can be sent."""
+    both = unquote(username or ""), unquote(password or "")
+    return all(both) and "".join(both).isprintable() and ":" not in both[0]
 
 
 def _label_value(name: object, value: object) -> str:
@@ -77,18 +119,18 @@ class PrometheusSettings(MetricsSettings):
         "of your own (`asgi_app`, `wsgi_app`), or are pushed.",
         json_schema_extra={"remakes": "endpoint"},
     )
-    certificate: OptionalPath = Field(
+    certificate: Protection = Field(
         None,
         description="File with the certificate of the endpoint (PEM), and those between it and its "
         "authority: it then speaks HTTPS. Read again when it changes, as are the other two files.",
         json_schema_extra={"remakes": "endpoint"},
     )
-    key: OptionalPath = Field(
+    key: Protection = Field(
         None,
         description="File with the private key (PEM). Unset: it is in the file of the certificate.",
         json_schema_extra={"remakes": "endpoint"},
     )
-    client_ca: OptionalPath = Field(
+    client_ca: Protection = Field(
         None,
         description="File with the authorities (PEM) of which a client must have a certificate. Unset: it "
         "needs none.",
@@ -97,7 +139,7 @@ class PrometheusSettings(MetricsSettings):
     basic_auth: Annotated[Login | None, BeforeValidator(login)] = Field(
         None,
         description='Name and password a client must show: `{ username = "...", password = "..." }` or '
-        '`"username:password"`. Unset: none.',
+        '`"username:password"`. Unset or `false`: none. It protects the mounted page as well.',
         json_schema_extra={"secret": True, "remakes": "endpoint"},
     )
     max_connections: WholeNumber = Field(
@@ -279,6 +321,13 @@ class PrometheusSettings(MetricsSettings):
             usable = False
         if not usable or re.search(r"\s", url):
             raise RefusedError(expected)
+        if "@" in parts.netloc and not _is_login(parts.username, parts.password):
+            raise RefusedError(
+                f"{expected}; before the @ a user name and a password, neither of them empty, with what is "
+                "special in a URL percent-encoded"
+            )
+        if "@" in f"{parts.path}{parts.query}{parts.fragment}":
+            raise RefusedError(f"{expected}, where '/', '?' and '#' in a password are percent-encoded")
         if parts.query or parts.fragment:
             raise RefusedError(f"{expected}, without '?' and '#'")
         if "/metrics/" in f"{parts.path}/":
@@ -307,6 +356,39 @@ class PrometheusSettings(MetricsSettings):
             if name == "job":
                 raise RefusedError("the label job has a key of its own, push_job")
         return {name: _label_value(name, item) for name, item in value.items()}
+
+    @classmethod
+    def meant_protection(cls, name: str) -> str | None:
+        """Return the key that protects the page, or what is pushed, and that a name may stand for.
+
+        Args:
+            name: A name that is no key, or a key.
+        """
+        if name in cls.model_fields:
+            return name if name in {*_MEANT, "key", "push_url"} else None
+        words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name[:_LONGEST_KEY])
+        joined = "".join(words).lower()
+        for key, meant in _MEANT.items():
+            if joined == key.replace("_", "") or not meant.isdisjoint(word.lower() for word in words):
+                return key
+        near = difflib.get_close_matches(name[:_LONGEST_KEY].lower(), cls.model_fields, n=1, cutoff=0.6)
+        return near[0] if near and near[0] in {*_MEANT, "push_url"} else None
+
+    def exposed(self, wished: frozenset[str]) -> Mapping[str, str]:
+        """Return what would be open to everybody, or go to nobody, without what was wished for.
+
+        Args:
+            wished: The keys that were set to something that cannot be used.
+        """
+        open_keys = {key for key in ("certificate", "client_ca", "basic_auth") if getattr(self, key) is None}
+        if "certificate" in open_keys:
+            open_keys.add("key")
+        found = {}
+        if not open_keys.isdisjoint(wished):
+            found["page"] = "The metrics are not served until this is mended."
+        if "push_url" in wished and self.push_url is None:
+            found["push"] = "Nothing is pushed until this is mended."
+        return found
 
     @classmethod
     def standard_environment(cls, environ: Mapping[str, str]) -> Mapping[str, tuple[str, Any]]:

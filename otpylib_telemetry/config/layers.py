@@ -70,8 +70,9 @@ def collect_candidates(
             expansion = expand(value, environ)
             offered = expansion.value
             if isinstance(offered, Expanded) and offered.from_environment:
-                if not offered.strip():
-                    # A placeholder that turns out empty is no more a value than an empty variable is.
+                if not offered.strip() and settings_type.meant_protection(key) is None:
+                    # A placeholder that turns out empty is no more a value than an empty variable is; but an
+                    # empty password is not the wish for none.
                     continue
                 offered = parse(fields[key], offered, verbatim=key in settings_type.secret_keys())
             candidates[key].append(

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, Generic
 
 from otpylib_telemetry.config import resolve, sections, toml_source
+from otpylib_telemetry.config.interpolation import expand
 from otpylib_telemetry.config.redaction import scrubber, secret_texts
 from otpylib_telemetry.config.resolution import Problem, Resolution, S, changed_keys, redacted
 
@@ -109,7 +110,8 @@ class LiveConfig(Generic[S]):
             raise
         for problem in self.resolution.problems:
             if problem.kind == "rejected" and problem.origin == "runtime":
-                self._take_back(problem.keys, before)
+                # What was to protect something goes on being asked for: it must not be open after all.
+                self._take_back(() if problem.withholds else problem.keys, before)
                 # Whoever asks for it again is told again.
                 self._reported.discard(_identity(problem))
         return changed
@@ -224,12 +226,24 @@ class LiveConfig(Generic[S]):
             self._changed |= changed
         return changed
 
+    def _left_out(self) -> dict[str, Any]:
+        """Return what was to protect something, is in a TOML file and cannot be read, as it is written there.
+
+        Whoever reads the file leaves out what names a variable that is not set.
+        """
+        return {
+            key: value
+            for key, value in self._written.items()
+            if self.settings_type.meant_protection(key) is not None
+            and expand(value, self._environ).problem is not None
+        }
+
     def _resolve(self, previous: Resolution[S] | None) -> Resolution[S]:
         resolution = resolve.resolve(
             self.settings_type,
             self.section,
             environ=self._environ,
-            config=self._file,
+            config={**self._left_out(), **self._file},
             argument=self._argument,
             runtime=self._runtime,
             previous=previous,

@@ -43,23 +43,31 @@ def refusal(
     else:
         summary = f"{' and '.join(names)} are refused together: {refused.reason}."
         kept = "What was in force for them before stays in force."
+    exposed = settings.exposed(frozenset(keys))
+    kept = " ".join(exposed.values()) or kept
     token = hash(tuple((key, item.origin, item.token()) for key, item in refused.parts))
-    return Problem(", ".join(names), f"{summary} {kept}", "rejected", origin, summary, keys, token)
+    return Problem(
+        ", ".join(names), f"{summary} {kept}", "rejected", origin, summary, keys, token, frozenset(exposed)
+    )
 
 
-def unknown_key(settings_type: type[ExporterSettings], section: str, candidate: Candidate) -> Problem:
-    """Describe a value whose key no setting has."""
+def unknown_key(settings: ExporterSettings, section: str, candidate: Candidate) -> Problem:
+    """Describe a value whose key no setting has; it may have been set to protect something."""
     key, origin = candidate.key, candidate.origin
     keys = (key,) if isinstance(key, str) else ()
     name = f"{section}.{key}" if keys else f"{section}.({value_words(key)})"
-    nearest = _nearest(key, settings_type.model_fields, section) if keys else "."
+    meant = settings.meant_protection(key) if keys and candidate.value is not False else None
+    exposed = {} if meant is None else settings.exposed(frozenset({meant}))
+    known = type(settings).model_fields if meant is None else {meant}
+    nearest = _nearest(key, known, section, cutoff=0.6 if meant is None else 0.0) if keys else "."
     token = hash((name, origin, candidate.token()))
     summary = f"{name} {origin_words(origin)} is not a known key{nearest}"
-    return Problem(name, f"{summary} It is ignored.", "unknown", origin, summary, keys, token)
+    then = " ".join(exposed.values()) or "It is ignored."
+    return Problem(name, f"{summary} {then}", "unknown", origin, summary, keys, token, frozenset(exposed))
 
 
-def _nearest(name: str, known: Iterable[str], section: str) -> str:
-    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6)
+def _nearest(name: str, known: Iterable[str], section: str, cutoff: float = 0.6) -> str:
+    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=cutoff)
     return f"; did you mean {section}.{near[0]}?" if near else "."
 
 

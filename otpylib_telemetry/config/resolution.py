@@ -54,7 +54,7 @@ class Problem:
 
     ``key`` is the full key, several joined by commas; ``keys`` are without the section. ``summary`` is the
     message without what stays in force. ``token`` is equal for equal values: it tells a bad value from the
-    next one where the message must show neither.
+    next one where the message must show neither. ``withholds`` is what must not be done because of it.
     """
 
     key: str
@@ -64,3 +64,4 @@ class Problem:
     summary: str = ""
     keys: tuple[str, ...] = ()
     token: int = field(default=0, repr=False)
+    withholds: frozenset[str] = frozenset()

@@ -49,9 +49,10 @@ def resolve(  # noqa: PLR0913  # one argument per layer
     secrets = decision.secrets()
     origins = MappingProxyType({key: item.origin for key, item in decision.chosen.items()})
     problems = [refusal(section, settings, origins, secrets, refused) for refused in decision.refused]
-    problems += [unknown_key(settings_type, section, candidate) for candidate in unknown]
+    problems += [unknown_key(settings, section, candidate) for candidate in unknown]
+    withheld = {what: problem.message.removesuffix(".") for problem in problems for what in problem.withholds}
     return Resolution(
-        settings=settings.hiding(secrets - settings_type.secret_keys()),
+        settings=settings.hiding(secrets - settings_type.secret_keys()).withholding(withheld),
         origins=origins,
         secrets=secrets,
         problems=tuple(problems),

@@ -211,6 +211,9 @@ class ExporterSettings(BaseModel):
     # Keys whose present value is secret though the key is not: those that came from a ${...}.
     _hidden: frozenset[str] = PrivateAttr(default=frozenset())
 
+    # What must not be done because a setting that would protect it cannot be used, each with the reason.
+    _withheld: Mapping[str, str] = PrivateAttr(default_factory=dict)
+
     enabled: bool = Field(
         True,
         description="Whether the exporter works. False while running: it detaches from the bus, exports what "
@@ -306,6 +309,26 @@ class ExporterSettings(BaseModel):
         return ()
 
     @classmethod
+    def meant_protection(cls, name: str) -> str | None:
+        """Return the key that protects something and that an unknown name may stand for, or None."""
+        del name
+        return None
+
+    def exposed(self, wished: frozenset[str]) -> Mapping[str, str]:
+        """Return what would now be open to everybody, though the keys ``wished`` were to protect it.
+
+        Override it where keys protect something: a password that cannot be used must not mean none.
+
+        Args:
+            wished: The keys that were set to something that cannot be used.
+
+        Returns:
+            By what must not be done, the sentence that says so.
+        """
+        del wished
+        return {}
+
+    @classmethod
     def standard_environment(cls, environ: Mapping[str, str]) -> Mapping[str, tuple[str, Any]]:
         """Return what a standard's environment variables say beyond the ``env`` names of the fields.
 
@@ -338,6 +361,17 @@ class ExporterSettings(BaseModel):
         copy = self.model_copy()
         copy._hidden = self._hidden | frozenset(keys)  # noqa: SLF001  # a copy of this very class
         return copy
+
+    def withholding(self, reasons: Mapping[str, str]) -> Self:
+        """Return a copy under which some things must not be done: see :meth:`exposed`."""
+        copy = self.model_copy()
+        copy._withheld = dict(reasons)  # noqa: SLF001  # a copy of this very class
+        return copy
+
+    @property
+    def withheld(self) -> Mapping[str, str]:
+        """What must not be done under these settings, each with the reason."""
+        return self._withheld
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         secret = self.secret_keys() | self._hidden

@@ -230,7 +230,16 @@ class Lifecycle:
             await self._open(candidate, wanted)
         elif self._consumer.exporter is not None and self._state.applied != wanted:
             await self._change(self._consumer.exporter, candidate, wanted)
-        self.set_status("running", None)
+        self._settle(wanted)
+
+    def _settle(self, wanted: ExporterSettings) -> None:
+        """Enter the state in which the settings in force leave it; what is wrong with them has been said."""
+        if not wanted.withheld:
+            self.set_status("running", None)
+            return
+        reason = self._configuration.scrub("; ".join(dict.fromkeys(wanted.withheld.values())))
+        self._is_news("degraded", reason)
+        self.set_status("degraded", reason)
 
     def _use_common(self, wanted: ExporterSettings) -> None:
         """Take the settings into use that are the chassis' own."""

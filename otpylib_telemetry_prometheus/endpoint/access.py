@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 #: What a client without the right password is answered (RFC 7617, section 2).
 CHALLENGE: Final = 'Basic realm="metrics", charset="UTF-8"'
 
+#: What a client is told while what should protect the page cannot be used. The reason is for the operator.
+WITHHELD: Final = "the metrics are not served: what is to protect them cannot be used"
+
 
 @dataclass(frozen=True, slots=True)
 class Login:
@@ -62,18 +65,64 @@ class Access:
     login: Login | None = None
 
 
+class Guard:
+    """Whom the page may be shown to at this moment.
+
+    What is wanted counts from the moment it is known where it protects more, and only once it is in force
+    where it protects less: so a change that cannot be made leaves nothing open in between.
+    """
+
+    def __init__(self) -> None:
+        self._wanted = Access()
+        self._in_force = Access()
+        #: Why the page is shown to nobody; None if it may be.
+        self.withheld: str | None = None
+
+    def want(self, access: Access) -> None:
+        """Take note of what is wanted."""
+        self._wanted = access
+
+    def put_in_force(self, access: Access) -> None:
+        """Take note that what was wanted has been done."""
+        self._wanted = self._in_force = access
+
+    def admits(self, authorization: str | None) -> bool:
+        """Tell whether a client has shown name and password, if there are any."""
+        login = self._wanted.login or self._in_force.login
+        return login is None or login.admits(authorization)
+
+    def lacks(self, *, encrypted: bool, certified: bool) -> str | None:
+        """Return what a connection lacks of what is wanted, or None: files may not have been read yet."""
+        files = self._wanted.files
+        if files is None:
+            return None
+        if not encrypted:
+            return "it is to be served over TLS alone, which is not in force"
+        if files.client_ca is not None and not certified:
+            return "clients need a certificate, which is not in force"
+        return None
+
+
+def protection(value: object) -> object:
+    """Return a setting that protects: false says that there is none, an empty text says nothing."""
+    if value is False:
+        return None
+    if isinstance(value, str) and not value.strip():
+        raise RefusedError("expected the path of a file, not an empty text; false for none")
+    return value
+
+
 _EXPECTED: Final = 'expected { username = "...", password = "..." } or "username:password"'
 
 
 def login(value: object) -> object:
-    """Return the login that a setting says."""
-    if value is None or isinstance(value, Login):
-        return value
+    """Return the login that a setting says; false and an empty table say that there is none."""
+    if value is None or value is False or isinstance(value, Login):
+        return value or None
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
     if isinstance(value, str):
-        # A blank at the end may be one of the password.
-        value = _table(value) if value.strip() else {}
+        value = _table(value)
     if not isinstance(value, Mapping):
         raise RefusedError(_EXPECTED)
     if not value:
@@ -106,6 +155,9 @@ def _table(text: str) -> object:
         except ValueError:
             raise RefusedError(_EXPECTED) from None
     username, colon, password = text.partition(":")
+    if not text.strip():
+        raise RefusedError(f"{_EXPECTED}, not an empty text; false for none")
     if not colon:
         raise RefusedError(_EXPECTED)
+    # A blank at the end may be one of the password.
     return {"username": username.strip(), "password": password}

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from otpylib_telemetry import otp
 from otpylib_telemetry.primitives.threads import run_in_thread
 from otpylib_telemetry_prometheus.endpoint import sockets
-from otpylib_telemetry_prometheus.endpoint.access import CHALLENGE, Access
+from otpylib_telemetry_prometheus.endpoint.access import CHALLENGE, WITHHELD, Access, Guard
 from otpylib_telemetry_prometheus.endpoint.connections import Connections, Counts, Limits, Patience
 from otpylib_telemetry_prometheus.endpoint.listener import Listener
 from otpylib_telemetry_prometheus.endpoint.sockets import Address, EndpointError, joined, reachable
@@ -86,6 +86,7 @@ class Endpoint:
         self,
         scrape: Scrape,
         *,
+        guard: Guard | None = None,
         ready: Callable[[], str | None] = lambda: None,
         patience: Patience | None = None,
     ) -> None:
@@ -100,7 +101,7 @@ class Endpoint:
         self._patience = patience or Patience()
         self._quiet = self._quiet_logger()
         self._path = ""
-        self._access = Access()
+        self._guard = guard or Guard()
         self._limits = Limits()
         self._failing = False
         self._wanted: _Where | None = None
@@ -174,6 +175,8 @@ class Endpoint:
     ) -> None:
         """Serve there, to these clients: start, move or change; nothing happens if all is so already."""
         where = _Where(host, port, shared)
+        # Before anything that may fail or take time.
+        self._guard.want(access or Access())
         await _afresh(self._place(where, path, access or Access(), limits or Limits()))
 
     async def stop(self, grace: float) -> None:
@@ -209,7 +212,8 @@ class Endpoint:
                     self._leave(old)
             elif old.tls is not tls:
                 old.encrypt(tls)
-            self._path, self._access, self._limits = path, access, limits
+            self._path, self._limits = path, limits
+            self._guard.put_in_force(access)
 
     async def _tls(self, access: Access) -> Tls | None:
         if access.files is None:
@@ -302,8 +306,7 @@ class Endpoint:
 
     async def _page_for(self, request: Any, deadline: float) -> Page | _Said:
         wants_page = self._path in {request.path, request.rel_url.raw_path}
-        login = self._access.login
-        is_known = login is None or login.admits(request.headers.get("Authorization"))
+        is_known = self._guard.admits(request.headers.get("Authorization"))
         if not wants_page and request.path in {HEALTH, READINESS} and request.method in {"GET", "HEAD"}:
             return self._health(request.path, is_known=is_known)
         if not is_known:
@@ -313,7 +316,17 @@ class Endpoint:
             return _Said(404, f"not found; the metrics are at {self._path}")
         if request.method not in {"GET", "HEAD"}:
             return _Said(405, "only GET and HEAD", {"Allow": "GET, HEAD"})
+        if self._is_withheld(request):
+            return _Said(503, WITHHELD)
         return await self._scrape(request, deadline)
+
+    def _is_withheld(self, request: Any) -> bool:
+        """Tell whether the page must not leave over this connection: what is to protect it is not there."""
+        found = request.transport
+        tls = None if found is None else found.get_extra_info("ssl_object")
+        certified = tls is not None and bool(tls.getpeercert())
+        lacks = self._guard.lacks(encrypted=tls is not None, certified=certified)
+        return self._guard.withheld is not None or lacks is not None
 
     def _health(self, path: str, *, is_known: bool) -> _Said:
         if path == HEALTH:

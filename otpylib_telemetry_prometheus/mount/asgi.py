@@ -1,6 +1,7 @@
 """The page of an exporter as an ASGI application, to be mounted in a server of the user's own.
 
-The application answers at whatever path it is mounted. Who may see it is up to that server.
+The application answers at whatever path it is mounted. Who may see it is up to that server; besides, it asks
+for the exporter's ``basic_auth``, if there is one.
 """
 
 from __future__ import annotations
@@ -58,20 +59,21 @@ async def _http(exporter: str, scope: Message, send: Send) -> None:
         await _say(send, HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD", {"Allow": "GET, HEAD"})
         return
     try:
-        page = await fetch(exporter, _request(scope))
+        page = await fetch(exporter, _request(scope), _header(scope, b"authorization") or None)
     except UnavailableError as error:
-        await _say(send, error.status, str(error), with_body=method != "HEAD")
+        await _say(send, error.status, str(error), error.headers, with_body=method != "HEAD")
         return
     await _send(send, HTTPStatus.OK, page.headers(), page.body, with_body=method != "HEAD")
 
 
 def _request(scope: Message) -> ScrapeRequest:
-    def header(name: bytes) -> str:
-        # ASGI: names are in lower case. A header sent twice means the same as its values joined (RFC 9110).
-        return b", ".join(value for key, value in scope["headers"] if key == name).decode("latin-1")
-
     names = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("name[]", ())
-    return ScrapeRequest(header(b"accept"), header(b"accept-encoding"), tuple(names))
+    return ScrapeRequest(_header(scope, b"accept"), _header(scope, b"accept-encoding"), tuple(names))
+
+
+def _header(scope: Message, name: bytes) -> str:
+    # ASGI: names are in lower case. A header sent twice means the same as its values joined (RFC 9110).
+    return b", ".join(value for key, value in scope["headers"] if key == name).decode("latin-1")
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

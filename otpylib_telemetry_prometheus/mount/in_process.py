@@ -12,11 +12,12 @@ import asyncio
 import contextlib
 import contextvars
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from otpylib_telemetry.exporter import registry
+from otpylib_telemetry_prometheus.endpoint.access import CHALLENGE, WITHHELD, Guard
 
 if TYPE_CHECKING:
     from otpylib_telemetry_prometheus.page import Page, Scrape, ScrapeRequest
@@ -29,6 +30,11 @@ class UnavailableError(Exception):
         super().__init__(reason)
         self.status = status
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """What the answer says besides."""
+        return {"WWW-Authenticate": CHALLENGE} if self.status is HTTPStatus.UNAUTHORIZED else {}
+
 
 @dataclass(frozen=True, slots=True)
 class PageSource:
@@ -38,11 +44,13 @@ class PageSource:
         scrape: Makes the page; to be called on ``loop`` alone.
         loop: The exporter's event loop.
         timeout: Seconds to wait for the page.
+        guard: Whom it may be shown to.
     """
 
     scrape: Scrape
     loop: asyncio.AbstractEventLoop
     timeout: float
+    guard: Guard = field(default_factory=Guard)
 
 
 def page_source_of(exporter: str) -> PageSource:
@@ -59,9 +67,18 @@ def page_source_of(exporter: str) -> PageSource:
     return found
 
 
-async def fetch(exporter: str, request: ScrapeRequest) -> Page:
+def _check(guard: Guard, authorization: str | None) -> None:
+    """Raise why the page is not shown to whoever has this authorization, if it is not."""
+    if guard.withheld is not None:
+        raise UnavailableError(WITHHELD)
+    if not guard.admits(authorization):
+        raise UnavailableError("name and password are needed", HTTPStatus.UNAUTHORIZED)
+
+
+async def fetch(exporter: str, request: ScrapeRequest, authorization: str | None = None) -> Page:
     """Get the page on whatever event loop this runs."""
     source = page_source_of(exporter)
+    _check(source.guard, authorization)
     future = asyncio.wrap_future(_start(source, request))
     try:
         # Unlike wait_for, this neither cancels nor waits for what does not answer.
@@ -71,9 +88,10 @@ async def fetch(exporter: str, request: ScrapeRequest) -> Page:
     return _result(exporter, source, future)
 
 
-def fetch_from_thread(exporter: str, request: ScrapeRequest) -> Page:
+def fetch_from_thread(exporter: str, request: ScrapeRequest, authorization: str | None = None) -> Page:
     """Get the page on a thread on which no event loop runs."""
     source = page_source_of(exporter)
+    _check(source.guard, authorization)
     with contextlib.suppress(RuntimeError):
         if asyncio.get_running_loop() is source.loop:
             raise UnavailableError(

@@ -1,7 +1,8 @@
 """The page of an exporter as a WSGI application, to be mounted in a server of the user's own.
 
-The application answers at whatever path it is mounted. Who may see it is up to that server, which has to run
-on threads other than that of the exporter's event loop.
+The application answers at whatever path it is mounted. Who may see it is up to that server; besides, it asks
+for the exporter's ``basic_auth``, if there is one. The server has to run on threads other than that of the
+exporter's event loop.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def _answer(exporter: str, environ: Mapping[str, Any]) -> tuple[HTTPStatus, dict
         tuple(parse_qs(environ.get("QUERY_STRING", "")).get("name[]", ())),
     )
     try:
-        page = fetch_from_thread(exporter, request)
+        page = fetch_from_thread(exporter, request, environ.get("HTTP_AUTHORIZATION"))
     except UnavailableError as error:
-        return error.status, {"Content-Type": _TEXT}, f"{error}\n".encode()
+        return error.status, {"Content-Type": _TEXT, **error.headers}, f"{error}\n".encode()
     return HTTPStatus.OK, page.headers(), page.body

@@ -52,7 +52,7 @@ def test_a_bad_value_leaves_the_last_good_configuration_in_force_while_running(s
     if bad in settings_type.model_fields:
         assert getattr(resolution.settings, bad) == getattr(good.settings, bad)
         assert resolution.origins[bad] == good.origins[bad]
-        assert problem.summary == message[: message.rindex(". ", 0, message.rindex(" stays ")) + 1]
+        assert message.startswith(f"{problem.summary} ")
     else:
         assert resolution.settings == good.settings
         assert problem.message == message
@@ -221,7 +221,7 @@ def test_objects_of_no_sense_whatever_are_refused_for_every_key(settings_type):
         ):
             resolution = resolve(settings_type, "otel", environ={}, config={key: value})
             assert [problem.keys for problem in resolution.problems] == [(key,)], (key, type(value))
-            assert resolution.settings == settings_type()
+            assert resolution.settings.withholding({}) == settings_type()
 
 
 def test_a_message_is_one_line_however_long_or_odd_the_value():

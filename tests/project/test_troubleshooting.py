@@ -209,6 +209,14 @@ async def _(stage):
     yield
 
 
+@provokes("The metrics are not served, or not pushed")
+async def _(stage):
+    stage.configure("prometheus", basic_auth="no colon")
+    stage.configure("prometheus", push_url="http://name@gateway:9091")
+    stage.configure("prometheus", basicauth="scraper:secret")
+    yield
+
+
 @provokes("Settings that do not go together")
 async def _(stage):
     stage.configure("otel", protocol="grpc", compression="deflate", client_key="/etc/ssl/key.pem")

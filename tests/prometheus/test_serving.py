@@ -274,13 +274,16 @@ async def test_files_that_cannot_be_used_are_named_with_the_reason(authority, is
         assert not endpoint.serving
 
 
-async def test_bad_files_leave_everything_as_it_was(authority, issued, tmp_path):
+async def test_bad_files_leave_everything_else_as_it_was(authority, issued, tmp_path):
     async with serving(access=files(issued)) as endpoint:
         port = endpoint.port
         bad = Access(Files(str(tmp_path / "missing")), LOGIN)
         with pytest.raises(EndpointError, match="missing"):
             await endpoint.place(LOCAL, free_port(), "/other", access=bad)
-        assert await status(port, tls=trusting(authority)) == 200
+        # But for the password, which can be asked for at once.
+        assert await status(port, tls=trusting(authority)) == 401
+        right = basic("prometheus", "s3cret: päss")
+        assert await status(port, tls=trusting(authority), Authorization=right) == 200
 
 
 def serial(port, context):
@@ -743,8 +746,8 @@ def test_the_environment_has_them_as_one_string_or_as_json():
         assert resolution.settings.basic_auth.admits(basic("prometheus", PASSWORD))
 
 
-@pytest.mark.parametrize("nothing", ["", "  ", {}, None])
-def test_an_empty_login_is_none(nothing):
+@pytest.mark.parametrize("nothing", [False, {}, None])
+def test_a_login_can_be_said_to_be_none(nothing):
     assert PrometheusSettings(basic_auth=nothing).basic_auth is None
 
 

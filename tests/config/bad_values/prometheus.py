@@ -177,62 +177,62 @@ PROMETHEUS = [
     (
         "prometheus",
         {"certificate": 5},
-        "telemetry.prometheus.certificate (5, an integer) from the configuration is refused: expected a string. It stays unset.",
+        "telemetry.prometheus.certificate (5, an integer) from the configuration is refused: expected a string. The metrics are not served until this is mended.",
     ),
     (
         "prometheus",
         {"key": "/k.pem"},
-        "telemetry.prometheus.key ('/k.pem', a string) from the configuration is refused: key is of use only together with certificate. It stays unset.",
+        "telemetry.prometheus.key ('/k.pem', a string) from the configuration is refused: key is of use only together with certificate. The metrics are not served until this is mended.",
     ),
     (
         "prometheus",
         {"client_ca": "/ca.pem"},
-        "telemetry.prometheus.client_ca ('/ca.pem', a string) from the configuration is refused: client_ca is of use only together with certificate. It stays unset.",
+        "telemetry.prometheus.client_ca ('/ca.pem', a string) from the configuration is refused: client_ca is of use only together with certificate. The metrics are not served until this is mended.",
     ),
     (
         "prometheus",
         {"basic_auth": 5},
-        'telemetry.prometheus.basic_auth (an integer, not shown) from the configuration is refused: expected { username = "...", password = "..." } or "username:password". It stays unset.',
+        'telemetry.prometheus.basic_auth (an integer, not shown) from the configuration is refused: expected { username = "...", password = "..." } or "username:password". The metrics are not served until this is mended.',
     ),
     (
         "prometheus",
         {"basic_auth": "hunter2"},
-        'telemetry.prometheus.basic_auth (a string, not shown) from the configuration is refused: expected { username = "...", password = "..." } or "username:password". It stays unset.',
+        'telemetry.prometheus.basic_auth (a string, not shown) from the configuration is refused: expected { username = "...", password = "..." } or "username:password". The metrics are not served until this is mended.',
     ),
     (
         "prometheus",
         {"basic_auth": ":hunter2"},
-        'telemetry.prometheus.basic_auth (a string, not shown) from the configuration is refused: expected { username = "...", password = "..." } or "username:password", neither of them empty. It stays unset.',
+        'telemetry.prometheus.basic_auth (a string, not shown) from the configuration is refused: expected { username = "...", password = "..." } or "username:password", neither of them empty. The metrics are not served until this is mended.',
     ),
     (
         "prometheus",
         {"basic_auth": "user:"},
-        'telemetry.prometheus.basic_auth (a string, not shown) from the configuration is refused: expected { username = "...", password = "..." } or "username:password", neither of them empty. It stays unset.',
+        'telemetry.prometheus.basic_auth (a string, not shown) from the configuration is refused: expected { username = "...", password = "..." } or "username:password", neither of them empty. The metrics are not served until this is mended.',
     ),
     (
         "prometheus",
         {"basic_auth": "{hunter2"},
-        'telemetry.prometheus.basic_auth (a string, not shown) from the configuration is refused: expected { username = "...", password = "..." } or "username:password". It stays unset.',
+        'telemetry.prometheus.basic_auth (a string, not shown) from the configuration is refused: expected { username = "...", password = "..." } or "username:password". The metrics are not served until this is mended.',
     ),
     (
         "prometheus",
         {"basic_auth": {"user": "u", "password": "p"}},
-        'telemetry.prometheus.basic_auth (a table of 2 entries) from the configuration is refused: expected { username = "...", password = "..." } or "username:password", with no other keys. It stays unset.',
+        'telemetry.prometheus.basic_auth (a table of 2 entries) from the configuration is refused: expected { username = "...", password = "..." } or "username:password", with no other keys. The metrics are not served until this is mended.',
     ),
     (
         "prometheus",
         {"basic_auth": {"username": "u", "password": 5}},
-        'telemetry.prometheus.basic_auth (a table of 2 entries) from the configuration is refused: expected { username = "...", password = "..." } or "username:password", both of them strings. It stays unset.',
+        'telemetry.prometheus.basic_auth (a table of 2 entries) from the configuration is refused: expected { username = "...", password = "..." } or "username:password", both of them strings. The metrics are not served until this is mended.',
     ),
     (
         "prometheus",
         {"basic_auth": {"username": "u:v", "password": "p"}},
-        "telemetry.prometheus.basic_auth (a table of 2 entries) from the configuration is refused: expected a user name without a colon, which is where the password begins. It stays unset.",
+        "telemetry.prometheus.basic_auth (a table of 2 entries) from the configuration is refused: expected a user name without a colon, which is where the password begins. The metrics are not served until this is mended.",
     ),
     (
         "prometheus",
         {"basic_auth": "user:two\nlines"},
-        "telemetry.prometheus.basic_auth (a string, not shown) from the configuration is refused: expected a user name and a password without control characters. It stays unset.",
+        "telemetry.prometheus.basic_auth (a string, not shown) from the configuration is refused: expected a user name and a password without control characters. The metrics are not served until this is mended.",
     ),
     (
         "prometheus",
@@ -292,12 +292,12 @@ PROMETHEUS = [
     (
         "prometheus",
         {"push_url": "localhost:9091"},
-        "telemetry.prometheus.push_url ('localhost:9091', a string) from the configuration is refused: expected the URL of a Pushgateway, such as http://localhost:9091. It stays unset.",
+        "telemetry.prometheus.push_url ('localhost:9091', a string) from the configuration is refused: expected the URL of a Pushgateway, such as http://localhost:9091. Nothing is pushed until this is mended.",
     ),
     (
         "prometheus",
         {"push_url": "http://ada:lovelace@gateway:9091/metrics/job/x"},
-        "telemetry.prometheus.push_url ('http://<redacted>@gateway:9091/metrics/job/x', a string) from the configuration is refused: expected the URL of a Pushgateway, such as http://localhost:9091, without /metrics: push_job and push_grouping make the rest. It stays unset.",
+        "telemetry.prometheus.push_url ('http://<redacted>@gateway:9091/metrics/job/x', a string) from the configuration is refused: expected the URL of a Pushgateway, such as http://localhost:9091, without /metrics: push_job and push_grouping make the rest. Nothing is pushed until this is mended.",
     ),
     (
         "prometheus",
