@@ -8,8 +8,9 @@ processes.
 from __future__ import annotations
 
 import enum
-import threading
 from contextvars import ContextVar
+
+from otpylib_telemetry.primitives.fork import new_lock
 
 
 class Claim(enum.Enum):
@@ -21,7 +22,7 @@ class Claim(enum.Enum):
     FOREIGN = "foreign"
 
 
-_lock = threading.Lock()
+_lock = new_lock()
 
 
 class Owner:

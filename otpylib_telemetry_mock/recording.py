@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
-import threading
 from typing import TYPE_CHECKING, Any
 
 from otpylib_telemetry.exporter.queue import as_plain_dict
+from otpylib_telemetry.primitives.fork import new_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -95,7 +95,7 @@ class Recording:
         self.max_events = max_events
         self.events: list[RecordedEvent] = []
         self.forgotten = 0
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._watchers: tuple[Callable[[], None], ...] = ()
 
     def get_events_matching(self, pattern: str) -> list[RecordedEvent]:

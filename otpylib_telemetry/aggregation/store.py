@@ -13,11 +13,11 @@ Pure but for the lock: the clock comes in as an argument.
 
 from __future__ import annotations
 
-import threading
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry.aggregation.metric import CLASSES, TOP_LABELS, Histogram, Summary
+from otpylib_telemetry.primitives.fork import new_rlock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -79,7 +79,7 @@ class SeriesStore:
         report: Callable[[str], None] = lambda _message: None,
         now_ns: Callable[[], int] = _long_ago,
     ) -> None:
-        self.lock = threading.RLock()
+        self.lock = new_rlock()
         self.max_series = max_series
         self.max_metrics = max_metrics
         self.report = report

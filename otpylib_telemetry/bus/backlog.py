@@ -7,10 +7,9 @@ depends on one message, one worker or one manager.
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any
 
-from otpylib_telemetry.primitives.fork import after_fork_in_child
+from otpylib_telemetry.primitives.fork import after_fork_in_child, new_rlock
 
 if TYPE_CHECKING:
     import asyncio
@@ -25,7 +24,7 @@ _served: dict[Handler, asyncio.AbstractEventLoop] = {}
 _notify: Notify | None = None
 
 # Re-entrant, because a signal handler may emit while its thread is in here.
-_lock = threading.RLock()
+_lock = new_rlock()
 
 
 def hand_over(
@@ -127,8 +126,7 @@ def waiting() -> int:
 
 def reset() -> None:
     """Forget every call and the manager: for tests, and for a forked child, whose parent makes the calls."""
-    global _notify, _lock  # noqa: PLW0603  # as in connect
-    _lock = threading.RLock()
+    global _notify  # noqa: PLW0603  # as in connect
     _notify = None
     for handler in (*_announced, *_served):
         _discard(handler)

@@ -7,7 +7,6 @@ do.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from types import CoroutineType
 from typing import Any, TypeAlias, TypeVar
@@ -17,6 +16,7 @@ from otpylib_telemetry.bus.handler import Handler, PlainEvent, ends_the_caller
 from otpylib_telemetry.bus.table import MAX_NAME_LENGTH, current
 from otpylib_telemetry.primitives.circuit import ORDINARY
 from otpylib_telemetry.primitives.errors import describe
+from otpylib_telemetry.primitives.fork import new_rlock
 from otpylib_telemetry.primitives.once import Once
 
 T = TypeVar("T")
@@ -42,7 +42,7 @@ class _Refused:
         self.abandoned = 0
         self._count = 0
         self._said = Once(_KINDS)
-        self._lock = threading.RLock()
+        self._lock = new_rlock()
 
     @property
     def count(self) -> int:

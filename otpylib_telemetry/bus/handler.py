@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections import deque
 from dataclasses import KW_ONLY, dataclass, field
@@ -12,8 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from otpylib_telemetry.bus import log
 from otpylib_telemetry.primitives.circuit import ORDINARY, Circuit
 from otpylib_telemetry.primitives.errors import describe
+from otpylib_telemetry.primitives.fork import new_rlock
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Coroutine
 
 
@@ -60,7 +61,7 @@ class Handler:
     missed: int = field(default=0, init=False)
     backlog: deque[Call] = field(default_factory=deque, init=False)
     # Not taken for plain functions that succeed. Re-entrant: a signal handler may emit at any point.
-    _lock: threading.RLock = field(default_factory=threading.RLock, init=False)
+    _lock: threading.RLock = field(default_factory=new_rlock, init=False)
     _circuit: Circuit = field(init=False)
     _reported: bool = field(default=False, init=False)
     _reported_at: float = field(default=float("-inf"), init=False)

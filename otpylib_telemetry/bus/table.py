@@ -10,14 +10,13 @@ from __future__ import annotations
 import fnmatch
 import inspect
 import re
-import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from otpylib_telemetry.bus import backlog
 from otpylib_telemetry.bus.handler import Handler
-from otpylib_telemetry.primitives.fork import after_fork_in_child
+from otpylib_telemetry.primitives.fork import new_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -79,7 +78,7 @@ class _Current:
 
 
 current = _Current()
-_lock = threading.Lock()
+_lock = new_lock()
 
 
 def _matcher(patterns: tuple[str, ...]) -> Callable[[str], Any]:
@@ -168,12 +167,3 @@ def is_async_callable(function: Callable[..., Any]) -> bool:
 def _unwrapped(function: Callable[..., Any], test: Callable[[object], bool]) -> bool:
     """Ask about a function or, where it is an object that can be called, about what runs when it is."""
     return test(function) or test(getattr(function, "__call__", None))  # noqa: B004  # asked, not tested
-
-
-def _after_fork() -> None:
-    """Let go of a lock that a thread of the parent may have held; the table itself is inherited."""
-    global _lock  # noqa: PLW0603  # there is one table
-    _lock = threading.Lock()
-
-
-after_fork_in_child(_after_fork)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections import deque
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
 from otpylib_telemetry.otp import current_process
-from otpylib_telemetry.primitives.fork import after_fork_in_child
+from otpylib_telemetry.primitives.fork import after_fork_in_child, new_rlock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +50,7 @@ class EventQueue:
         self.wakeups = 0
         self._events: deque[RawEvent] = deque()
         # Re-entrant, because a signal handler may emit while its thread is in here.
-        self._lock = threading.RLock()
+        self._lock = new_rlock()
         # Whether a wake-up would be too many: one was sent, or nobody is there.
         self._signalled = True
         self._wake: Callable[[], None] | None = None
@@ -120,7 +119,6 @@ class EventQueue:
 
     def _abandon(self) -> None:
         """Forget what waits, and take nothing more until somebody sets the capacity again."""
-        self._lock = threading.RLock()
         self._wake = None
         self._signalled = True
         self._events.clear()

@@ -32,7 +32,7 @@ from otpylib_telemetry.meters.streams import Feed, Stream
 from otpylib_telemetry.meters.views import View, checked_boundaries, checked_views
 from otpylib_telemetry.primitives.any_value import text
 from otpylib_telemetry.primitives.errors import describe
-from otpylib_telemetry.primitives.fork import after_fork_in_child
+from otpylib_telemetry.primitives.fork import after_fork_in_child, new_rlock
 from otpylib_telemetry.primitives.once import Once
 from otpylib_telemetry.primitives.polling import Round
 
@@ -84,7 +84,7 @@ class MeterProvider(api.MeterProvider):
         self._feeds: tuple[Feed, ...] = ()
         self._callback_timeout = callback_timeout
         self.flush = flush
-        self._lock = threading.RLock()
+        self._lock = new_rlock()
         self._meters: dict[Scope, Meter] = {}
         self._instruments: dict[tuple[Any, ...], instruments.Instrument] = {}
         self._names: dict[tuple[Scope, str], instruments.Instrument] = {}
@@ -357,7 +357,6 @@ class MeterProvider(api.MeterProvider):
 
     def begin_anew(self) -> None:
         """Be the provider of a forked child: its series are its own, and begin with nothing."""
-        self._lock = threading.RLock()
         self._reading = None
         for instrument in self._instruments.values():
             for stream in instrument.streams:

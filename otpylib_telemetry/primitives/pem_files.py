@@ -6,9 +6,10 @@ import binascii
 import os
 import ssl
 import stat
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Generic, NoReturn, TypeAlias, TypeVar
+
+from otpylib_telemetry.primitives.fork import new_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -126,7 +127,7 @@ class FollowedFiles(Generic[T]):
         self._paths = paths
         self._read = read
         self._report = report
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._signature = _signature(paths)
         self.content = read()
         #: Whether the files as they are now cannot be used.

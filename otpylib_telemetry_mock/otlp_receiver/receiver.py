@@ -7,6 +7,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from otpylib_telemetry.primitives.fork import new_lock
 from otpylib_telemetry_mock.otlp_receiver.behaviours import (
     Answer,
     Behaviour,
@@ -87,7 +88,7 @@ class OtlpReceiver:
         #: What could not be decoded, as exceptions.
         self.undecodable: list[Exception] = []
         self._script: deque[Behaviour] = deque()
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._requests: list[ReceivedRequest] = []
         self._taken: list[tuple[ReceivedRequest, list[ReceivedSpan]]] = []
         self._released = threading.Event()

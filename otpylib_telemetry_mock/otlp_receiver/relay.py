@@ -9,6 +9,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from otpylib_telemetry.primitives.fork import new_lock
 from otpylib_telemetry_mock.otlp_receiver.ports import free_port
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Connection:
         self._client = client
         self._upstream: socket.socket | None = None
         self._ended = threading.Event()
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._running = 1
 
     def run(self) -> None:
@@ -172,7 +173,7 @@ class Relay:
         self.accepted = 0
         self.port = port or free_port()
         self.listener = _listen(self.port)
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._connections: set[Connection] = set()
         self._by_port: dict[int, Connection] = {}
         self._thread: threading.Thread | None = spawn(self._accept, self.listener)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry import otp
 from otpylib_telemetry.exporter import registry
+from otpylib_telemetry.primitives.fork import new_rlock
 from otpylib_telemetry_otel.traces import api_spans
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Destination:
         self._waiting: deque[Any] = deque()
         self._successor: Destination | None = None
         # Re-entrant, because a signal handler may end a span while its thread is in here.
-        self._lock = threading.RLock()
+        self._lock = new_rlock()
 
     @property
     def waiting(self) -> int:

@@ -21,7 +21,7 @@ from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor
 from otpylib_telemetry.bus.dispatch import execute, is_listened_to
 from otpylib_telemetry.instrument.logging import IGNORED
 from otpylib_telemetry.primitives.any_value import any_values, text
-from otpylib_telemetry.primitives.fork import after_fork_in_child
+from otpylib_telemetry.primitives.fork import after_fork_in_child, new_lock
 from otpylib_telemetry_otel.api.log_records import event_name, metadata_of, read, read_refused, words
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class _Provider(LoggerProvider):
         return logger if scope is None else _Logger(logger, scope)
 
 
-_lock = threading.Lock()
+_lock = new_lock()
 #: Providers that have our processor.
 _served: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -195,8 +195,6 @@ def _is_unset(provider: object) -> bool:
 
 def _after_fork() -> None:
     """Leave what was installed to the parent; the child may install its own."""
-    global _lock  # noqa: PLW0603 - there is one set of global providers
-    _lock = threading.Lock()
     _Switch.on = False
 
 

@@ -8,7 +8,6 @@ Imports OpenTelemetry's API: to be imported only where it is wanted.
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import metrics as api
@@ -17,7 +16,7 @@ from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.meters.provider import MeterProvider
 from otpylib_telemetry.meters.streams import Feed
 from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS
-from otpylib_telemetry.primitives.fork import after_fork_in_child
+from otpylib_telemetry.primitives.fork import after_fork_in_child, new_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -40,7 +39,7 @@ class _Switch:
     feeds: tuple[Feed, ...] = ()
 
 
-_lock = threading.Lock()
+_lock = new_lock()
 _own: list[MeterProvider] = []
 
 
@@ -143,8 +142,6 @@ def _own_provider() -> MeterProvider:
 
 def _after_fork() -> None:
     """Leave what was installed to the parent, whose exporters it is for; the child may install its own."""
-    global _lock  # noqa: PLW0603 - there is one global provider
-    _lock = threading.Lock()
     uninstall()
 
 

@@ -9,7 +9,6 @@ Imports OpenTelemetry's SDK: to be imported only where it is wanted.
 
 from __future__ import annotations
 
-import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,7 +19,7 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import NonRecordingSpan, ProxyTracerProvider, TraceFlags
 
-from otpylib_telemetry.primitives.fork import after_fork_in_child
+from otpylib_telemetry.primitives.fork import after_fork_in_child, new_lock
 from otpylib_telemetry.tracing import bridge, propagation
 from otpylib_telemetry.tracing.propagation import SpanContext
 from otpylib_telemetry_otel.traces import api_spans
@@ -180,7 +179,7 @@ class _Bridge:
 
 
 _bridge: Final = _Bridge()
-_lock = threading.Lock()
+_lock = new_lock()
 #: Providers that have our processor.
 _served: weakref.WeakSet[Any] = weakref.WeakSet()
 _own: list[TracerProvider] = []
@@ -247,8 +246,6 @@ def _own_provider() -> TracerProvider:
 
 def _after_fork() -> None:
     """Leave what was installed to the parent, whose exporters it is for; the child may install its own."""
-    global _lock  # noqa: PLW0603 - there is one set of global providers
-    _lock = threading.Lock()
     _Switch.forwarder = None
     bridge.uninstall(_bridge)
 

@@ -9,12 +9,12 @@ Imports grpc: to be imported only where something is about to be exported.
 from __future__ import annotations
 
 import datetime as dt
-import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from otpylib_telemetry.exporter.base import ExportError, ExportOutcome
+from otpylib_telemetry.primitives.fork import new_lock
 from otpylib_telemetry_otel.otlp.certificates import why_refused
 from otpylib_telemetry_otel.otlp.credentials import watched
 from otpylib_telemetry_otel.otlp.grpc_import import grpc
@@ -70,7 +70,7 @@ class GrpcTransport:
             ("grpc.primary_user_agent", user_agent()),
             ("grpc.use_local_subchannel_pool", 1),
         )
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._current: _Channel | None = None
         self._live: set[_Channel] = set()
         self._closed = False

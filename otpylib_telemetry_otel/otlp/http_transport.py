@@ -13,7 +13,6 @@ import gzip
 import http.client
 import socket
 import ssl
-import threading
 import time
 import zlib
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +22,7 @@ from urllib.request import getproxies, proxy_bypass
 import urllib3
 
 from otpylib_telemetry.exporter.base import ExportError, ExportOutcome
+from otpylib_telemetry.primitives.fork import new_lock
 from otpylib_telemetry_otel.otlp.certificates import why_refused
 from otpylib_telemetry_otel.otlp.credentials import watched
 from otpylib_telemetry_otel.otlp.reply import PROTOBUF, accepted, no_answer, refused_by_http, too_large
@@ -66,7 +66,7 @@ class HttpTransport:
         self._max_request = MAX_REQUEST
         #: The time in seconds since the epoch.
         self._clock: Callable[[], float] = time.time
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._pool: urllib3.PoolManager | None = None
         self._closed = False
 

@@ -13,12 +13,14 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from otpylib_telemetry.primitives.fork import new_lock
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 
 _local = threading.local()
-_lock = threading.Lock()
+_lock = new_lock()
 _users: dict[str, int] = {}
 
 

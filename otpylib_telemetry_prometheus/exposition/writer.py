@@ -28,12 +28,12 @@ needs, for it sees for itself when a counter starts again; OTLP, which does need
 from __future__ import annotations
 
 import gzip
-import threading
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry.aggregation.metric import Kind
 from otpylib_telemetry.metrics.names import metric_name, readable
+from otpylib_telemetry.primitives.fork import new_lock
 from otpylib_telemetry_prometheus.exposition.families import TYPE_OF
 from otpylib_telemetry_prometheus.exposition.family_text import (
     PIECE,
@@ -106,7 +106,7 @@ class Exposition:
         self._told: set[str] = set()
         self._writers: dict[tuple[bool, bool], _Writer] = {}
         self._pages = 0
-        self._lock = threading.Lock()
+        self._lock = new_lock()
 
     def render(
         self,

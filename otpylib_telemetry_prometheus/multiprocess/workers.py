@@ -23,7 +23,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from otpylib_telemetry.primitives.fork import after_fork_in_child
+from otpylib_telemetry.primitives.fork import after_fork_in_child, new_lock
 from otpylib_telemetry_prometheus.multiprocess.cleaner import Cleaner
 from otpylib_telemetry_prometheus.multiprocess.files import (
     EXPORTER,
@@ -127,7 +127,7 @@ class Multiprocess:
             )
         self._clock, self._wall_clock = clock, wall_clock
         self._pid = os.getpid()
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._look = Look()
         self._schema: object = None
         self._version = version_name(None)
@@ -304,7 +304,6 @@ class Multiprocess:
 
     def _disown(self) -> None:
         """Be of no use in a child: what was open is the parent's."""
-        self._lock = threading.Lock()
         self._closed = True
         self._writer = None
 
