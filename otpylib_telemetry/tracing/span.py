@@ -28,18 +28,57 @@ F = TypeVar("F", bound="Callable[..., Any]")
 
 
 class _Open:
-    """What one use of a span leaves in the context while it is open."""
+    """What one use of a span leaves in the context while it is open.
 
-    __slots__ = ("bridged", "context", "ended", "ids", "started", "token")
+    It never leads to spans that have ended, or a callback that schedules itself inside its span would keep
+    every span there ever was. So the context variable is empty whenever a span is put into it, which leaves
+    nothing in its token; and what surrounds it is remembered only if it was entered in the same context.
+    """
+
+    __slots__ = ("bridged", "context", "ended", "ids", "outer", "started", "token")
 
     def __init__(self, context: SpanContext, ids: dict[str, Any]) -> None:
         self.context = context
         self.ids = ids
-        self.token: Token[_Open | None] = _innermost.set(self)
+        self.outer = _make_way()
+        #: By which it is taken out of its context; None when it is out, or has never been in.
+        self.token: Token[_Open | None] | None = _innermost.set(self)
         bridge = bridge_module.installed
         self.bridged = None if bridge is None else (bridge, bridge.enter(context))
         self.ended = False
         self.started = monotonic_ns()
+
+    def end(self) -> None:
+        """Take it out of its context, or leave that to whoever uses the context next."""
+        self.ended = True
+        _leave_ended()
+        if self.token is None:
+            return
+        # It was entered in another context, or something is open in it. What has ended around it is skipped.
+        outer = self.outer
+        while outer is not None and outer.ended:
+            self.bridged = outer.bridged or self.bridged
+            outer = outer.outer
+        self.outer = outer
+
+    def taken_out(self) -> bool:
+        """Take it out of this context; False if it was entered in another, or is not there."""
+        if self.token is None:
+            return False
+        try:
+            _innermost.reset(self.token)
+        except (ValueError, RuntimeError):
+            return False
+        return True
+
+    def inherited(self) -> _Open:
+        """Return what stands for it in a context that was copied while it was the innermost one."""
+        made = _Open.__new__(_Open)
+        made.context, made.ids, made.outer, made.token = self.context, self.ids, None, None
+        made.bridged = None if self.bridged is None else (self.bridged[0], None)
+        # It stays, whatever becomes of the span.
+        made.ended, made.started = False, self.started
+        return made
 
 
 _innermost: ContextVar[_Open | None] = ContextVar("otpylib_telemetry_span", default=None)
@@ -80,14 +119,23 @@ def _leave_ended() -> None:
     Such a span could not be left where it ended. One that was inherited, by a task that outlives the
     operation which started it, stays: what the task does still belongs to that operation.
     """
-    while (here := _innermost.get()) is not None and here.ended:
-        try:
-            _innermost.reset(here.token)
-        except (ValueError, RuntimeError):
-            return
+    while (here := _innermost.get()) is not None and here.ended and here.taken_out():
+        here.token = None
+        outer, here.outer = here.outer, None
+        if outer is not None:
+            outer.token = _innermost.set(outer)
         if here.bridged is not None:
             bridge, token = here.bridged
             bridge.leave(token)
+
+
+def _make_way() -> _Open | None:
+    """Take the innermost span out of the context for one that begins; return what is to be put back later."""
+    here = _innermost.get()
+    if here is None or here.taken_out():
+        return here
+    _innermost.set(None)
+    return here.inherited()
 
 
 class Span:
@@ -220,8 +268,7 @@ class Span:
     def _end(self, here: _Open, error: BaseException | None) -> tuple[str, dict[str, Any], dict[str, Any]]:
         measurements = {"duration_ms": (monotonic_ns() - here.started) / 1e6}
         self._open = None
-        here.ended = True
-        _leave_ended()
+        here.end()
         # The ids once more: without them an ending that was tampered with could not be paired.
         metadata = {**self.metadata, **here.ids}
         if error is None or isinstance(error, GeneratorExit):

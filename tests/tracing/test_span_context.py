@@ -1,14 +1,19 @@
 """Where a span is current, one that is used more than once, decorators, and nobody listening."""
 
 import asyncio
+import contextlib
 import contextvars
 import functools
+import gc
+import itertools
 import threading
 
 import pytest
 
 from otpylib_telemetry import attach, current_span, execute, span
+from otpylib_telemetry.tracing import bridge as bridge_module
 from otpylib_telemetry.tracing import propagation
+from otpylib_telemetry.tracing import span as span_module
 from tests.tracing.span_forms import Events, every_form
 
 # --- where it is current ----------------------------------------------------------------------------------
@@ -313,3 +318,180 @@ async def test_a_span_nobody_listens_to_is_no_link_in_the_chain(events):
     with span("a"), span("b"), span("c"):
         pass
     assert events.metadata("c.start")["parent_span_id"] == events.metadata("a.start")["span_id"]
+
+
+# --- no span leads to those before it -----------------------------------------------------------------------
+
+
+def _alive():
+    gc.collect()
+    return sum(type(each) is span_module._Open for each in gc.get_objects())
+
+
+class _Chain:
+    """Callbacks, each of which schedules the next: what they keep alive is counted on the way."""
+
+    def __init__(self, step, count=2000):
+        self.alive = []
+        self._step, self._left, self._count = step, count, count
+        self._loop, self._done = asyncio.get_running_loop(), asyncio.Event()
+        self.state = {}
+
+    async def run(self):
+        before = _alive()
+        self._loop.call_soon(self._tick)
+        await self._done.wait()
+        return [alive - before for alive in self.alive]
+
+    def schedule(self):
+        if self._left:
+            self._left -= 1
+            self._loop.call_soon(self._tick)
+        else:
+            self._done.set()
+
+    def _tick(self):
+        if self._left % (self._count // 4) == 0:
+            self.alive.append(_alive())
+        self._step(self)
+
+
+def _inside(chain):
+    with span("tick"):
+        chain.schedule()
+
+
+def _nested(chain):
+    with span("tick"), span("inner"):
+        with span("leaf"):
+            pass
+        chain.schedule()
+
+
+def _ended_by_the_next(chain):
+    if (last := chain.state.pop("open", None)) is not None:
+        last.__exit__(None, None, None)
+    chain.state["open"] = opened = span("tick")
+    opened.__enter__()
+    chain.schedule()
+
+
+def _overlapping(chain):
+    opened = span("tick")
+    opened.__enter__()
+    if (last := chain.state.get("open")) is not None:
+        last.__exit__(None, None, None)
+    chain.state["open"] = opened
+    chain.schedule()
+
+
+def _overlapping_in_one_context(chain):
+    for _ in range(20):
+        _overlapping_once(chain)
+    chain.schedule()
+
+
+def _overlapping_once(chain):
+    opened = span("tick")
+    opened.__enter__()
+    if (last := chain.state.get("open")) is not None:
+        last.__exit__(None, None, None)
+    chain.state["open"] = opened
+
+
+def _failing(chain):
+    with contextlib.suppress(ValueError), span("tick"):
+        chain.schedule()
+        raise ValueError
+
+
+def _with_tasks(chain):
+    async def work():
+        async with span("task"):
+            chain.schedule()
+
+    with span("tick"):
+        chain.state["task"] = asyncio.ensure_future(work())
+
+
+@pytest.mark.parametrize("bridged", [False, True])
+@pytest.mark.parametrize(
+    "step",
+    [
+        _inside,
+        _nested,
+        _ended_by_the_next,
+        _overlapping,
+        _overlapping_in_one_context,
+        _failing,
+        _with_tasks,
+    ],
+)
+async def test_a_callback_that_schedules_itself_inside_its_span_keeps_no_span(events, step, bridged):
+    bridge = _Recording()
+    if bridged:
+        bridge_module.install(bridge)
+    try:
+        alive = await _Chain(step).run()
+    finally:
+        bridge_module.uninstall(bridge)
+    assert len(alive) >= 4
+    assert max(alive) < 20
+
+
+class _Recording:
+    """A bridge that keeps the other API's current span in a context variable, as OpenTelemetry does."""
+
+    variable = contextvars.ContextVar("other", default=None)
+
+    def enter(self, context):
+        return self.variable.set(context)
+
+    def leave(self, token):
+        with contextlib.suppress(ValueError, RuntimeError):
+            self.variable.reset(token)
+
+    def around(self, own):
+        return self.variable.get()
+
+
+async def test_the_callback_still_belongs_to_the_span_in_which_it_was_scheduled(events):
+    seen = []
+
+    def later():
+        with span("later") as current:
+            seen.append(current.metadata["parent_span_id"])
+        seen.append(current_span().span_id)
+
+    with span("outer") as outer:
+        asyncio.get_running_loop().call_soon(later)
+        identity = outer.context.span_id
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert seen == [identity, identity]
+    assert current_span() is None
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+@pytest.mark.parametrize("bridged", [False, True])
+def test_spans_that_end_in_any_order_leave_the_context_as_it_was(events, order, bridged):
+    bridge = _Recording()
+    if bridged:
+        bridge_module.install(bridge)
+    try:
+        with span("around") as around:
+            opened = [span(f"number.{n}") for n in range(3)]
+            for each in opened:
+                each.__enter__()
+            contexts = [each.context for each in opened]
+            open_ones = set(range(3))
+            for number in order:
+                opened[number].__exit__(None, None, None)
+                open_ones.discard(number)
+                expected = contexts[max(open_ones)] if open_ones else around.context
+                assert current_span() == expected
+            assert _Recording.variable.get() == (around.context if bridged else None)
+        assert current_span() is None
+        assert _Recording.variable.get() is None
+    finally:
+        bridge_module.uninstall(bridge)
