@@ -21,6 +21,7 @@ from otpylib_telemetry.meters.views import (
     LastValueAggregation,
     View,
 )
+from otpylib_telemetry.primitives.any_value import text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -79,6 +80,25 @@ def _suits(view: View, instrument: Instrument, say: Callable[..., None]) -> bool
     return True
 
 
+def report_clash(
+    plan: Plan, instrument: Instrument, others: Iterable[Instrument], say: Callable[..., None]
+) -> None:
+    """Report instruments that views make one metric of."""
+    for other in others:
+        names = {other.name.lower(), instrument.name.lower()}
+        # Two of one name that keep it have been reported already.
+        if other is not instrument and names != {plan.name.lower()}:
+            say(
+                "Views make one metric %s of two instruments, %s and %s (%s): a backend gets the numbers of "
+                "both as if they were one's, or two metrics that it cannot tell apart. Give one of the views "
+                "another name.",
+                plan.name,
+                other.name,
+                instrument.name,
+                plan.scope.name,
+            )
+
+
 def report_twin(
     first: Instrument, other: Instrument, views: Iterable[View], say: Callable[..., None]
 ) -> None:
@@ -129,9 +149,9 @@ def _plan_of(instrument: Instrument, view: View) -> Plan:
         bounds = DEFAULT_BOUNDARIES if suggested is None else tuple(suggested)
     keys = view.attribute_keys
     return Plan(
-        name=view.name or instrument.name,
+        name=text(view.name or instrument.name, None),
         unit=instrument.unit,
-        description=instrument.description if view.description is None else view.description,
+        description=text(view.description or instrument.description, None),
         kind=kind,
         scope=instrument.scope,
         keys=None if keys is None else frozenset(keys),
@@ -139,5 +159,7 @@ def _plan_of(instrument: Instrument, view: View) -> Plan:
         scale=scale,
         max_size=max_size,
         max_series=view.aggregation_cardinality_limit,
+        extremes=getattr(aggregation, "record_min_max", True),
+        reservoir=view.exemplar_reservoir_factory,
         refuses_negative=instrument.api_class in _NEVER_NEGATIVE,
     )

@@ -27,7 +27,7 @@ from otpylib_telemetry.aggregation.metric import Scope
 from otpylib_telemetry.meters import exemplars, instruments
 from otpylib_telemetry.meters.attributes import frozen
 from otpylib_telemetry.meters.meter import Meter
-from otpylib_telemetry.meters.plans import plans_of, report_twin
+from otpylib_telemetry.meters.plans import plans_of, report_clash, report_twin
 from otpylib_telemetry.meters.streams import Feed, Stream
 from otpylib_telemetry.meters.views import View, checked_boundaries, checked_views
 from otpylib_telemetry.primitives.any_value import text
@@ -88,6 +88,8 @@ class MeterProvider(api.MeterProvider):
         self._meters: dict[Scope, Meter] = {}
         self._instruments: dict[tuple[Any, ...], instruments.Instrument] = {}
         self._names: dict[tuple[Scope, str], instruments.Instrument] = {}
+        #: By scope and name, of which instruments a metric is made.
+        self._sources: dict[tuple[Scope, str], dict[instruments.Instrument, None]] = {}
         self._said = Once()
         self._reading: Future[None] | None = None
         self._shut = False
@@ -309,6 +311,7 @@ class MeterProvider(api.MeterProvider):
 
     def _plumb(self) -> None:
         """Give every instrument streams to the exporters there are now; those it has go on."""
+        self._sources.clear()
         before = {stream: None for each in self._instruments.values() for stream in each.known}
         for instrument in self._instruments.values():
             instrument.streams = self._streams(instrument)
@@ -327,6 +330,10 @@ class MeterProvider(api.MeterProvider):
         whole = isinstance(instrument, instruments.Observable)
         present = {(stream.feed, stream.plan): stream for stream in instrument.known}
         plans = plans_of(instrument, self._views, self._say)
+        for plan in plans:
+            sources = self._sources.setdefault((plan.scope, plan.name.lower()), {})
+            report_clash(plan, instrument, sources, self._say)
+            sources[instrument] = None
         return tuple(
             present.get((feed, plan)) or Stream(feed, plan, whole=whole)
             for feed in self._feeds

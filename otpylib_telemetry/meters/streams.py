@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from otpylib_telemetry.aggregation import exporter_stores
@@ -90,7 +90,7 @@ class Plan:
     max_series: int | None = None
     extremes: bool = True
     refuses_negative: bool = False
-    reservoir: Callable[[Any], Callable[..., Any]] | None = None
+    reservoir: Callable[[Any], Callable[..., Any]] | None = field(default=None, hash=False)
 
     @property
     def shape(self) -> tuple[Any, ...]:

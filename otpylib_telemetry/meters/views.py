@@ -1,8 +1,8 @@
 """Views: what becomes of the measurements of chosen instruments.
 
-The names, the arguments and what they mean are those of ``opentelemetry.sdk.metrics.view`` (OpenTelemetry's
-metrics SDK specification, section "View"), so that views move here by another import. The SDK's own objects
-keep what they were made with to themselves, and are refused therefore.
+The names, the arguments, their order and what they mean are those of ``opentelemetry.sdk.metrics.view``
+(OpenTelemetry's metrics SDK specification, section "View"), so that views move here by another import. The
+SDK's own objects keep what they were made with to themselves, and are refused therefore.
 
 Needs no package of OpenTelemetry.
 """
@@ -10,7 +10,7 @@ Needs no package of OpenTelemetry.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from otpylib_telemetry.aggregation.exponential import MAX_SCALE, MIN_SCALE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from otpylib_telemetry.aggregation.metric import Scope
 
@@ -92,12 +92,14 @@ class ExplicitBucketHistogramAggregation(Aggregation):
 
     Attributes:
         boundaries: Upper bounds of the buckets, inclusive, ascending; None for those the instrument suggests.
+        record_min_max: Whether the least and the greatest are told where that can be said: over OTLP.
 
     Raises:
         ValueError: The bounds are not finite or do not ascend.
     """
 
     boundaries: Sequence[float] | None = None
+    record_min_max: bool = True
 
     def __post_init__(self) -> None:
         """Refuse bounds that are none."""
@@ -112,6 +114,7 @@ class ExponentialBucketHistogramAggregation(Aggregation):
     Attributes:
         max_size: How many buckets there may be for either sign.
         max_scale: The resolution to begin with.
+        record_min_max: Whether the least and the greatest are told where that can be said: over OTLP.
 
     Raises:
         ValueError: A number is out of its range.
@@ -119,6 +122,7 @@ class ExponentialBucketHistogramAggregation(Aggregation):
 
     max_size: int = 160
     max_scale: int = MAX_SCALE
+    record_min_max: bool = True
 
     def __post_init__(self) -> None:
         """Refuse numbers that are out of range."""
@@ -136,18 +140,18 @@ class Matched(Protocol):
     scope: Scope
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class View:
     """Which instruments, and what becomes of their measurements.
 
-    Every instrument that all of the first six match is meant; at least one of them is to be given. A view is
-    one stream of numbers: where two views match an instrument, there are two.
+    Every instrument is meant that matches all of ``instrument_type``, ``instrument_name``,
+    ``instrument_unit``, ``meter_name``, ``meter_version`` and ``meter_schema_url``; at least one of them is
+    to be given. A view is one stream of numbers: where two views match an instrument, there are two.
 
     Attributes:
         instrument_type: A class of instruments of ``opentelemetry.metrics``, or the SDK's class of that name.
         instrument_name: The name, in which ``*`` stands for anything and ``?`` for one character; upper and
             lower case are the same.
-        instrument_unit: The unit, likewise, but for the case.
         meter_name: The name of the meter.
         meter_version: Its version.
         meter_schema_url: Its schema URL.
@@ -155,6 +159,10 @@ class View:
         description: What the metric says; None for the instrument's description.
         attribute_keys: The attributes that are kept; None for all.
         aggregation: How measurements are aggregated; None for what suits the instrument.
+        exemplar_reservoir_factory: What makes the SDK's reservoirs of exemplars, for what is sent over OTLP:
+            called with the SDK's class of the aggregation, it returns what is called for each series. None
+            for those that series have of their own. Needs the SDK.
+        instrument_unit: The unit, in which ``*`` and ``?`` mean the same; upper and lower case differ.
         aggregation_cardinality_limit: How many series the metric may have; None for as many as the exporter
             says. Counted on the Prometheus side for all scopes that share the metric's name.
 
@@ -166,7 +174,6 @@ class View:
 
     instrument_type: type[Any] | None = None
     instrument_name: str | None = None
-    instrument_unit: str | None = None
     meter_name: str | None = None
     meter_version: str | None = None
     meter_schema_url: str | None = None
@@ -174,6 +181,8 @@ class View:
     description: str | None = None
     attribute_keys: Iterable[str] | None = None
     aggregation: Aggregation | None = None
+    exemplar_reservoir_factory: Callable[[Any], Callable[..., Any]] | None = field(default=None, hash=False)
+    instrument_unit: str | None = None
     aggregation_cardinality_limit: int | None = None
 
     def __post_init__(self) -> None:
@@ -201,6 +210,8 @@ class View:
         limit = self.aggregation_cardinality_limit
         if limit is not None and (type(limit) is not int or limit < 1):
             raise ValueError(f"aggregation_cardinality_limit: expected a positive integer, got {limit!r}")
+        if self.exemplar_reservoir_factory is not None and not callable(self.exemplar_reservoir_factory):
+            raise TypeError("exemplar_reservoir_factory: expected a function")
         if self.attribute_keys is not None:
             if isinstance(self.attribute_keys, str):
                 raise TypeError("attribute_keys: expected a set of names, got a text")

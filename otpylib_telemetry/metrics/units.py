@@ -198,9 +198,14 @@ def _nearest(text: str) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-#: By UCUM's symbol. A ratio is a plain number, and OpenTelemetry also knows kilobytes by a capital letter.
+#: Units that OpenTelemetry's exporters for Prometheus have no word for: they are told as they are.
+_WITHOUT_WORD: Final = frozenset({"bit", "kBy", "PBy", "PiBy"})
+
+#: By UCUM's symbol, as OpenTelemetry's exporters have them: a ratio is a plain number, kilobytes begin with a
+#: capital letter, and tebibytes are misspelt.
 _WORDS: Final[Mapping[str, str]] = MappingProxyType(
-    {unit.ucum: unit.word for unit in KNOWN} | {"1": "", "KBy": "kilobytes"}
+    {unit.ucum: unit.word for unit in KNOWN if unit.ucum not in _WITHOUT_WORD}
+    | {"1": "", "KBy": "kilobytes", "TiBy": "tibibytes"}
 )
 
 
@@ -209,34 +214,33 @@ _PER: Final[Mapping[str, str]] = MappingProxyType(
     {
         "s": "second",
         "m": "minute",
-        "min": "minute",
         "h": "hour",
         "d": "day",
         "w": "week",
-        "wk": "week",
         "mo": "month",
         "y": "year",
-        "a": "year",
     }
 )
 
 
-_ANNOTATION: Final = re.compile(r"\{[^}]*\}")
+_ANNOTATION: Final = re.compile(r"\{.*\}")
 
-_ILLEGAL: Final = re.compile(r"[^a-zA-Z0-9]+")
+_ILLEGAL: Final = re.compile(r"[^a-zA-Z0-9:]+")
 
 
 def unit_word(unit: str) -> str:
     """Return what a unit is called, for instance ``meters_per_second`` for ``m/s``.
 
-    Returns its word; empty for what is counted, such as ``{request}``, and for a plain number.
+    The words are those of OpenTelemetry's own exporters for Prometheus. Returns its word; empty for what is
+    counted, such as ``{request}``, and for a plain number.
     """
-    above, divided, below = _ANNOTATION.sub("", unit).strip().partition("/")
-    word = _spelled(_WORDS, above)
-    per = _spelled(_PER, below) if divided else ""
-    return f"{word}_per_{per}".lstrip("_") if per else word
-
-
-def _spelled(words: Mapping[str, str], symbol: str) -> str:
-    symbol = symbol.strip()
-    return words[symbol] if symbol in words else _ILLEGAL.sub("_", symbol).strip("_")
+    unit = _ANNOTATION.sub("", unit)
+    if unit in _WORDS:
+        return _WORDS[unit]
+    above, _, below = unit.partition("/")
+    below = _ILLEGAL.sub("_", below)
+    if not below:
+        return _ILLEGAL.sub("_", unit).strip("_")
+    above = _ILLEGAL.sub("_", above)
+    word, per = _WORDS.get(above, above), _PER.get(below, below)
+    return f"{word}_per_{per}" if word else f"per_{per}"

@@ -77,7 +77,7 @@ def test_for_prometheus_names_are_spelled_out_and_labels_tell_the_scope(provide)
         ("load", "1", "COUNTER", ("load_total", "")),
         ("requests", "{request}", "UP_DOWN", ("requests", "")),
         ("speed", "m/s", "GAUGE", ("speed_meters_per_second", "meters_per_second")),
-        ("rate", "{packet}/min", "GAUGE", ("rate_per_minute", "per_minute")),
+        ("rate", "{packet}/min", "GAUGE", ("rate_per_min", "per_min")),
         ("x", "furlong", "GAUGE", ("x_furlong", "furlong")),
         ("a--b", "%", "GAUGE", ("a_b_percent", "percent")),
     ],
