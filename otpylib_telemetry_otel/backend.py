@@ -11,6 +11,7 @@ from otpylib_telemetry.exporter.base import Collected, ExportContext, Exporter, 
 from otpylib_telemetry.primitives.threads import run_in_thread
 from otpylib_telemetry_otel.destinations import resource_of
 from otpylib_telemetry_otel.settings.endpoint import SIGNALS
+from otpylib_telemetry_otel.settings.environment import OTLP_OPTIONS
 from otpylib_telemetry_otel.settings.model import OtelSettings
 from otpylib_telemetry_otel.signals.base import Batch, Signal
 from otpylib_telemetry_otel.signals.logs import Logs
@@ -27,6 +28,14 @@ _IN_PLACE: Final = frozenset(ExporterSettings.model_fields).union(
     Traces.in_place, Logs.in_place, Metrics.in_place
 )
 
+# Where it goes and what proves who we are: nobody else is to be shown a key or trusted with the data.
+_CONNECTION: Final = frozenset(
+    f"{signal}{key}"
+    for signal in ("", "logs_", "metrics_")
+    for key in (*OTLP_OPTIONS, "endpoint", "exporter", "api_key", "site")
+    if key not in {"timeout", "compression"}
+)
+
 # Keys into the memory that survives the exporter, and into the counts in it.
 _COUNTS: Final = "span_counts"
 _UNUSED: Final = "unused"
@@ -36,6 +45,7 @@ class OtelBackend(Exporter[OtelSettings]):
     """Makes spans, log records and metrics of events and exports them through exporters of OpenTelemetry."""
 
     settings_type: ClassVar[type[ExporterSettings]] = OtelSettings
+    inseparable: ClassVar[tuple[frozenset[str], ...]] = (_CONNECTION,)
 
     def __init__(self, settings: OtelSettings, context: ExportContext) -> None:
         super().__init__(settings, context)

@@ -60,6 +60,8 @@ class PrometheusBackend(MetricsExporter[PrometheusSettings]):
     """
 
     settings_type: ClassVar[type[PrometheusSettings]] = PrometheusSettings
+    # A new address must not be open to everybody for want of the password that belongs to it.
+    inseparable: ClassVar[tuple[frozenset[str], ...]] = (_ENDPOINT_KEYS,)
 
     def __init__(self, settings: PrometheusSettings, context: ExportContext) -> None:
         super().__init__(settings, context)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -49,7 +49,7 @@ def collect_candidates(
     settings_type: type[ExporterSettings],
     section: str,
     environ: Mapping[str, str],
-    layers: Mapping[str, Mapping[str, Any]],
+    layers: Iterable[tuple[str, Mapping[str, Any]]],
 ) -> tuple[dict[str, list[Candidate]], list[Candidate]]:
     """Return by key the values there are, the strongest first, and what was set under unknown keys.
 
@@ -58,7 +58,7 @@ def collect_candidates(
     fields = settings_type.model_fields
     candidates: dict[str, list[Candidate]] = {key: [] for key in fields}
     unknown: list[Candidate] = []
-    for origin, layer in layers.items():
+    for origin, layer in layers:
         for key, value in layer.items():
             if value is None:
                 continue

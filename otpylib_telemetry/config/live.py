@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from otpylib_telemetry.config import resolve, sections, toml_source
 from otpylib_telemetry.config.interpolation import expand
-from otpylib_telemetry.config.redaction import scrubber, secret_texts
+from otpylib_telemetry.config.redaction import scrubber, secret_texts, shown
 from otpylib_telemetry.config.resolution import Problem, Resolution, S, changed_keys, redacted
 
 if TYPE_CHECKING:
@@ -47,14 +47,17 @@ class LiveConfig(Generic[S]):
         #: Whether otpylib-config has lost the whole section, which is not believed.
         self.doubted = False
         self._runtime: dict[str, Any] = {}
+        # Which of these changes are edits of a TOML file.
+        self._edited: set[str] = set()
         #: Keys to ask otpylib-config for beside the known ones: entries of tables (``headers.x``) that were
         #: changed by themselves, and unknown keys that somebody put.
         self.entries: set[str] = set()
         self._reported: set[tuple[object, ...]] = set()
-        self._changed: set[str] = set()
         self._secret_texts: dict[str, None] = {}
         self._scrub: Callable[[str], str] | None = None
         self.resolution: Resolution[S] = self._resolve(None)
+        # What was last in force as a whole.
+        self._confirmed = self.resolution
 
     @property
     def settings(self) -> S:
@@ -71,7 +74,6 @@ class LiveConfig(Generic[S]):
         self._argument = dict(argument)
         self._environ = environ
         self._update()
-        self._changed.clear()
 
     def key_of(self, path: object) -> str | None:
         """Return the section's key a path names, or None for a path of another section."""
@@ -100,13 +102,13 @@ class LiveConfig(Generic[S]):
         None takes a change back. A key ``table.name`` changes one entry of a table. Where a value cannot even
         be looked at, the exception passes and nothing has changed.
         """
-        before = dict(self._runtime)
+        before, edited = dict(self._runtime), set(self._edited)
         try:
             for key, value in changes.items():
                 self._change_one(key, value)
             changed = self._update()
         except BaseException:
-            self._runtime = before
+            self._runtime, self._edited = before, edited
             raise
         for problem in self.resolution.problems:
             if problem.kind == "rejected" and problem.origin == "runtime":
@@ -135,6 +137,7 @@ class LiveConfig(Generic[S]):
             # A whole section that vanishes at once is a source that could not be read, not a wish.
             self._file = earlier
             return frozenset()
+        written = self._written
         self._note_files()
         for key in {**earlier, **snapshot}:
             old, new = earlier.get(key), snapshot.get(key)
@@ -143,10 +146,7 @@ class LiveConfig(Generic[S]):
             if key in lost:
                 continue
             self._history[key] = [*self._history.get(key, ()), old][-LONGEST_HISTORY:]
-            if new is None:
-                self._runtime.pop(key, None)
-            else:
-                self._runtime[key] = new
+            self._set(key, new, edited=differ(written.get(key), self._written.get(key)))
         return self._update()
 
     def _is_back(self, key: str, value: Any) -> bool:
@@ -179,20 +179,32 @@ class LiveConfig(Generic[S]):
         self._reported = {_identity(problem) for problem in self.resolution.problems}
         return fresh
 
-    def take_changed(self) -> frozenset[str]:
-        """Return the keys that changed since this was asked last."""
-        changed = frozenset(self._changed)
-        self._changed.clear()
-        return changed
+    def confirm(self) -> None:
+        """Hear that all that is wanted is in force."""
+        self._confirmed = self.resolution
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the configuration in force, where each value came from, and what is wrong; no secrets."""
+    def as_dict(self, in_force: S | None = None) -> dict[str, Any]:
+        """Return the configuration in force, where each value came from, and what is wrong; no secrets.
+
+        Where ``in_force`` differs from what is wanted, the values wanted are under ``wished``.
+        """
+        resolution, confirmed = self.resolution, self._confirmed
+        config, origins = redacted(resolution), dict(resolution.origins)
+        wished: dict[str, Any] = {}
+        for key in changed_keys(resolution.settings, in_force or resolution.settings):
+            value = getattr(in_force, key)
+            wished[key] = config[key]
+            config[key] = shown(value, secret=key in resolution.secrets | confirmed.secrets)
+            if getattr(confirmed.settings, key) == value:
+                origins[key] = confirmed.origins[key]
         return {
             "section": self.section,
             "generation": self.generation,
-            "config": redacted(self.resolution),
-            "origins": dict(self.resolution.origins),
-            "problems": [problem.message for problem in self.resolution.problems],
+            "config": config,
+            "wished": wished,
+            "origins": origins,
+            "problems": [problem.message for problem in resolution.problems],
+            "files": {str(source.path): source.trouble for source in toml_source.known_sources()},
         }
 
     def _change_one(self, key: str, value: Any) -> None:
@@ -203,8 +215,13 @@ class LiveConfig(Generic[S]):
                 current.pop(entry, None)
             else:
                 current[entry] = value
-            self._runtime[table] = current
-        elif value is None:
+            self._set(table, current)
+        else:
+            self._set(key, value)
+
+    def _set(self, key: str, value: Any, *, edited: bool = False) -> None:
+        (self._edited.add if edited else self._edited.discard)(key)
+        if value is None:
             self._runtime.pop(key, None)
         else:
             self._runtime[key] = value
@@ -223,7 +240,6 @@ class LiveConfig(Generic[S]):
         changed = changed_keys(earlier.settings, self.resolution.settings)
         if changed:
             self.generation += 1
-            self._changed |= changed
         return changed
 
     def _left_out(self) -> dict[str, Any]:
@@ -245,7 +261,8 @@ class LiveConfig(Generic[S]):
             environ=self._environ,
             config={**self._left_out(), **self._file},
             argument=self._argument,
-            runtime=self._runtime,
+            runtime={key: value for key, value in self._runtime.items() if key not in self._edited},
+            edited={key: value for key, value in self._runtime.items() if key in self._edited},
             previous=previous,
             directory=self._directory,
         )

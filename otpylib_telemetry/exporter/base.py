@@ -128,6 +128,10 @@ class Exporter(Generic[SettingsT]):
     #: The pydantic model of the exporter's configuration section.
     settings_type: ClassVar[type[ExporterSettings]] = ExporterSettings
 
+    #: Sets of keys that are taken over together or not at all, such as an address and the password that goes
+    #: with it. Of all other keys, one that cannot be had does not hold up the rest.
+    inseparable: ClassVar[tuple[frozenset[str], ...]] = ()
+
     def __init__(self, settings: SettingsT, context: ExportContext) -> None:
         self.settings = settings
         self.context = context

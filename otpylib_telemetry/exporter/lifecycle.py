@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Any, Literal
 
 from otpylib_telemetry import otp
 from otpylib_telemetry.bus.dispatch import execute
-from otpylib_telemetry.config.settings import ExporterSettings
+from otpylib_telemetry.config.resolution import changed_keys
+from otpylib_telemetry.exporter.changes import own_changes, parts, with_kept, with_part
 from otpylib_telemetry.exporter.consumer import PRODUCING_SHARE
+from otpylib_telemetry.exporter.opening import GRACE, GivesWayError, Opener
 from otpylib_telemetry.primitives.backoff import full_jitter
 from otpylib_telemetry.primitives.errors import describe
 
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from otpylib_telemetry.config.live import LiveConfig
+    from otpylib_telemetry.config.settings import ExporterSettings
     from otpylib_telemetry.exporter.base import ExportContext, Exporter
     from otpylib_telemetry.exporter.consumer import QueueConsumer
     from otpylib_telemetry.exporter.lease import Lease
@@ -30,15 +34,8 @@ Status = Literal["starting", "running", "degraded", "idle", "disabled", "drained
 #: Seconds that closing an exporter may take while the process goes on.
 CLOSE_LIMIT = 5.0
 
-#: Seconds that something cancelled may take to end.
-GRACE = 0.1
-
 #: Seconds that applying settings may take.
 APPLY_LIMIT = 30.0
-
-
-class _GivesWayError(Exception):
-    """Opening was given up because the configuration changed meanwhile."""
 
 
 class Lifecycle:
@@ -75,10 +72,13 @@ class Lifecycle:
         self._wake = wake
         self._refusal = refusal
         self._loop = asyncio.get_running_loop()
-        self._announced = configuration.generation
+        #: The keys that were changed to what cannot be had, while something else of theirs is in force.
+        self.held_back: frozenset[str] = frozenset()
+        self._announced: ExporterSettings = configuration.settings
         self._reconciling: asyncio.Task[None] | None = None
         self._retiring: set[asyncio.Task[None]] = set()
         self._again = asyncio.Event()
+        self._opener = Opener(self._again)
         self._suspended = False
         # Set once it is known whether an exporter is at work, and if not, why.
         self._decided = asyncio.Event()
@@ -184,25 +184,34 @@ class Lifecycle:
         attempt = 0
         while self._again.is_set() and self._lease.holds:
             self._again.clear()
-            wanted = self._configuration.settings
+            wanted, generation = self._configuration.settings, self._configuration.generation
             try:
                 await self._bring_into_force(wanted)
-            except _GivesWayError:
+            except GivesWayError:
                 continue
             except Exception as error:  # noqa: BLE001  # ports, names, files, packages: an outside reason
                 if not self._lease.holds:
                     return
                 attempt += 1
                 wait = full_jitter(attempt, lambda: 1.0)
+                self.held_back = own_changes(self._state.applied, wanted) if self.opened else frozenset()
                 self._degrade(error, wait)
+                if self.opened:
+                    self._announce(generation)
                 await self._pause(wait)
                 continue
-            attempt = 0
+            attempt, self.held_back = 0, frozenset()
+            self._announce(generation)
             if wanted is not self._configuration.settings:
                 self._again.set()
-            else:
-                self._announce()
+                continue
+            self._configuration.confirm()
         self._wake()
+
+    @property
+    def in_force(self) -> ExporterSettings:
+        """The settings in force: those that are wanted, but for what cannot be had."""
+        return with_kept(self._configuration.settings, self._state.applied, self.held_back)
 
     async def _pause(self, seconds: float) -> None:
         """Wait before the next attempt; a change of configuration ends the wait."""
@@ -228,8 +237,8 @@ class Lifecycle:
         self._use_common(wanted)
         if not self.opened:
             await self._open(candidate, wanted)
-        elif self._consumer.exporter is not None and self._state.applied != wanted:
-            await self._change(self._consumer.exporter, candidate, wanted)
+        elif self._state.applied != wanted:
+            await self._change(candidate, wanted)
         self._settle(wanted)
 
     def _settle(self, wanted: ExporterSettings) -> None:
@@ -255,11 +264,10 @@ class Lifecycle:
             self._state.configured = True
             self._consumer.keep_wanted(wanted)
             # What was read at the start is no change.
-            self._configuration.take_changed()
-            self._announced = self._configuration.generation
+            self._announced = self._configuration.settings
 
     async def _open(self, candidate: Exporter[Any], wanted: ExporterSettings) -> None:
-        if self._state.applied is None or _own_changes(self._state.applied, wanted):
+        if self._state.applied is None or own_changes(self._state.applied, wanted):
             self._state.breaker.reset()
         # It collects before it is open: what it makes of the events waits as well as the events do.
         self._consumer.exporter, self._state.applied = candidate, wanted
@@ -268,20 +276,40 @@ class Lifecycle:
         await self._open_or_give_way(candidate)
         self._use(candidate)
 
-    async def _change(
-        self, running: Exporter[Any], candidate: Exporter[Any], wanted: ExporterSettings
-    ) -> None:
+    async def _change(self, candidate: Exporter[Any], wanted: ExporterSettings) -> None:
+        try:
+            await self._take_over(wanted, candidate)
+        except GivesWayError:
+            raise
+        except Exception:
+            # One thing that cannot be had does not hold up the others.
+            await self._take_over_in_part(wanted)
+            raise
+
+    async def _take_over_in_part(self, wanted: ExporterSettings) -> None:
+        separate = list(parts(own_changes(self._state.applied, wanted), self._type.inseparable))
+        # A single part is what has just failed.
+        for part in separate if len(separate) > 1 else ():
+            if (before := self._state.applied) and (some := with_part(before, wanted, part)):
+                # Why there are parts at all is said for the whole.
+                with contextlib.suppress(Exception):
+                    await self._take_over(some, None)
+
+    async def _take_over(self, wanted: ExporterSettings, candidate: Exporter[Any] | None) -> None:
+        running = self._consumer.exporter
         # The keys every exporter has are the chassis' own: they are in force by now.
-        own = _own_changes(self._state.applied, wanted)
-        if not own or await otp.within(APPLY_LIMIT, running.apply(wanted, own)):
+        own = own_changes(self._state.applied, wanted)
+        if running is not None and (not own or await otp.within(APPLY_LIMIT, running.apply(wanted, own))):
             running.settings = self._state.applied = wanted
             return
+        candidate = candidate or self._type(wanted, self._context)
         await self._open_or_give_way(candidate)
         self._state.breaker.reset()
         self._state.applied = wanted
         self._use(candidate)
         # New batches do not wait for the one the old exporter may be sending.
-        self._retire(running, CLOSE_LIMIT)
+        if running is not None:
+            self._retire(running, CLOSE_LIMIT)
 
     def _use(self, exporter: Exporter[Any]) -> None:
         if not self._lease.holds:
@@ -293,29 +321,14 @@ class Lifecycle:
         self._wake()
 
     async def _open_or_give_way(self, exporter: Exporter[Any]) -> None:
-        """Open an exporter; a change of configuration meanwhile ends an attempt that hangs."""
-        # Whoever ends the application while its exporter is still being opened waits for that.
-        opening = otp.outlast(self._loop.create_task(exporter.open()))
-        change = otp.outlast(self._loop.create_task(self._again.wait()))
         try:
-            await asyncio.wait({opening, change}, return_when=asyncio.FIRST_COMPLETED)
-            if opening.done() and not opening.cancelled() and opening.exception() is None:
-                return
+            await self._opener.open(exporter)
         except asyncio.CancelledError:
-            opening.cancel()
             self._retire(exporter, CLOSE_LIMIT)
             raise
-        finally:
-            change.cancel()
-        if gives_way := not opening.done():
-            opening.cancel()
-            await asyncio.wait({opening}, timeout=GRACE)
-        await self._close(exporter, CLOSE_LIMIT)
-        if gives_way:
-            raise _GivesWayError
-        if opening.cancelled():
-            raise RuntimeError("opening it ended with a CancelledError that nobody had sent")
-        opening.result()
+        except Exception:
+            await self._close(exporter, CLOSE_LIMIT)
+            raise
 
     def _retire(self, exporter: Exporter[Any], seconds: float) -> asyncio.Task[None]:
         """Close an exporter when the batch it may be sending has ended, whose answer would be lost."""
@@ -369,29 +382,20 @@ class Lifecycle:
     def _degrade(self, error: Exception, wait: float) -> None:
         reason = self._configuration.scrub(describe(error))
         if self._is_news("degraded", reason):
-            still = "It goes on as it was" if self.opened else "Events are taken all the same"
+            held_back = f", without the new {', '.join(sorted(self.held_back))}" if self.held_back else ""
+            still = f"It goes on as it was{held_back}" if self.opened else "Events are taken all the same"
             _log.warning(
                 "%s is degraded: %s. %s; tried again in %.1f s.", self._state.name, reason, still, wait
             )
         self.set_status("degraded", reason)
 
-    def _announce(self) -> None:
-        """Emit that a changed configuration is in force."""
-        if self._configuration.generation == self._announced:
+    def _announce(self, generation: int) -> None:
+        """Emit that changed settings are in force."""
+        before, self._announced = self._announced, self.in_force
+        name, keys = self._state.name, sorted(changed_keys(before, self._announced))
+        if not keys:
             return
-        self._announced = self._configuration.generation
-        keys = sorted(self._configuration.take_changed())
-        metadata = {"exporter": self._state.name, "section": self._configuration.section, "keys": keys}
-        _log.info(
-            "%s works with changed settings (%s); they are generation %d.",
-            self._state.name,
-            ", ".join(keys),
-            self._announced,
-        )
-        execute("telemetry.config.applied", {"generation": self._configuration.generation}, metadata)
-
-
-def _own_changes(before: ExporterSettings | None, wanted: ExporterSettings) -> frozenset[str]:
-    """Return the keys that differ and are not common to all exporters."""
-    own = type(wanted).model_fields.keys() - ExporterSettings.model_fields.keys()
-    return frozenset(key for key in own if getattr(before, key, None) != getattr(wanted, key))
+        changed = ", ".join(keys)
+        _log.info("%s works with changed settings (%s); they are generation %d.", name, changed, generation)
+        metadata = {"exporter": name, "section": self._configuration.section, "keys": keys}
+        execute("telemetry.config.applied", {"generation": generation}, metadata)

@@ -40,6 +40,9 @@ SHORTEST_TICK = 0.01
 #: Seconds to wait for further changes of one reload before reading the section.
 RELOAD_PAUSE = 0.01
 
+#: How often a section that changes while it is read is read, before it is taken as it was read last.
+MOST_READINGS = 5
+
 #: Seconds to wait for otpylib-config before starting without what it says.
 FIRST_READ = 2.0
 
@@ -79,6 +82,7 @@ class ExporterServer:
         self._changes: dict[str, Any] = {}
         self._manager: Any = None
         self._reading: asyncio.Task[None] | None = None
+        self._is_reading = False
         self._dirty = False
         self._trouble = Once()
         sigterm.drain_on_sigterm(self.loop)
@@ -153,27 +157,27 @@ class ExporterServer:
                 self._read(subscribe=True)
 
     def _read(self, *, subscribe: bool) -> None:
-        if self._reading is not None and not self._reading.done():
+        if self._is_reading:
             self._dirty = True
             return
+        self._is_reading = True
         work = self._read_config(self._manager, subscribe=subscribe)
         self._reading = otp.run_in_background(self.loop, work, name=f"{self.state.name} configuration")
 
     async def _read_config(self, manager: Any, *, subscribe: bool) -> None:
+        self._dirty = True
         try:
-            async with asyncio.timeout(None if self.runner.lifecycle.is_configured else FIRST_READ):
-                if subscribe:
-                    await otpylib_config.subscribe(self.state.name, self.section)
-                else:
-                    await asyncio.sleep(RELOAD_PAUSE)
-                self._dirty = True
-                while self._dirty:
-                    self._dirty = False
-                    keys = [*self.settings_type.model_fields, *self.configuration.entries]
-                    snapshot = await otpylib_config.read_section(self.section, keys)
-            self._trouble.over()
-            sections.report()
-            self.process.post((SNAPSHOT, snapshot, manager))
+            while self._dirty:
+                async with asyncio.timeout(None if self.runner.lifecycle.is_configured else FIRST_READ):
+                    if subscribe:
+                        await otpylib_config.subscribe(self.state.name, self.section)
+                        subscribe = False
+                    else:
+                        await asyncio.sleep(RELOAD_PAUSE)
+                    snapshot = await self._read_section()
+                self._trouble.over()
+                sections.report()
+                self.process.post((SNAPSHOT, snapshot, manager))
         except Exception as error:  # noqa: BLE001  # no manager, no answer: the next tick looks again
             if self._trouble.is_news():
                 _log.warning(
@@ -186,6 +190,19 @@ class ExporterServer:
             if self._manager == manager:
                 self._manager = None
             self.process.post((SNAPSHOT, None, manager))
+        finally:
+            self._is_reading = False
+
+    async def _read_section(self) -> dict[str, Any]:
+        """Read the section until nothing changes meanwhile, but not for ever: it may change all the time."""
+        snapshot: dict[str, Any] = {}
+        for _ in range(MOST_READINGS):
+            self._dirty = False
+            keys = [*self.settings_type.model_fields, *self.configuration.entries]
+            snapshot = await otpylib_config.read_section(self.section, keys)
+            if not self._dirty:
+                break
+        return snapshot
 
     def noticed(self, path: str) -> None:
         """Hear from otpylib-config that a path of the section changed."""

@@ -8,7 +8,10 @@ from otpylib_config import Config
 
 from otpylib_telemetry import TomlSource, exporter_child_spec, start_exporter
 from otpylib_telemetry.bus import table
+from otpylib_telemetry.config.toml_source import known_sources
 from otpylib_telemetry.exporter import registry
+from otpylib_telemetry.exporter.changes import own_changes, parts, with_part
+from tests.config.reading import prometheus
 from tests.supervision.test_supervision import tree
 from tests.support.chassis import (
     NAME,
@@ -671,3 +674,199 @@ async def test_a_change_that_was_refused_from_outside_and_is_taken_back_leaves_n
     await delivered(backend, 3)
     assert set(backend.endpoints) == {"one"}
     assert backend.open_now == 1
+
+
+# --- one thing that cannot be had
+
+
+def in_part(**overrides):
+    """An exporter that takes everything over in place but an endpoint that is taken."""
+
+    async def apply(self, settings, changed):
+        await asyncio.sleep(0)
+        if settings.endpoint == "taken" and "endpoint" in changed:
+            raise OSError("that address is taken")
+        self.settings = settings
+        return True
+
+    return make_exporter(apply=apply, **overrides)
+
+
+async def held_back(**expected):
+    """Wait until these are in force while others are held back, and return the answer to get_config."""
+
+    async def answered():
+        answer = await call(("get_config",))
+        config = answer["config"]
+        return answer if all(config[key] == value for key, value in expected.items()) else None
+
+    while (answer := await answered()) is None:
+        await asyncio.sleep(0.01)
+    return answer
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_what_cannot_be_had_holds_up_nothing_else(
+    runtime, config_manager, config_file, caplog, together
+):
+    caplog.set_level("INFO")
+    config_file.write(rate=0.5, endpoint="one", headers={"a": "1"})
+    module, _ = in_part()
+    await start(module, config_manager, TomlSource(config_file.path))
+    applied = collect_events("telemetry.config.applied")
+    if not together:
+        config_file.write(endpoint="taken")
+        await up(state="degraded")
+    config_file.write(endpoint="taken", rate=0.25, headers={"a": "2"}, batch_size=7)
+    await in_force(rate=0.25, headers={"a": "2"}, endpoint="one")
+    await up(state="degraded")
+    answer = await held_back(rate=0.25, endpoint="one", batch_size=7)
+    assert answer["wished"] == {"endpoint": "taken"}
+    assert answer["origins"]["endpoint"] == "config"
+    assert "that address is taken" in stats()["reason"]
+    assert "It goes on as it was, without the new endpoint; tried again in" in caplog.text
+    (event,) = applied
+    assert event[2]["keys"] == ["batch_size", "headers", "rate"]
+    config_file.write(endpoint="two")
+    await in_force(endpoint="two")
+    await up()
+    assert (await call(("get_config",)))["wished"] == {}
+    assert [event[2]["keys"] for event in applied] == [["batch_size", "headers", "rate"], ["endpoint"]]
+
+
+async def test_several_things_that_cannot_be_had_hold_up_nothing_else_either(runtime):
+    async def apply(self, settings, changed):
+        if settings.endpoint == "taken" and "endpoint" in changed:
+            raise OSError("that address is taken")
+        if settings.api_key == "lost" and "api_key" in changed:
+            raise LookupError("no such key")
+        self.settings = settings
+        return True
+
+    module, _ = make_exporter(apply=apply)
+    await start_exporter(module, {**BASE, "api_key": "sesame"})
+    await up()
+    await cast(("config_changed", "telemetry.x", {}, {"endpoint": "taken", "api_key": "lost", "rate": 0.5}))
+    await in_force(rate=0.5, endpoint="one", api_key="sesame")
+    answer = await held_back(rate=0.5)
+    assert answer["wished"] == {"endpoint": "taken", "api_key": "<redacted>"}
+    assert (answer["config"]["endpoint"], answer["config"]["api_key"]) == ("one", "<redacted>")
+    assert (answer["origins"]["api_key"], answer["origins"]["rate"]) == ("argument", "runtime")
+    await cast(("config_changed", "telemetry.x.api_key", "lost", "found"))
+    await in_force(api_key="found", endpoint="one")
+
+
+async def test_what_needs_another_exporter_comes_into_force_beside_one_that_does_not_open(runtime):
+    async def open_(self):
+        if self.settings.endpoint == "nowhere":
+            raise OSError("unknown host")
+
+    module, backend = make_exporter(open=open_)
+    await start_exporter(module, BASE)
+    await up()
+    await cast(("config_changed", "telemetry.x", {}, {"endpoint": "nowhere", "headers": {"a": "1"}}))
+    await in_force(endpoint="one", headers={"a": "1"})
+    await up(state="degraded")
+    emit(3)
+    await delivered(backend, 3)
+    assert set(backend.endpoints) == {"one"}
+    await cast(("config_changed", "telemetry.x.endpoint", "nowhere", "two"))
+    await in_force(endpoint="two", headers={"a": "1"})
+
+
+async def test_what_belongs_together_comes_into_force_together_or_not_at_all(runtime):
+    module, _ = in_part(inseparable=(frozenset({"endpoint", "api_key"}),))
+    await start_exporter(module, {**BASE, "api_key": "sesame"})
+    await up()
+    await cast(("config_changed", "telemetry.x", {}, {"endpoint": "taken", "api_key": "new", "rate": 0.5}))
+    await in_force(rate=0.5, endpoint="one", api_key="sesame")
+    assert set((await held_back(rate=0.5))["wished"]) == {"endpoint", "api_key"}
+
+
+def test_parts_do_not_go_without_what_they_need():
+    before = prometheus(argument={"push_url": "http://localhost:9091"}).settings
+    wanted = prometheus(argument={"push_interval": 5, "push_url": "http://gateway:9091"}).settings
+    new = own_changes(before, wanted)
+    assert set(parts(new, ())) == {frozenset({"push_interval"}), frozenset({"push_url"})}
+    assert list(parts(new, (frozenset({"push_interval", "push_url", "port"}),))) == [new]
+    some = with_part(before, wanted, frozenset({"push_interval"}))
+    assert (some.push_interval, some.push_url) == (5, "http://localhost:9091")
+    nothing = prometheus().settings
+    some = with_part(nothing, wanted, frozenset({"push_interval"}))
+    assert (some.push_interval, some.push_url) == (5, "http://gateway:9091")
+
+
+# --- changes without end
+
+
+async def endless(change, done):
+    """Change something every few milliseconds until ``done``; returns how often."""
+    for number in range(100_000):
+        await change(number)
+        await asyncio.sleep(0.003)
+        if done():
+            return number
+    raise AssertionError("it never came into force")
+
+
+async def test_changes_come_into_force_while_others_come(runtime, config_manager):
+    module, _ = make_exporter()
+    await start(module, config_manager, {"telemetry": {"x": BASE}}, reload_interval=600)
+    applied = collect_events("telemetry.config.applied")
+    seen = set()
+
+    def done():
+        seen.add(runner().exporter.settings.rate)
+        return len(seen) > 3 and len(applied) > 3
+
+    await endless(lambda number: Config.put("telemetry.x.rate", 2.0 + number), done)
+    await Config.put("telemetry.x.rate", 1.5)
+    await in_force(rate=1.5)
+
+
+async def test_an_exporter_that_opens_slowly_opens_though_the_settings_change(runtime, config_manager):
+    async def open_(self):
+        await asyncio.sleep(0.6)
+
+    module, _ = make_exporter(open=open_)
+    await start(module, config_manager, {"telemetry": {"x": BASE}}, reload_interval=600)
+    seen = set()
+
+    def done():
+        seen.add(runner().exporter.settings.endpoint)
+        return len(seen) > 2
+
+    await endless(lambda number: Config.put("telemetry.x.endpoint", f"number {number}"), done)
+
+
+# --- where a change came from
+
+
+async def test_an_edit_of_the_file_is_no_change_by_message(runtime, config_manager, config_file, caplog):
+    config_file.write(rate=0.5)
+    module, _ = make_exporter()
+    await start(module, config_manager, TomlSource(config_file.path), argument={"rate": 0.75})
+    assert (await call(("get_config",)))["origins"]["rate"] == "argument"
+    config_file.write(rate=0.25)
+    await in_force(rate=0.25)
+    assert (await call(("get_config",)))["origins"]["rate"] == "config"
+    await Config.put("telemetry.x.rate", 0.125)
+    await in_force(rate=0.125)
+    assert (await call(("get_config",)))["origins"]["rate"] == "runtime"
+    config_file.write(batch_size=True)
+    await eventually(lambda: "telemetry.x.batch_size" in caplog.text)
+    assert "telemetry.x.batch_size (true, a boolean) from the configuration is refused" in caplog.text
+
+
+async def test_get_config_says_which_file_is_in_trouble(runtime, config_manager, config_file):
+    config_file.write(rate=0.5)
+    module, _ = make_exporter()
+    await start(module, config_manager, TomlSource(config_file.path))
+    path = str(config_file.path)
+    assert (await call(("get_config",)))["files"] == {path: None}
+    config_file.path.write_text("[telemetry.x\n")
+    await eventually(lambda: known_sources()[0].trouble)
+    assert "is not valid TOML" in (await call(("get_config",)))["files"][path]
+    config_file.write(rate=0.25)
+    await in_force(rate=0.25)
+    assert (await call(("get_config",)))["files"] == {path: None}

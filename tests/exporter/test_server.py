@@ -206,7 +206,7 @@ async def test_get_config_shows_values_origins_and_no_secrets(runtime, monkeypat
     module, _ = make_exporter()
     await start(module, api_key="hunter2")
     answer = await call(("get_config",))
-    assert set(answer) == {"section", "generation", "config", "origins", "problems"}
+    assert set(answer) == {"section", "generation", "config", "wished", "origins", "problems", "files"}
     assert answer["config"]["rate"] == 0.5
     assert answer["origins"]["rate"] == "environment TELEMETRY_X_RATE"
     assert answer["origins"]["batch_size"] == "argument"

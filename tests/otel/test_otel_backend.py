@@ -8,14 +8,20 @@ from typing import ClassVar
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from otpylib import gen_server
 
+from otpylib_telemetry import otp
+from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.exporter.base import ExportContext
 from otpylib_telemetry.tracing import propagation
+from otpylib_telemetry_otel import start_otel_exporter
 from otpylib_telemetry_otel.backend import OtelBackend
 from otpylib_telemetry_otel.errors import BackendUnavailableError
 from otpylib_telemetry_otel.sampling.head import SAMPLING_WEIGHT
 from otpylib_telemetry_otel.settings.model import OtelSettings
 from otpylib_telemetry_otel.signals import traces
+from tests.support.chassis import runner
+from tests.support.waiting import eventually
 
 MS = 1_000_000
 SECOND = 1_000_000_000
@@ -28,6 +34,29 @@ async def nothing():
 
 def context():
     return ExportContext("otel_exporter", "telemetry.otel", {}, nothing, dict)
+
+
+async def test_a_missing_certificate_holds_up_no_other_change(runtime, tmp_path):
+    await start_otel_exporter({"endpoint": "https://localhost:1", "metrics": False, "logs": False})
+    name = "otel_exporter"
+    await eventually(lambda: registry.find(name).configuration and runner(name).lifecycle.status == "running")
+    missing = str(tmp_path / "ca.pem")
+    for changes in (
+        {"certificate": missing, "endpoint": "https://elsewhere:1", "sampling_rate": 0.5},
+        {"compression": "gzip", "timeout": 3},
+    ):
+        await gen_server.cast(name, ("config_changed", "telemetry.otel", {}, changes))
+
+    def in_force():
+        settings = runner(name).exporter.settings
+        return (settings.sampling_rate, settings.compression, settings.timeout) == (0.5, "gzip", 3)
+
+    await eventually(in_force)
+    answer = await otp.safe_call(name, ("get_config",))
+    # A new address is not spoken to with the authorities of the old one.
+    assert answer["wished"] == {"certificate": missing, "endpoint": "https://elsewhere:1"}
+    assert answer["config"]["endpoint"] == "https://localhost:1"
+    assert missing in (await otp.safe_call(name, ("get_stats",)))["reason"]
 
 
 class Running:

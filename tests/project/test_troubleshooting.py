@@ -9,6 +9,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from otpylib import gen_server
 
 import otpylib_telemetry
 import otpylib_telemetry_otel
@@ -303,7 +304,11 @@ async def _(stage):
             await start_prometheus_exporter({"port": taken.getsockname()[1]})
             await eventually(lambda: any("is degraded" in each for each in stage.heard()))
             taken.close()
-            await otp.safe_call("prometheus_exporter", ("get_stats",))
+            await eventually(lambda: any("works again" in each for each in stage.heard()))
+            settings = {"host": "192.0.2.1", "max_series": 7}
+            await gen_server.cast(
+                "prometheus_exporter", ("config_changed", "telemetry.prometheus", {}, settings)
+            )
             yield
 
 

@@ -1,8 +1,10 @@
 """The Prometheus exporter as a whole: what is on its page under which configuration, and how it changes."""
 
 import asyncio
+import base64
 import gzip
 import logging
+import urllib.error
 import urllib.request
 
 import prometheus_client
@@ -11,7 +13,7 @@ from otpylib import gen_server, process
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from otpylib_telemetry import current_span, execute, span
+from otpylib_telemetry import current_span, execute, otp, span
 from otpylib_telemetry.aggregation.exporter_stores import store_of
 from otpylib_telemetry.metrics.definitions import counter, distribution
 from otpylib_telemetry_prometheus import start_prometheus_exporter
@@ -161,31 +163,60 @@ async def test_a_change_whose_endpoint_cannot_be_had_costs_no_series(runtime):
         order()
     taken, elsewhere = taken_port()
     with taken:
-        settings = {"metrics": [ORDERS], "port": elsewhere, "namespace": "bad", "max_series": 1}
+        # What it is to serve with waits together; whatever else is changed does not wait for it.
+        settings = {"port": elsewhere, "max_connections": 7, "namespace": "new", "max_series": 1}
         await gen_server.cast(NAME, ("config_changed", "telemetry.prometheus", {}, settings))
         await eventually(lambda: degraded(f"127.0.0.1:{elsewhere}"))
         order("fr")
         for _ in range(3):
-            assert await value(port, "shop_order_stop_count_total", country="de") == 5
-            assert await value(port, "shop_order_stop_other_total") == 6
-            assert await value(port, "shop_order_stop_count_total", country="fr") == 1
+            assert await value(port, "new_shop_order_stop_count_total", country="de") == 5
+            assert await value(port, "new_shop_order_stop_other_total") == 6
+            overflow = {"otel_metric_overflow": "true"}
+            assert await value(port, "new_shop_order_stop_count_total", **overflow) == 1
             await asyncio.sleep(0.3)  # it is tried again meanwhile
 
 
-async def test_what_is_refused_together_with_definitions_is_not_on_the_page(runtime):
+async def test_definitions_that_clash_are_not_on_the_page_and_hold_up_nothing_else(runtime):
     port = await start(metrics=[ORDERS])
     declare.counter(store_of(NAME), "shop_till_total", "Of somebody else.", owner="somebody").at(()).add(1)
     order()
     clash = {"type": "counter", "name": "shop.till"}
-    settings = {"metrics": [ORDERS, {**clash, "event": "shop.*"}], "namespace": "bad", "max_series": 1}
+    settings = {"metrics": [ORDERS, {**clash, "event": "shop.*"}], "namespace": "new", "drop_labels": []}
     await gen_server.cast(NAME, ("config_changed", "telemetry.prometheus", {}, settings))
     await eventually(lambda: degraded("shop_till"))
     for country in ("de", "fr"):
         order(country)
-        assert not any(name.startswith("bad_") for name, _ in await samples(port))
-    assert await value(port, "shop_order_stop_count_total", country="de") == 2
-    assert await value(port, "shop_order_stop_count_total", country="fr") == 1
-    assert await value(port, "shop_till_total") == 1
+    assert await value(port, "new_shop_order_stop_count_total", country="de") == 2
+    assert await value(port, "new_shop_order_stop_count_total", country="fr") == 1
+    assert await value(port, "new_shop_till_total") == 1
+    answer = await otp.safe_call(NAME, ("get_config",))
+    assert set(answer["wished"]) == {"metrics"}
+    assert (answer["config"]["namespace"], len(answer["config"]["metrics"])) == ("new", 1)
+
+
+async def test_an_address_waits_by_itself_and_its_password_counts_at_once(runtime):
+    port = await start(basic_auth="shop:old")
+    taken, elsewhere = taken_port()
+    with taken:
+        settings = {"port": elsewhere, "basic_auth": "shop:new", "drop_labels": ["country"]}
+        await gen_server.cast(NAME, ("config_changed", "telemetry.prometheus", {}, settings))
+        await eventually(lambda: degraded(f"127.0.0.1:{elsewhere}"))
+        order(count=1)
+
+        async def counted():
+            _, body = await page(port, Authorization=basic("shop", "new"))
+            return body if b"shop_order" in body else None
+
+        assert b"country" not in await eventually(counted)
+        for login in ({"Authorization": basic("shop", "old")}, {}):
+            with pytest.raises(urllib.error.HTTPError, match="401"):
+                await page(port, **login)
+        answer = await otp.safe_call(NAME, ("get_config",))
+        assert answer["wished"] == {"port": elsewhere, "basic_auth": "<redacted>"}
+
+
+def basic(name, password):
+    return f"Basic {base64.b64encode(f'{name}:{password}'.encode()).decode()}"
 
 
 async def degraded(reason):
