@@ -32,33 +32,26 @@ _MAX_COUNT: Final = 2**32 - 1
 _SAMPLED: Final = 1
 
 
-def read(record: Any, scope: Any, dropped: Any) -> LogRecord:
-    """Read a record that the SDK has taken, with so many attributes left out."""
-    attributes, left_out = _attributes(record)
-    return _read(record, scope, attributes, whole(dropped, _MAX_COUNT) + left_out)
+def read(record: Any, scope: Any) -> LogRecord:
+    """Read a record, whether the SDK has taken it or could not.
 
-
-def read_refused(record: Any, scope: Any) -> LogRecord:
-    """Read a record that the SDK could not take, and do what it would have done: exceptions, and limits."""
-    given, dropped = _attributes(record)
-    attributes = {**failure(getattr(record, "exception", None), None), **given}
-    # The SDK may have come as far as to count those that it leaves out.
-    dropped += whole(getattr(getattr(record, "attributes", None), "dropped", None), _MAX_COUNT)
-    if len(attributes) > MAX_ATTRIBUTES:
+    What the SDK does when it takes one is done for one that it has not taken: an exception is told by
+    attributes, and no more of these are kept than its limits let through by default.
+    """
+    given = getattr(record, "attributes", None)
+    attributes, dropped = ({}, 0) if given is None else any_values(given)
+    exception = getattr(record, "exception", None)
+    if exception is not None and "exception.type" not in attributes:
+        attributes = {**failure(exception, None), **attributes}
+    counted = getattr(given, "dropped", None)
+    dropped += whole(counted, _MAX_COUNT)
+    if counted is None and len(attributes) > MAX_ATTRIBUTES:
         dropped += len(attributes) - MAX_ATTRIBUTES
         attributes = dict(islice(attributes.items(), MAX_ATTRIBUTES))
-    return _read(record, scope, attributes, dropped)
-
-
-def _attributes(record: Any) -> tuple[dict[str, Any], int]:
-    given = getattr(record, "attributes", None)
-    return ({}, 0) if given is None else any_values(given)
-
-
-def _read(record: Any, scope: Any, attributes: dict[str, Any], dropped: int) -> LogRecord:
     severity = getattr(record, "severity_number", None)
     return LogRecord(
-        any_value(getattr(record, "body", None)),
+        # What is no record at all is what one says.
+        any_value(getattr(record, "body", record)),
         attributes,
         whole(getattr(severity, "value", severity), MAX_SEVERITY),
         words(getattr(record, "severity_text", None)),

@@ -22,14 +22,10 @@ from otpylib_telemetry.bus.dispatch import execute, is_listened_to
 from otpylib_telemetry.instrument.logging import IGNORED
 from otpylib_telemetry.primitives.any_value import any_values, text
 from otpylib_telemetry.primitives.fork import after_fork_in_child, new_lock
-from otpylib_telemetry_otel.api.log_records import event_name, metadata_of, read, read_refused, words
+from otpylib_telemetry_otel.api.log_records import event_name, metadata_of, read, words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from opentelemetry.sdk._logs import ReadWriteLogRecord
-
-    from otpylib_telemetry.instrument.log_record import LogRecord
 
 
 #: The name of the threads that export.
@@ -51,13 +47,8 @@ class _Processor(LogRecordProcessor):
 
     def on_emit(self, log_record: ReadWriteLogRecord) -> None:
         """Emit the event of a record, unless it was made by whoever listens to such events."""
-        scope = log_record.instrumentation_scope
         _local.taken = True
-        # Where the attributes are counted that were left out has changed with SDK 1.39.
-        dropped = getattr(log_record, "dropped_attributes", None)
-        if dropped is None:
-            dropped = getattr(log_record.log_record, "dropped_attributes", 0)
-        _emit(scope, lambda: read(log_record.log_record, scope, dropped))
+        _emit(log_record.log_record, log_record.instrumentation_scope)
 
     def enabled(self, **about: Any) -> bool:
         """Tell whether anybody would see a record, by what is known ``about`` it."""
@@ -72,12 +63,12 @@ class _Processor(LogRecordProcessor):
         return True
 
 
-def _emit(scope: Any, reading: Callable[[], LogRecord]) -> None:
+def _emit(given: Any, scope: Any) -> None:
     if not _Switch.on or getattr(_local, "busy", False) or _is_about_exporting(scope):
         return
     _local.busy = True
     try:
-        record = reading()
+        record = read(given, scope)
         name = event_name(record.event_name)
         if is_listened_to(name):
             execute(name, {}, metadata_of(record, name))
@@ -116,8 +107,7 @@ class _Logger(api.Logger):
             raise
         except BaseException:  # noqa: BLE001 - whatever is in it, the record is mended and goes its way
             if not _local.taken:
-                given = api.LogRecord(**fields) if record is None else record
-                _emit(self._scope, lambda: read_refused(given, self._scope))
+                _emit(api.LogRecord(**fields) if record is None else record, self._scope)
 
 
 class _Provider(LoggerProvider):

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -19,6 +20,11 @@ STATSD = ROOT / "examples" / "statsd_aggregates.py"
 WRITTEN = """\
 ["shop.orders", {"count": 2}, {"basket": "b-1"}]
 ["shop.stock", {"value": 40}, {}]
+"""
+
+RECORDS = r"""level=WARNING logger=shop.stock msg="3 packets left" order=7
+level=INFO logger=shop.stock msg={"tea": 3, "coffee": [1, 2]}
+level=ERROR logger=shop.stock trace=5 msg="sold out" exception.type=LookupError exception.message="no tea" ...
 """
 
 PAGE = """\
@@ -82,6 +88,15 @@ def test_producer_without_a_collector_prints_them(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert '"name": "printer.pages"' in done.stdout
     assert '"value": 488' in done.stdout
+
+
+def test_log_exporter_writes_log_records_and_nothing_else(tmp_path):
+    done = run_script(ROOT / "examples" / "log_exporter.py", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    written = (tmp_path / "records.log").read_text(encoding="utf-8")
+    assert done.stdout == written
+    short = re.sub("exception.stacktrace=.*", "...", re.sub("trace=[0-9a-f]{32}", "trace=5", written))
+    assert short == RECORDS
 
 
 def test_testing_runs_its_tests_as_a_script(tmp_path):

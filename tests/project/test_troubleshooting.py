@@ -18,6 +18,7 @@ from otpylib_telemetry.aggregation.exporter_stores import store_of
 from otpylib_telemetry.config import sections
 from otpylib_telemetry.config.resolve import resolve
 from otpylib_telemetry.exporter import registry
+from otpylib_telemetry.instrument.logging import LOG_EVENT, LogBridge
 from otpylib_telemetry_mock import MockSettings
 from otpylib_telemetry_mock.otlp_receiver import (
     Answer,
@@ -548,6 +549,15 @@ async def _(stage):
     await attach("audit", "shop.*", write)
     execute("shop.sale", {}, {})
     execute("shop.sale", {}, {})
+    yield
+
+
+@provokes("A filter of the logging bridge fails")
+async def _(_stage):
+    await attach("records", LOG_EVENT, lambda *_: None)
+    bridge = LogBridge()
+    bridge.addFilter(lambda record: record.msg["secret"])
+    bridge.handle(logging.makeLogRecord({"name": "shop", "msg": "open"}))
     yield
 
 

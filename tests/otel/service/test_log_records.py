@@ -17,7 +17,7 @@ from otpylib_telemetry import otp, span
 from otpylib_telemetry.bus import table
 from otpylib_telemetry.instrument.log_record import LogRecord as Given
 from otpylib_telemetry_otel import start_otel_exporter
-from otpylib_telemetry_otel.api.log_records import event_name, read, read_refused
+from otpylib_telemetry_otel.api.log_records import event_name, read
 from otpylib_telemetry_otel.log_records.events import LogMaker
 from otpylib_telemetry_otel.otlp.logs import LogEncoder
 from otpylib_telemetry_otel.service import start_telemetry_service
@@ -343,6 +343,12 @@ async def test_one_odd_logger_costs_at_most_what_is_odd(receiver):
     assert sorted(body for body in bodies if body != "good") == list(range(len(scopes)))
 
 
+async def test_what_is_emitted_in_place_of_a_record_is_what_it_says(receiver):
+    for said in ("sold out", {"shelf": "a"}, 5):
+        logger().emit(said)
+    assert [plain(record.body) for record, _, _ in await sent(receiver, 3)] == ["sold out", {"shelf": "a"}, 5]
+
+
 async def test_an_exception_of_a_record_that_the_sdk_refuses_is_told(receiver):
     try:
         raise LookupError("no tea")
@@ -405,7 +411,7 @@ def test_a_record_is_encoded_as_the_sdk_would_encode_it(fields, scope, ids):
         LogRecord(context=set_span_in_context(NonRecordingSpan(context)), **fields)
     )
     (log_record,) = keep.taken
-    record = read(log_record.log_record, log_record.instrumentation_scope, log_record.dropped_attributes)
+    record = read(log_record.log_record, log_record.instrumentation_scope)
     item = LogMaker().make((event_name(record.event_name), {}, {"log_record": record}, 5, "p"), AT)
     encoded = LogEncoder(resource).encode([item])
     assert encoded.refused == 0
@@ -421,11 +427,10 @@ ODD_FIELDS += ["trace_id", "span_id", "trace_flags", "event_name", "attributes"]
 @given(st.dictionaries(st.sampled_from(ODD_FIELDS), st.integers(0, len(DETAILS) - 1)))
 def test_whatever_is_in_a_record_it_can_be_sent(places):
     values = {name: DETAILS[place] for name, place in places.items()}
-    for reading in (lambda record: read(record, None, 0), lambda record: read_refused(record, None)):
-        record = odd(**values, exception=UnprintableError())
-        if "attributes" not in values:
-            record.attributes = values
-        made = reading(record)
-        assert type(made) is Given
-        item = LogMaker().make((event_name(made.event_name), {}, {"log_record": made}, 5, "p"), AT)
-        assert LogEncoder(Resource.get_empty()).encode([item]).refused == 0
+    record = odd(**values, exception=UnprintableError())
+    if "attributes" not in values:
+        record.attributes = values
+    made = read(record, None)
+    assert type(made) is Given
+    item = LogMaker().make((event_name(made.event_name), {}, {"log_record": made}, 5, "p"), AT)
+    assert LogEncoder(Resource.get_empty()).encode([item]).refused == 0
