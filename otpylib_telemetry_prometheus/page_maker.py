@@ -19,7 +19,7 @@ from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.primitives.clock import wall_clock
 from otpylib_telemetry.primitives.threads import run_in_thread
 from otpylib_telemetry_prometheus.exposition import negotiation
-from otpylib_telemetry_prometheus.exposition.families import Family, names_of
+from otpylib_telemetry_prometheus.exposition.families import Family, names_of, undated
 from otpylib_telemetry_prometheus.exposition.store_families import names_in
 from otpylib_telemetry_prometheus.exposition.target_info import target_info
 from otpylib_telemetry_prometheus.exposition.writer import Exposition, compress
@@ -27,7 +27,7 @@ from otpylib_telemetry_prometheus.page import Page, ScrapeRequest
 from otpylib_telemetry_prometheus.self_metrics import self_families
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from otpylib_telemetry.aggregation.store import SeriesStore
     from otpylib_telemetry.exporter.base import ExportContext
@@ -39,7 +39,27 @@ if TYPE_CHECKING:
 _log = logging.getLogger("otpylib_telemetry.prometheus")
 
 #: The settings that decide how every line of a page reads: what was prepared under others is of no use.
-_LOOK: Final = frozenset({"namespace", "global_labels"})
+_LOOK: Final = frozenset({"namespace", "global_labels", "push_grouping"})
+
+#: Labels that a Pushgateway gives every series, whatever they were: those of ``push_grouping`` besides.
+_GATEWAY: Final = frozenset({"job", "instance"})
+
+
+class _Written:
+    """How a page reads: of this process, and of all workers, whose labels are in their files already."""
+
+    def __init__(
+        self, settings: PrometheusSettings | None, report: Callable[[str], None], taken: Collection[str] = ()
+    ) -> None:
+        namespace = "" if settings is None else settings.namespace or ""
+        labels = {} if settings is None else settings.global_labels
+        self.own = Exposition(namespace, labels, report, taken)
+        self.joined = Exposition(report=report, taken=taken)
+
+    @property
+    def failures(self) -> int:
+        """How often something was left out."""
+        return self.own.failures + self.joined.failures
 
 
 class PageMaker:
@@ -63,34 +83,38 @@ class PageMaker:
         self._store = store
         self._merged = merged
         self._settings: PrometheusSettings | None = None
-        self._exposition = Exposition()
-        self._plain = Exposition()
+        self._scraped = _Written(None, self._report)
+        self._pushed = _Written(None, self._report, _GATEWAY)
         self._failures_before = 0
 
     @property
     def failures(self) -> int:  # noqa: D102 - among the attributes
-        return self._failures_before + self._exposition.failures + self._plain.failures
+        return self._failures_before + self._scraped.failures + self._pushed.failures
 
     def use(self, settings: PrometheusSettings) -> None:
         """Make pages under these settings from now on."""
         before, self._settings = self._settings, settings
         if before is None or any(getattr(before, key) != getattr(settings, key) for key in _LOOK):
             self._failures_before = self.failures
-            self._exposition = Exposition(settings.namespace or "", settings.global_labels, self._report)
-            # Its labels are in the files of the workers already.
-            self._plain = Exposition(report=self._report)
+            self._scraped = _Written(settings, self._report)
+            self._pushed = _Written(settings, self._report, {*_GATEWAY, *settings.push_grouping})
 
     async def page(self, request: ScrapeRequest) -> Page:
         """Make a page of everything measured so far."""
+        return await self._page(request, self._scraped)
+
+    async def _page(self, request: ScrapeRequest, written: _Written) -> Page:
         await self._context.catch_up()
         await observers.refresh(self._context.name)
         started = time.monotonic()
         self._store.advance(time.monotonic_ns())
         form = negotiation.choose(request.accept)
         stores: Sequence[SeriesStore] = [self._store]
-        exposition, families = self._exposition, await self._families()
+        exposition, families = written.own, await self._families()
         if self.multiprocess is not None:
-            stores, exposition, families = [], self._plain, await self._of_all_workers(families)
+            stores, exposition, families = [], written.joined, await self._of_all_workers(families)
+        if written is self._pushed:
+            families = [self._undated(family) for family in families]
         chunks: list[bytes] = []
         for chunk in exposition.render(form, stores, families, wall_clock.offset_ns(), request.names):
             chunks.append(chunk)
@@ -103,8 +127,18 @@ class PageMaker:
         return Page(body, form.content_type, encoding)
 
     async def text(self) -> bytes:
-        """Make a page in the classic text format, not compressed."""
-        return (await self.page(ScrapeRequest())).body
+        """Make a page for a Pushgateway: in the classic text format, not compressed.
+
+        It refuses a page as a whole that has times, or two series that differ in a label it sets itself.
+        """
+        return (await self._page(ScrapeRequest(), self._pushed)).body
+
+    @staticmethod
+    def _undated(family: Any) -> Any:
+        try:
+            return undated(family)
+        except Exception:  # noqa: BLE001 - somebody else's objects: writing them will say what is wrong
+            return family
 
     @property
     def _compresses(self) -> bool:

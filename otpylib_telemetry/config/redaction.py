@@ -18,7 +18,8 @@ REDACTED = "<redacted>"
 SHORTEST_SECRET = 4
 
 # Credentials before the host, and whatever a query string carries: vendors put tokens in both.
-_USERINFO = re.compile(r"(?<=://)[^\s]*@")
+# A password may have a slash that nobody encoded; but the path of a Pushgateway has an @ of its own.
+_USERINFO = re.compile(r"(?<=://)[^\s]*@(?!base64/)")
 _QUERY = re.compile(r"(?<=\?)[^#\s]+")
 # The same where the scheme was forgotten: a user name, a password and a host, and nothing else.
 _BARE_USERINFO = re.compile(r"[^\s/@:]+:[^\s/@]*@(?=[^\s@]+\Z)")

@@ -7,9 +7,10 @@ prometheus_client for it. They are values: made for one scrape, never changed af
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry.aggregation.metric import Kind
 
@@ -105,3 +106,21 @@ class Family:
 def names_of(family: Family) -> set[str]:
     """Return every name that a family takes up, so that nothing else may have it."""
     return {family.name, *(family.name + ending for ending in ENDINGS.get(family.type, ()))}
+
+
+def undated(family: Any) -> Any:
+    """Return a family, ours or prometheus_client's, without times: of each series the latest sample."""
+    if all(sample.timestamp is None for sample in family.samples):
+        return family
+    latest: dict[Any, Any] = {}
+    for sample in family.samples:
+        series = (sample.name, tuple(sorted(sample.labels.items())))
+        before = latest.get(series)
+        if before is None or _at(before) <= _at(sample):
+            latest[series] = sample
+    samples = (Sample(one.name, one.labels, one.value, None, one.exemplar) for one in latest.values())
+    return Family(family.name, family.documentation, family.type, family.unit, tuple(samples))
+
+
+def _at(sample: Any) -> float:
+    return math.inf if sample.timestamp is None else float(sample.timestamp)

@@ -60,17 +60,18 @@ def renamed_again(labels: Mapping[str, str]) -> dict[str, str]:
 
 
 class LabelWriter:
-    """Writes the labels of series between braces."""
+    """Writes the labels of series between braces; ``taken`` are names that somebody else gives labels."""
 
-    def __init__(self, common: Mapping[str, str], *, utf8: bool) -> None:
+    def __init__(self, common: Mapping[str, str], *, utf8: bool, taken: Collection[str] = ()) -> None:
         self._common = common
+        self._taken = {*common, *taken}
         self._utf8 = utf8
         #: Names that stay as they are, and how they are written.
         self._plain: dict[str, str] = {}
 
     def plain(self, labels: Labels, reserved: str = "") -> str | None:
         """Return what :meth:`text` returns if it can be had quickly: names as they are, no label empty."""
-        if self._common:
+        if self._taken:
             return None
         plain = self._plain
         parts: list[str] = []
@@ -101,9 +102,9 @@ class LabelWriter:
 
     def faithful(self, labels: Labels, reserved: str = "") -> bool:
         """Return whether labels can be written under the very names they have."""
-        plain, common = self._plain, self._common
+        plain, taken = self._plain, self._taken
         for name, _ in labels:
-            if name == reserved or name in common:
+            if name == reserved or name in taken:
                 return False
             if name not in plain:
                 if not (is_label_name(name) or self._fits(name)):
@@ -127,7 +128,7 @@ class LabelWriter:
         return own
 
     def _beside(self, named: Mapping[str, str], reserved: str) -> dict[str, str]:
-        return beside(named.items(), {*self._common, reserved})
+        return beside(named.items(), {*self._taken, reserved})
 
     def _both(self, own: Mapping[str, str]) -> tuple[str, str]:
         pairs = sorted({**own, **self._common}.items())

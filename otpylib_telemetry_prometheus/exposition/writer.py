@@ -88,6 +88,9 @@ def compress(body: bytes) -> bytes:
 class Exposition:
     """Writes pages.
 
+    Labels of series that are named like one of ``global_labels``, or are ``taken`` by whoever gets the page,
+    are called ``exported_...``.
+
     Attributes:
         failures: How many metrics and families were left out because writing them failed, each as often as
             it was.
@@ -98,7 +101,9 @@ class Exposition:
         namespace: str = "",
         global_labels: Mapping[str, Any] = _NO_LABELS,
         report: Callable[[str], None] = lambda _message: None,
+        taken: Collection[str] = (),
     ) -> None:
+        self._taken = frozenset(taken)
         self._prefix = f"{metric_name(namespace)}_" if namespace else ""
         self._common = common_labels(global_labels)
         self.failures = 0
@@ -163,7 +168,11 @@ class Exposition:
         writer = self._writers.get(key)
         if writer is None:
             writer = self._writers[key] = _Writer(
-                form, self._prefix, self._common, self._report, self._failed
+                form,
+                self._prefix,
+                LabelWriter(self._common, utf8=form.utf8, taken=self._taken),
+                self._report,
+                self._failed,
             )
         writer.page = self._pages
         for other, stale in list(self._writers.items()):
@@ -197,7 +206,7 @@ class _Writer:
         self,
         form: TextFormat,
         prefix: str,
-        common: Mapping[str, str],
+        labels: LabelWriter,
         report: Callable[[str], None],
         failed: Callable[[str, Exception], None],
     ) -> None:
@@ -206,7 +215,7 @@ class _Writer:
         self._openmetrics = form.openmetrics
         self._utf8 = form.utf8
         self._prefix = prefix
-        self._labels = LabelWriter(common, utf8=form.utf8)
+        self._labels = labels
         self._report = report
         self._failed = failed
         self._owned: Sequence[tuple[SeriesStore, AnyMetric]] = ()
