@@ -219,6 +219,7 @@ class PrometheusBackend(MetricsExporter[PrometheusSettings]):
             "scrapes": endpoint.served if endpoint else 0,
             "scrapes_failed": endpoint.failed if endpoint else 0,
             "scrapes_cut_off": endpoint.cut_off if endpoint else 0,
+            "scrapes_abandoned": endpoint.abandoned if endpoint else 0,
             "bad_requests": endpoint.unintelligible + endpoint.counts.oversized if endpoint else 0,
             "logins_refused": endpoint.unauthorized if endpoint else 0,
             "connections": endpoint.connections if endpoint else 0,

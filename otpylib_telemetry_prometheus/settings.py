@@ -107,7 +107,8 @@ class PrometheusSettings(MetricsSettings):
     )
     host: str = Field(
         "127.0.0.1",
-        description="The address the endpoint listens on; `0.0.0.0` lets other machines reach it.",
+        description="The address the endpoint listens on; `0.0.0.0` lets other machines reach it, `::` "
+        "those with IPv6 as well. An empty one is every address of this machine.",
         json_schema_extra={"env": ["OTEL_EXPORTER_PROMETHEUS_HOST"], "remakes": "endpoint"},
     )
     path: str = Field(
@@ -223,6 +224,8 @@ class PrometheusSettings(MetricsSettings):
     @classmethod
     def _host_is_only_a_host(cls, value: str) -> str:
         host = value.strip()
+        if not host:
+            return host
         if host.startswith("[") and host.endswith("]"):
             host = host[1:-1]
         if not host or re.search(r"[\s/\[\]]", host) or "://" in host:

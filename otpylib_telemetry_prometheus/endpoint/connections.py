@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 #: it may be longer than 8 KiB.
 _REQUEST_LIMIT: Final = 64 * 1024
 
+#: Seconds until a request that came whole is being answered, when the client has said that there is no more:
+#: if that does not happen, it was none.
+_HALF: Final = 2.0
+
+#: Seconds for another one that came with it.
+_PIPELINED: Final = 0.1
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -82,6 +89,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._received = 0
         self._last = False
+        #: Whether the client sends no more.
+        self._is_half = False
         self._deadline: asyncio.TimerHandle | None = None
 
     # --- what the event loop calls --------------------------------------------------------------------------
@@ -110,8 +119,17 @@ class Connection(asyncio.Protocol):
             self._http.data_received(data)
 
     def eof_received(self) -> bool | None:
-        """Pass on that nothing more will come."""
-        return None if self._http is None else bool(self._http.eof_received())
+        """Answer what was asked before; a client that asks no more may still be waiting for that."""
+        if self._http is not None:
+            self._http.eof_received()
+        owes = self.answering or self._received > 0
+        # TLS knows no half-closed connections.
+        if not owes or self._transport is None or self._transport.get_extra_info("ssl_object") is not None:
+            return None
+        self._is_half = True
+        if not self.answering:
+            self._expect_request(_HALF)
+        return True
 
     def pause_writing(self) -> None:
         """Pass on that the client reads more slowly than it is sent to."""
@@ -143,7 +161,7 @@ class Connection(asyncio.Protocol):
             self.answered += 1
             if self in self._connections:
                 self._connections.move_to_end(self)
-                self._expect_request(self._connections.patience.idle)
+                self._expect_request(_PIPELINED if self._is_half else self._connections.patience.idle)
                 if self._last:
                     self.close()
 
@@ -173,6 +191,9 @@ class Connection(asyncio.Protocol):
         self._deadline = asyncio.get_running_loop().call_later(seconds, self._time_out)
 
     def _time_out(self) -> None:
+        if self._is_half:
+            self.close()
+            return
         self._connections.counts.timed_out += 1
         self.abort()
 

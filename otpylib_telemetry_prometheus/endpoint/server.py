@@ -77,6 +77,7 @@ class Endpoint:
         served: How many scrapes were answered.
         failed: How many scrapes could not be, because making the page failed or took too long.
         cut_off: How many clients took too long to read an answer.
+        abandoned: How many went away before they had read theirs.
         unauthorized: How many requests came without the right password.
         unintelligible: How many requests were none: whoever scans ports must not fill the application's log.
         counts: What became of connections that ended before their time.
@@ -95,6 +96,7 @@ class Endpoint:
         self.served = 0
         self.failed = 0
         self.cut_off = 0
+        self.abandoned = 0
         self.unauthorized = 0
         self.unintelligible = 0
         self.counts = Counts()
@@ -117,7 +119,9 @@ class Endpoint:
 
         def count(record: logging.LogRecord) -> bool:
             error = record.exc_info[1] if record.exc_info else None
-            if error is None or not type(error).__module__.startswith("aiohttp"):
+            if isinstance(error, ConnectionError):
+                self.abandoned += 1
+            elif error is None or not type(error).__module__.startswith("aiohttp"):
                 _log.handle(record)
             else:
                 self.unintelligible += 1
@@ -286,6 +290,9 @@ class Endpoint:
                 # Short answers are handed on without waiting: who asks on and on and reads none of them must
                 # not have them piled up here.
                 await request.writer.drain()
+        except ConnectionError:
+            # It has gone away: a scraper whose time is up does, and one that has read as much as it may.
+            self.abandoned += 1
         except TimeoutError:
             self.cut_off += 1
             if request.transport is not None:

@@ -51,12 +51,14 @@ def bind(host: str, port: int, addresses: list[Address], *, shared: bool = False
     """Bind every address; none stays bound if one that this machine has is refused."""
     bound: list[socket.socket] = []
     missing: OSError | None = None
+    # As for other servers, "::" by itself takes IPv4 as well.
+    both = [address.sockaddr[0] for address in addresses] == ["::"]
     try:
         for address in addresses:
             # With port 0 all addresses get the port that was found for the first one.
             wanted = bound[0].getsockname()[1] if bound else port
             try:
-                bound.append(_bound(address, wanted, shared=shared))
+                bound.append(_bound(address, wanted, shared=shared, both=both))
             except OSError as error:
                 # A name such as localhost often stands for an IPv6 address, too, where there is no IPv6.
                 if error.errno not in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
@@ -71,7 +73,7 @@ def bind(host: str, port: int, addresses: list[Address], *, shared: bool = False
     return bound
 
 
-def _bound(address: Address, port: int, *, shared: bool) -> socket.socket:
+def _bound(address: Address, port: int, *, shared: bool, both: bool) -> socket.socket:
     sock = socket.socket(address.family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
@@ -81,7 +83,7 @@ def _bound(address: Address, port: int, *, shared: bool) -> socket.socket:
         if shared and hasattr(socket, "SO_REUSEPORT"):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if address.family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not both))
         sock.bind((address.sockaddr[0], port, *address.sockaddr[2:]))
         # Listening here, not later, finds out about a port that is taken while it can still be refused.
         sock.listen(BACKLOG)

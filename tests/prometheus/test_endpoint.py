@@ -2,6 +2,7 @@ import asyncio
 import contextvars
 import logging
 import socket
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from otpylib_telemetry_prometheus.endpoint.sockets import EndpointError
 from otpylib_telemetry_prometheus.page import Page
 from otpylib_telemetry_prometheus.settings import PrometheusSettings
 from tests.support.versions import needs_strict_aiohttp
+from tests.support.waiting import eventually
 
 LOCAL = "127.0.0.1"
 PAGE = b"page 1\n"
@@ -615,3 +617,106 @@ async def test_what_is_no_request_is_counted_and_not_logged(sent, caplog):
     finally:
         await endpoint.stop(0.1)
     assert caplog.records == []
+
+
+# --- clients that go away, or say that they will ask no more ------------------------------------------------
+
+
+async def half_closed(port, sent):
+    """What comes for a request whose sender closes its half at once, until the endpoint closes too."""
+    reader, writer = await asyncio.open_connection(LOCAL, port)
+    writer.write(sent)
+    writer.write_eof()
+    answer = await asyncio.wait_for(reader.read(), 60)
+    writer.close()
+    return answer
+
+
+ASKED = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize("sent", [ASKED, ASKED * 3, b"GET /metrics HTTP/1.0\r\n\r\n"])
+async def test_who_closes_its_half_is_answered(endpoint, sent):
+    await endpoint.place(LOCAL, 0, "/metrics")
+    answer = await half_closed(endpoint.port, sent)
+    assert answer.count(b" 200 OK") == answer.count(PAGE) == sent.count(b"GET")
+    assert endpoint.connections == 0
+
+
+async def test_who_closes_its_half_is_answered_though_the_page_takes_its_time(endpoint):
+    async def slow(_request):
+        await asyncio.sleep(0.3)
+        return await page()
+
+    endpoint.scrape = slow
+    await endpoint.place(LOCAL, 0, "/metrics")
+    assert PAGE in await half_closed(endpoint.port, ASKED)
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /metr", ASKED[:-2]])
+async def test_who_closes_its_half_without_having_asked_is_let_go(endpoint, sent, caplog):
+    await endpoint.place(LOCAL, 0, "/metrics")
+    assert b"200" not in await half_closed(endpoint.port, sent)
+    assert endpoint.counts.timed_out == 0
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+async def test_who_goes_away_in_the_middle_of_an_answer_is_counted_and_not_logged(endpoint, how, caplog):
+    async def large(_request):
+        return Page(b"x" * 8_000_000, TYPE)
+
+    endpoint.scrape = large
+    await endpoint.place(LOCAL, 0, "/metrics")
+    for number in range(1, 4):
+        sock = socket.create_connection((LOCAL, endpoint.port))
+        sock.sendall(ASKED)
+        await asyncio.to_thread(sock.recv, 1_000)
+        if how == "reset":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.close()
+        await eventually(lambda number=number: endpoint.abandoned == number)
+    assert (endpoint.served, endpoint.unintelligible, endpoint.cut_off, endpoint.failed) == (0, 0, 0, 0)
+    assert caplog.records == []
+
+
+async def test_who_goes_away_before_there_is_an_answer_is_no_error_either(endpoint, caplog):
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(_request):
+        asked.set()
+        await go_on.wait()
+        return Page(b"x" * 8_000_000, TYPE)
+
+    endpoint.scrape = slow
+    await endpoint.place(LOCAL, 0, "/metrics")
+    sock = socket.create_connection((LOCAL, endpoint.port))
+    sock.sendall(ASKED)
+    await asked.wait()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+    await asyncio.sleep(0.05)
+    go_on.set()
+    await eventually(lambda: endpoint.connections == 0)
+    assert (endpoint.unintelligible, endpoint.failed) == (0, 0)
+    assert caplog.records == []
+
+
+# --- every address ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+@pytest.mark.parametrize("host", ["::", ""])
+async def test_every_address_is_ipv4_as_well(endpoint, host):
+    await endpoint.place(host, 0, "/metrics")
+    for address in (LOCAL, "::1", "127.0.0.2"):
+        assert await body(endpoint.port, host=address) == PAGE
+    port = endpoint.port
+    for other in (LOCAL, host, "0.0.0.0", host, "::1", host):
+        await endpoint.place(other, port, "/metrics")
+    assert await body(port) == PAGE
+
+
+@pytest.mark.parametrize("host", ["", "  ", "::", "[::]"])
+def test_every_address_can_be_written_so(host):
+    assert PrometheusSettings(host=host).host == host.strip(" []")

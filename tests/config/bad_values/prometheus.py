@@ -16,8 +16,8 @@ PROMETHEUS = [
     ),
     (
         "prometheus",
-        {"host": ""},
-        "telemetry.prometheus.host ('', a string) from the configuration is refused: expected a host name or an address, such as 127.0.0.1 or 0.0.0.0. '127.0.0.1' stays in force (the default).",
+        {"host": "[]"},
+        "telemetry.prometheus.host ('[]', a string) from the configuration is refused: expected a host name or an address, such as 127.0.0.1 or 0.0.0.0. '127.0.0.1' stays in force (the default).",
     ),
     (
         "prometheus",
