@@ -254,7 +254,10 @@ class ExporterSettings(BaseModel):
         100_000,
         ge=1,
         le=10_000_000,
-        description="How many events or items are held at most; what comes beyond is dropped and counted.",
+        description=(
+            "How many events or items are held at most; what comes beyond is dropped and counted. What "
+            "belongs to open operations takes up half of it at most."
+        ),
     )
     failure_threshold: WholeNumber = Field(
         5,

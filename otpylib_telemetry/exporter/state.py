@@ -31,6 +31,11 @@ _log = logging.getLogger("otpylib_telemetry")
 FIRST_CAPACITY = 100_000
 
 
+#: The part of the queue's limit that an exporter may take up by what it holds back, such as open spans. The
+#: rest is for what is finished and for what comes in, however much it holds.
+HELD_SHARE = 0.5
+
+
 class ExporterState:
     """Everything an exporter's process borrows while it lives."""
 
@@ -165,12 +170,13 @@ class ExporterState:
         self.make_room()
 
     def make_room(self) -> None:
-        """Let the queue take what the limit leaves after all that is held behind it.
+        """Let the queue take what the limit leaves after all that is held behind it, half of it at most.
 
         Items made of no event are no part of that: whoever makes them sees to it that they do not pile up.
         """
-        held = self.held_events + self.waiting_events + self.in_flight_events - self.produced_held
-        self.queue.capacity = max(0, self.queue_limit - held)
+        held = min(self.held_events, int(self.queue_limit * HELD_SHARE))
+        taken = held + self.waiting_events + self.in_flight_events - self.produced_held
+        self.queue.capacity = max(0, self.queue_limit - taken)
 
     def limit(self, queue_limit: int) -> None:
         """Take another limit into use; what is held beyond a lower one is kept."""

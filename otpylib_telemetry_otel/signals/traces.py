@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry.exporter.base import Collected, ExportError, ExportOutcome
+from otpylib_telemetry.exporter.state import HELD_SHARE
 from otpylib_telemetry.primitives.threads import run_in_thread
 from otpylib_telemetry.tracing.propagation import IdSource, use_ids_of, use_own_ids
 from otpylib_telemetry_otel.destinations import build
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
 
 _NS_PER_SECOND: Final = 1_000_000_000
 _NS_PER_MILLISECOND: Final = 1_000_000
-
-#: The part of the queue that spans waiting for the end of their traces may take up: what comes in shares it.
-_HELD_SHARE: Final = 0.5
 
 # Keys into the memory that survives the exporter.
 _ASSEMBLER: Final = "assembler"
@@ -110,6 +108,7 @@ class Traces(Signal):
         assembled = assembler.collect(batch.events, batch.wall_offset_ns)
         batch.others, batch.unused = assembled.others, assembled.unused
         collected.rejected += assembled.rejected + unreadable
+        collected.exported += assembled.surplus
         spans = assembled.spans
         if finished:
             spans = sorted([*spans, *finished], key=lambda span: span.end_ns)
@@ -246,7 +245,7 @@ class Traces(Signal):
         assembler.trace_id_from_correlation = settings.trace_id_from_correlation
         assembler.ttl_ns = tail.max_age_ns = _ttl_ns(settings)
         tail.max_spans = settings.max_held_spans
-        tail.max_events = int(settings.queue_limit * _HELD_SHARE)
+        tail.max_events = assembler.max_held = int(settings.queue_limit * HELD_SHARE)
 
 
 def policy_from(settings: OtelSettings, sampler: Sampler | None) -> Policy:

@@ -10,6 +10,7 @@ they still make one span. What is remembered for that is bounded (see ``ended.py
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -50,6 +51,9 @@ _MAX_DURATION_MS: Final = 1e12
 
 _NS_PER_MS: Final = 1e6
 
+#: Attributes beyond which a start that comes again adds none.
+_MAX_MERGED: Final = 1024
+
 # Up to Python 3.11, looking a member up in its enumeration costs as much as a tenth of opening a span.
 _START: Final = Phase.START
 _NONE: Final = Phase.NONE
@@ -64,6 +68,7 @@ class Assembled:
         spans: Those that are finished now.
         unused: How many events belong to no span.
         rejected: How many events could not be used.
+        surplus: How many events found no place on the open span they belong to, or only repeat its start.
         repeated: How many of the unused say again, or too late, what is known of a span by its id.
         others: The unused that are not repeated, each with the open span to which it belongs all the same.
     """
@@ -71,6 +76,7 @@ class Assembled:
     spans: list[FinishedSpan] = field(default_factory=list)
     unused: int = 0
     rejected: int = 0
+    surplus: int = 0
     repeated: int = 0
     others: list[tuple[RawEvent, FinishedSpan | None]] = field(default_factory=list)
 
@@ -81,6 +87,7 @@ class Assembler:
     Attributes:
         trace_id_from_correlation: As above; a new value counts from the next start.
         apart: Names of events that are not put on the open span to which they belong.
+        max_held: How many events open spans may be made of before they take none but their starts and ends.
     """
 
     def __init__(
@@ -94,6 +101,7 @@ class Assembler:
     ) -> None:
         self.trace_id_from_correlation = trace_id_from_correlation
         self.apart: Container[str] = ()
+        self.max_held = sys.maxsize
         self._open: OpenOperations[FinishedSpan] = OpenOperations(limit, ttl_ns)
         self._given_ids = (trace_ids, span_ids)
         self._trace_ids, self._span_ids = id_source()
@@ -137,7 +145,7 @@ class Assembler:
 
         Returns:
             What became of them, and the spans that ended by them. Every event is in a finished span, in an
-            open one (:attr:`held`), unused or rejected.
+            open one (:attr:`held`), unused, surplus or rejected.
         """
         result = Assembled()
         spans = result.spans
@@ -252,9 +260,10 @@ class Assembler:
         twin = self._open.find_span(given, operation)
         if twin is not None:
             span = twin.value
-            span.attributes = {**span.attributes, **metadata, **measurements}
-            span.weight += 1
-            self._held += 1
+            # Each copies all there are: what comes again and again must not cost more every time.
+            if len(span.attributes) < _MAX_MERGED:
+                span.attributes = {**span.attributes, **metadata, **measurements}
+            result.surplus += 1
             return True
         past = self._ended.get(identifier(given))
         if past is not None and past[0] == operation:
@@ -408,11 +417,12 @@ class Assembler:
             # What was an event of that span is this one's end now.
             if ending.noted is None:
                 host.value.dropped_events -= 1
-            elif host.value.events is not None:
-                host.value.events.remove(ending.noted)
-            host.value.weight -= 1
-            self._held -= 1
-            span.weight = 2
+            else:
+                if host.value.events is not None:
+                    host.value.events.remove(ending.noted)
+                host.value.weight -= 1
+                self._held -= 1
+                span.weight = 2
         if (span_id := identifier(metadata.get("span_id"))) is not None:
             operation, _ = classify(start[0])
             self._ended.put(span_id, (operation, span.trace_id, span.start_ns - at_ns))
@@ -439,13 +449,15 @@ class Assembler:
             span.events = []
         noted = None
         # One place is kept for the exception by which the span may end.
-        if len(span.events) < MAX_EVENTS - 1:
+        if len(span.events) < MAX_EVENTS - 1 and self._held < self.max_held:
             noted = SpanEvent(name, span.start_ns + max(at_ns - opened.at_ns, 0), carried)
             span.events.append(noted)
+            span.weight += 1
+            self._held += 1
         else:
+            # Not held: an operation may go on for ever, and what is finished needs the room.
             span.dropped_events += 1
-        span.weight += 1
-        self._held += 1
+            result.surplus += 1
         if ending is not None:
             ending.host, ending.noted = opened, noted
 

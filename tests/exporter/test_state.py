@@ -70,17 +70,28 @@ def test_the_limit_counts_what_is_held_waits_and_flies_as_well():
     found = filled(10, limit=10)
     found.queue.take(10)
     found.book(Collected(items=[("a", 2), ("b", 2)]), 10, held=6)
-    assert found.queue.capacity == 0
+    # What is held takes up half of it at most.
+    assert found.queue.capacity == 1
     batch = found.load(1)
-    assert found.queue.capacity == 0
+    assert found.queue.capacity == 1
     found.delivered(batch)
-    assert found.queue.capacity == 2
+    assert found.queue.capacity == 3
     for _ in range(5):
         found.queue.offer("e", {}, {})
     books = found.books()
-    assert books["dropped"] == {"queue_full": 3}
-    assert books["queued"] == 10
+    assert books["dropped"] == {"queue_full": 2}
+    assert books["queued"] == 11
     check(found)
+
+
+@pytest.mark.parametrize("held", [0, 3, 50, 51, 100, 1000])
+def test_what_is_held_never_starves_what_is_finished(held):
+    found = filled(0, limit=100)
+    found.book(Collected(), held, held=held)
+    assert found.queue.capacity == 100 - min(held, 50)
+    found.waiting_events = 100
+    found.make_room()
+    assert found.queue.capacity == 0
 
 
 def test_a_lower_limit_keeps_what_is_held_beyond_it():

@@ -166,7 +166,7 @@ class Books:
             limit, TTL, itertools.count(10_001).__next__, itertools.count(1_001).__next__, **options
         )
         self.spans = []
-        self.accepted = self.unused = self.rejected = self.repeated = 0
+        self.accepted = self.unused = self.rejected = self.repeated = self.surplus = 0
 
     def take(self, events, offset_ns=WALL):
         result = self.assembler.collect(events, offset_ns)
@@ -174,12 +174,13 @@ class Books:
         self.unused += result.unused
         self.rejected += result.rejected
         self.repeated += result.repeated
+        self.surplus += result.surplus
         self.add(result.spans)
 
     def add(self, spans):
         self.spans += spans
         weights = sum(span.weight for span in self.spans)
-        assert self.accepted == weights + self.assembler.held + self.unused + self.rejected
+        assert self.accepted == weights + self.assembler.held + self.unused + self.surplus + self.rejected
 
     def all_at_once(self, events):
         self.take(events)
@@ -341,7 +342,7 @@ class Model:
         self.limit = limit
         self.trace_ids, self.span_ids = itertools.count(10_001), itertools.count(1_001)
         self.open, self.finished, self.ended, self.early = [], [], {}, {}
-        self.unused = self.repeated = 0
+        self.unused = self.surplus = self.repeated = 0
 
     def take(self, event, offset_ns):
         name, measured, metadata, at_ns, emitter = event
@@ -360,7 +361,7 @@ class Model:
             for twin in reversed(self.open):
                 if (twin["label"], twin["operation"]) == (label, operation):
                     twin["attributes"] = {**twin["attributes"], **carried}
-                    twin["weight"] += 1
+                    self.surplus += 1
                     return
             if label in self.ended and self.ended[label][0] == operation:
                 self.unused += 1
@@ -569,6 +570,7 @@ def test_any_events_at_all_are_assembled_as_the_rules_say(program, limit, hours)
         books.take([event], offset_ns)
         model.take(event, offset_ns)
     assert (books.unused, books.repeated, books.rejected) == (model.unused, model.repeated, 0)
+    assert books.surplus == model.surplus
     assert [compared(span) for span in books.spans] == [expected(span) for span in model.finished]
     assert len(books.assembler) == len(model.open)
     books.add(books.assembler.end_open())

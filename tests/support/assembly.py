@@ -21,7 +21,7 @@ class Trace:
         self.now_ns = 0
         self.wall_offset_ns = WALL
         self.spans = []
-        self.accepted = self.unused = self.rejected = self.repeated = 0
+        self.accepted = self.unused = self.rejected = self.repeated = self.surplus = 0
 
     def emit(self, name, measurements=None, metadata=None, *, after_ms=0, emitter="p", **more):
         self.now_ns += int(after_ms * MILLISECOND)
@@ -34,6 +34,7 @@ class Trace:
         self.unused += result.unused
         self.rejected += result.rejected
         self.repeated += result.repeated
+        self.surplus += result.surplus
         self.spans += result.spans
         self.balance()
         return result.spans
@@ -52,7 +53,7 @@ class Trace:
         return ended
 
     def balance(self):
-        handled = sum(span.weight for span in self.spans) + self.unused + self.rejected
+        handled = sum(span.weight for span in self.spans) + self.unused + self.surplus + self.rejected
         assert self.accepted == handled + self.assembler.held
 
     def one(self):

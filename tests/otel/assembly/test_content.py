@@ -13,6 +13,7 @@ from otpylib_telemetry.tracing.propagation import (
     format_traceparent,
 )
 from otpylib_telemetry_otel.semantics import MAX_LINKS
+from otpylib_telemetry_otel.traces.assembly import _MAX_MERGED
 from otpylib_telemetry_otel.traces.spans import MAX_EVENTS
 from tests.otel.test_attributes import Hostile, cyclic
 from tests.support.assembly import MILLISECOND, TRACE, WALL
@@ -219,7 +220,44 @@ class TestEventsInBetween:
         assert len(span.events) == MAX_EVENTS
         assert span.events[-1].name == "exception"
         assert span.dropped_events == 6
-        assert span.weight == MAX_EVENTS + 5 + 2
+        # Those that found no place are done with at once: they take up no room while the span is open.
+        assert (span.weight, trace.surplus) == (MAX_EVENTS - 1 + 2, 6)
+
+    @pytest.mark.parametrize("name", ["tick", "a.start"])
+    def test_a_span_holds_no_more_however_much_happens_in_it(self, trace, name):
+        """Ticks find no place; starts that come again may each bring another key."""
+        trace.emit("a.start", span_id="1")
+        held, carried = [], []
+        for number in range(5000):
+            trace.emit(name, span_id="1", **{f"key.{number}": number})
+            held.append(trace.assembler.held)
+            carried.append(max(len(opened.value.attributes) for opened in trace.assembler._open))
+        assert max(held) <= MAX_EVENTS
+        assert max(carried) <= _MAX_MERGED + 2
+        trace.emit("a.stop", span_id="1")
+        assert trace.assembler.held == 0
+
+    def test_many_open_spans_hold_no_more_events_together_than_they_may(self, trace):
+        trace.assembler.max_held = 50
+        for number in range(40):
+            trace.emit("a.start", correlation_id=number)
+        for number in range(40):
+            for _ in range(5):
+                trace.emit("tick", correlation_id=number)
+        assert trace.assembler.held == 50
+        trace.end_open()
+        assert sum(len(span.events or ()) + span.dropped_events for span in trace.spans) == 200
+        assert sum(span.weight for span in trace.spans) + trace.surplus == 240
+
+    def test_an_end_that_found_no_place_as_an_event_is_still_the_end(self, trace):
+        """It came before its start, while a span around it took no more events."""
+        trace.assembler.max_held = 1
+        trace.emit("around.start", correlation_id="x")
+        trace.emit("a.stop", correlation_id="x")
+        trace.emit("a.start", correlation_id="x")
+        trace.end_open()
+        assert trace.named("around").dropped_events == 0
+        assert sum(span.weight for span in trace.spans) + trace.surplus == 3
 
     def test_an_event_is_put_on_the_span_that_its_span_id_names(self, trace):
         trace.emit("outer.start", correlation_id="x", span_id="1")

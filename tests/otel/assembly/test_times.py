@@ -112,7 +112,7 @@ class TestRepeatedAndOutOfOrder:
         trace.emit("a.stop", {}, self.IDS, after_ms=3)
         span = trace.one()
         assert span.attributes == {"correlation_id": "x", "item": "tea", "queue": 3, "shelf": 5}
-        assert (span.weight, span.end_ns - span.start_ns) == (3, 5 * MILLISECOND)
+        assert (span.weight, span.end_ns - span.start_ns) == (2, 5 * MILLISECOND)
 
     @pytest.mark.parametrize("ids", [IDS, {"span_id": "mine"}, {"correlation_id": "x"}, {"request_id": 3}])
     @pytest.mark.parametrize("measured", [{}, {"duration_ms": 4}])
