@@ -55,8 +55,15 @@ class Instrument:
         self.unit = unit
         self.description = description
         self.boundaries = boundaries
-        self.streams = self.known = ()
+        self.known = ()
         self.traced = traced
+        self.write_to(())
+
+    def write_to(self, streams: tuple[Stream, ...]) -> None:
+        """Write to these streams from now on."""
+        self.streams = streams
+        #: Whether an exemplar of a level can be told: on a page of Prometheus there is no place for it.
+        self.exemplifies = any(stream.feed.naming.scopes for stream in streams)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} of {self.scope.name}>"
@@ -81,7 +88,7 @@ class UpDownCounter(Instrument, api.UpDownCounter):
 
     def add(self, amount: float, attributes: Any = None, context: Context | None = None) -> None:
         """Move the sum."""
-        seen = self.traced(context)
+        seen = self.traced(context) if self.exemplifies else None
         for stream in self.streams:
             stream.write(amount, attributes, seen)
 
@@ -105,7 +112,7 @@ class Gauge(Instrument, api._Gauge):  # noqa: SLF001 - as above
 
     def set(self, amount: float, attributes: Any = None, context: Context | None = None) -> None:
         """Set the value."""
-        seen = self.traced(context)
+        seen = self.traced(context) if self.exemplifies else None
         for stream in self.streams:
             stream.write(amount, attributes, seen)
 

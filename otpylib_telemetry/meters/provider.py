@@ -293,7 +293,8 @@ class MeterProvider(api.MeterProvider):
                 # OpenTelemetry's metrics SDK specification, "Name conflict": the case seen first.
                 made.name = first.name
             self._instruments[same] = made
-            made.streams = made.known = self._streams(made)
+            made.write_to(self._streams(made))
+            made.known = made.streams
             return made
 
     def _bounds(
@@ -314,7 +315,7 @@ class MeterProvider(api.MeterProvider):
         self._sources.clear()
         before = {stream: None for each in self._instruments.values() for stream in each.known}
         for instrument in self._instruments.values():
-            instrument.streams = self._streams(instrument)
+            instrument.write_to(self._streams(instrument))
             parted = [each for each in instrument.known if each.feed not in self._feeds]
             instrument.known = (*instrument.streams, *parted)
         present: dict[tuple[Feed, str], list[Stream]] = {}

@@ -11,13 +11,12 @@ texts, which equal nothing but texts. Pure.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar, cast
 
-from otpylib_telemetry.metrics.names import PROMETHEUS
+from otpylib_telemetry.metrics.names import PROMETHEUS, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -50,9 +49,6 @@ _MAX_VALUE: Final = 256
 #: An integer with more bits has more digits than a label may have characters, and takes ever longer to print.
 _MAX_BITS: Final = 800
 
-#: Bytes of the digest of what is cut: two texts in some thousand million have the same.
-_DIGEST_BYTES: Final = 8
-
 #: Sets of keys, and sets of types, remembered per event name. Code emits one event in a few shapes.
 _MAX_SHAPES: Final = 64
 
@@ -80,14 +76,6 @@ def number_text(value: float) -> str:
     whole, _, fraction = digits.partition(".")
     mantissa = f"{whole[0]}.{whole[1:]}{fraction}".rstrip("0").rstrip(".")
     return f"{sign}{mantissa}e+{len(whole) - 1:02d}"
-
-
-def shortened(text: str, limit: int) -> str:
-    """Return a text within a limit; what is longer ends in an ellipsis and a digest of the whole."""
-    if len(text) <= limit:
-        return text
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES).hexdigest()
-    return f"{text[: limit - len(digest) - 1]}…{digest}"
 
 
 def integer_text(value: int) -> str:

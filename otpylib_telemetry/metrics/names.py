@@ -15,6 +15,7 @@ and OpenMetrics compatibility" of the OpenTelemetry specification) are the names
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 #: Longer names are cut: nothing that shows metrics copes with more, and names cost memory per series.
 MAX_NAME: Final = 200
+
+#: Bytes of the digest of what is cut: two texts in some thousand million have the same.
+_DIGEST_BYTES: Final = 8
 
 _ILLEGAL: Final = re.compile(r"[^a-zA-Z0-9_]")
 #: Neither letter nor digit of any script, nor a mark that belongs to one. What is a mark is told by hand.
@@ -142,6 +146,14 @@ def attribute_name(key: str) -> str:
     return _collapsed(label_name(key))
 
 
+def shortened(text: str, limit: int) -> str:
+    """Return a text within a limit; what is longer ends in an ellipsis and a digest of the whole."""
+    if len(text) <= limit:
+        return text
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES).hexdigest()
+    return f"{text[: limit - len(digest) - 1]}…{digest}"
+
+
 def readable(text: str) -> str:
     """Return a text cut to a length that fits a sentence, and free of what UTF-8 cannot carry."""
     cut = text if len(text) <= MAX_NAME else text[: MAX_NAME - 1] + "…"
@@ -149,14 +161,14 @@ def readable(text: str) -> str:
 
 
 def _sanitised(text: str) -> str:
-    name = _ILLEGAL.sub("_", text[:MAX_NAME])
+    name = _ILLEGAL.sub("_", shortened(text, MAX_NAME))
     return f"_{name}" if not name or name[0].isdigit() else name
 
 
 def _lettered(text: str) -> str:
     if text.isascii():
         return _sanitised(text)
-    name = _NO_LETTER.sub(_mark_or_underscore, text[:MAX_NAME])
+    name = _NO_LETTER.sub(_mark_or_underscore, shortened(text, MAX_NAME))
     return f"_{name}" if not name or name[0] in digits else name
 
 
@@ -178,7 +190,7 @@ def _key_as_it_is(key: str) -> str:
 
 
 def _as_it_is(text: str) -> str:
-    return readable(text) or "_"
+    return readable(shortened(text, MAX_NAME)) or "_"
 
 
 def _claims_nothing(_kind: Kind, _name: str) -> tuple[str, ...]:

@@ -429,7 +429,7 @@ def test_other_rules_count_from_the_next_event_and_keep_what_there_is(metrics):
         ("otel_metric_overflow", "exported_otel_metric_overflow"),
         ("outcome", "outcome"),
         ("a:b", "a_b"),
-        ("x" * 300, "x" * 200),
+        ("x" * 300, "x" * 183 + "_12b539c1cad94615"),
     ],
 )
 def test_a_key_becomes_a_legal_label_name(metrics, key, name):
@@ -861,3 +861,14 @@ def test_names_made_from_data_leave_room_when_their_series_have_expired():
         assert metrics.series("shop_order_total") == {"": 1}
         metrics.metrics.retire()
     assert len(metrics.reports) == 5
+
+
+@pytest.mark.parametrize("naming", [PROMETHEUS, OPENTELEMETRY])
+def test_names_that_are_cut_stay_as_many(naming):
+    metrics = Metrics(naming=naming)
+    for end in ("a", "b", "ab" * 100):
+        metrics.emit("e" * 250 + end, {"value": 1}, {"k" * 250 + "1": "x", "k" * 250 + end: "y"})
+    assert len(metrics.names()) == 3
+    assert all(len(name) <= 200 for name in metrics.names())
+    (labels,) = {len(labels) for metric in metrics.store.metrics for labels in metric.series}
+    assert labels == 2
