@@ -23,6 +23,9 @@ pytestmark = pytest.mark.peer
 
 RECORDS = 5000
 
+#: Bodies that are no scalars.
+TABLES = [{"tea": {"left": (1, 2.5, None), "raw": b"\x00\xff"}, "open": True}, {}, ({"a": 1}, ("b", ()))]
+
 
 def anything(anyone, number):
     """A random record; its time is its number, by which it is found again."""
@@ -35,7 +38,7 @@ def anything(anyone, number):
         draw.randint(1_600_000_000 * 10**9, 1_900_000_000 * 10**9),
         severity,
         draw.choice([short_name(severity), anyone.text()]),
-        draw.choice([None, anyone.text(200), draw.random(), 7, True, ("a", "b")]),
+        draw.choice([None, anyone.text(200), draw.random(), 7, True, ("a", "b"), b"\xff", *TABLES]),
         anyone.attributes(),
         draw.choice([0, 0, 7]),
         trace_id,

@@ -15,6 +15,8 @@ KINDS = {name.removeprefix("SPAN_KIND_"): value for name, value in Span.SpanKind
 
 def typed(value):
     """A value with its type: 1, 1.0 and True are equal and mean different things."""
+    if isinstance(value, dict):
+        return {key: typed(element) for key, element in value.items()}
     return (tuple(map(typed, value)),) if isinstance(value, tuple) else (type(value).__name__, value)
 
 
@@ -73,6 +75,8 @@ def of_any(value):
             return None
         case "array_value":
             return tuple(of_any(element) for element in value.array_value.values)
+        case "kvlist_value":
+            return {pair.key: of_any(pair.value) for pair in value.kvlist_value.values}
         case kind:
             return getattr(value, kind)
 
