@@ -51,22 +51,30 @@ _MAX_PLANS: Final = 2_000
 
 
 def attributes(
-    source: Mapping[Any, Any], skip: frozenset[str] = frozenset()
+    source: Mapping[Any, Any],
+    skip: frozenset[str] = frozenset(),
+    most: int = MAX_ATTRIBUTES,
+    longest: int = MAX_TEXT_LENGTH,
 ) -> tuple[dict[str, AttributeValue], int]:
     """Make a table exportable, less the keys in ``skip``; return also how many attributes did not fit.
 
-    These are the ones beyond :data:`MAX_ATTRIBUTES`, in the table's order, and those whose key is empty.
+    These are the ones beyond ``most``, in the table's order, and those whose key is empty.
     """
-    exportable, dropped, _ = sorted_out(source, skip, skip)
+    exportable, dropped, _ = sorted_out(source, skip, skip, most, longest)
     return exportable, dropped
 
 
 def sorted_out(  # noqa: C901, PLR0912, PLR0915 - the loop that every attribute goes through: a call costs half of it
-    source: Mapping[Any, Any], skip: frozenset[str], special: frozenset[str]
+    source: Mapping[Any, Any],
+    skip: frozenset[str],
+    special: frozenset[str],
+    most: int = MAX_ATTRIBUTES,
+    longest: int = MAX_TEXT_LENGTH,
 ) -> tuple[dict[str, AttributeValue], int, dict[str, Any] | None]:
     """Make a table exportable, but for some keys that are given back as they are; None for none of these.
 
-    Of ``skip``, the keys to leave out, only those count that are in ``special``.
+    Of ``skip``, the keys to leave out, only those count that are in ``special``. There are ``most`` or fewer
+    attributes, their texts no longer than ``longest``; neither is below our own limit.
     """
     try:
         keys = tuple(source)
@@ -80,7 +88,7 @@ def sorted_out(  # noqa: C901, PLR0912, PLR0915 - the loop that every attribute 
         for value in source.values():
             kind = type(value)
             if kind is str:
-                if len(value) > MAX_TEXT_LENGTH or not value.isascii():
+                if len(value) > longest or not value.isascii():
                     break
             elif kind is int:
                 if not INT64_MIN <= value <= INT64_MAX:
@@ -93,7 +101,7 @@ def sorted_out(  # noqa: C901, PLR0912, PLR0915 - the loop that every attribute 
     found: dict[str, Any] | None = None
     dropped = 0
     # Only a large table can have more than fit, and only then are they counted on the way.
-    is_large = len(source) > MAX_ATTRIBUTES
+    is_large = len(source) > most
     for key, value in source.items():
         if type(key) is str and key in _fit:
             name = key
@@ -108,15 +116,15 @@ def sorted_out(  # noqa: C901, PLR0912, PLR0915 - the loop that every attribute 
                     found = {}
                 found[name] = value
             continue
-        if is_large and len(exportable) >= MAX_ATTRIBUTES and name not in exportable:
+        if is_large and len(exportable) >= most and name not in exportable:
             dropped += 1
             continue
         kind = type(value)
         if kind is str:
-            if len(value) <= MAX_TEXT_LENGTH and value.isascii():
+            if len(value) <= longest and value.isascii():
                 exportable[name] = value
             else:
-                exportable[name] = text(value)
+                exportable[name] = text(value, longest)
         elif kind is float or kind is bool or (kind is int and INT64_MIN <= value <= INT64_MAX):
             exportable[name] = value
         elif value is not None and (converted := _value(value)) is not None:
@@ -137,13 +145,15 @@ def _note_plan(source: Mapping[Any, Any], special: frozenset[str]) -> None:
         plans.add(keys)
 
 
-def attribute(exportable: dict[str, AttributeValue], name: str, value: object) -> bool:
+def attribute(
+    exportable: dict[str, AttributeValue], name: str, value: object, most: int = MAX_ATTRIBUTES
+) -> bool:
     """Add one attribute to those that are exportable already.
 
     Returns:
         Whether there was room for it.
     """
-    if len(exportable) >= MAX_ATTRIBUTES and name not in exportable:
+    if len(exportable) >= most and name not in exportable:
         return False
     converted = _value(value)
     if converted is not None:

@@ -10,6 +10,7 @@ from otpylib_telemetry.config.settings import ExporterSettings
 from otpylib_telemetry.exporter.base import Collected, ExportContext, Exporter, ExportOutcome
 from otpylib_telemetry.primitives.threads import run_in_thread
 from otpylib_telemetry_otel.destinations import resource_of
+from otpylib_telemetry_otel.resources import publish
 from otpylib_telemetry_otel.settings.endpoint import SIGNALS
 from otpylib_telemetry_otel.settings.environment import OTLP_OPTIONS
 from otpylib_telemetry_otel.settings.model import OtelSettings
@@ -49,6 +50,8 @@ class OtelBackend(Exporter[OtelSettings]):
 
     def __init__(self, settings: OtelSettings, context: ExportContext) -> None:
         super().__init__(settings, context)
+        # What detectors add is known later.
+        publish(context.name, settings.resource_attributes())
         self._counts: Counter[str] = context.memory.setdefault(_COUNTS, Counter())
         self.traces = Traces(self, self._counts)
         self.logs = Logs(self, self._counts)
@@ -74,6 +77,7 @@ class OtelBackend(Exporter[OtelSettings]):
         """
         await self.close()
         resource = await run_in_thread(resource_of, self.settings)
+        publish(self.context.name, resource)
         for signal in self.signals:
             await signal.open(resource)
 

@@ -10,15 +10,20 @@ supervision tree but no endpoint never pays for it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from otpylib_telemetry.exporter.base import ExportError, ExportOutcome
+from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry_otel.errors import BackendUnavailableError
 from otpylib_telemetry_otel.otlp.credentials import CredentialsError
+from otpylib_telemetry_otel.otlp.values import why
+from otpylib_telemetry_otel.resources import complete
 from otpylib_telemetry_otel.sdk import plugins
+from otpylib_telemetry_otel.sdk.flat import flat
 from otpylib_telemetry_otel.sdk.quiet import Quiet, listening
 
 if TYPE_CHECKING:
@@ -36,8 +41,19 @@ if TYPE_CHECKING:
     from otpylib_telemetry_otel.settings.model import OtelSettings
 
 
+class UnencodableError(Exception):
+    """An exporter was given something it cannot encode."""
+
+
 #: An exporter that raises one of these was given something it cannot encode, and will not be able to later.
-_LASTING_ERRORS: Final = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
+_LASTING_ERRORS: Final = (
+    *(TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError),
+    UnencodableError,
+)
+
+#: The part of the time for an attempt in which it is found out what an exporter cannot encode: beyond it, the
+#: attempt would be given up, and made again.
+_ISOLATING: Final = 0.5
 
 _INSTALL: Final = "pip install 'otpylib-telemetry[otel]'"
 
@@ -122,15 +138,13 @@ class OtlpDestination:
     def send(self, items: Sequence[Any]) -> ExportOutcome | None:
         """Encode and send items; see :meth:`Destination.send`."""
         encoded = self._encode(items)
+        left_out = ExportOutcome(unusable=encoded.refused, why=encoded.reason)
         if encoded.refused == len(items) > 0:
-            raise ExportError(f"nothing of it can be encoded: {encoded.reason}", retryable=False)
+            return left_out
         outcome = self._transport.send(encoded.body)
         if not encoded.refused:
             return outcome
-        said = f"{encoded.refused} could not be encoded: {encoded.reason}"
-        if outcome is None:
-            return ExportOutcome(encoded.refused, said)
-        return ExportOutcome(outcome.rejected + encoded.refused, f"{outcome.message}; {said}")
+        return replace(left_out, rejected=outcome.rejected, message=outcome.message) if outcome else left_out
 
     def close(self) -> None:
         """Release the connection."""
@@ -149,25 +163,62 @@ class SdkDestination:
     """An OpenTelemetry exporter of any package, for whichever signal, made to say why it failed."""
 
     def __init__(
-        self, exporter: SpanExporter | LogRecordExporter | MetricExporter, converter: Converts
+        self,
+        exporter: SpanExporter | LogRecordExporter | MetricExporter,
+        converter: Converts,
+        timeout: float = 10.0,
     ) -> None:
         self._exporter = exporter
+        self._timeout = timeout
         self._converter = converter
         # Each class of an exporter logs to the logger of the module it comes from.
         modules = {kind.__module__ for kind in type(exporter).__mro__ if kind is not object}
         self._quiet = Quiet(modules)
 
     def send(self, items: Sequence[Any]) -> ExportOutcome | None:
-        """Export items; see :meth:`Destination.send`."""
+        """Export items; see :meth:`Destination.send`.
+
+        What the exporter cannot encode, by itself and with text for everything elaborate, is left out.
+        """
+        return self._send(items, time.monotonic() + self._timeout * _ISOLATING)
+
+    def _send(self, items: Sequence[Any], deadline: float) -> ExportOutcome | None:
+        try:
+            self._export(items)
+        except _LASTING_ERRORS as error:
+            if len(items) == 1:
+                return self._send_flat(items[0], error)
+            if time.monotonic() > deadline:
+                return ExportOutcome(unusable=len(items), why=why(items[-1], error))
+            # Halves, because each part is sent anew: an exporter may have sent some before it failed.
+            middle = len(items) // 2
+            parts = [self._send(part, deadline) for part in (items[:middle], items[middle:])]
+            said = [part for part in parts if part is not None]
+            if not said:
+                return None
+            return ExportOutcome(unusable=sum(part.unusable for part in said), why=said[-1].why)
+        return None
+
+    def _send_flat(self, item: Any, error: Exception) -> ExportOutcome | None:
+        try:
+            self._export([flat(item)])
+        except _LASTING_ERRORS:
+            return ExportOutcome(unusable=1, why=why(item, error))
+        return None
+
+    def _export(self, items: Sequence[Any]) -> None:
         with listening() as heard:
             try:
                 result = self._exporter.export(self._converter.convert(items))
+            except _LASTING_ERRORS:
+                raise
             except Exception as error:
-                lasting = isinstance(error, _LASTING_ERRORS)
-                raise ExportError(f"{type(error).__name__}: {error}", retryable=not lasting) from error
+                if any(kind.__name__ == "EncodeError" for kind in type(error).__mro__):
+                    # Protobuf's, which need not be installed.
+                    raise UnencodableError(describe(error)) from error
+                raise ExportError(describe(error)) from error
         if getattr(result, "name", "SUCCESS") == "FAILURE":
             raise ExportError(_last_words(heard))
-        return None
 
     def close(self) -> None:
         """Release the connection. An attempt under way ends as soon as its transport lets go of it."""
@@ -215,13 +266,11 @@ def build(settings: OtelSettings, signal: SignalName, resource: Mapping[str, Any
     kind, connection = _KINDS[signal], settings.connection(signal)
     over = {None: "", "grpc": " over OTLP/gRPC", "http/protobuf": " over OTLP/HTTP"}[connection.protocol]
     try:
-        from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - see the module's docstring
-
-        complete = Resource.create(dict(resource))
+        made = complete(resource)
         if connection.protocol is None:
-            converter = resolve_name(kind.converter)(complete)
-            return SdkDestination(_exporter(settings.exporter, signal), converter)
-        encoder = resolve_name(kind.encoder)(complete)
+            converter = resolve_name(kind.converter)(made)
+            return SdkDestination(_exporter(settings.exporter, signal), converter, connection.timeout)
+        encoder = resolve_name(kind.encoder)(made)
         return OtlpDestination(encoder.encode, transport(connection, resolve_name(kind.service)))
     except CredentialsError as error:
         raise BackendUnavailableError(str(error)) from error

@@ -125,8 +125,8 @@ def _words(value: object) -> str | None:
     return text(value, MAX_NAME_LENGTH) or None
 
 
-def links(*several: object) -> tuple[list[SpanLink], int]:
-    """Read what ``links`` says: each span once, and how many are no links or beyond :data:`MAX_LINKS`.
+def links(*several: object, most: int = MAX_LINKS) -> tuple[list[SpanLink], int]:
+    """Read what ``links`` says: each span once, and how many are no links or beyond ``most``.
 
     Each of ``several`` is a link or a list, tuple or set of links. A link is a ``traceparent``, a pair of
     trace id and span id, a table or an object with ``trace_id`` and ``span_id`` (a table may have
@@ -146,7 +146,7 @@ def links(*several: object) -> tuple[list[SpanLink], int]:
             if link is None:
                 left_out += 1
             elif (link.trace_id, link.span_id) not in found:
-                if len(found) < MAX_LINKS:
+                if len(found) < most:
                     found[link.trace_id, link.span_id] = link
                 else:
                     left_out += 1

@@ -63,6 +63,18 @@ GROUPS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
             "sampler",
             "sampler_argument",
         ),
+        "Limits of spans and log records": (
+            "attribute_count_limit",
+            "attribute_value_length_limit",
+            "span_attribute_count_limit",
+            "span_attribute_value_length_limit",
+            "span_event_count_limit",
+            "span_link_count_limit",
+            "event_attribute_count_limit",
+            "link_attribute_count_limit",
+            "logrecord_attribute_count_limit",
+            "logrecord_attribute_value_length_limit",
+        ),
         "Log records": ("logs", "log_severity", "log_patterns"),
         "Metrics": (
             "metrics",

@@ -64,10 +64,15 @@ class ExportOutcome:
     Attributes:
         rejected: How many items of the batch the backend refused.
         message: The backend's reason.
+        unusable: How many others could not be encoded. They were not sent, and will not be: the backend has
+            nothing to do with it.
+        why: What could not be encoded, and why.
     """
 
     rejected: int = 0
     message: str = ""
+    unusable: int = 0
+    why: str = ""
 
 
 @dataclass(slots=True)

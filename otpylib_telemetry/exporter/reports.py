@@ -35,6 +35,9 @@ class Reports:
         # Items refused by a backend that takes the rest, and when its remarks may be told again.
         self._refused_unsaid = 0
         self._remark_at = {True: -math.inf, False: -math.inf}
+        # Items that could not be encoded, and when that may be told again.
+        self._left_out_unsaid = 0
+        self._left_out_at = -math.inf
 
     @property
     def trouble(self) -> str | None:
@@ -69,6 +72,22 @@ class Reports:
             message or "it gave no reason",
         )
         self._refused_unsaid = 0
+
+    def left_out(self, items: int, why: str) -> None:
+        """Say what could not be encoded, unless such a thing was said just now."""
+        self._left_out_unsaid += items
+        now = self._clock()
+        if not items or now < self._left_out_at:
+            return
+        self._left_out_at = now + _REMARK_INTERVAL
+        _log.warning(
+            "%s: %d items cannot be encoded and are counted as rejected; the others are sent. The last of "
+            "these is %s.",
+            self._lease.state.name,
+            self._left_out_unsaid,
+            self._scrub(why),
+        )
+        self._left_out_unsaid = 0
 
     def failed(self, lane: str, number: int, error: Exception, items: int, *, permanent: bool) -> None:
         """Say once per outage that the backend is in trouble."""

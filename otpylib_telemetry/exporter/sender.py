@@ -356,12 +356,18 @@ class Sender:
 
     def _arrived(self, in_flight: _InFlight, outcome: object) -> None:
         lane, batch = in_flight.lane, in_flight.batch
-        refused, message = _refused(outcome, len(batch))
+        refused = _refused(outcome, len(batch))
         lane.done += len(batch)
-        in_flight.state.delivered(batch, refused)
-        self._reports.took(refused, message)
+        in_flight.state.delivered(batch, refused.rejected, unusable=refused.unusable)
+        self._reports.left_out(refused.unusable, refused.why)
+        self._reports.took(refused.rejected, refused.message)
         self.batches += 1
         if in_flight.exporter is not self._exporter:
+            return
+        if refused.unusable == len(batch):
+            # Nothing was sent, so that nothing is known of the backend.
+            self._state.breaker.released(in_flight.permit)
+            lane.retry = lane.retry.without(in_flight.attempt)
             return
         self._state.breaker.succeeded(in_flight.permit)
         if lane.retry.is_news(in_flight.attempt):
@@ -399,8 +405,10 @@ class Sender:
         return not self._waiting(lane) and not self._batches(lane)
 
 
-def _refused(outcome: object, items: int) -> tuple[int, str]:
-    """Return how many items were refused and why, whatever an exporter returned."""
-    if not isinstance(outcome, ExportOutcome) or not isinstance(outcome.rejected, int):
-        return 0, ""
-    return min(max(0, outcome.rejected), items), str(outcome.message)
+def _refused(outcome: object, items: int) -> ExportOutcome:
+    """Return how many items were refused or could not be sent, and why, whatever an exporter returned."""
+    if not isinstance(outcome, ExportOutcome):
+        return ExportOutcome()
+    unusable = min(max(0, outcome.unusable), items) if isinstance(outcome.unusable, int) else 0
+    rejected = min(max(0, outcome.rejected), items - unusable) if isinstance(outcome.rejected, int) else 0
+    return ExportOutcome(rejected, str(outcome.message), unusable, str(outcome.why))

@@ -158,15 +158,23 @@ class ExporterState:
         for lane in self.lanes.values():
             lane.put_first(lambda payload: _is(chosen, payload))
 
-    def delivered(self, batch: Batch, refused: int = 0, reason: str = "partial_success") -> None:
-        """Enter a batch the backend took, save so many of its items; which ones it does not say."""
-        rejected = weight_of(batch[: max(0, refused)])
+    def delivered(
+        self, batch: Batch, refused: int = 0, reason: str = "partial_success", unusable: int = 0
+    ) -> None:
+        """Enter a batch the backend took, save so many of its items; which ones it does not say.
+
+        So many others were ``unusable``, and not sent at all.
+        """
+        refused = max(0, refused)
+        rejected = weight_of(batch[:refused])
+        left_out = weight_of(batch[refused : refused + max(0, unusable)])
         weight = weight_of(batch)
         self.in_flight_events -= weight
         if batch.lane in self._produced_lanes:
             self.produced_held -= weight
         self.ledger.reject(rejected, reason)
-        self.ledger.exported += weight - rejected
+        self.ledger.reject(left_out, "unusable")
+        self.ledger.exported += weight - rejected - left_out
         self.make_room()
 
     def make_room(self) -> None:

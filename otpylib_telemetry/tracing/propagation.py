@@ -43,11 +43,12 @@ class TraceParent(NamedTuple):
     sampled: bool
 
 
-def parse_traceparent(text: object) -> TraceParent | None:
+def parse_traceparent(text: Any) -> TraceParent | None:
     """Read a ``traceparent`` header; None if it is invalid, for which the standard starts a new trace."""
-    if not isinstance(text, str):
+    # Not by isinstance(), which asks the value.
+    if not issubclass(type(text), str):
         return None
-    match = _TRACEPARENT.fullmatch(text) or _TRACEPARENT.fullmatch(text.strip(_BLANKS))
+    match = _TRACEPARENT.fullmatch(text) or _TRACEPARENT.fullmatch(str.strip(text, _BLANKS))
     if match is None:
         return None
     version, trace, span, flags, more = match.groups()

@@ -22,12 +22,14 @@ from opentelemetry.trace import NonRecordingSpan, ProxyTracerProvider, TraceFlag
 from otpylib_telemetry.primitives.fork import after_fork_in_child, new_lock
 from otpylib_telemetry.tracing import bridge, propagation
 from otpylib_telemetry.tracing.propagation import SpanContext
+from otpylib_telemetry_otel.resources import resource_for
 from otpylib_telemetry_otel.traces import api_spans
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from opentelemetry.context import Context
+    from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import ReadableSpan, Span
     from opentelemetry.trace import Link, SpanKind
     from opentelemetry.trace.span import TraceState
@@ -51,6 +53,8 @@ class _Switch:
     """Where the spans go; None while nobody is there."""
 
     forwarder: SpanForwarder | None = None
+    #: The exporters they go to, or went to last.
+    exporters: tuple[str, ...] = ()
     #: Spans that ended while nobody was there.
     missed = 0
 
@@ -137,6 +141,15 @@ class _Ids(IdGenerator):
         return propagation.new_trace_id()
 
 
+class _Provider(TracerProvider):
+    """The provider for those who have none, whose resource is that of the exporter its spans go to."""
+
+    @property
+    def resource(self) -> Resource:
+        """The exporter's resource, as far as it is known by now."""
+        return resource_for(_Switch.exporters)
+
+
 class _Mirror(NonRecordingSpan):
     """A span of ours, as OpenTelemetry sees it: a parent, and nothing that could be written to."""
 
@@ -197,6 +210,7 @@ def install(forwarder: SpanForwarder) -> str:
     with _lock:
         whose = _provide()
         _Switch.forwarder = forwarder
+        _Switch.exporters = tuple(target.name for target in forwarder.targets)
         bridge.install(_bridge)
         return whose
 
@@ -238,7 +252,7 @@ def _provide() -> str:
 
 def _own_provider() -> TracerProvider:
     if not _own:
-        made = TracerProvider(sampler=_Sampler(), shutdown_on_exit=False, id_generator=_Ids())
+        made = _Provider(sampler=_Sampler(), shutdown_on_exit=False, id_generator=_Ids())
         made.add_span_processor(_Processor(every=True))
         _own.append(made)
     return _own[0]

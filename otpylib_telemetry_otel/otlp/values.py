@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from otpylib_telemetry.primitives.any_value import WHOLE, any_value, text
+from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.version import __version__
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ class Encoded(NamedTuple):
     Attributes:
         body: The message.
         refused: How many items could not be encoded and are not in it.
-        reason: Why the last of these could not.
+        reason: What the last of these was, and why it could not.
     """
 
     body: bytes
@@ -46,7 +47,9 @@ def fill(pairs: Any, attributes: Mapping[str, Any]) -> None:
                 pair.value.int_value = value
             else:
                 _put(pair.value, value)
-        except Exception:  # noqa: BLE001 - whatever it is, neither the others nor the item may be lost for it
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001 - whatever it is, neither the others nor the item may be lost for it
             pair.Clear()
             pair.key = text(key, None)
             _put(pair.value, any_value(value))
@@ -56,7 +59,9 @@ def put(message: Any, value: Any) -> None:
     """Put a value of any kind into an ``AnyValue``; what OTLP cannot say is mended."""
     try:
         _put(message, value)
-    except Exception:  # noqa: BLE001 - as above
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - as above
         message.Clear()
         _put(message, any_value(value))
 
@@ -102,6 +107,26 @@ _FIELDS: Final[Mapping[type, str]] = {
 }
 
 
+def say(message: Any, field: str, value: Any) -> None:
+    """Put text into a field that has to be Unicode; what is none is mended, None is nothing."""
+    try:
+        setattr(message, field, value)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - as above
+        setattr(message, field, "" if value is None else text(value, None))
+
+
+def why(item: Any, error: BaseException) -> str:
+    """Return what is said of an item that cannot be encoded: its name, and why."""
+    name = getattr(item, "name", "")
+    return f"{text(name, _MAX_NAME)!r}: {describe(error)}" if name else describe(error)
+
+
+#: How much is quoted of a name.
+_MAX_NAME: Final = 120
+
+
 class Encoder:
     """Makes requests of the items of one resource, grouped by instrumentation scope."""
 
@@ -112,7 +137,8 @@ class Encoder:
 
     def __init__(self, resource: Resource) -> None:
         self._template = self.request()
-        group = getattr(self._template, self.fields[0]).add(schema_url=resource.schema_url)
+        group = getattr(self._template, self.fields[0]).add()
+        say(group, "schema_url", resource.schema_url)
         fill(group.resource.attributes, resource.attributes)
         self._scope = ("otpylib_telemetry", __version__)
 
@@ -120,29 +146,55 @@ class Encoder:
         """Encode items; one that cannot be encoded is left out, so that the others go."""
         request = self.request()
         request.CopyFrom(self._template)
-        _, of_scopes, of_items = self.fields
-        groups = getattr(getattr(request, self.fields[0])[0], of_scopes)
+        groups = getattr(getattr(request, self.fields[0])[0], self.fields[1])
         encode = self.encode_item
-        scopes: dict[tuple[Any, ...], Any] = {}
+        scopes: dict[tuple[Any, ...] | str, Any] = {}
         refused, reason = 0, ""
         for item in items:
             # Name and version, and perhaps the URL of a schema and attributes as pairs.
             scope = item.scope or self._scope
-            messages = scopes.get(scope)
-            if messages is None:
-                group = groups.add()
-                group.scope.name, group.scope.version, *more = scope
-                if more:
-                    group.schema_url, pairs = more
-                    fill(group.scope.attributes, dict(pairs))
-                messages = scopes[scope] = getattr(group, of_items)
-            message = messages.add()
+            message: Any = None
             try:
+                # The text tells 1 from True, which are equal, and may be of what cannot be a key.
+                key = scope if len(scope) == 2 else repr(scope)  # noqa: PLR2004 - name and version
+                messages: Any = scopes.get(key)
+                if messages is None:
+                    messages = scopes[key] = self._begin(groups, *scope)
+                message = messages.add()
                 encode(message, item)
-            except Exception as error:  # noqa: BLE001 - whatever is in it, it must not hold up the others
-                del messages[-1]
-                refused, reason = refused + 1, f"{type(error).__name__}: {error}"
-        return Encoded(request.SerializeToString(), refused, reason)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001 - whatever is in it, it must not hold up the others
+                if message is not None:
+                    del messages[-1]
+                refused, reason = refused + 1, why(item, error)
+        try:
+            return Encoded(request.SerializeToString(), refused, reason)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - as above
+            return self._encode_what_can_be(items, error)
+
+    def _begin(
+        self, groups: Any, name: Any, version: Any, schema_url: Any = "", attributes: Sequence[Any] = ()
+    ) -> Any:
+        """Begin the items of a scope."""
+        group = groups.add()
+        say(group.scope, "name", name)
+        say(group.scope, "version", version)
+        say(group, "schema_url", schema_url)
+        fill(group.scope.attributes, dict(attributes))
+        return getattr(group, self.fields[2])
+
+    def _encode_what_can_be(self, items: Sequence[Any], error: BaseException) -> Encoded:
+        """Encode items that are no message together, as far as each is one by itself."""
+        alone = [self.encode([item]) for item in items] if len(items) > 1 else []
+        fit = [item for item, encoded in zip(items, alone, strict=False) if not encoded.refused]
+        if not fit or len(fit) == len(items):
+            return Encoded(b"", len(items), why(items[-1], error))
+        reason = next(encoded.reason for encoded in reversed(alone) if encoded.refused)
+        together = self.encode(fit)
+        return Encoded(together.body, together.refused + len(items) - len(fit), reason)
 
     @staticmethod
     def encode_item(message: Any, item: Any) -> None:

@@ -41,7 +41,7 @@ class SpanConverter:
     def __init__(self, resource: Resource) -> None:
         self._resource = resource
         self._scope = InstrumentationScope("otpylib_telemetry", __version__)
-        self._scopes: dict[tuple[Any, ...], InstrumentationScope] = {}
+        self._scopes: dict[str, InstrumentationScope] = {}
 
     def convert(self, spans: Sequence[FinishedSpan]) -> list[ReadableSpan]:
         """Return the spans as OpenTelemetry's."""
@@ -77,13 +77,15 @@ class SpanConverter:
         )
 
     def _scope_of(self, named: tuple[Any, ...]) -> InstrumentationScope:
-        known = self._scopes.get(named)
+        # The text tells 1 from True, which are equal, and may be of what cannot be a key.
+        key = repr(named)
+        known = self._scopes.get(key)
         if known is None:
             if len(self._scopes) >= _MAX_SCOPES:
                 self._scopes.clear()
             name, version, *more = named
             schema_url, pairs = more or (None, ())
-            known = self._scopes[named] = InstrumentationScope(name, version, schema_url, dict(pairs))
+            known = self._scopes[key] = InstrumentationScope(name, version, schema_url, dict(pairs))
         return known
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SecretStr, WrapValidator
 
 from otpylib_telemetry.config.settings import OptionalText, RefusedError, absolute, none_if_blank
+from otpylib_telemetry.primitives.any_value import any_value, text, unprintable
 from otpylib_telemetry_otel.settings.endpoint import SignalName, SignalUrl
 from otpylib_telemetry_otel.settings.environment import (
     EXPORTERS,
@@ -99,12 +100,17 @@ def attribute_name(name: object) -> str:
     """Return the name of an attribute."""
     if not isinstance(name, str) or not name.strip():
         raise RefusedError("expected attribute names that are strings and not empty")
-    return name
+    return text(name, None)
+
+
+def mended(value: object) -> object:
+    """Return text that can be encoded, and anything else as it is: names of files may be no Unicode."""
+    return text(value, None) if type(value) is str and not value.isascii() else value
 
 
 def attribute(name: object, value: Any) -> Any:
-    """Return the value of an attribute as OpenTelemetry takes it."""
-    items = list(value) if isinstance(value, (list, tuple)) else [value]
+    """Return the value of an attribute as OpenTelemetry takes it; an object of another class is text."""
+    items = [_scalar(item) for item in value] if isinstance(value, (list, tuple)) else [_scalar(value)]
     kinds = {_attribute_kind(item) for item in items}
     if len(kinds) > 1 or None in kinds:
         public = (
@@ -116,6 +122,16 @@ def attribute(name: object, value: Any) -> Any:
         items = [float(item) for item in items]
     plain = [str(item) if isinstance(item, str) else item for item in items]
     return tuple(plain) if isinstance(value, (list, tuple)) else plain[0]
+
+
+def _scalar(value: Any) -> Any:
+    if issubclass(type(value), (Mapping, list, tuple, set, frozenset)) or value is None:
+        return value
+    found = any_value(value)
+    if found == unprintable(type(value)):
+        # Not even its text can be had: this is refused.
+        return value
+    return text(found) if isinstance(found, (bytes, tuple, dict)) else found
 
 
 def _attribute_kind(value: Any) -> str | None:

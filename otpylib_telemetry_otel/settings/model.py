@@ -12,7 +12,6 @@ from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_v
 from otpylib_telemetry.aggregation.exporter_stores import DEFAULT_MAX_SERIES
 from otpylib_telemetry.config.settings import (
     Conflict,
-    ExporterSettings,
     Number,
     OptionalNumber,
     OptionalPath,
@@ -59,9 +58,11 @@ from otpylib_telemetry_otel.settings.fields import (
     attribute,
     attribute_name,
     described,
+    mended,
     own_option,
     trim,
 )
+from otpylib_telemetry_otel.settings.limits import LimitSettings
 
 if TYPE_CHECKING:
     from pydantic_core.core_schema import ValidatorFunctionWrapHandler
@@ -76,7 +77,7 @@ _ENTRY_POINT = re.compile(r"[A-Za-z0-9_.-]+")
 _PER_SIGNAL = (*OTLP_OPTIONS, *(f"{signal}_{key}" for signal in OTHER_SIGNALS for key in OTLP_OPTIONS))
 
 
-class OtelSettings(ExporterSettings):
+class OtelSettings(LimitSettings):
     """What the OpenTelemetry exporter can be told."""
 
     kind: ClassVar[str] = "otel"
@@ -396,7 +397,7 @@ class OtelSettings(ExporterSettings):
     def _service_has_a_name(cls, value: object) -> object:
         if isinstance(value, str) and not value.strip():
             raise RefusedError("expected a name, not an empty string")
-        return trim(value)
+        return mended(trim(value))
 
     @field_validator("resource", mode="before")
     @classmethod

@@ -23,9 +23,12 @@ from otpylib_telemetry_otel.sampling.policy import Policy, Sampler
 from otpylib_telemetry_otel.sampling.rules import rules_from
 from otpylib_telemetry_otel.sampling.tail import Decided, Tail
 from otpylib_telemetry_otel.sdk.plugins import load_id_generator
+from otpylib_telemetry_otel.settings.limits import SPAN_LIMITS
 from otpylib_telemetry_otel.signals.base import Batch, Signal
 from otpylib_telemetry_otel.traces import api_spans
 from otpylib_telemetry_otel.traces.assembly import Assembler
+from otpylib_telemetry_otel.traces.limits import UNLIMITED, SpanLimits
+from otpylib_telemetry_otel.traces.spans import MAX_EVENTS
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -59,6 +62,7 @@ class Traces(Signal):
             *("sampling_rate", "always_keep_errors", "always_keep_slower_than_ms", "sampling_parent_based"),
             *("sampling_rules", "max_spans_per_second", "sampling_wait", "max_held_spans"),
             *("max_active_spans", "span_ttl", "trace_id_from_correlation"),
+            *SPAN_LIMITS,
         }
     )
 
@@ -74,6 +78,7 @@ class Traces(Signal):
             _ASSEMBLER, Assembler(settings.max_active_spans, _ttl_ns(settings))
         )
         self._tail: Tail = memory.setdefault(_TAIL, Tail(self._policy))
+        self._limits = _limits(settings)
         self._take_limits(settings)
 
     async def open(self, resource: Mapping[str, Any]) -> None:
@@ -165,6 +170,7 @@ class Traces(Signal):
         """Take sampling and limits into use at once: what has begun by now began under the old ones."""
         await super().apply(settings, changed)
         self._policy = policy_from(settings, self._sampler)
+        self._limits = _limits(settings)
         self._take_limits(settings)
         self._sampling()
 
@@ -211,19 +217,18 @@ class Traces(Signal):
     def _send_all(self, spans: Sequence[FinishedSpan], collected: Collected) -> None:
         """Count spans that are sent whatever they are, and make them exportable; in one loop, for speed."""
         self._counts[_FINISHED] += len(spans)
-        add = collected.items.append
+        add, limits = collected.items.append, self._limits
         for span in spans:
             if span.incomplete is not None:
                 self._counts[_INCOMPLETE + span.incomplete] += 1
-            span.seal()
+            span.seal(limits)
             add((span, span.weight))
 
-    @staticmethod
-    def _keep(decided: Decided, collected: Collected) -> None:
+    def _keep(self, decided: Decided, collected: Collected) -> None:
         """Make exportable what sampling kept."""
         collected.sampled_out += decided.sampled_out
         for span, stands_for in decided.kept:
-            span.seal()
+            span.seal(self._limits)
             if stands_for is not None and stands_for != 1:
                 span.attributes = {**span.attributes, SAMPLING_WEIGHT: stands_for}
             collected.items.append((span, span.weight))
@@ -242,6 +247,7 @@ class Traces(Signal):
     def _take_limits(self, settings: OtelSettings) -> None:
         assembler, tail = self._assembler, self._tail
         assembler.limit = settings.max_active_spans
+        assembler.max_events = max(MAX_EVENTS, settings.span_event_count_limit or 0)
         assembler.trace_id_from_correlation = settings.trace_id_from_correlation
         assembler.ttl_ns = tail.max_age_ns = _ttl_ns(settings)
         tail.max_spans = settings.max_held_spans
@@ -262,6 +268,12 @@ def policy_from(settings: OtelSettings, sampler: Sampler | None) -> Policy:
         spans_per_second=settings.max_spans_per_second,
         wait_ns=int(settings.sampling_wait * _NS_PER_SECOND),
     )
+
+
+def _limits(settings: OtelSettings) -> SpanLimits:
+    said = settings.span_limits()
+    # Nothing is to be looked for where nothing is limited.
+    return UNLIMITED if said == UNLIMITED else said
 
 
 def _ttl_ns(settings: OtelSettings) -> int:

@@ -8,20 +8,23 @@ same batches. Read by attribute only, so that this module does not import OpenTe
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from otpylib_telemetry.exporter import registry
+from otpylib_telemetry.primitives.any_value import INT64_MAX, any_values, number, text
 from otpylib_telemetry.primitives.fork import after_fork_in_child
 from otpylib_telemetry.tracing.propagation import TraceParent, format_traceparent
-from otpylib_telemetry_otel.attributes import attributes
 from otpylib_telemetry_otel.semantics import SpanLink
+from otpylib_telemetry_otel.traces.limits import UNLIMITED, SpanLimits
 from otpylib_telemetry_otel.traces.spans import FinishedSpan, Scope, SpanEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from otpylib_telemetry.bus.events import RawEvent
 
+
+T = TypeVar("T")
 
 #: The name of the events. Nobody can emit one: a name on the bus does not begin with a dot by accident, and
 #: what is in its metadata must be a span all the same.
@@ -37,9 +40,8 @@ _MAX_OPEN: Final = 10_000
 #: nanoseconds: it may have found the queue full.
 _LAG_NS: Final = 3 * _NS_PER_SECOND
 
-#: Integers that OTLP can carry.
-_INTEGERS: Final = range(-(2**63), 2**63)
-_EXPORTABLE: Final = frozenset({str, bool, float})
+#: How many are counted at most: OTLP has 32 bits for what was left out.
+_MAX_COUNT: Final = 2**31 - 1
 
 #: By span id, its trace, when it began, and when it ended or None, on the monotonic clock.
 _open: dict[int, tuple[int, int, int | None]] = {}
@@ -68,18 +70,19 @@ class ApiSpan(FinishedSpan):
     ok: bool
     tracestate: str
 
-    def seal(self) -> None:
-        """Take away what is no attribute, and replace what OTLP cannot carry."""
+    def seal(self, limits: SpanLimits = UNLIMITED) -> None:
+        """Take away what is no attribute, and mend what OTLP cannot carry; nothing else is changed."""
         if self.notes:
             self.attributes = {key: value for key, value in self.attributes.items() if key not in self.notes}
             self.notes = ()
-        if not _are_exportable(self.attributes):
-            self.attributes, dropped = attributes(self.attributes)
-            self.dropped_attributes += dropped
-        for part in (*(self.events or ()), *(self.links or ())):
-            if not _are_exportable(part.attributes):
-                part.attributes, dropped = attributes(part.attributes)
-                part.dropped_attributes += dropped
+        self.name, self.message = text(self.name, None), text(self.message, None)
+        for part in (self, *(self.events or ()), *(self.links or ())):
+            part.attributes, dropped = any_values(part.attributes)
+            part.dropped_attributes += dropped
+        for event in self.events or ():
+            event.name = text(event.name, None)
+        if limits is not UNLIMITED:
+            self._limit(limits)
 
 
 class Sorted(NamedTuple):
@@ -115,7 +118,9 @@ def sort(events: Sequence[RawEvent]) -> Sorted:
             continue
         try:
             span = _converted(event[2][_SPAN])
-        except Exception:  # noqa: BLE001 - an event that somebody has made up, with anything in it
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001 - an event that somebody has made up, with anything in it
             rejected += 1
         else:
             spans.append(span)
@@ -159,54 +164,40 @@ def _forget_lost(now_ns: int) -> None:
 
 
 def _converted(span: Any) -> ApiSpan:
-    context, parent, scope = span.context, span.parent, span.instrumentation_scope
+    context, parent, status = span.context, span.parent, span.status
+    given = _mapping(span.attributes)
     notes: dict[str, str] = {}
     caller = None
-    given = span.attributes or {}
     sampled = bool(context.trace_flags.sampled)
     # The id of its trace is known to whoever was called meanwhile, so this may not be all there is of it.
     notes["traceparent"] = format_traceparent(context.trace_id, context.span_id, sampled=sampled)
-    tracestate = context.trace_state.to_header() if context.trace_state else ""
+    tracestate = _state(context)
     if tracestate:
         notes["tracestate"] = tracestate
     if parent is not None and parent.is_remote:
         caller = TraceParent(parent.trace_id, parent.span_id, bool(parent.trace_flags.sampled))
-    status = span.status
     error = status.status_code.name == "ERROR"
+    events, lost_events = _each(span.events, _event)
+    links, lost_links = _each(span.links, _link)
     made = ApiSpan(
         span.name,
         context.trace_id,
         context.span_id,
         0 if parent is None else parent.span_id,
         caller,
-        span.start_time,
+        _time(span.start_time),
         {**notes, **given},
         parent_is_remote=parent is not None and bool(parent.is_remote),
-        end_ns=span.end_time,
+        end_ns=_time(span.end_time),
         error=error,
         message=(status.description or "") if error else "",
-        kind=span.kind.name,
-        events=[
-            SpanEvent(event.name, event.timestamp, dict(event.attributes or {}), event.dropped_attributes)
-            for event in span.events
-        ]
-        or None,
-        dropped_events=span.dropped_events,
-        dropped_attributes=span.dropped_attributes,
-        scope=None if scope is None else _scope(scope),
-        links=[
-            SpanLink(
-                link.context.trace_id,
-                link.context.span_id,
-                dict(link.attributes or {}),
-                link.dropped_attributes,
-                link.context.trace_state.to_header() if link.context.trace_state else "",
-                bool(link.context.is_remote),
-            )
-            for link in span.links
-        ]
-        or None,
-        dropped_links=span.dropped_links,
+        kind=getattr(span.kind, "name", "INTERNAL"),
+        events=events or None,
+        dropped_events=_count(span.dropped_events) + lost_events,
+        dropped_attributes=_count(span.dropped_attributes),
+        scope=_scope(span.instrumentation_scope),
+        links=links or None,
+        dropped_links=_count(span.dropped_links) + lost_links,
     )
     made.notes = tuple(key for key in notes if key not in given)
     made.ok = status.status_code.name == "OK"
@@ -214,29 +205,89 @@ def _converted(span: Any) -> ApiSpan:
     return made
 
 
-def _scope(scope: Any) -> tuple[str, str] | Scope:
-    """Return the scope in as few words as it needs: spans of one scope go together, whoever made them."""
-    version, schema_url = scope.version or "", scope.schema_url or ""
-    given = scope.attributes
-    if not given and not schema_url:
-        return scope.name, version
-    exportable, _ = attributes(given or {})
-    return Scope(scope.name, version, schema_url, tuple(exportable.items()))
+def _each(parts: Any, read: Callable[[Any], T]) -> tuple[list[T], int]:
+    """Read events or links; return them and how many cannot be read."""
+    found: list[T] = []
+    lost = 0
+    for part in parts or ():
+        try:
+            found.append(read(part))
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001 - whatever it is, it costs neither the others nor the span
+            lost += 1
+    return found, lost
 
 
-def _are_exportable(given: Mapping[Any, Any]) -> bool:
-    return all(_is_exportable(value) for value in given.values())
+def _event(event: Any) -> SpanEvent:
+    attributes = _mapping(event.attributes)
+    return SpanEvent(event.name, _time(event.timestamp), attributes, _count(event.dropped_attributes))
 
 
-def _is_exportable(value: Any) -> bool:
-    kind = type(value)
-    if kind in _EXPORTABLE:
-        return True
-    if kind is int:
-        return value in _INTEGERS
-    return kind in {tuple, list} and all(
-        type(item) not in {tuple, list} and _is_exportable(item) for item in value
+def _link(link: Any) -> SpanLink:
+    context = link.context
+    # What is no id is no link.
+    context.trace_id.to_bytes(16, "big")
+    context.span_id.to_bytes(8, "big")
+    return SpanLink(
+        context.trace_id,
+        context.span_id,
+        _mapping(link.attributes),
+        _count(link.dropped_attributes),
+        _state(context),
+        bool(context.is_remote),
     )
+
+
+def _mapping(given: Any) -> dict[Any, Any]:
+    return {} if given is None else dict(given)
+
+
+def _state(context: Any) -> str:
+    """Return the ``tracestate`` of a context; one that cannot be read is none."""
+    try:
+        return text(context.trace_state.to_header(), None) if context.trace_state else ""
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - somebody else's class
+        return ""
+
+
+def _time(value: Any) -> int:
+    """Return a time in nanoseconds since the epoch, the nearest that OTLP has; now, where it is none."""
+    try:
+        found = value if type(value) is int else number(type(value), value)
+        at_ns = time.time_ns() if found is None else int(found)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - somebody else's class, or a float that is no number
+        at_ns = time.time_ns()
+    return min(max(at_ns, 0), INT64_MAX)
+
+
+def _count(value: Any) -> int:
+    return min(max(value, 0), _MAX_COUNT) if type(value) is int else 0
+
+
+def _scope(scope: Any) -> tuple[str, str] | Scope | None:
+    """Return the scope in as few words as it needs: spans of one scope go together, whoever made them."""
+    if scope is None:
+        return None
+    name, version, schema_url = _words(scope.name), _words(scope.version), _words(scope.schema_url)
+    given = getattr(scope, "attributes", None)
+    if not given and not schema_url:
+        return name, version
+    exportable, _ = any_values(given or {})
+    return Scope(name, version, schema_url, tuple(exportable.items()))
+
+
+def _words(value: Any) -> str:
+    """Return what should be text; of a version such as (1, 2, 3), its parts between dots."""
+    if value is None:
+        return ""
+    if type(value) is tuple or type(value) is list:
+        return ".".join(text(part, None) for part in value)
+    return text(value, None)
 
 
 def _after_fork() -> None:

@@ -88,6 +88,7 @@ class Assembler:
         trace_id_from_correlation: As above; a new value counts from the next start.
         apart: Names of events that are not put on the open span to which they belong.
         max_held: How many events open spans may be made of before they take none but their starts and ends.
+        max_events: How many events a span has at most.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class Assembler:
         self.trace_id_from_correlation = trace_id_from_correlation
         self.apart: Container[str] = ()
         self.max_held = sys.maxsize
+        self.max_events = MAX_EVENTS
         self._open: OpenOperations[FinishedSpan] = OpenOperations(limit, ttl_ns)
         self._given_ids = (trace_ids, span_ids)
         self._trace_ids, self._span_ids = id_source()
@@ -449,7 +451,7 @@ class Assembler:
             span.events = []
         noted = None
         # One place is kept for the exception by which the span may end.
-        if len(span.events) < MAX_EVENTS - 1 and self._held < self.max_held:
+        if len(span.events) < self.max_events - 1 and self._held < self.max_held:
             noted = SpanEvent(name, span.start_ns + max(at_ns - opened.at_ns, 0), carried)
             span.events.append(noted)
             span.weight += 1

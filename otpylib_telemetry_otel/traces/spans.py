@@ -12,6 +12,7 @@ from otpylib_telemetry.primitives.any_value import text
 from otpylib_telemetry_otel import semantics
 from otpylib_telemetry_otel.attributes import attribute, attributes, sorted_out
 from otpylib_telemetry_otel.semantics import MAX_NAME_LENGTH, SpanLink
+from otpylib_telemetry_otel.traces.limits import UNLIMITED, SpanLimits, at_least_ours, limited
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -127,34 +128,66 @@ class FinishedSpan:
     early_links: object = None
     failure: tuple[str, Mapping[Any, Any]] | None = None
 
-    def seal(self) -> None:
+    def seal(self, limits: SpanLimits = UNLIMITED) -> None:
         """Read what the metadata means, and make name, attributes and events exportable.
 
-        Done once a span is known to be exported, so that those left out by sampling do not pay for it, and on
-        the thread that runs the application, to which the values belong.
+        ``limits`` are those of OpenTelemetry's variables; ours hold where nothing was said. Done once a span
+        is known to be exported, so that those left out by sampling do not pay for it, and on the thread that
+        runs the application, to which the values belong.
         """
-        exportable, self.dropped_attributes, special = sorted_out(self.attributes, self.hidden, _SPECIAL)
+        exportable, self.dropped_attributes, special = sorted_out(
+            self.attributes,
+            self.hidden,
+            _SPECIAL,
+            *(() if limits is UNLIMITED else at_least_ours(limits.span)),
+        )
         if self.events is not None:
+            most, longest = at_least_ours(limits.event)
             for event in self.events:
                 event.name = text(event.name, MAX_NAME_LENGTH)
-                event.attributes, event.dropped_attributes = attributes(event.attributes, IDENTITY)
+                event.attributes, event.dropped_attributes = attributes(
+                    event.attributes, IDENTITY, most, longest
+                )
         told: frozenset[str] = frozenset()
         if self.failure is not None:
             told = self._fail(*self.failure)
             self.failure = None
         if special:
-            self._interpret(special, told, exportable)
+            self._interpret(special, told, exportable, limits)
         if self.early_links is not None:
             self.early_links = None
         name = self.name
         if not name.isascii() or len(name) > MAX_NAME_LENGTH:
             self.name = text(name, MAX_NAME_LENGTH)
-        if self.incomplete is not None:
-            exportable[INCOMPLETE] = self.incomplete
         self.attributes = exportable
+        if limits is not UNLIMITED:
+            self._limit(limits)
+        if self.incomplete is not None:
+            self.attributes = {**self.attributes, INCOMPLETE: self.incomplete}
 
-    def _interpret(self, special: dict[str, Any], told: frozenset[str], exportable: dict[str, Any]) -> None:
+    def _limit(self, limits: SpanLimits) -> None:
+        """Leave out what is beyond the limits; of events the first stay, and how the span failed."""
+        self.attributes, dropped = limited(self.attributes, limits.span)
+        self.dropped_attributes += dropped
+        if self.events is not None and limits.events is not None and len(self.events) > limits.events:
+            kept = self.events[: limits.events]
+            if kept and self.error:
+                kept[-1] = self.events[-1]
+            self.dropped_events += len(self.events) - len(kept)
+            self.events = kept
+        if self.links is not None and limits.links is not None and len(self.links) > limits.links:
+            self.dropped_links += len(self.links) - limits.links
+            self.links = self.links[: limits.links]
+        for parts, limit in ((self.events, limits.event), (self.links, limits.link)):
+            for part in parts or ():
+                part.attributes, dropped = limited(part.attributes, limit)
+                part.dropped_attributes += dropped
+
+    def _interpret(
+        self, special: dict[str, Any], told: frozenset[str], exportable: dict[str, Any], limits: SpanLimits
+    ) -> None:
         """Use the metadata that means something, and keep as attributes what turns out to mean nothing."""
+        most, _ = at_least_ours(limits.span)
         used = set(told)
         if (kind := semantics.span_kind(special)) is not None:
             self.kind = kind
@@ -169,12 +202,12 @@ class FinishedSpan:
         if (given := special.get("links")) is not None:
             # An ending often repeats what the start said.
             early = () if self.early_links is None or self.early_links is given else (self.early_links,)
-            found, left_out = semantics.links(*early, given)
+            found, left_out = semantics.links(*early, given, most=max(semantics.MAX_LINKS, limits.links or 0))
             if found:
                 self.links, self.dropped_links = found, left_out
                 used.add("links")
         for key, value in special.items():
-            if key not in used and not attribute(exportable, key, value):
+            if key not in used and not attribute(exportable, key, value, most):
                 self.dropped_attributes += 1
 
     def _fail(self, event_name: str, metadata: Mapping[Any, Any]) -> frozenset[str]:

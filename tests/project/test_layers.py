@@ -29,6 +29,7 @@ LAYERS = {
         "version",
         "errors",
         "attributes",
+        "resources",
         "semantics",
         "traces",
         "metrics",

@@ -9,6 +9,8 @@ import socket
 from pathlib import Path
 
 import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import SpanContext
 from otpylib import gen_server
 
 import otpylib_telemetry
@@ -39,6 +41,7 @@ from otpylib_telemetry_otel.otlp.services import TRACES
 from otpylib_telemetry_otel.presets import DatadogExporter
 from otpylib_telemetry_otel.sdk import plugins
 from otpylib_telemetry_otel.settings.model import OtelSettings
+from otpylib_telemetry_otel.traces import api_spans
 from otpylib_telemetry_prometheus import start_prometheus_exporter
 from otpylib_telemetry_prometheus.meter_provider import PrometheusMeterProvider
 from otpylib_telemetry_prometheus.settings import PrometheusSettings
@@ -484,6 +487,15 @@ async def _(stage):
         receiver.always(PartialSuccess(1, "too old"))
         async with stage.otel(endpoint=receiver.endpoint):
             emit_operation()
+            yield
+
+
+@provokes("Some items cannot be encoded")
+async def _(stage):
+    with GrpcReceiver() as receiver:
+        async with stage.otel(endpoint=receiver.endpoint):
+            context = SpanContext(2**130, 7, is_remote=False)
+            api_spans.offer("otel_exporter", ReadableSpan("shop.sale", context, start_time=1, end_time=2))
             yield
 
 

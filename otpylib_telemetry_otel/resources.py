@@ -1,0 +1,51 @@
+"""The resource of each exporter: whoever asks a provider of OpenTelemetry's API has to hear the same.
+
+Imports OpenTelemetry only where a resource is asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from otpylib_telemetry.primitives.any_value import any_values, text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from opentelemetry.sdk.resources import Resource
+
+#: By the exporter's name, what is known of it; kept when it ends, because its successor has the same.
+_published: dict[str, Mapping[str, Any]] = {}
+#: What was made of the attributes that were asked for last.
+_made: list[tuple[Mapping[str, Any], Resource]] = []
+_NOTHING: Final[Mapping[str, Any]] = {}
+
+
+def publish(exporter: str, attributes: Mapping[str, Any]) -> None:
+    """Say what the resource of an exporter is."""
+    _published[exporter] = attributes
+
+
+def resource_for(exporters: Iterable[str]) -> Resource:
+    """Return the resource of the first of these exporters that has one; OpenTelemetry's own if none has."""
+    attributes = next((_published[name] for name in exporters if name in _published), _NOTHING)
+    for known, resource in _made:
+        if known is attributes:
+            return resource
+    resource = complete(attributes)
+    _made[:] = [(attributes, resource)]
+    return resource
+
+
+def complete(attributes: Mapping[str, Any]) -> Resource:
+    """Make a resource of attributes, with what OpenTelemetry says by itself; all of it can be encoded."""
+    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - see the module's docstring
+
+    made = Resource.create(_exportable(attributes))
+    # It may have found more, in OTEL_RESOURCE_ATTRIBUTES for instance.
+    return Resource(_exportable(made.attributes), text(made.schema_url, None))
+
+
+def _exportable(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    exportable, _ = any_values(attributes)
+    return {key: value for key, value in exportable.items() if value is not None}
