@@ -181,6 +181,11 @@ async def stop_promised(promise: restart.RestartPromise) -> None:
     await _stop_for_good([each for each in _runners.values() if each.shutdown.promise_given is promise])
 
 
+def longest_shutdown() -> float:
+    """Return how long ending all exporters may take."""
+    return max((each.state.settings.shutdown_timeout for each in [*_runners.values()]), default=0.0)
+
+
 async def stop_all_for_good() -> None:
     """End all exporters, at the same time."""
     await _stop_for_good(list(_runners.values()))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import _thread
+import functools
+import logging
 import os
 import signal
 import threading
-from typing import TYPE_CHECKING, Any, ClassVar
+import time
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from otpylib_telemetry import otp
 from otpylib_telemetry.exporter import registry
@@ -13,6 +17,16 @@ from otpylib_telemetry.primitives.fork import after_fork_in_child
 
 if TYPE_CHECKING:
     import asyncio
+
+
+_log = logging.getLogger("otpylib_telemetry")
+
+
+#: Seconds beyond the longest ``shutdown_timeout`` after which the process ends whatever its event loop does.
+GRACE: Final = 2.0
+
+#: Seconds that saying so may take.
+_LAST_WORDS: Final = 0.2
 
 
 def drain_on_sigterm(loop: asyncio.AbstractEventLoop) -> None:
@@ -26,41 +40,67 @@ def drain_on_sigterm(loop: asyncio.AbstractEventLoop) -> None:
     if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         return
     try:
-        loop.add_signal_handler(signal.SIGTERM, _begin, loop)
+        # The loop's own handler does nothing. But the loop takes it back when it is closed, and ours with it.
+        loop.add_signal_handler(signal.SIGTERM, lambda: None)
     except (NotImplementedError, RuntimeError, ValueError):
         # A platform or a loop without signal handlers.
         return
-    _Ours.handler = signal.getsignal(signal.SIGTERM)
+    _Ours.handler = functools.partial(_arrived, loop)
+    signal.signal(signal.SIGTERM, _Ours.handler)
 
 
 class _Ours:
-    """What is installed for the signal while it is ours, and whether it has arrived."""
+    """What is installed for the signal while it is ours, and what has been begun when it arrived."""
 
     handler: ClassVar[Any] = None
     draining: ClassVar[asyncio.Task[None] | None] = None
 
 
+def _arrived(loop: asyncio.AbstractEventLoop, _signum: int, _frame: object) -> None:
+    """Begin to end. It is called between two steps of whatever runs, be it for ever: the loop may never turn.
+
+    Therefore no lock is taken here: whatever was interrupted may hold it.
+    """
+    # Asked once more, the process ends at once.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _thread.start_new_thread(_die_at_last, (registry.longest_shutdown() + GRACE,))
+    try:
+        loop.call_soon_threadsafe(_begin, loop)
+    except RuntimeError:
+        # It is closed: nothing is left that could export anything.
+        _die()
+
+
 def _begin(loop: asyncio.AbstractEventLoop) -> None:
-    if signal.getsignal(signal.SIGTERM) is not _Ours.handler:
-        # The application has installed its own meanwhile; asyncio goes on telling us all the same.
-        return
-    if _Ours.draining is not None and not _Ours.draining.done():
-        # Asked twice: at once.
-        _die(loop)
-    work = _drain_and_die(loop)
-    _Ours.draining = otp.run_in_background(loop, work, name="telemetry SIGTERM", outlasting=True)
+    _Ours.draining = otp.run_in_background(loop, _drain_and_die(), name="telemetry SIGTERM", outlasting=True)
 
 
-async def _drain_and_die(loop: asyncio.AbstractEventLoop) -> None:
+async def _drain_and_die() -> None:
     try:
         await registry.stop_all_for_good()
     finally:
-        _die(loop)
+        _die()
 
 
-def _die(loop: asyncio.AbstractEventLoop) -> None:
-    loop.remove_signal_handler(signal.SIGTERM)
+def _die() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _die_at_last(seconds: float) -> None:
+    """End a process whose event loop does not; on a thread."""
+    time.sleep(seconds)
+    # Whatever is blocked may hold the locks that logging needs.
+    _thread.start_new_thread(_say, (seconds,))
+    time.sleep(_LAST_WORDS)
+    _die()
+
+
+def _say(seconds: float) -> None:
+    _log.warning(
+        "SIGTERM came %g s ago, and the event loop is blocked: the process ends without exporting "
+        "what is held.",
+        seconds,
+    )
 
 
 def _after_fork() -> None:

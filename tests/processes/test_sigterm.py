@@ -1,13 +1,17 @@
 """SIGTERM: drained where nobody handles it, left alone where somebody does."""
 
 import asyncio
+import contextlib
 import signal
+import subprocess
+import sys
 import threading
+import time
 
 import pytest
 
 from otpylib_telemetry.exporter import sigterm
-from tests.processes.test_process_ends import run
+from tests.processes.test_process_ends import ROOT, run
 from tests.support import ending_app
 
 EVERYTHING = list(range(ending_app.EVENTS))
@@ -17,6 +21,46 @@ def test_the_exit_status_stays_what_it_is_and_everything_arrives(tmp_path):
     found = run("sigterm", "alone", tmp_path, signal.SIGTERM, ["slow"])["slow"]
     assert found.process.returncode == -signal.SIGTERM
     assert sorted(found.numbers) == EVERYTHING
+
+
+@pytest.mark.parametrize("loop", ["", "@uvloop"], ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize("blocked", ending_app.BLOCKED)
+def test_a_process_whose_loop_is_blocked_ends_of_it_within_its_time(tmp_path, blocked, loop):
+    began = time.monotonic()
+    found = run(blocked + loop, "alone", tmp_path, signal.SIGTERM, ["healthy"])["healthy"]
+    assert found.process.returncode == -signal.SIGTERM
+    assert found.numbers == []
+    said = "the event loop is blocked: the process ends without exporting what is held"
+    assert (said in found.said) is (blocked != "logging")
+    # The limit, and what a busy machine needs besides; it would be blocked for longer.
+    assert time.monotonic() - began < 50
+
+
+@pytest.mark.parametrize("loop", ["", "@uvloop"], ids=["asyncio", "uvloop"])
+def test_on_either_loop_everything_arrives(tmp_path, loop):
+    found = run("sigterm" + loop, "alone", tmp_path, signal.SIGTERM, ["slow"])["slow"]
+    assert found.process.returncode == -signal.SIGTERM
+    assert sorted(found.numbers) == EVERYTHING
+    assert "blocked" not in found.said
+
+
+@pytest.mark.parametrize("blocked", ["spinning", "locked"])
+def test_asked_twice_it_ends_at_once_though_its_loop_is_blocked(tmp_path, blocked):
+    with ending(blocked, tmp_path) as process:
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGTERM
+    assert "blocked" not in said
+
+
+@contextlib.contextmanager
+def ending(end, directory):
+    command = [sys.executable, "-m", "tests.support.ending_app", end, "healthy", "alone", str(directory)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as it:
+        assert it.stdout.readline() == "ready\n"
+        yield it
 
 
 def test_asked_twice_it_ends_at_once(tmp_path):

@@ -7,11 +7,15 @@ closing the exporter to ``DIR/closed``.
 
 import asyncio
 import contextlib
+import importlib
 import logging
 import os
 import pathlib
 import signal
+import socket
+import subprocess
 import sys
+import threading
 import time
 
 from otpylib import process, supervisor
@@ -31,6 +35,20 @@ from otpylib_telemetry import (
 
 SETTINGS = {"batch_size": 10, "flush_interval": 60, "shutdown_timeout": 0.8, "event_patterns": ["shop.*"]}
 EVENTS = 25
+
+
+#: What keeps the event loop from ever turning again.
+BLOCKED = {
+    "spinning": lambda: [None for _ in iter(int, 1)],
+    "sleeping": lambda: time.sleep(3600),
+    "locked": lambda: [lock.acquire() for lock in [threading.Lock()] * 2],
+    "reading": lambda: [one.recv(1) for one in socket.socketpair()],
+    "waiting for a thread": lambda: threading.Event().wait(),
+    "waiting for a process": lambda: subprocess.run(
+        ["sleep", "60"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    ),
+    "logging": lambda: [logging.getLogger().handlers[0].acquire(), time.sleep(3600)],
+}
 
 
 def write(path, lines):
@@ -119,6 +137,8 @@ async def main(end, backend, form, directory):
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.2)
         return
+    if end in BLOCKED:
+        BLOCKED[end]()
     if end == "twice":
         await asyncio.sleep(0.05)
         os.kill(os.getpid(), signal.SIGTERM)
@@ -131,4 +151,7 @@ async def main(end, backend, form, directory):
 
 if __name__ == "__main__":
     logging.basicConfig(format="%(message)s")
-    asyncio.run(main(*sys.argv[1:4], pathlib.Path(sys.argv[4])))
+    name, _, on = sys.argv[1].partition("@")
+    if on:
+        asyncio.set_event_loop_policy(importlib.import_module(on).EventLoopPolicy())
+    asyncio.run(main(name, *sys.argv[2:4], pathlib.Path(sys.argv[4])))
