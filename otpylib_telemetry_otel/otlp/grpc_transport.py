@@ -17,6 +17,7 @@ from otpylib_telemetry.exporter.base import ExportError, ExportOutcome
 from otpylib_telemetry.primitives.fork import new_lock
 from otpylib_telemetry_otel.otlp.certificates import why_refused
 from otpylib_telemetry_otel.otlp.credentials import watched
+from otpylib_telemetry_otel.otlp.grpc_core import descriptors_left, make_channel
 from otpylib_telemetry_otel.otlp.grpc_import import grpc
 from otpylib_telemetry_otel.otlp.reply import accepted, refused_by_grpc, too_large
 from otpylib_telemetry_otel.version import user_agent
@@ -96,7 +97,8 @@ class GrpcTransport:
                     body, timeout=self._timeout, metadata=self._headers, compression=self._compression
                 )
             except grpc.RpcError as error:
-                if error.code().name in _NEW_CHANNEL:
+                # Without descriptors a new one could not be had: then the old one tries again.
+                if error.code().name in _NEW_CHANNEL and descriptors_left():
                     self._retire(used)
                 raise self._failure(error) from error
             except ValueError as error:
@@ -157,14 +159,14 @@ class GrpcTransport:
 
     def _connect(self) -> Any:
         if not self._encrypted:
-            return grpc.insecure_channel(self._target, self._options)
+            return make_channel(self._target, None, self._options)
         found = None if self._watched is None else self._watched.credentials
         credentials = grpc.ssl_channel_credentials(
             root_certificates=found and found.certificate,
             private_key=found and found.client_key,
             certificate_chain=found and found.client_certificate,
         )
-        return grpc.secure_channel(self._target, credentials, self._options)
+        return make_channel(self._target, credentials, self._options)
 
 
 def _host_and_port(target: str) -> tuple[str, int]:
