@@ -27,7 +27,7 @@ from otpylib_telemetry.exporter.restart import promised
 from otpylib_telemetry.meters.views import checked_views
 from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.primitives.threads import run_in_thread
-from otpylib_telemetry.supervision.specs import checked_argument
+from otpylib_telemetry.supervision.specs import checked_argument, said_before_raised
 from otpylib_telemetry.supervision.supervisor import Child, Supervision
 from otpylib_telemetry_otel.api.forwarding import MAX_WAITING, SpanForwarder
 from otpylib_telemetry_otel.exporter import OtelExporter
@@ -372,10 +372,12 @@ async def start_telemetry_service(argument: Mapping[str, Any] | None = None) -> 
         ValueError: The argument is wrong.
         RuntimeError: No otpylib runtime is set.
     """
-    _checked(argument)
+    with said_before_raised():
+        _checked(argument)
     return await otp.start_server(TelemetryService, argument, SERVICE, link=False)
 
 
+@said_before_raised()
 def child_spec(config: Mapping[str, Any] | None = None, *, with_exporter: bool = True) -> Any:
     """Return a child spec for the whole set-up, under a supervisor of its own.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from otpylib import supervisor
@@ -11,6 +13,22 @@ from otpylib_telemetry import otp
 from otpylib_telemetry.config import resolve
 from otpylib_telemetry.exporter.server import instance_of
 from otpylib_telemetry.supervision.supervisor import Child, supervisor_module
+
+_log = logging.getLogger("otpylib_telemetry")
+
+
+@contextlib.contextmanager
+def said_before_raised() -> Iterator[None]:
+    """Log why something is refused before it is raised.
+
+    otpylib swallows what is raised in the init of a supervisor, where child specs are made: the application
+    would hang without a word.
+    """
+    try:
+        yield
+    except ValueError as error:
+        _log.error("%s", error)  # a traceback into this package helps nobody
+        raise
 
 
 def exporter_child_spec(
@@ -33,8 +51,9 @@ def exporter_child_spec(
     Raises:
         ValueError: The argument is wrong; the message lists every mistake. Or the name is.
     """
-    module = module if name is None else instance_of(module, name)
-    checked = checked_argument(module, argument)
+    with said_before_raised():
+        module = module if name is None else instance_of(module, name)
+        checked = checked_argument(module, argument)
     return supervisor.child_spec(
         id=f"{module.registered_name}_sup",
         module=ExporterSupervisor,
@@ -72,8 +91,9 @@ async def start_exporter(
         ValueError: The argument is wrong, or the name.
         RuntimeError: No otpylib runtime is set.
     """
-    module = module if name is None else instance_of(module, name)
-    checked = checked_argument(module, argument)
+    with said_before_raised():
+        module = module if name is None else instance_of(module, name)
+        checked = checked_argument(module, argument)
     registered = module.registered_name
     return await otp.start_server(module, checked, registered, link=False)
 

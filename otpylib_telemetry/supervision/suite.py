@@ -17,7 +17,7 @@ from otpylib_telemetry.config.environment import KIND, is_name, section_prefix
 from otpylib_telemetry.config.sections import registered_exporters
 from otpylib_telemetry.exporter.server import instance_of
 from otpylib_telemetry.primitives.once import Once
-from otpylib_telemetry.supervision.specs import checked_argument
+from otpylib_telemetry.supervision.specs import checked_argument, said_before_raised
 from otpylib_telemetry.supervision.supervisor import Child, Supervision, supervisor_module
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ async def start_link(settings: Mapping[str, Any] | None = None) -> Any:
     return await TelemetrySupervisor.start_link(init_arg=_checked_suite(settings), name=SUITE)
 
 
+@said_before_raised()
 def _checked_suite(settings: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
     known = registered_exporters()
     checked = {}

@@ -100,7 +100,9 @@ class HttpTransport:
             raise self._failure(error) from error
         if 200 <= response.status < 300:  # noqa: PLR2004 - the class of status codes that means success
             return accepted(self._service, answer, response.headers.get("content-type", ""))
-        raise refused_by_http(response.status, response.reason or "", response.headers, answer, self._clock())
+        raise refused_by_http(
+            response.status, response.reason or "", response.headers, answer or b"", self._clock()
+        )
 
     def close(self) -> None:
         """Close the connections. A request under way ends as soon as its connection does."""
@@ -164,8 +166,11 @@ def _pool(url: str, context: ssl.SSLContext | None) -> urllib3.PoolManager:
     return urllib3.ProxyManager(proxy, proxy_headers=headers, **options)
 
 
-def _read(response: urllib3.BaseHTTPResponse, deadline: float) -> bytes:
-    """Read an answer, no longer than until the deadline and no more than is worth reading."""
+def _read(response: urllib3.BaseHTTPResponse, deadline: float) -> bytes | None:
+    """Read an answer, no longer than until the deadline and no more than is worth reading.
+
+    None stands for one that cannot be decompressed: what its status says counts all the same.
+    """
     parts: list[bytes] = []
     size = 0
     try:
@@ -174,6 +179,9 @@ def _read(response: urllib3.BaseHTTPResponse, deadline: float) -> bytes:
             size += len(part)
             if time.monotonic() > deadline:
                 raise TimeoutError  # noqa: TRY301 - the same as if the socket had said it
+    except urllib3.exceptions.DecodeError:
+        response.close()
+        return None
     except BaseException:
         response.close()
         raise

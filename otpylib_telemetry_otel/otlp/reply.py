@@ -38,9 +38,17 @@ _RETRYABLE_STATUSES: Final = frozenset({429, 502, 503, 504})
 _TOO_LARGE_STATUS: Final = 413
 
 #: A message beyond the limit of the receiving side has no code of its own. These are the words of gRPC's
-#: implementations: C++, C#, Go and all that build on C++; Java; Rust, which says OUT_OF_RANGE instead.
-_TOO_LARGE: Final = re.compile(r"larger than max|exceeds maximum size|length too large", re.IGNORECASE)
-_TOO_LARGE_CODES: Final = frozenset({"RESOURCE_EXHAUSTED", "OUT_OF_RANGE"})
+#: implementations (C++, C#, Go and all that build on C++; Java; Rust, which says OUT_OF_RANGE instead), of
+#: the HTTP server of Go and so of the Collector, which answers 400, and of others that speak HTTP.
+_TOO_LARGE: Final = re.compile(
+    r"larger than|too (?:large|big|long)|exceed\w* (?:the )?(?:\w+ )?(?:max|limit|size)"
+    r"|\b(?:size|length|limit) exceeded",
+    re.IGNORECASE,
+)
+_TOO_LARGE_CODES: Final = frozenset({"RESOURCE_EXHAUSTED", "OUT_OF_RANGE", "INVALID_ARGUMENT"})
+#: Answers that may mean it beside 413 itself. Where the words are about one item, it alone is lost by smaller
+#: requests.
+_MAYBE_TOO_LARGE: Final = frozenset({400, 422})
 
 #: Where a server puts a google.rpc.Status with details, and where gRPC for Java puts a RetryInfo by itself.
 _STATUS_DETAILS: Final = "grpc-status-details-bin"
@@ -54,15 +62,19 @@ _UNKNOWN_CODE: Final = "UNIMPLEMENTED"
 _UNKNOWN_STATUSES: Final = frozenset({404, 405, 501})
 
 _MAX_REASON: Final = 300
+_MOST_WORDS: Final = 4_096
 _LARGEST_COUNT: Final = 2**31
 
 
-def accepted(service: Service, answer: bytes, content_type: str = PROTOBUF) -> ExportOutcome | None:
+def accepted(service: Service, answer: bytes | None, content_type: str = PROTOBUF) -> ExportOutcome | None:
     """Read the answer to a request that succeeded ("Full Success" and "Partial Success").
 
     Success is success whatever the answer says: the request must not be sent again. But an answer that is no
-    OTLP may come from something that is no OTLP receiver, so that is passed on as a warning.
+    OTLP may come from something that is no OTLP receiver, so that is passed on as a warning. None stands for
+    one that cannot be decompressed.
     """
+    if answer is None:
+        return _strange("that cannot be decompressed")
     if not answer:
         return None
     message = service.answer()
@@ -131,7 +143,8 @@ def refused_by_http(
         return ExportError(f"{message}: redirected to {place}, which is not followed", retryable=False)
     if said := _reason(headers.get("content-type", ""), body):
         message = f"{message}: {said}"
-    if status == _TOO_LARGE_STATUS:
+    words = body[:_MOST_WORDS].decode("utf-8", "replace")
+    if status == _TOO_LARGE_STATUS or (status in _MAYBE_TOO_LARGE and _TOO_LARGE.search(words)):
         # "OTLP/HTTP Request": not to be retried; smaller requests are other requests.
         return TooLargeError(message)
     if status in _UNKNOWN_STATUSES:

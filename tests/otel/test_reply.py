@@ -9,6 +9,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from otpylib_telemetry.exporter.base import ExportError, ExportOutcome, TooLargeError
 from otpylib_telemetry_otel.otlp.reply import (
+    PROTOBUF,
     accepted,
     refused_by_grpc,
     refused_by_http,
@@ -188,6 +189,42 @@ class TestHttp:
         assert isinstance(error, TooLargeError)
         assert str(error) == "HTTP 413 Content Too Large"
 
+    @pytest.mark.parametrize("status", [400, 413, 422])
+    @pytest.mark.parametrize(
+        "words",
+        [
+            "http: request body too large",
+            "Request Entity Too Large",
+            "grpc: received message larger than max (5000000 vs. 4194304)",
+            "request exceeds the maximum size",
+            "body size exceeded",
+            "Payload exceeds limit of 1 MB",
+            "gRPC message exceeds maximum size 4194304: 5000000",
+            "the batch is too big",
+        ],
+    )
+    @pytest.mark.parametrize("form", ["protobuf", "json", "text", "html"])
+    def test_too_large_is_understood_in_words(self, status, words, form):
+        kind, body = {
+            "protobuf": (PROTOBUF, status_pb2.Status(code=3, message=words).SerializeToString()),
+            "json": ("application/json", json.dumps({"code": 3, "message": words}).encode()),
+            "text": ("text/plain; charset=utf-8", words.encode()),
+            "html": ("text/html", f"<html><body>{words}</body></html>".encode()),
+        }[form]
+        assert isinstance(refused_by_http(status, "No", {"content-type": kind}, body, 0), TooLargeError)
+
+    @pytest.mark.parametrize("status", [400, 401, 403, 422, 429, 500, 503])
+    @pytest.mark.parametrize("words", ["bad request", "invalid trace id", "unauthorized", "quota", ""])
+    def test_other_words_mean_something_else(self, status, words):
+        error = refused_by_http(status, "No", {"content-type": "text/plain"}, words.encode(), 0)
+        assert not isinstance(error, TooLargeError)
+
+    @pytest.mark.parametrize("status", [401, 403, 429, 503])
+    def test_an_answer_about_something_else_is_not_taken_for_too_large(self, status):
+        body = b"retry later: the queue is too large"
+        error = refused_by_http(status, "No", {"content-type": "text/plain"}, body, 0)
+        assert not isinstance(error, TooLargeError)
+
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
     def test_a_redirect_is_a_failure_that_names_where_to(self, status):
         error = refused_by_http(status, "Moved", {"location": "http://elsewhere/"}, b"", 0)
@@ -236,3 +273,9 @@ def test_what_is_too_large_by_our_own_count_says_so():
     assert isinstance(error, TooLargeError)
     assert isinstance(error, ExportError)
     assert str(error) == "the request has 11 bytes; servers take 10 as a rule"
+
+
+def test_success_with_an_answer_that_cannot_be_decompressed_is_success():
+    outcome = accepted(TRACES, None)
+    assert outcome.rejected == 0
+    assert "an answer that cannot be decompressed" in outcome.message

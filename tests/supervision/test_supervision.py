@@ -12,12 +12,15 @@ from otpylib.module import SUPERVISOR, OTPModule
 from otpylib.runtime.atoms import KILLED, SHUTDOWN
 
 import otpylib_telemetry
+import otpylib_telemetry_otel
+import otpylib_telemetry_prometheus
 from otpylib_telemetry import Collected, Exporter, exporter_child_spec, otp
 from otpylib_telemetry.bus import table
 from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.supervision import specs as specs_module
 from otpylib_telemetry.supervision import suite
 from otpylib_telemetry.supervision.supervisor import FIRST_PAUSE, FREE_RESTARTS, LONGEST_PAUSE, WINDOW, _pause
+from otpylib_telemetry_otel import service
 from tests.support.chassis import (
     NAME,
     QUICK,
@@ -100,7 +103,8 @@ async def test_what_is_registered_wrongly_is_refused_and_says_what_would_be_righ
     with pytest.raises(ValueError, match=re.escape(message)):
         otpylib_telemetry.child_spec({name: {}})
     await otpylib_telemetry.start_link()
-    [line] = [line for line in caplog.messages if message in line]
+    [line] = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert message in line
     assert line.startswith(f"The exporter for section telemetry.{name} cannot be used: ")
 
 
@@ -456,3 +460,42 @@ async def test_bare_a_wrong_argument_leaves_the_tree_standing(runtime):
     assert "batch_size" in (await call(("get_stats",)))["reason"]
     await cast(("flush_batch",))
     await call(("drain", 0.1))
+
+
+# --- what is refused is said before it is raised
+
+
+REFUSED = {
+    "exporter": lambda: otpylib_telemetry_otel.child_spec({"endpont": "http://localhost:4317"}),
+    "instance": lambda: otpylib_telemetry_otel.child_spec({"endpont": "x"}, name="audit"),
+    "name": lambda: otpylib_telemetry_otel.child_spec(name="no name"),
+    "no table": lambda: otpylib_telemetry_prometheus.child_spec(["port"]),
+    "suite": lambda: otpylib_telemetry.child_spec({"otel": {"endpont": "x"}}),
+    "suite, kind": lambda: otpylib_telemetry.child_spec({"audit": {"kind": "otle"}}),
+    "service": lambda: service.child_spec({"endpont": "x"}),
+    "service without exporter": lambda: service.child_spec({"endpoint": "x"}, with_exporter=False),
+}
+
+
+@pytest.mark.parametrize("refused", REFUSED)
+def test_what_is_refused_is_in_the_log_before_it_is_raised(refused, caplog):
+    with pytest.raises(ValueError, match=r".") as raised:
+        REFUSED[refused]()
+    (record,) = caplog.records
+    assert (record.levelname, record.getMessage()) == ("ERROR", str(raised.value))
+
+
+async def test_a_wrong_argument_in_the_init_of_a_supervisor_is_told(runtime, caplog):
+    class Wrong(metaclass=OTPModule, behavior=SUPERVISOR, version="1.0.0"):
+        async def init(self, _):
+            return [otpylib_telemetry_otel.child_spec({"endpont": "x"})], supervisor.options()
+
+        async def terminate(self, _reason, _state):
+            pass
+
+    async def application():
+        await supervisor.start_link(Wrong, name="wrong_sup")
+
+    await process.spawn(application)
+    said = "telemetry.otel.endpont from the start argument is not a known key"
+    await eventually(lambda: said in caplog.text)
