@@ -15,6 +15,7 @@ import socket
 import ssl
 import time
 import zlib
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -25,6 +26,7 @@ from otpylib_telemetry.exporter.base import ExportError, ExportOutcome
 from otpylib_telemetry.primitives.fork import new_lock
 from otpylib_telemetry_otel.otlp.certificates import why_refused
 from otpylib_telemetry_otel.otlp.credentials import watched
+from otpylib_telemetry_otel.otlp.proxies import Proxy, ProxyError, proxy_for
 from otpylib_telemetry_otel.otlp.reply import PROTOBUF, accepted, no_answer, refused_by_http, too_large
 from otpylib_telemetry_otel.version import user_agent
 
@@ -50,6 +52,10 @@ _HTTPS_PORT: Final = 443
 _WRONG_TIME: Final = frozenset({9, 10})
 
 
+#: What Python's HTTP client says of a proxy that makes no tunnel.
+_REFUSED_BY_PROXY: Final = "Tunnel connection failed: "
+
+
 class HttpTransport:
     """Sends requests of one signal to one URL. Safe to be used by several threads."""
 
@@ -68,6 +74,7 @@ class HttpTransport:
         self._clock: Callable[[], float] = time.time
         self._lock = new_lock()
         self._pool: urllib3.PoolManager | None = None
+        self._proxy: Proxy | None = None
         self._closed = False
 
     def send(self, body: bytes) -> ExportOutcome | None:
@@ -100,9 +107,10 @@ class HttpTransport:
             raise self._failure(error) from error
         if 200 <= response.status < 300:  # noqa: PLR2004 - the class of status codes that means success
             return accepted(self._service, answer, response.headers.get("content-type", ""))
-        raise refused_by_http(
-            response.status, response.reason or "", response.headers, answer or b"", self._clock()
-        )
+        reason = response.reason or ""
+        if response.status == http.HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and self._proxy is not None:
+            reason = f"{reason} (of the proxy {self._proxy.name})"
+        raise refused_by_http(response.status, reason, response.headers, answer or b"", self._clock())
 
     def close(self) -> None:
         """Close the connections. A request under way ends as soon as its connection does."""
@@ -115,8 +123,18 @@ class HttpTransport:
                 raise ExportError("the exporter is closed")
             if self._pool is None:
                 context = None if self._watched is None else self._watched.credentials.context
-                self._pool = _pool(self._url, context)
+                self._proxy = self._find_proxy()
+                self._pool = _pool(self._proxy, context)
             return self._pool
+
+    def _find_proxy(self) -> Proxy | None:
+        """Return the proxy of the environment, or of the system's settings."""
+        try:
+            proxy = proxy_for(self._url, getproxies())
+        except ProxyError as error:
+            # It may be mended where the application is started; what waits is not lost meanwhile.
+            raise ExportError(str(error)) from None
+        return None if proxy is None or proxy_bypass(urlsplit(self._url).netloc) else proxy
 
     def _forget_connections(self) -> None:
         with self._lock:
@@ -136,7 +154,13 @@ class HttpTransport:
             said = why_refused(url.hostname or "", port, present) or said
         # What cannot be sent once cannot be sent ever; the errors of a connection are other kinds.
         lasting = isinstance(error, urllib3.exceptions.LocationValueError)
-        return ExportError(f"{url.netloc}: {said}", retryable=not lasting)
+        where = url.netloc
+        if self._proxy is not None:
+            at_proxy = isinstance(error, urllib3.exceptions.ProxyError)
+            where += (
+                f": the proxy {self._proxy.name}" if at_proxy else f" (through the proxy {self._proxy.name})"
+            )
+        return ExportError(f"{where}: {said}", retryable=not lasting)
 
 
 def _compressed(body: bytes, compression: str) -> bytes:
@@ -150,20 +174,24 @@ def _compressed(body: bytes, compression: str) -> bytes:
             return body
 
 
-def _pool(url: str, context: ssl.SSLContext | None) -> urllib3.PoolManager:
-    """Make a connection pool, through a proxy if the environment names one."""
-    parts = urlsplit(url)
-    proxy = getproxies().get(parts.scheme)
+def _pool(proxy: Proxy | None, context: ssl.SSLContext | None) -> urllib3.PoolManager:
+    """Make a connection pool, through a proxy if there is one."""
     options: dict[str, Any] = {"maxsize": KEPT_CONNECTIONS}
     if context is not None:
         options["ssl_context"] = context
-    if not proxy or proxy_bypass(parts.netloc.rpartition("@")[2]):
+    if proxy is None:
         return urllib3.PoolManager(**options)
-    if "://" not in proxy:
-        proxy = f"http://{proxy}"
-    userinfo = urllib3.util.parse_url(proxy).auth
-    headers = urllib3.make_headers(proxy_basic_auth=userinfo) if userinfo else None
-    return urllib3.ProxyManager(proxy, proxy_headers=headers, **options)
+    if proxy.is_socks:
+        if find_spec("socks") is None:
+            raise ExportError(f"the proxy {proxy.name} speaks SOCKS, which needs the package PySocks")
+        from urllib3.contrib.socks import SOCKSProxyManager  # noqa: PLC0415 - of a package that few have
+
+        pool: urllib3.PoolManager = SOCKSProxyManager(
+            proxy.url, username=proxy.username, password=proxy.password, **options
+        )
+        return pool
+    headers = {"proxy-authorization": proxy.authorization} if proxy.authorization else None
+    return urllib3.ProxyManager(proxy.url, proxy_headers=headers, **options)
 
 
 def _read(response: urllib3.BaseHTTPResponse, deadline: float) -> bytes | None:
@@ -216,6 +244,8 @@ def _in_words(error: BaseException) -> str:  # noqa: PLR0911 - one line for each
             return f"the host cannot be found: {error.strerror}"
         case OSError() if error.strerror:
             return error.strerror
+        case OSError() if str(error).startswith(_REFUSED_BY_PROXY):
+            return f"it refuses ({str(error).removeprefix(_REFUSED_BY_PROXY)})"
         case http.client.IncompleteRead():
             return "the answer was cut short"
         case http.client.HTTPException() if not isinstance(error, OSError):

@@ -429,6 +429,14 @@ async def _(stage):
         yield
 
 
+@provokes("A proxy is in the way")
+async def _(stage):
+    for proxy in (f"http://127.0.0.1:{free_port()}", "ftp://127.0.0.1:1"):
+        stage.monkeypatch.setenv("http_proxy", proxy)
+        await refused_by(stage, http("http://collector.invalid:4318"))
+    yield
+
+
 @provokes("No answer in time")
 async def _(stage):
     with HttpReceiver() as receiver:
