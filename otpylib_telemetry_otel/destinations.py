@@ -41,14 +41,14 @@ if TYPE_CHECKING:
     from otpylib_telemetry_otel.settings.model import OtelSettings
 
 
-class UnencodableError(Exception):
-    """An exporter was given something it cannot encode."""
-
-
 #: An exporter that raises one of these was given something it cannot encode, and will not be able to later.
 _LASTING_ERRORS: Final = (
-    *(TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError),
-    UnencodableError,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    AttributeError,
+    RecursionError,
 )
 
 #: The part of the time for an attempt in which it is found out what an exporter cannot encode: beyond it, the
@@ -183,42 +183,32 @@ class SdkDestination:
         return self._send(items, time.monotonic() + self._timeout * _ISOLATING)
 
     def _send(self, items: Sequence[Any], deadline: float) -> ExportOutcome | None:
-        try:
-            self._export(items)
-        except _LASTING_ERRORS as error:
-            if len(items) == 1:
-                return self._send_flat(items[0], error)
-            if time.monotonic() > deadline:
-                return ExportOutcome(unusable=len(items), why=why(items[-1], error))
-            # Halves, because each part is sent anew: an exporter may have sent some before it failed.
-            middle = len(items) // 2
-            parts = [self._send(part, deadline) for part in (items[:middle], items[middle:])]
-            said = [part for part in parts if part is not None]
-            if not said:
-                return None
-            return ExportOutcome(unusable=sum(part.unusable for part in said), why=said[-1].why)
-        return None
+        error = self._export(items)
+        if error is None:
+            return None
+        if len(items) == 1:
+            # What it cannot take as it is, it may take as text.
+            return None if self._export([flat(items[0])]) is None else _left_out(items, error)
+        if time.monotonic() > deadline:
+            return _left_out(items, error)
+        # Halves, because each part is sent anew: an exporter may have sent some before it failed.
+        middle = len(items) // 2
+        parts = [self._send(part, deadline) for part in (items[:middle], items[middle:])]
+        said = [part for part in parts if part is not None]
+        return ExportOutcome(unusable=sum(part.unusable for part in said), why=said[-1].why) if said else None
 
-    def _send_flat(self, item: Any, error: Exception) -> ExportOutcome | None:
-        try:
-            self._export([flat(item)])
-        except _LASTING_ERRORS:
-            return ExportOutcome(unusable=1, why=why(item, error))
-        return None
-
-    def _export(self, items: Sequence[Any]) -> None:
+    def _export(self, items: Sequence[Any]) -> Exception | None:
+        """Hand items over; return what was raised if something in them cannot be encoded."""
         with listening() as heard:
             try:
                 result = self._exporter.export(self._converter.convert(items))
-            except _LASTING_ERRORS:
-                raise
             except Exception as error:
-                if any(kind.__name__ == "EncodeError" for kind in type(error).__mro__):
-                    # Protobuf's, which need not be installed.
-                    raise UnencodableError(describe(error)) from error
+                if _is_lasting(error):
+                    return error
                 raise ExportError(describe(error)) from error
         if getattr(result, "name", "SUCCESS") == "FAILURE":
             raise ExportError(_last_words(heard))
+        return None
 
     def close(self) -> None:
         """Release the connection. An attempt under way ends as soon as its transport lets go of it."""
@@ -227,6 +217,15 @@ class SdkDestination:
                 self._exporter.shutdown()
         finally:
             self._quiet.lift()
+
+
+def _is_lasting(error: Exception) -> bool:
+    # Protobuf's own need not be installed.
+    return isinstance(error, _LASTING_ERRORS) or type(error).__name__ == "EncodeError"
+
+
+def _left_out(items: Sequence[Any], error: Exception) -> ExportOutcome:
+    return ExportOutcome(unusable=len(items), why=why(items[-1], error))
 
 
 def why_none(settings: OtelSettings, signal: SignalName) -> str | None:

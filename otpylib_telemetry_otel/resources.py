@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 #: By the exporter's name, what is known of it; kept when it ends, because its successor has the same.
 _published: dict[str, Mapping[str, Any]] = {}
+_spoken_for: list[str] = []
 #: What was made of the attributes that were asked for last.
 _made: list[tuple[Mapping[str, Any], Resource]] = []
 _NOTHING: Final[Mapping[str, Any]] = {}
@@ -26,9 +27,14 @@ def publish(exporter: str, attributes: Mapping[str, Any]) -> None:
     _published[exporter] = attributes
 
 
-def resource_for(exporters: Iterable[str]) -> Resource:
+def speak_for(exporters: Iterable[str]) -> None:
+    """Say which exporters have what the providers make, now and until it is said anew."""
+    _spoken_for[:] = exporters
+
+
+def current_resource() -> Resource:
     """Return the resource of the first of these exporters that has one; OpenTelemetry's own if none has."""
-    attributes = next((_published[name] for name in exporters if name in _published), _NOTHING)
+    attributes = next((_published[name] for name in _spoken_for if name in _published), _NOTHING)
     for known, resource in _made:
         if known is attributes:
             return resource

@@ -23,9 +23,11 @@ from otpylib_telemetry.instrument.logging import IGNORED
 from otpylib_telemetry.primitives.any_value import any_values, text
 from otpylib_telemetry.primitives.fork import after_fork_in_child, new_lock
 from otpylib_telemetry_otel.api.log_records import event_name, metadata_of, read, words
+from otpylib_telemetry_otel.resources import current_resource
 
 if TYPE_CHECKING:
     from opentelemetry.sdk._logs import ReadWriteLogRecord
+    from opentelemetry.sdk.resources import Resource
 
 
 #: The name of the threads that export.
@@ -112,6 +114,11 @@ class _Logger(api.Logger):
 
 class _Provider(LoggerProvider):
     """The SDK's provider, with loggers from which nothing is raised into the application."""
+
+    @property
+    def resource(self) -> Resource:
+        """The resource of the exporter, as far as it is known by now."""
+        return current_resource()
 
     def get_logger(self, name: str, *about: Any, **named: Any) -> api.Logger:
         """Return the logger of a scope; what is no name, version or attribute is made one."""

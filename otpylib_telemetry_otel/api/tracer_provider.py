@@ -22,7 +22,7 @@ from opentelemetry.trace import NonRecordingSpan, ProxyTracerProvider, TraceFlag
 from otpylib_telemetry.primitives.fork import after_fork_in_child, new_lock
 from otpylib_telemetry.tracing import bridge, propagation
 from otpylib_telemetry.tracing.propagation import SpanContext
-from otpylib_telemetry_otel.resources import resource_for
+from otpylib_telemetry_otel.resources import current_resource, speak_for
 from otpylib_telemetry_otel.traces import api_spans
 
 if TYPE_CHECKING:
@@ -53,8 +53,6 @@ class _Switch:
     """Where the spans go; None while nobody is there."""
 
     forwarder: SpanForwarder | None = None
-    #: The exporters they go to, or went to last.
-    exporters: tuple[str, ...] = ()
     #: Spans that ended while nobody was there.
     missed = 0
 
@@ -147,7 +145,7 @@ class _Provider(TracerProvider):
     @property
     def resource(self) -> Resource:
         """The exporter's resource, as far as it is known by now."""
-        return resource_for(_Switch.exporters)
+        return current_resource()
 
 
 class _Mirror(NonRecordingSpan):
@@ -210,7 +208,7 @@ def install(forwarder: SpanForwarder) -> str:
     with _lock:
         whose = _provide()
         _Switch.forwarder = forwarder
-        _Switch.exporters = tuple(target.name for target in forwarder.targets)
+        speak_for(target.name for target in forwarder.targets)
         bridge.install(_bridge)
         return whose
 

@@ -28,6 +28,7 @@ from otpylib_telemetry_otel.log_records.severity import (
     severity_number,
     short_name,
 )
+from otpylib_telemetry_otel.traces.limits import NO_LIMIT, Limit, at_least_ours, limited
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -70,11 +71,13 @@ _MAX_KNOWN: Final = 10_000
 
 
 class LogMaker:
-    """Makes log records of events."""
+    """Makes log records of events, of so many attributes as the limit allows."""
 
-    def __init__(self, patterns: Sequence[str] = ("*",), minimum: int = 1) -> None:
+    def __init__(self, patterns: Sequence[str] = ("*",), minimum: int = 1, limit: Limit = NO_LIMIT) -> None:
         self._patterns = None if "*" in patterns else tuple(patterns)
         self._minimum = minimum
+        self._limit = limit
+        self._most, self._longest = at_least_ours(limit)
         self._known: dict[str, bool] = {}
 
     def make(
@@ -88,6 +91,13 @@ class LogMaker:
         Raises:
             Exception: Whatever is in the event does not let itself be read.
         """
+        item = self._make(event, wall_offset_ns, around)
+        if item is not None and self._limit != NO_LIMIT:
+            item.attributes, dropped = limited(item.attributes, self._limit)
+            item.dropped_attributes += dropped
+        return item
+
+    def _make(self, event: RawEvent, wall_offset_ns: int, around: FinishedSpan | None) -> LogItem | None:
         name, measurements, metadata, at_ns, _ = event
         if (record := record_in(metadata)) is not None:
             return self._as_made(record, max(at_ns + wall_offset_ns, 0))
@@ -98,7 +108,7 @@ class LogMaker:
             return None
         observed_ns = max(at_ns + wall_offset_ns, 0)
         carried = {**metadata, **measurements} if measurements else metadata
-        exportable, dropped, found = sorted_out(carried, frozenset(), _SPECIAL)
+        exportable, dropped, found = sorted_out(carried, frozenset(), _SPECIAL, self._most, self._longest)
         item = LogItem(
             text(name, semantics.MAX_NAME_LENGTH),
             observed_ns,
@@ -120,7 +130,7 @@ class LogMaker:
             used |= failed.told
             special = {**failed.details, **special}
         for key, value in special.items():
-            if key not in used and not attribute(exportable, key, value):
+            if key not in used and not attribute(exportable, key, value, self._most):
                 item.dropped_attributes += 1
         return item
 

@@ -97,9 +97,8 @@ def _first(*limits: int | None) -> int | None:
     return next((limit for limit in limits if limit is not None), None)
 
 
-#: The keys that are about spans.
-SPAN_LIMITS = frozenset(
-    key
-    for key in LimitSettings.model_fields
-    if key not in ExporterSettings.model_fields and not key.startswith("logrecord_")
-)
+_LIMITS = frozenset(LimitSettings.model_fields) - frozenset(ExporterSettings.model_fields)
+
+#: The keys that are about spans, and those about log records; the general ones are about both.
+SPAN_LIMITS = frozenset(key for key in _LIMITS if not key.startswith("logrecord_"))
+LOG_LIMITS = frozenset(key for key in _LIMITS if key.startswith(("logrecord_", "attribute_")))

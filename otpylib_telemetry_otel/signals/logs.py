@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from otpylib_telemetry.instrument.logging import LOG_EVENT
 from otpylib_telemetry_otel.log_records.events import LogMaker
 from otpylib_telemetry_otel.log_records.severity import SEVERITIES
+from otpylib_telemetry_otel.settings.limits import LOG_LIMITS
 from otpylib_telemetry_otel.signals.base import Batch, Signal
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Logs(Signal):
 
     name = "logs"
     lane = "logs"
-    in_place = frozenset({"log_patterns", "log_severity"})
+    in_place = frozenset({"log_patterns", "log_severity", *LOG_LIMITS})
 
     def __init__(self, exporter: Exporter[OtelSettings], counts: Counter[str]) -> None:
         super().__init__(exporter, counts)
@@ -92,4 +93,4 @@ class Logs(Signal):
 
 
 def _maker(settings: OtelSettings) -> LogMaker:
-    return LogMaker(settings.log_patterns, SEVERITIES[settings.log_severity])
+    return LogMaker(settings.log_patterns, SEVERITIES[settings.log_severity], settings.log_limit())

@@ -22,6 +22,9 @@ class Limit(NamedTuple):
     length: int | None = None
 
 
+NO_LIMIT: Final = Limit()
+
+
 class SpanLimits(NamedTuple):
     """What was said about spans; None where nothing was.
 

@@ -1,6 +1,7 @@
 """OpenTelemetry's limits hold for every span, ours and the API's, and do not shift with what is odd in it."""
 
 import pytest
+from opentelemetry import _logs
 from opentelemetry.sdk.trace import SpanLimits as SdkLimits
 from opentelemetry.sdk.trace import TracerProvider
 from otpylib import gen_server
@@ -8,12 +9,14 @@ from otpylib import gen_server
 from otpylib_telemetry import execute, span
 from otpylib_telemetry_otel import start_otel_exporter
 from otpylib_telemetry_otel.attributes import MAX_ATTRIBUTES
+from otpylib_telemetry_otel.log_records.events import LogMaker
+from otpylib_telemetry_otel.service import start_telemetry_service
 from otpylib_telemetry_otel.settings.model import OtelSettings
 from otpylib_telemetry_otel.traces import api_spans
 from otpylib_telemetry_otel.traces.limits import UNLIMITED, Limit, SpanLimits, limited
 from otpylib_telemetry_otel.traces.spans import FinishedSpan, SpanEvent
 from tests.support.chassis import up
-from tests.support.telemetry_service import EXPORTER, settings
+from tests.support.telemetry_service import EXPORTER, settings, stop
 from tests.support.waiting import eventually
 
 ODD = {
@@ -163,3 +166,32 @@ def test_what_is_within_its_limit_is_the_same_thing():
     attributes = {"a": 1}
     assert limited(attributes, Limit(1, None)) == (attributes, 0)
     assert limited(attributes, Limit(None, 5)) == (attributes, 0)
+
+
+class TestLogRecords:
+    async def test_the_limits_hold_for_those_of_events_and_for_those_of_the_api(
+        self, runtime, http_receiver, monkeypatch
+    ):
+        monkeypatch.setenv("OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", "2")
+        monkeypatch.setenv("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "3")
+        await start_otel_exporter(settings(http_receiver, metrics=False))
+        await up(EXPORTER)
+        await start_telemetry_service()
+        execute("shop.note", {}, {"a": "abcdef", "b": ["abcdef"], "c": 3, "message": "as long as it is"})
+        _logs.get_logger("shop").emit(
+            _logs.LogRecord(body="the api's", attributes={"a": {"k": "abcdef"}, "b": b"abcdef", "c": 3})
+        )
+        await eventually(lambda: len(http_receiver.logs) == 2)
+        await stop()
+        by_body = {record.body: dict(record.attributes) for record in http_receiver.logs}
+        assert by_body == {
+            "as long as it is": {"a": "abc", "b": ["abc"]},
+            "the api's": {"a": {"k": "abc"}, "b": b"abcdef"},
+        }
+
+    def test_more_than_our_own_limit_may_be_asked_for(self):
+        event = ("shop.note", {}, {f"k{number}": "x" * 20_000 for number in range(200)}, 1, None)
+        kept = LogMaker(limit=Limit(300, 30_000)).make(event, 0)
+        assert (len(kept.attributes), kept.dropped_attributes) == (200, 0)
+        assert len(kept.attributes["k0"]) == 20_000
+        assert len(LogMaker().make(event, 0).attributes) == MAX_ATTRIBUTES
