@@ -135,12 +135,11 @@ class FinishedSpan:
         is known to be exported, so that those left out by sampling do not pay for it, and on the thread that
         runs the application, to which the values belong.
         """
-        exportable, self.dropped_attributes, special = sorted_out(
-            self.attributes,
-            self.hidden,
-            _SPECIAL,
-            *(() if limits is UNLIMITED else at_least_ours(limits.span)),
-        )
+        if limits is UNLIMITED:
+            made = sorted_out(self.attributes, self.hidden, _SPECIAL)
+        else:
+            made = sorted_out(self.attributes, self.hidden, _SPECIAL, *at_least_ours(limits.span))
+        exportable, self.dropped_attributes, special = made
         if self.events is not None:
             most, longest = at_least_ours(limits.event)
             for event in self.events:

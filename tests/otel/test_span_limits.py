@@ -169,12 +169,10 @@ def test_what_is_within_its_limit_is_the_same_thing():
 
 
 class TestLogRecords:
-    async def test_the_limits_hold_for_those_of_events_and_for_those_of_the_api(
-        self, runtime, http_receiver, monkeypatch
-    ):
-        monkeypatch.setenv("OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", "2")
-        monkeypatch.setenv("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "3")
-        await start_otel_exporter(settings(http_receiver, metrics=False))
+    async def test_the_limits_hold_for_those_of_events_and_for_those_of_the_api(self, runtime, http_receiver):
+        # Not in the environment: the SDK's provider would keep them for the tests that follow.
+        limits = {"logrecord_attribute_count_limit": 2, "attribute_value_length_limit": 3}
+        await start_otel_exporter(settings(http_receiver, metrics=False, **limits))
         await up(EXPORTER)
         await start_telemetry_service()
         execute("shop.note", {}, {"a": "abcdef", "b": ["abcdef"], "c": 3, "message": "as long as it is"})
