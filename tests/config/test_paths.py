@@ -77,9 +77,9 @@ def test_an_absolute_path_stays_what_it_is(written):
 
 
 def test_a_tilde_is_the_home_directory(monkeypatch):
-    monkeypatch.setenv("HOME", "/home/shop")
+    monkeypatch.setenv("HOME", "/srv/shop")
     live = LiveConfig(PrometheusSettings, "telemetry.prometheus", {"certificate": "~/tls.crt"}, {})
-    assert live.settings.certificate == "/home/shop/tls.crt"
+    assert live.settings.certificate == "/srv/shop/tls.crt"
 
 
 @pytest.mark.parametrize("empty", ["", " "])

@@ -83,6 +83,28 @@ def test_producer_sends_what_its_producers_say(tmp_path, grpc_receiver):
     assert found == {"printer.pages": (12, {"tray": "a4"}), "printer.paper": (488, {})}
 
 
+def test_telemetry_service_sends_every_signal_of_an_application_without_otpylib(tmp_path, otlp_receiver):
+    done = run_script(ROOT / "examples" / "telemetry_service.py", tmp_path, otlp_receiver.endpoint)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "left unsent: 0\n"
+    assert [each.name for each in otlp_receiver.spans] == ["shop.checkout"]
+    assert "there is little assam left" in [each.body for each in otlp_receiver.logs]
+    assert {(each.name, each.value) for each in otlp_receiver.metrics} == {("shop.sold", 2)}
+
+
+def test_telemetry_service_without_a_collector_prints_it(tmp_path):
+    done = run_script(ROOT / "examples" / "telemetry_service.py", tmp_path)
+    assert done.returncode == 0
+    assert "my-application" in done.stdout
+
+
+def test_http_configuration_changes_what_is_right_and_says_what_is_wrong(tmp_path):
+    done = run_script(ROOT / "examples" / "http_configuration.py", tmp_path)
+    assert done.returncode == 0
+    assert "'half', a string" in done.stderr
+    assert done.stdout.splitlines() == ["200 0.5", "422 0.5", "0.5"]
+
+
 def test_producer_without_a_collector_prints_them(tmp_path):
     done = run_script(ROOT / "examples" / "producer.py", tmp_path)
     assert (done.returncode, done.stderr) == (0, "")

@@ -44,6 +44,9 @@ LAYERS = {
         "backend",
         "exporter",
         "presets",
+        "installation",
+        "own_runtime",
+        "application",
         "service",
     ),
     "otpylib_telemetry_prometheus": (

@@ -51,7 +51,7 @@ async def test_it_may_be_up_before_the_exporter(runtime, http_receiver):
 
 
 async def test_it_says_once_that_no_exporter_comes(runtime, caplog, monkeypatch):
-    monkeypatch.setattr("otpylib_telemetry_otel.service._PATIENCE", 0.0)
+    monkeypatch.setattr("otpylib_telemetry_otel.installation._PATIENCE", 0.0)
     await start_telemetry_service({"exporters": ["nobody"]})
     await eventually(lambda: caplog.records)
     await asyncio.sleep(0.6)
