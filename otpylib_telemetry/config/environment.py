@@ -141,25 +141,29 @@ def _parse_list(text: str) -> Any:
     return [item.strip() for item in text.split(",") if item.strip()]
 
 
+#: What a pair that has no name is called; no name has a blank in it.
+PAIR = "pair "
+
+
 def parse_table(text: str) -> Any:
     """Read a table from the environment: JSON, or ``name=value`` pairs.
 
-    One wrong pair makes all of it :class:`Unusable`, as the specification demands of
-    ``OTEL_RESOURCE_ATTRIBUTES``.
+    A pair that is none is an entry that is :class:`Unusable`: it costs nothing but itself, as in every SDK.
     """
     if text.startswith("{"):
         try:
             return json.loads(text)
         except (ValueError, RecursionError):
             return Unusable(text, "expected name=value pairs separated by commas, or a JSON object")
-    table: dict[str, str] = {}
+    table: dict[str, str | Unusable] = {}
     for number, pair in enumerate(text.split(","), start=1):
         if not pair.strip():
             continue
         name, equals, value = pair.partition("=")
         if not equals or not name.strip():
-            return Unusable(
-                text, f"expected name=value pairs separated by commas, but pair {number} is not one"
-            )
+            reason = f"expected name=value pairs separated by commas, but pair {number} is not one"
+            table[f"{PAIR}{number}"] = Unusable(pair.strip(), reason)
+            continue
         table[unquote(name.strip())] = unquote(value.strip())
-    return table
+    wrong = [pair for pair in table.values() if isinstance(pair, Unusable)]
+    return Unusable(text, wrong[0].reason) if wrong and len(wrong) == len(table) else table

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from otpylib_telemetry.config.environment import KIND, from_environment, parse, unknown_variables
+from otpylib_telemetry.config.environment import (
+    KIND,
+    container,
+    from_environment,
+    parse,
+    unknown_variables,
+)
 from otpylib_telemetry.config.interpolation import Expanded, expand
 from otpylib_telemetry.config.messages import reason_words
 from otpylib_telemetry.config.settings import ExporterSettings, Unusable, field_extra, fields_only
@@ -17,6 +24,7 @@ class Candidate(NamedTuple):
     """One value one layer has for one key: placeholders expanded, not validated.
 
     ``problem`` says why it cannot even be tried. ``key`` is the key as written, where no setting has it.
+    ``refused`` are the entries of a table that were left out of it.
     """
 
     value: Any
@@ -24,6 +32,7 @@ class Candidate(NamedTuple):
     secret: bool = False
     problem: str | None = None
     key: Any = ""
+    refused: tuple[Refused, ...] = ()
 
     @classmethod
     def default(cls) -> Candidate:
@@ -43,6 +52,8 @@ class Refused(NamedTuple):
 
     parts: tuple[tuple[str, Candidate], ...]
     reason: str
+    #: Of a table, the entry; the others are not refused.
+    entry: object = None
 
 
 def collect_candidates(
@@ -50,6 +61,7 @@ def collect_candidates(
     section: str,
     environ: Mapping[str, str],
     layers: Iterable[tuple[str, Mapping[str, Any]]],
+    in_force: ExporterSettings | None = None,
 ) -> tuple[dict[str, list[Candidate]], list[Candidate]]:
     """Return by key the values there are, the strongest first, and what was set under unknown keys.
 
@@ -75,14 +87,16 @@ def collect_candidates(
                     # empty password is not the wish for none.
                     continue
                 offered = parse(fields[key], offered, verbatim=key in settings_type.secret_keys())
-            candidates[key].append(
-                _candidate(offered, origin, secret=expansion.secret, problem=expansion.problem)
-            )
+            found = _candidate(offered, origin, secret=expansion.secret, problem=expansion.problem)
+            candidates[key].append(_with_sound_entries(settings_type, key, found, in_force))
     for key, values in from_environment(settings_type, section, environ).items():
-        found = [_candidate(value, f"environment {variable}") for variable, value in values]
+        below = [
+            _with_sound_entries(settings_type, key, _candidate(value, f"environment {variable}"), in_force)
+            for variable, value in values
+        ]
         if field_extra(fields[key], "merge_environment"):
-            candidates[key] = [_merged(settings_type, key, own, found) for own in candidates[key]]
-        candidates[key].extend(found)
+            candidates[key] = [_merged(settings_type, key, own, below) for own in candidates[key]]
+        candidates[key].extend(below)
     unknown.extend(
         Candidate(environ[variable].strip(), f"environment {variable}", key=key)
         for variable, key in unknown_variables(settings_type, section, environ).items()
@@ -103,10 +117,62 @@ def _merged(
     if not isinstance(own.value, Mapping):
         return own
     table: dict[Any, Any] = {}
+    refused = own.refused
     for candidate in reversed(below):
         if candidate.problem is None and check(settings_type, key, candidate) is None:
             table.update(candidate.value)
-    return own._replace(value={**table, **own.value})
+            refused += candidate.refused
+    return own._replace(value={**table, **own.value}, refused=refused)
+
+
+def _with_sound_entries(
+    settings_type: type[ExporterSettings], key: str, candidate: Candidate, in_force: ExporterSettings | None
+) -> Candidate:
+    """Return a table without the entries it cannot have, of which each costs only itself.
+
+    Where an entry of the same name is in force, that stays.
+    """
+    table = candidate.value
+    is_table = container(settings_type.model_fields[key].annotation) is Mapping and isinstance(table, Mapping)
+    if not is_table or candidate.problem is not None:
+        return candidate
+    if not any(isinstance(item, Unusable) for item in table.values()) and not check(
+        settings_type, key, candidate
+    ):
+        return candidate
+    refused: list[Refused] = []
+    for name, item in table.items():
+        entry = _candidate(item, candidate.origin, secret=candidate.secret)
+        alone = candidate._replace(value={name: item})
+        reason = entry.problem or check(settings_type, key, alone)
+        if reason is not None:
+            refused.append(Refused(((key, entry),), reason, name))
+    if len(refused) == len(table):
+        # Not one is left: it is the table that is refused.
+        return candidate._replace(problem=refused[0].reason) if refused else candidate
+    return _without(candidate, refused, getattr(in_force, key, None))
+
+
+def _without(candidate: Candidate, refused: list[Refused], in_force: object) -> Candidate:
+    # A copy of its own kind: a standard's variables are marked by theirs.
+    table = copy.copy(candidate.value) if isinstance(candidate.value, dict) else dict(candidate.value)
+    for each in refused:
+        del table[each.entry]
+        if isinstance(in_force, Mapping) and each.entry in in_force:
+            table[each.entry] = in_force[each.entry]
+    return candidate._replace(value=table, refused=(*candidate.refused, *refused))
+
+
+def without_entry(key: str, candidate: Candidate, name: str, reason: str) -> Candidate | None:
+    """Return a table without one entry, whatever the case of its name; None if there is no such entry."""
+    if not isinstance(candidate.value, Mapping):
+        return None
+    names = [each for each in candidate.value if isinstance(each, str) and each.lower() == name.lower()]
+    refused = [
+        Refused(((key, candidate._replace(value=candidate.value[each], refused=())),), reason, each)
+        for each in names
+    ]
+    return _without(candidate, refused, None) if refused else None
 
 
 def check(

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from otpylib_telemetry.config.environment import KIND, is_name
+from otpylib_telemetry.config.environment import KIND, PAIR, is_name
 from otpylib_telemetry.config.messages import in_force_words, origin_words, value_words
 from otpylib_telemetry.config.resolution import Problem
 
 if TYPE_CHECKING:
     from otpylib_telemetry.config.layers import Candidate, Refused
     from otpylib_telemetry.config.settings import ExporterSettings
+
+
+_LONGEST_NAME = 60
+_NAME_OF_ENTRY = re.compile(rf"[A-Za-z0-9_.-]{{1,{_LONGEST_NAME}}}")
 
 
 def full_section(section: str) -> str:
@@ -28,6 +33,8 @@ def refusal(
     refused: Refused,
 ) -> Problem:
     """Describe values that were refused."""
+    if refused.entry is not None:
+        return _entry_problem(section, settings, refused)
     origin = refused.parts[0][1].origin
     keys = tuple(key for key, _ in refused.parts)
     names = [f"{section}.{key}" for key in keys]
@@ -49,6 +56,26 @@ def refusal(
     return Problem(
         ", ".join(names), f"{summary} {kept}", "rejected", origin, summary, keys, token, frozenset(exposed)
     )
+
+
+def _entry_problem(section: str, settings: ExporterSettings, refused: Refused) -> Problem:
+    """Describe an entry of a table that was refused by itself."""
+    key, candidate = refused.parts[0]
+    secret = candidate.secret or key in settings.secret_keys()
+    entry = refused.entry if isinstance(refused.entry, str) else f"({value_words(refused.entry)})"
+    if entry.startswith(PAIR):
+        name = f"{section}.{key}, {entry}"
+    elif _NAME_OF_ENTRY.fullmatch(entry) if secret else len(entry) <= _LONGEST_NAME:
+        name = f"{section}.{key}.{entry}"
+    else:
+        # Where a pair was not written as one, its name may be the secret.
+        name = f"An entry of {section}.{key}"
+    value = value_words(candidate.value, secret=secret)
+    summary = f"{name} ({value}) {origin_words(candidate.origin)} is refused: {refused.reason}."
+    stays = isinstance(table := getattr(settings, key), Mapping) and entry in table
+    kept = "Its value before stays in force." if stays else "It is left out; the other entries count."
+    token = hash((key, candidate.origin, entry, candidate.token()))
+    return Problem(name, f"{summary} {kept}", "rejected", candidate.origin, summary, token=token)
 
 
 def unknown_key(settings: ExporterSettings, section: str, candidate: Candidate) -> Problem:

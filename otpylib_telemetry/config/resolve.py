@@ -14,7 +14,7 @@ from typing import Any, Generic
 
 from pydantic import ValidationError
 
-from otpylib_telemetry.config.layers import Candidate, Refused, check, collect_candidates
+from otpylib_telemetry.config.layers import Candidate, Refused, check, collect_candidates, without_entry
 from otpylib_telemetry.config.messages import value_words
 from otpylib_telemetry.config.problems import full_section, refusal, unknown_key
 from otpylib_telemetry.config.resolution import Resolution, S
@@ -45,7 +45,8 @@ def resolve(  # noqa: PLR0913  # one argument per layer
     """
     section = full_section(section)
     layers = [("runtime", runtime), ("config", edited), ("argument", argument), ("config", config)]
-    candidates, unknown = collect_candidates(settings_type, section, environ, layers)
+    in_force = None if previous is None else previous.settings
+    candidates, unknown = collect_candidates(settings_type, section, environ, layers, in_force)
     decision = _Decision(settings_type, candidates, previous, directory)
     settings = decision.build_settings()
     secrets = decision.secrets()
@@ -132,6 +133,7 @@ class _Decision(Generic[S]):
             reason = candidate.problem or check(self.settings_type, key, candidate, self.directory)
             if reason is None:
                 self.chosen[key] = candidate
+                self.refused.extend(candidate.refused)
                 return
             self.refused.append(Refused(((key, candidate),), reason))
             if self.previous is not None:
@@ -164,6 +166,8 @@ class _Decision(Generic[S]):
 
     def _give_up(self, settings: S | None, conflict: Conflict) -> None:
         """Refuse what brought a conflict about: the first blamed key that changed, else all that changed."""
+        if conflict.entry is not None and self._give_up_entry(conflict.keys[0], conflict.entry, conflict):
+            return
         changed = [key for key in self.chosen if self._is_changed(settings, key)]
         refused = [key for key in conflict.keys if key in changed][:1] or changed
         if not refused:
@@ -176,6 +180,14 @@ class _Decision(Generic[S]):
                 self._keep(key, self.previous)
             else:
                 self._choose(key)
+
+    def _give_up_entry(self, key: str, name: str, conflict: Conflict) -> bool:
+        candidate = without_entry(key, self.chosen[key], name, conflict.public or conflict.reason)
+        if candidate is None:
+            return False
+        self.refused.extend(candidate.refused[len(self.chosen[key].refused) :])
+        self.chosen[key] = candidate
+        return True
 
     def _is_changed(self, settings: S | None, key: str) -> bool:
         candidate = self.chosen[key]

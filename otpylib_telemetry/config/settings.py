@@ -68,11 +68,13 @@ class Conflict:
         keys: The keys involved, the one to blame first.
         reason: What is wrong, as the middle of a sentence.
         public: The same without anything taken from the values; None if ``reason`` has nothing of them.
+        entry: The entry of the table under the first key that is to blame; the others stay.
     """
 
     keys: tuple[str, ...]
     reason: str
     public: str | None = None
+    entry: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

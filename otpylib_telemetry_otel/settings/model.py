@@ -71,6 +71,10 @@ if TYPE_CHECKING:
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 #: What gRPC and HTTP both carry in the value of a header.
 _PRINTABLE = re.compile(r"[\x20-\x7e]*")
+#: What gRPC takes as the name of metadata ("gRPC over HTTP2", "Requests").
+_METADATA = re.compile(r"[0-9a-z_.-]+")
+#: Headers that would contradict what is sent.
+_OF_THE_BODY = frozenset({"content-length", "transfer-encoding", "connection"})
 _NO_DEFLATE = "over gRPC expected one of 'none', 'gzip'; 'deflate' is for http/protobuf"
 _ENTRY_POINT = re.compile(r"[A-Za-z0-9_.-]+")
 
@@ -435,6 +439,8 @@ class OtelSettings(LimitSettings):
         if value is None:
             return None
         for name, item in value.items():
+            if name.lower() in _OF_THE_BODY:
+                raise RefusedError("expected no header that the request itself decides, such as its length")
             if not _TOKEN.fullmatch(name):
                 raise RefusedError("expected header names of letters, digits and hyphens")
             if not _PRINTABLE.fullmatch(item.get_secret_value()):
@@ -469,6 +475,11 @@ class OtelSettings(LimitSettings):
             if found is not None:
                 keys = (_key(signal, "endpoint"), _key(signal, "protocol"), "protocol", "exporter")
                 yield _conflict(keys, found.reason, found.public)
+        if protocol == "grpc":
+            owner = "headers" if getattr(self, _key(signal, "headers")) is None else _key(signal, "headers")
+            for name in self._option(signal, "headers"):
+                if wrong := _unfit_for_grpc(name):
+                    yield Conflict((owner,), wrong, entry=name)
         pair = self._option(signal, "client_key"), self._option(signal, "client_certificate")
         if pair.count(None) == 1:
             own = _key(signal, "client_key"), _key(signal, "client_certificate")
@@ -550,6 +561,17 @@ class OtelSettings(LimitSettings):
         if "service_name" in self.model_fields_set or SERVICE_NAME not in attributes:
             attributes[SERVICE_NAME] = self.service_name
         return attributes
+
+
+def _unfit_for_grpc(name: str) -> str | None:
+    """Return why gRPC cannot send a header of this name, or None if it can."""
+    if not _METADATA.fullmatch(name):
+        return "over gRPC expected header names of letters, digits, hyphens, underscores and dots"
+    if name.endswith("-bin"):
+        return "over gRPC a header whose name ends with -bin has a binary value, which a setting cannot have"
+    if name.startswith("grpc-"):
+        return "over gRPC a header whose name begins with grpc- is reserved"
+    return None
 
 
 def _key(signal: SignalName, option: str) -> str:

@@ -103,8 +103,8 @@ BAD_ENVIRONMENT = [
         "telemetry.otel.queue_limit ('-1', a string) from the environment variable OTEL_BSP_MAX_QUEUE_SIZE is refused: expected a whole number from 1 to 10000000. 100000 stays in force (the default).",
     ),
     (
-        {"OTEL_RESOURCE_ATTRIBUTES": "a=1,b"},
-        "telemetry.otel.resource ('a=1,b', a string) from the environment variable OTEL_RESOURCE_ATTRIBUTES is refused: expected name=value pairs separated by commas, but pair 2 is not one. {} stays in force (the default).",
+        {"OTEL_RESOURCE_ATTRIBUTES": "b"},
+        "telemetry.otel.resource ('b', a string) from the environment variable OTEL_RESOURCE_ATTRIBUTES is refused: expected name=value pairs separated by commas, but pair 1 is not one. {} stays in force (the default).",
     ),
     (
         {"OTEL_EXPORTER_OTLP_HEADERS": "secret"},

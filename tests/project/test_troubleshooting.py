@@ -18,6 +18,7 @@ import otpylib_telemetry_otel
 from otpylib_telemetry import TomlSource, attach, emit, execute, otp, span
 from otpylib_telemetry.aggregation.exporter_stores import store_of
 from otpylib_telemetry.config import sections
+from otpylib_telemetry.config.live import LiveConfig
 from otpylib_telemetry.config.resolve import resolve
 from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.instrument.logging import LOG_EVENT, LogBridge
@@ -211,6 +212,10 @@ async def _(stage):
 @provokes("A value is refused")
 async def _(stage):
     stage.configure("otel", sampling_rate=1.5)
+    stage.configure("otel", headers={"x!y": "1", "x-tenant": "shop"}, resource={"a": 1, "": 2})
+    live = LiveConfig(OtelSettings, "telemetry.otel", {"headers": {"x-tenant": "shop", "x-other": "1"}}, {})
+    live.change({"headers": {"x-tenant": "two\nlines", "x-other": "2"}})
+    stage.told += [problem.message for problem in live.resolution.problems]
     yield
 
 
