@@ -8,6 +8,7 @@ default just then. This source therefore keeps what it read last, until the file
 from __future__ import annotations
 
 import copy
+import itertools
 import logging
 import os
 import stat
@@ -22,6 +23,7 @@ from typing import Any
 from otpylib_config.sources import ConfigSource
 
 from otpylib_telemetry.config.interpolation import expand
+from otpylib_telemetry.config.tables import with_tables
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +40,8 @@ _DEEPEST = 60
 _LONGEST_PATH = 60
 
 _sources: weakref.WeakSet[TomlSource] = weakref.WeakSet()
+#: Of sources of one priority, otpylib-config believes the last.
+_numbers = itertools.count()
 
 
 def known_sources() -> list[TomlSource]:
@@ -82,6 +86,7 @@ class TomlSource(ConfigSource):  # type: ignore[misc]  # otpylib-config ships no
         # An application may change its working directory, as daemons do: the file stays the same one.
         self.path = _absolute(path)
         self._priority = priority
+        self.number = next(_numbers)
         self._environ = os.environ if environ is None else environ
         self._wall_clock = wall_clock
         self._monotonic = monotonic
@@ -110,10 +115,23 @@ class TomlSource(ConfigSource):  # type: ignore[misc]  # otpylib-config ships no
         return self._trouble
 
     async def load(self) -> dict[str, Any]:
-        """Return a copy of what the file says or, while it cannot be used, of what it said last."""
+        """Return a copy of what the file says or, while it cannot be used, of what it said last.
+
+        otpylib-config finds the tables in it beside their keys: ``Config.get("telemetry.otel")`` is one.
+        """
         self.refresh()
+        return with_tables(self.content(), self._below())
+
+    def content(self) -> dict[str, Any]:
+        """Return a copy of what was read last."""
         content: dict[str, Any] = _copied(self._content)
         return content
+
+    def _below(self) -> list[dict[str, Any]]:
+        """Return what the sources say over which this one lies, the weakest first."""
+        rank = self._priority, self.number
+        ranked = {(source.priority, source.number): source for source in _sources}
+        return [ranked[key].content() for key in sorted(ranked) if key < rank]
 
     def refresh(self) -> None:
         """Read the file if it may have changed.

@@ -501,3 +501,100 @@ async def test_several_changes_in_one_save_arrive_in_one_reload(file, config_man
     write(file, GOOD.replace("50", "51").replace("shop", "cart"), age=5)
     await eventually(lambda: len(told) == 2)
     assert dict(told) == {"telemetry.otel.batch_size": 51, "telemetry.otel.service_name": "cart"}
+
+
+SECTIONS = """
+title = "x"
+[telemetry]
+sampling = 1
+[telemetry.otel]
+service_name = "shop"
+headers = {a = "b"}
+[telemetry.otel.resource]
+zone = "1"
+[database.pool]
+size = 3
+hosts = [{name = "one"}]
+[empty]
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("telemetry.otel", {"service_name": "shop", "headers": {"a": "b"}, "resource": {"zone": "1"}}),
+        ("database.pool", {"size": 3, "hosts": [{"name": "one"}]}),
+        ("database", {"pool": {"size": 3, "hosts": [{"name": "one"}]}}),
+        ("empty", {}),
+        ("telemetry.prometheus", "default"),
+        ("title", "x"),
+        ("telemetry.otel.headers", {"a": "b"}),
+    ],
+)
+async def test_otpylib_config_gives_out_each_table_whole(file, config_manager, path, expected):
+    write(file, SECTIONS)
+    await config_manager(TomlSource(file))
+    assert await in_process(Config.get, path, "default") == expected
+
+
+async def test_a_table_is_read_as_a_dict_is_and_cannot_be_changed(file, config_manager):
+    write(file, SECTIONS)
+    await config_manager(TomlSource(file))
+    telemetry = await in_process(Config.get, "telemetry")
+    assert telemetry == {"sampling": 1, "otel": telemetry["otel"]}
+    section = await in_process(Config.get, "telemetry.otel")
+    assert {**section} == dict(section) == section
+    assert (section.get("service_name"), section.get("none", 5), "headers" in section) == ("shop", 5, True)
+    assert "shop" not in repr(section)
+    for table in (section, section["headers"], section["resource"], telemetry["otel"]):
+        with pytest.raises(TypeError):
+            table["x"] = 1
+
+
+async def test_a_table_follows_the_file_and_only_the_keys_that_changed_are_told_of(file, config_manager):
+    write(file, GOOD)
+    await config_manager(TomlSource(file), {"other": {"key": 1}}, reload_interval=0.02)
+    told = []
+
+    async def note(_subscriber, path, _old, new):
+        told.append((path, new))
+
+    async def subscribe():
+        for pattern in ("*", "telemetry.otel"):
+            await Config.subscribe(pattern, note, "test")
+
+    await in_process(subscribe)
+    write(file, GOOD.replace("50", "51") + "[telemetry.mock]\nenabled = false\n[new]\n", age=5)
+    await eventually(lambda: len(told) == 2)
+    assert (await in_process(Config.get, "telemetry.otel"))["batch_size"] == 51
+    assert await in_process(Config.get, "telemetry.mock") == {"enabled": False}
+    assert await in_process(Config.get, "new", 1) == {}
+    write(file, "[other2]\nb = 1\n", age=5)
+    await eventually(lambda: ("other2.b", 1) in told)
+    assert await in_process(Config.get, "telemetry.otel", "gone") == "gone"
+    paths = [path for path, _ in told]
+    assert not {"", "telemetry", "telemetry.otel", "telemetry.mock", "new", "other2"} & set(paths)
+
+
+@pytest.mark.parametrize("priorities", [(1, 1), (1, 2), (2, 1)])
+async def test_the_tables_of_several_files_are_one(tmp_path, config_manager, priorities):
+    first, second = tmp_path / "first.toml", tmp_path / "second.toml"
+    first.write_text('[telemetry.otel]\nservice_name = "a"\nbatch_size = 1\nheaders = {a = "b"}\n')
+    second.write_text('[telemetry.otel]\nservice_name = "b"\nheaders = {c = "d"}\nqueue_limit = 7\n')
+    sources = [TomlSource(path, priority) for path, priority in zip((first, second), priorities, strict=True)]
+    await config_manager(*sources, reload_interval=0.02)
+    loads = [source.reads for source in sources]
+    await eventually(
+        lambda: all(source.reads > before for source, before in zip(sources, loads, strict=True))
+    )
+    section = await in_process(Config.get, "telemetry.otel")
+    for key in ("service_name", "batch_size", "queue_limit", "headers"):
+        assert section[key] == await in_process(Config.get, f"telemetry.otel.{key}")
+    assert len(section) == 4
+
+
+async def test_what_a_program_puts_under_the_path_of_a_table_goes_before_it(file, config_manager):
+    write(file, GOOD)
+    await config_manager(TomlSource(file))
+    assert await in_process(Config.put, "telemetry.otel", {"batch_size": 3})
+    assert await in_process(Config.get, "telemetry.otel") == {"batch_size": 3}
