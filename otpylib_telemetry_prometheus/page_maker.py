@@ -99,11 +99,9 @@ class PageMaker:
             self._scraped = _Written(settings, self._report)
             self._pushed = _Written(settings, self._report, {*_GATEWAY, *settings.push_grouping})
 
-    async def page(self, request: ScrapeRequest) -> Page:
-        """Make a page of everything measured so far."""
-        return await self._page(request, self._scraped)
-
-    async def _page(self, request: ScrapeRequest, written: _Written) -> Page:
+    async def page(self, request: ScrapeRequest, *, pushed: bool = False) -> Page:
+        """Make a page of everything measured so far, for a reader or, as :meth:`text`, for a gateway."""
+        written = self._pushed if pushed else self._scraped
         await self._context.catch_up()
         await observers.refresh(self._context.name)
         started = time.monotonic()
@@ -113,7 +111,7 @@ class PageMaker:
         exposition, families = written.own, await self._families()
         if self.multiprocess is not None:
             stores, exposition, families = [], written.joined, await self._of_all_workers(families)
-        if written is self._pushed:
+        if pushed:
             families = [self._undated(family) for family in families]
         chunks: list[bytes] = []
         for chunk in exposition.render(form, stores, families, wall_clock.offset_ns(), request.names):
@@ -131,7 +129,7 @@ class PageMaker:
 
         It refuses a page as a whole that has times, or two series that differ in a label it sets itself.
         """
-        return (await self._page(ScrapeRequest(), self._pushed)).body
+        return (await self.page(ScrapeRequest(), pushed=True)).body
 
     @staticmethod
     def _undated(family: Any) -> Any:

@@ -112,7 +112,10 @@ def renew() -> list[str]:
         if provider is None:
             return []
         _feed(provider, [feed.exporter for feed in before])
-        return [feed.exporter for feed in _Switch.feeds if feed not in before]
+        respelled = [feed.exporter for feed in _Switch.feeds if feed not in before]
+        if respelled:
+            provider.renew()
+        return respelled
 
 
 def uninstall() -> None:
