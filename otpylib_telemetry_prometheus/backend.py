@@ -6,10 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from otpylib_telemetry import otp
-from otpylib_telemetry.aggregation.metric import Gauge
 from otpylib_telemetry.aggregation.observers import Regularly
 from otpylib_telemetry.metrics.exporting import MetricsExporter
-from otpylib_telemetry.metrics.settings import definitions_in
 from otpylib_telemetry.primitives.threads import run_in_thread
 from otpylib_telemetry_prometheus.client.merged import merged_in
 from otpylib_telemetry_prometheus.endpoint.access import Guard
@@ -19,11 +17,11 @@ from otpylib_telemetry_prometheus.multiprocess.workers import Multiprocess
 from otpylib_telemetry_prometheus.page_maker import PageMaker
 from otpylib_telemetry_prometheus.push import Pusher, PushPlan
 from otpylib_telemetry_prometheus.settings import PrometheusSettings
+from otpylib_telemetry_prometheus.sharing import use_look
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
-    from otpylib_telemetry.aggregation.metric import AnyMetric
     from otpylib_telemetry.bus.events import RawEvent
     from otpylib_telemetry.exporter.base import Collected, ExportContext, ExportOutcome
 
@@ -245,14 +243,7 @@ class PrometheusBackend(MetricsExporter[PrometheusSettings]):
         if self._multiprocess is not None and self._multiprocess is not files:
             await self._leave_files()
         if files is not None:
-            # How the series look decides which other workers' are added to them.
-            files.use_schema(
-                _schema(settings),
-                namespace=settings.namespace or "",
-                global_labels=settings.global_labels,
-                modes=settings.multiprocess_modes,
-                mode_of=_mode_of,
-            )
+            use_look(files, settings)
         self._multiprocess = self._pages.multiprocess = files
         await self._merged.configure(settings.merge_registries)
         self._pusher.configure(PushPlan.of(settings))
@@ -316,18 +307,3 @@ class PrometheusBackend(MetricsExporter[PrometheusSettings]):
         if state == "running":
             return None
         return f"{state}: {reason}" if reason else str(state)
-
-
-def _schema(settings: PrometheusSettings) -> tuple[Any, ...]:
-    """Return what has to be the same in two workers for their series to be added up."""
-    return (
-        settings.buckets,
-        sorted(settings.labels) if settings.labels is not None else None,
-        sorted(settings.drop_labels),
-        [repr(definition) for definition in definitions_in(settings.metrics)],
-    )
-
-
-def _mode_of(metric: AnyMetric) -> str | None:
-    """Return how a gauge of several workers becomes one, as its definition says."""
-    return metric.multiprocess_mode if isinstance(metric, Gauge) else None

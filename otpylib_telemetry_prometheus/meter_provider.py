@@ -9,7 +9,8 @@ To be set when the application is imported, before anything runs::
 
 The series are the exporter's own, those events make included: they are there before it starts and after it
 has crashed, and with ``PROMETHEUS_MULTIPROC_DIR`` they are merged over the workers. A forked worker counts
-from 0 for itself.
+from 0 for itself. There need be no exporter at all: ``MultiProcessCollector`` of prometheus_client finds the
+series of all workers in that directory.
 
 Imports OpenTelemetry's API, and not its SDK.
 """
@@ -29,7 +30,9 @@ except ModuleNotFoundError as error:
         "pip install 'otpylib-telemetry[meters,prometheus]'",
         name=error.name,
     ) from None
+from otpylib_telemetry.aggregation.exporter_stores import when_made
 from otpylib_telemetry.metrics.names import PROMETHEUS
+from otpylib_telemetry_prometheus.sharing import share
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -61,4 +64,5 @@ class PrometheusMeterProvider(MeterProvider):
         *,
         callback_timeout: float = CALLBACK_TIMEOUT,
     ) -> None:
+        when_made(exporter, share)
         super().__init__((Feed(exporter, PROMETHEUS), *feeds), views, callback_timeout=callback_timeout)

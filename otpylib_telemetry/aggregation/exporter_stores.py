@@ -11,10 +11,10 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry.aggregation.store import SeriesStore
-from otpylib_telemetry.exporter.registry import memory_of
+from otpylib_telemetry.exporter.registry import find, memory_of
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import Callable, MutableMapping
 
 
 _log = logging.getLogger("otpylib_telemetry")
@@ -24,6 +24,8 @@ _log = logging.getLogger("otpylib_telemetry")
 DEFAULT_MAX_SERIES: Final = 2_000
 
 _KEY: Final = "series_store"
+
+_watchers: dict[str, Callable[[str, SeriesStore], None]] = {}
 
 
 def store_of(name: str) -> SeriesStore:
@@ -40,7 +42,17 @@ def store_in(memory: MutableMapping[str, Any], name: str) -> SeriesStore:
             _log.warning("%s: %s.", name, message)
 
         # Two threads may come here first at once: what each of them writes belongs into one store.
-        store = memory.setdefault(
-            _KEY, SeriesStore(DEFAULT_MAX_SERIES, report=report, now_ns=time.monotonic_ns)
-        )
+        made = SeriesStore(DEFAULT_MAX_SERIES, report=report, now_ns=time.monotonic_ns)
+        store = memory.setdefault(_KEY, made)
+        if store is made and (watcher := _watchers.get(name)) is not None:
+            watcher(name, store)
     return store
+
+
+def when_made(name: str, watcher: Callable[[str, SeriesStore], None]) -> None:
+    """Have a function called with the store of an exporter, once in every process that writes to it."""
+    _watchers[name] = watcher
+    found = find(name)
+    store = None if found is None else found.memory.get(_KEY)
+    if store is not None:
+        watcher(name, store)

@@ -11,11 +11,13 @@ import os
 import struct
 from typing import TYPE_CHECKING, Final
 
-from otpylib_telemetry_prometheus.multiprocess.entries import HEADER, walk
+from otpylib_telemetry_prometheus.multiprocess.entries import HEADER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+    from otpylib_telemetry_prometheus.multiprocess.entries import Entry
 
 
 #: Bytes a file has to begin with, as prometheus_client has it. They are reserved: a disk that is full costs
@@ -33,29 +35,29 @@ _NUMBERS: Final = struct.Struct("dd")
 
 
 class Database:
-    """A file of numbers by key. :meth:`flush` writes what :meth:`write` has changed.
+    """A file of numbers by key, which begins with what was found elsewhere.
+
+    :meth:`flush` writes what :meth:`write` has changed.
 
     Raises:
         OSError: The file cannot be had, or there is no room for it.
     """
 
-    def __init__(self, path: Path, content: bytes = b"") -> None:
+    def __init__(self, path: Path, found: Iterable[Entry] = ()) -> None:
         self.name = path.name
-        self._data = bytearray(_USED.pack(0, 0)) + content
-        self._positions = {
-            key.decode(): HEADER + end - _NUMBERS.size for key, end in walk(content, len(self._data))
-        }
+        self._data = bytearray(_USED.pack(0, 0))
+        self._positions: dict[str, int] = {}
         # What the header says, and so what there is for others.
         self._told = self._look_at = 0
-        self._dirty = set(_blocks(0, len(self._data)))
+        self._dirty: set[int] = set()
         self._capacity = _CAPACITY
-        while self._capacity < len(self._data):
-            self._capacity *= 2
         # Nobody is to find a file that is still empty.
         draft = path.with_suffix(".new")
         self._descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         try:
             self._reserve()
+            for entry in found:
+                self.write(entry.key.decode(), entry.value, entry.timestamp)
             self.flush()
             draft.rename(path)
         except BaseException:

@@ -64,7 +64,7 @@ def entries(path: Path) -> list[Entry]:
     with path.open("rb") as file:
         used = _used(file)
         data = file.read(used - HEADER) if used else b""
-    return [Entry(key, *_DOUBLES.unpack_from(data, end - _DOUBLES.size)) for key, end in walk(data, used)]
+    return [Entry(key, *_DOUBLES.unpack_from(data, end - _DOUBLES.size)) for key, end in _walk(data, used)]
 
 
 class FileChecks:
@@ -98,7 +98,7 @@ class FileChecks:
                 self._names[path] = set()
             file.seek(start)
             data = file.read(max(0, used - start))
-        for key, _ in walk(data, start + len(data) if used else 0, start):
+        for key, _ in _walk(data, start + len(data) if used else 0, start):
             name = self._known.get((kind, key))
             if name is None:
                 name = _check_key(kind, key)
@@ -131,7 +131,7 @@ def _used(file: Any) -> int:
     return used
 
 
-def walk(data: bytes, end: int, start: int = HEADER) -> Iterator[tuple[bytes, int]]:
+def _walk(data: bytes, end: int, start: int = HEADER) -> Iterator[tuple[bytes, int]]:
     """Yield keys, and where in ``data`` their entries end; ``data`` is of the file from ``start`` on."""
     if end and len(data) != end - start:
         raise BadFileError("it was cut short while it was read")

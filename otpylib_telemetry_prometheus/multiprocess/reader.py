@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from otpylib_telemetry.metrics.labels import number_text
 from otpylib_telemetry.primitives.once import Once
+from otpylib_telemetry_prometheus.multiprocess.client_files import is_client_file
 from otpylib_telemetry_prometheus.multiprocess.entries import BadFileError, FileChecks, prefix_of
 from otpylib_telemetry_prometheus.multiprocess.files import POWERS, Layout, Version, client, scan
 
@@ -74,7 +75,9 @@ class Reader:
             if scan(self._root) == layout:
                 break
         if self._own_files is not None:
-            theirs = self._merge(sorted(self._own_files.glob("*.db")))
+            # What our own workers have written for prometheus_client's collector is among ours already.
+            files = sorted(path for path in self._own_files.glob("*.db") if not is_client_file(path))
+            theirs = self._merge(files)
             for name in theirs.keys() & merged.keys():
                 if name not in self.clashes:
                     self.clashes.add(name)

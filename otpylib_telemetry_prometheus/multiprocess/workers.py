@@ -132,7 +132,7 @@ class Multiprocess:
         self._schema: object = None
         self._version = version_name(None)
         self._look_changed = True
-        self._writer: StoreWriter | None = None
+        self._writer: StoreWriter[WorkerFiles] | None = None
         self._times: dict[Series, float] = {}
         self._rest_until = self._look_at = self._clean_at = -float("inf")
         self._last_took = 0.0

@@ -10,7 +10,7 @@ import math
 import weakref
 from json.encoder import encode_basestring_ascii as _json
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from otpylib_telemetry.aggregation.metric import Counter, Exponential, Gauge, Histogram, UpDown
 from otpylib_telemetry.aggregation.series import (
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from otpylib_telemetry.aggregation.metric import AnyMetric
     from otpylib_telemetry.aggregation.series import Labels, Series
     from otpylib_telemetry.aggregation.store import SeriesStore
-    from otpylib_telemetry_prometheus.multiprocess.worker_files import WorkerFiles
 
 
 #: A gauge tells how something is: whoever looked last knows best. An up-down counter counts what is there, in
@@ -124,10 +123,25 @@ class _Keys:
         return f'{start}"le": "{number_text(bound)}"{self._after}{self._end}'
 
 
-class StoreWriter:
+class Files(Protocol):
+    """Where a worker writes its numbers, and how many it has written."""
+
+    samples: int
+
+    def write(self, prefix: str, key: str, value: float, timestamp: float = 0.0) -> None:
+        """Write a number."""
+
+    def flush(self) -> None:
+        """Let the others see what was written."""
+
+
+FilesT = TypeVar("FilesT", bound=Files)
+
+
+class StoreWriter(Generic[FilesT]):
     """Writes what changes in a store into the files of a worker."""
 
-    def __init__(self, look: Look, files: WorkerFiles, times: dict[Series, float]) -> None:
+    def __init__(self, look: Look, files: FilesT, times: dict[Series, float]) -> None:
         self.files = files
         self.generation = -1
         self._look = look
@@ -136,7 +150,7 @@ class StoreWriter:
         self._taken: dict[str, dict[str, Labels]] = {}
         self._bounds: weakref.WeakKeyDictionary[AnyMetric, PowerBounds] = weakref.WeakKeyDictionary()
 
-    def succeed(self, previous: StoreWriter) -> None:
+    def succeed(self, previous: StoreWriter[FilesT]) -> None:
         """Take over what another one knows about series, for the same look and other files."""
         self._slots, self._taken, self._bounds = previous._slots, previous._taken, previous._bounds
         for slot in self._slots.values():

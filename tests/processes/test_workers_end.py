@@ -7,14 +7,19 @@ import sys
 import pytest
 
 from tests.support.shared_metrics import value
+from tests.support.waiting import wait_until
 from tests.support.worker_app import JOBS
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs what forking servers need")
 
 
+def command(how, method):
+    return [sys.executable, "-W", "ignore", "-m", "tests.support.worker_app", how, method]
+
+
 def run(how, method, directory, said=""):
     ended = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "tests.support.worker_app", how, method],
+        command(how, method),
         env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(directory)},
         capture_output=True,
         text=True,
@@ -77,3 +82,16 @@ def test_of_a_loop_that_was_closed_what_needs_no_connection_is_saved(tmp_path):
         "jobs_on_a_closed_loop", "fork", tmp_path, f"ends with {JOBS} events that lines_exporter had accepted"
     )
     assert counted(tmp_path)[0] == JOBS
+
+
+def test_a_worker_that_lives_writes_without_being_asked_and_a_kill_takes_nothing_of_that_back(tmp_path):
+    """However long the interval for sending is: within a second, as the page says."""
+    worker = subprocess.Popen(
+        command("wait", "fork"),
+        env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)},
+        stdin=subprocess.PIPE,
+    )
+    wait_until(lambda: value(tmp_path, "jobs_done_total") == JOBS, 120, "the worker")
+    worker.kill()
+    worker.communicate()
+    assert value(tmp_path, "jobs_done_total") == JOBS

@@ -121,6 +121,16 @@ def test_log_exporter_writes_log_records_and_nothing_else(tmp_path):
     assert short == RECORDS
 
 
+def test_gunicorn_meters_shows_what_workers_have_counted_that_are_gone(tmp_path):
+    done = run_script(ROOT / "examples" / "gunicorn_meters.py", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert 'shop_sales_total{item="tea",otel_scope_name="shop"} 75.0' in done.stdout
+    assert 'shop_sales_total{item="jam",otel_scope_name="shop"} 25.0' in done.stdout
+    assert 'shop_sale_amount_EUR_count{otel_scope_name="shop"} 100.0' in done.stdout
+    # What was open in workers that have ended is not open any more.
+    assert "shop_baskets{" not in done.stdout
+
+
 def test_testing_runs_its_tests_as_a_script(tmp_path):
     done = run_script(ROOT / "examples" / "testing.py", tmp_path, "-p", "no:cacheprovider")
     assert (done.returncode, done.stderr) == (0, "")

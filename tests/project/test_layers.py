@@ -60,6 +60,7 @@ LAYERS = {
         "settings",
         "page_maker",
         "push",
+        "sharing",
         "meter_provider",
         "backend",
         "exporter",

@@ -72,6 +72,12 @@ def jobs():
         job(number)
 
 
+def jobs_and_wait():
+    """Do them, and live until killed."""
+    jobs()
+    sys.stdin.readline()
+
+
 def failing_jobs():
     """End with an exception."""
     jobs()
@@ -118,7 +124,9 @@ async def _started():
 def main(how, method):
     """Do the jobs in children, or here."""
     context = multiprocessing.get_context(method)
-    if how == "pool":
+    if how == "wait":
+        jobs_and_wait()
+    elif how == "pool":
         with context.Pool(2, start_on_a_thread, maxtasksperchild=JOBS // 4) as pool:
             pool.map(job, range(JOBS), chunksize=1)
             pool.close()
