@@ -25,6 +25,7 @@ from otpylib_telemetry_otel.resources import complete
 from otpylib_telemetry_otel.sdk import plugins
 from otpylib_telemetry_otel.sdk.flat import flat
 from otpylib_telemetry_otel.sdk.quiet import Quiet, listening
+from otpylib_telemetry_otel.settings.given import Given
 
 if TYPE_CHECKING:
     import logging
@@ -167,10 +168,13 @@ class SdkDestination:
         exporter: SpanExporter | LogRecordExporter | MetricExporter,
         converter: Converts,
         timeout: float = 10.0,
+        *,
+        is_given: bool = False,
     ) -> None:
         self._exporter = exporter
         self._timeout = timeout
         self._converter = converter
+        self._is_given = is_given
         # Each class of an exporter logs to the logger of the module it comes from.
         modules = {kind.__module__ for kind in type(exporter).__mro__ if kind is not object}
         self._quiet = Quiet(modules)
@@ -214,7 +218,11 @@ class SdkDestination:
         """Release the connection. An attempt under way ends as soon as its transport lets go of it."""
         try:
             with listening():
-                self._exporter.shutdown()
+                if not self._is_given:
+                    self._exporter.shutdown()
+                elif callable(flush := getattr(self._exporter, "force_flush", None)):
+                    # A restart or a change of settings goes on with it; its maker shuts it down.
+                    flush()
         finally:
             self._quiet.lift()
 
@@ -233,7 +241,7 @@ def why_none(settings: OtelSettings, signal: SignalName) -> str | None:
     connection, kind = settings.connection(signal), _KINDS[signal]
     if connection.protocol is None:
         name = settings.exporter
-        if any(entry.name == name for entry in entry_points(group=kind.group)):
+        if isinstance(name, Given) or any(entry.name == name for entry in entry_points(group=kind.group)):
             return None
         what = f"a {kind.noun} exporter named {name!r}"
         return f"no installed package registers {what} (entry points {kind.group})"
@@ -268,7 +276,10 @@ def build(settings: OtelSettings, signal: SignalName, resource: Mapping[str, Any
         made = complete(resource)
         if connection.protocol is None:
             converter = resolve_name(kind.converter)(made)
-            return SdkDestination(_exporter(settings.exporter, signal), converter, connection.timeout)
+            given = settings.exporter
+            if isinstance(given, Given):
+                return SdkDestination(given.exporter(signal), converter, connection.timeout, is_given=True)
+            return SdkDestination(_exporter(given, signal), converter, connection.timeout)
         encoder = resolve_name(kind.encoder)(made)
         return OtlpDestination(encoder.encode, transport(connection, resolve_name(kind.service)))
     except CredentialsError as error:

@@ -17,6 +17,7 @@ from otpylib_telemetry.config.settings import ExporterSettings
 from otpylib_telemetry.metrics.definitions import Definition
 from otpylib_telemetry_mock.settings import MockSettings
 from otpylib_telemetry_otel.presets import DatadogSettings
+from otpylib_telemetry_otel.settings.given import Given
 from otpylib_telemetry_otel.settings.model import OtelSettings
 from otpylib_telemetry_prometheus.self_metrics import EXPORTER, SELF_METRICS
 from otpylib_telemetry_prometheus.settings import PrometheusSettings
@@ -161,6 +162,7 @@ _WORDS = {
     float: "number",
     str: "text",
     Definition: "metric definition",
+    Given: "object",
 }
 
 
@@ -171,7 +173,7 @@ def _kind(annotation: Any) -> str:
     if origin is typing.Literal:
         return " or ".join(f"`{value}`" for value in arguments)
     if origin in (types.UnionType, typing.Union):
-        return " or ".join(_kind(one) for one in arguments if one is not type(None))
+        return " or ".join(dict.fromkeys(_kind(one) for one in arguments if one is not type(None)))
     if origin is tuple:
         return f"list of {_kind(arguments[0])}"
     if origin is not None:

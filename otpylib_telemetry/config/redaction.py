@@ -27,9 +27,9 @@ _BARE_USERINFO = re.compile(r"[^\s/@:]+:[^\s/@]*@(?=[^\s@]+\Z)")
 
 @runtime_checkable
 class Plain(Protocol):
-    """A setting that is an object, and can be shown as a table."""
+    """A setting that is an object, and can be shown as a table or a text."""
 
-    def as_table(self) -> dict[str, Any]:
+    def as_table(self) -> Any:
         """Return it as it would be written in a file."""
         ...
 

@@ -127,9 +127,17 @@ class Producers:
         self._asked = left
         return gone
 
-    def start(self, seconds: float) -> Reading:
-        """Ask all of them; each may take so many seconds."""
-        return Reading(self, list(self._asked), seconds)
+    def use(self, producers: Sequence[MetricProducer]) -> None:
+        """Ask these and no others."""
+        self._asked = [one for one in self._asked if any(one.producer is other for other in producers)]
+        for producer in producers:
+            self.add(producer)
+
+    def start(self, seconds: float, others: Producers) -> Reading:
+        """Ask all of them and the others, but nobody twice; each may take so many seconds."""
+        known = [one.producer for one in self._asked]
+        further = [one for one in others._asked if not any(one.producer is other for other in known)]
+        return Reading(self, [*self._asked, *further], seconds)
 
     def stats(self) -> list[dict[str, Any]]:
         """Return how each does."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from otpylib_telemetry.tracing.propagation import IdSource
 from otpylib_telemetry_otel.errors import BackendUnavailableError
 from otpylib_telemetry_otel.settings.environment import ID_GENERATORS
+from otpylib_telemetry_otel.settings.given import Given
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -67,13 +68,16 @@ def load(group: str, name: str, what: str, package: str) -> Any:
         ) from error
 
 
-def load_id_generator(name: str) -> IdSource:
-    """Load an id generator, ``xray`` for instance.
+def load_id_generator(name: str | Given) -> IdSource:
+    """Load an id generator, ``xray`` for instance, or take the one given.
 
     Raises:
         BackendUnavailableError: It is not installed, cannot be made, or makes what is no id.
     """
-    generator = load(ID_GENERATORS, name, "id generator", "opentelemetry-sdk-extension-{}")
+    if isinstance(name, Given):
+        generator, name = name.objects[0], repr(name)
+    else:
+        generator = load(ID_GENERATORS, name, "id generator", "opentelemetry-sdk-extension-{}")
     source = IdSource(generator.generate_trace_id, generator.generate_span_id)
     for make, bits in ((source.trace_id, 128), (source.span_id, 64)):
         try:

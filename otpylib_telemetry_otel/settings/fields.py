@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, WrapValidator
+from pydantic import BeforeValidator, Field, InstanceOf, SecretStr, WrapValidator
 
 from otpylib_telemetry.config.settings import OptionalText, RefusedError, absolute, none_if_blank
 from otpylib_telemetry.primitives.any_value import any_value, text, unprintable
@@ -19,6 +19,7 @@ from otpylib_telemetry_otel.settings.environment import (
     otlp_variable,
     registered_name,
 )
+from otpylib_telemetry_otel.settings.given import Given, exporters, one_with, producers
 
 if TYPE_CHECKING:
     from pydantic_core.core_schema import ValidatorFunctionWrapHandler
@@ -65,9 +66,22 @@ Endpoint = Annotated[
 SignalPath = Annotated[str | None, BeforeValidator(absolute)]
 Protocol = Literal["grpc", "http/protobuf"]
 Compression = Literal["none", "gzip", "deflate"]
-Exporter = Annotated[str, BeforeValidator(partial(registered_name, groups=EXPORTERS))]
-Sampler = Annotated[OptionalText, BeforeValidator(partial(registered_name, groups=(SAMPLERS,)))]
-IdGenerator = Annotated[OptionalText, BeforeValidator(partial(registered_name, groups=(ID_GENERATORS,)))]
+Exporter = Annotated[
+    str | InstanceOf[Given],
+    BeforeValidator(partial(registered_name, groups=EXPORTERS)),
+    BeforeValidator(exporters),
+]
+Sampler = Annotated[
+    OptionalText | InstanceOf[Given],
+    BeforeValidator(partial(registered_name, groups=(SAMPLERS,))),
+    BeforeValidator(one_with("a sampler", "should_sample")),
+]
+IdGenerator = Annotated[
+    OptionalText | InstanceOf[Given],
+    BeforeValidator(partial(registered_name, groups=(ID_GENERATORS,))),
+    BeforeValidator(one_with("an id generator", "generate_trace_id", "generate_span_id")),
+]
+MetricProducers = Annotated[tuple[InstanceOf[Given], ...], BeforeValidator(producers)]
 Headers = Annotated[Mapping[str, SecretStr], BeforeValidator(_as_headers)]
 
 

@@ -51,6 +51,7 @@ from otpylib_telemetry_otel.settings.fields import (
     Exporter,
     Headers,
     IdGenerator,
+    MetricProducers,
     Protocol,
     Sampler,
     SignalPath,
@@ -62,6 +63,7 @@ from otpylib_telemetry_otel.settings.fields import (
     own_option,
     trim,
 )
+from otpylib_telemetry_otel.settings.given import Given
 from otpylib_telemetry_otel.settings.limits import LimitSettings
 
 if TYPE_CHECKING:
@@ -111,7 +113,8 @@ class OtelSettings(LimitSettings):
     exporter: Exporter = Field(
         "otlp",
         description="Which OpenTelemetry span exporter sends: `otlp` or any name registered under the entry "
-        "points of OpenTelemetry, such as `console`.",
+        "points of OpenTelemetry, such as `console`. A program may also give an exporter object, or a list "
+        "with one for each signal; what these do not take goes over OTLP.",
     )
     protocol: Protocol = Field(
         "grpc",
@@ -210,12 +213,13 @@ class OtelSettings(LimitSettings):
     sampler: Sampler = Field(
         None,
         description="The name of a sampler registered under the entry points of OpenTelemetry, which then "
-        "decides in place of `sampling_rate`. Unset: none.",
+        "decides in place of `sampling_rate`; from a program also a sampler object. Unset: none.",
     )
     id_generator: IdGenerator = Field(
         None,
         description="The name of an id generator registered under the entry points of OpenTelemetry, such as "
-        "`xray`; every operation of the process then has its ids. Unset: ids are random. In the environment: "
+        "`xray`, from a program also an object; every operation of the process then has its ids. Unset: ids "
+        "are random. In the environment: "
         "`OTEL_PYTHON_ID_GENERATOR`, where `random` is unset.",
     )
     trace_id_from_correlation: bool = Field(
@@ -305,6 +309,11 @@ class OtelSettings(LimitSettings):
         True,
         description="Whether data points carry the ids of a trace in which something was measured. In the "
         "environment: `OTEL_METRICS_EXEMPLAR_FILTER` (`always_off`).",
+    )
+    metric_producers: MetricProducers = Field(
+        (),
+        description="Metric producers whose metrics are sent beside the exporter's own, for as long as it is "
+        "there. Only a program can give any.",
     )
     metrics_definitions: MetricDefinitions = Field(
         AUTOMATIC,
@@ -412,7 +421,9 @@ class OtelSettings(LimitSettings):
 
     @field_validator("exporter")
     @classmethod
-    def _exporter_could_exist(cls, value: str) -> str:
+    def _exporter_could_exist(cls, value: str | Given) -> str | Given:
+        if isinstance(value, Given):
+            return value
         if value == "none":
             raise RefusedError("expected the name of an exporter; enabled = false switches exporting off")
         if not _ENTRY_POINT.fullmatch(value):
@@ -421,8 +432,8 @@ class OtelSettings(LimitSettings):
 
     @field_validator("sampler")
     @classmethod
-    def _sampler_could_exist(cls, value: str | None) -> str | None:
-        if value is not None and not _ENTRY_POINT.fullmatch(value):
+    def _sampler_could_exist(cls, value: str | Given | None) -> str | Given | None:
+        if isinstance(value, str) and not _ENTRY_POINT.fullmatch(value):
             raise RefusedError("expected the name of an OpenTelemetry sampler, such as always_on")
         return value
 
@@ -526,7 +537,10 @@ class OtelSettings(LimitSettings):
 
     def _protocol(self, signal: SignalName) -> Transport | None:
         """Return how OTLP is spoken; None for an exporter that does not speak it."""
-        match self.exporter:
+        exporter = self.exporter
+        if isinstance(exporter, Given):
+            exporter = "otlp" if exporter.exporter(signal) is None else ""
+        match exporter:
             case "otlp":
                 protocol: Transport = self._option(signal, "protocol")
                 return protocol

@@ -28,7 +28,7 @@ from otpylib_telemetry.metrics.reading import SeriesReader
 from otpylib_telemetry.metrics.recorder import metric_options_of
 from otpylib_telemetry.metrics.settings import definitions_in
 from otpylib_telemetry_otel.metrics.producer_deltas import Deltas
-from otpylib_telemetry_otel.metrics.producers import producers_in
+from otpylib_telemetry_otel.metrics.producers import Producers, producers_in
 from otpylib_telemetry_otel.signals.base import Batch, Signal
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Metrics(Signal):
 
     name = "metrics"
     lane = "metrics"
-    in_place = _MAKING | {"metrics_interval", "metrics_temporality", "series_ttl"}
+    in_place = _MAKING | {"metrics_interval", "metrics_temporality", "series_ttl", "metric_producers"}
 
     def __init__(self, exporter: Exporter[OtelSettings], counts: Counter[str]) -> None:
         super().__init__(exporter, counts)
@@ -89,6 +89,9 @@ class Metrics(Signal):
         )
         self._deltas: Deltas = memory.setdefault(_DELTAS, Deltas())
         self._producers = producers_in(memory, name)
+        # Those of the settings end with the exporter.
+        self._given = Producers(name)
+        self._use_given(self._settings)
         self._last_held = 0
 
     async def _why_not_made(self) -> str | None:
@@ -112,6 +115,10 @@ class Metrics(Signal):
             if self._wanted:
                 self._recorded.use(_plan(settings))
         await super().apply(settings, changed)
+        self._use_given(settings)
+
+    def _use_given(self, settings: OtelSettings) -> None:
+        self._given.use([one.objects[0] for one in settings.metric_producers])
 
     def collect(self, batch: Batch) -> None:
         """Add all events to the series, in their order. Of those left over, some are used by that."""
@@ -182,7 +189,7 @@ class Metrics(Signal):
         """Read everything; returns how many points were made, or None if they are not wanted any more."""
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
-        produced = self._producers.start(min(_PRODUCING, seconds * _PRODUCING_SHARE))
+        produced = self._producers.start(min(_PRODUCING, seconds * _PRODUCING_SHARE), self._given)
         observing = seconds * _OBSERVING_SHARE
         if not await refresh(self._context.name, observing):
             self._counts[_UNOBSERVED] += 1
@@ -237,7 +244,7 @@ class Metrics(Signal):
                 "unobserved": counts[_UNOBSERVED],
                 **self._recorded.recorder.stats(),
             }
-        if producers := self._producers.stats():
+        if producers := [*self._producers.stats(), *self._given.stats()]:
             told["producers"] = producers
         if self._off is not None:
             told["off"] = self._off

@@ -18,11 +18,12 @@ from otpylib_telemetry.primitives.threads import run_in_thread
 from otpylib_telemetry.tracing.propagation import IdSource, use_ids_of, use_own_ids
 from otpylib_telemetry_otel.destinations import build
 from otpylib_telemetry_otel.sampling.head import SAMPLING_WEIGHT
-from otpylib_telemetry_otel.sampling.installed import load
+from otpylib_telemetry_otel.sampling.installed import InstalledSampler, load
 from otpylib_telemetry_otel.sampling.policy import Policy, Sampler
 from otpylib_telemetry_otel.sampling.rules import rules_from
 from otpylib_telemetry_otel.sampling.tail import Decided, Tail
 from otpylib_telemetry_otel.sdk.plugins import load_id_generator
+from otpylib_telemetry_otel.settings.given import Given
 from otpylib_telemetry_otel.settings.limits import SPAN_LIMITS
 from otpylib_telemetry_otel.signals.base import Batch, Signal
 from otpylib_telemetry_otel.traces import api_spans
@@ -89,7 +90,7 @@ class Traces(Signal):
         """
         settings = self._settings
         if settings.sampler is not None:
-            self._sampler = await run_in_thread(load, settings.sampler, settings.sampler_argument)
+            self._sampler = await _sampler_of(settings.sampler, settings.sampler_argument)
             self._policy = policy_from(settings, self._sampler)
         if settings.id_generator is not None:
             generator = await run_in_thread(load_id_generator, settings.id_generator)
@@ -252,6 +253,12 @@ class Traces(Signal):
         assembler.ttl_ns = tail.max_age_ns = _ttl_ns(settings)
         tail.max_spans = settings.max_held_spans
         tail.max_events = assembler.max_held = int(settings.queue_limit * HELD_SHARE)
+
+
+async def _sampler_of(named: str | Given, argument: str | None) -> Sampler:
+    if isinstance(named, Given):
+        return InstalledSampler(named.objects[0], repr(named))
+    return await run_in_thread(load, named, argument)
 
 
 def policy_from(settings: OtelSettings, sampler: Sampler | None) -> Policy:

@@ -108,6 +108,11 @@ SIGNALS = [
     ),
     (
         "otel",
+        {"metric_producers": ["a"]},
+        "telemetry.otel.metric_producers (a list of 1 item) from the configuration is refused: expected a list of metric producers, objects with produce(timeout_millis), which only a program can give. [] stays in force (the default).",
+    ),
+    (
+        "otel",
         {"trace_id_from_correlation": "perhaps"},
         "telemetry.otel.trace_id_from_correlation ('perhaps', a string) from the configuration is refused: expected true or false. false stays in force (the default).",
     ),
