@@ -94,13 +94,13 @@ class Guard:
     def lacks(self, *, encrypted: bool, certified: bool) -> str | None:
         """Return what a connection lacks of what is wanted, or None: files may not have been read yet."""
         files = self._wanted.files
-        if files is None:
+        # A certificate of the endpoint's own keeps nobody out: a page that was in clear goes on so until
+        # there is one, as with every other setting. One that clients must have does.
+        if files is None or files.client_ca is None:
             return None
         if not encrypted:
             return "it is to be served over TLS alone, which is not in force"
-        if files.client_ca is not None and not certified:
-            return "clients need a certificate, which is not in force"
-        return None
+        return None if certified else "clients need a certificate, which is not in force"
 
 
 def protection(value: object) -> object:

@@ -256,15 +256,23 @@ async def test_a_login_is_given_up_only_where_the_rest_can_be_had(runtime, taken
     assert (await answers())[0] == 401
 
 
-@pytest.mark.parametrize("key", ["certificate", "client_ca"])
-async def test_encryption_that_cannot_be_had_closes_a_page_without_it(runtime, tmp_path, key):
+async def test_an_authority_that_cannot_be_had_closes_a_page_without_it(runtime, tmp_path):
     await start_prometheus_exporter({"port": 0})
     await state("running")
     missing = str(tmp_path / "missing.pem")
-    await put("client_ca", missing if key == "client_ca" else None)
+    await put("client_ca", missing)
     await put("certificate", missing)
     await state("degraded")
     assert await answers() == (503, WITHHELD)
+    assert (await answers("/readyz"))[0] == 503
+
+
+async def test_a_certificate_that_cannot_be_had_leaves_a_page_as_it_was(runtime, tmp_path):
+    await start_prometheus_exporter({"port": 0, "max_connections": 50})
+    await state("running")
+    await put("certificate", str(tmp_path / "missing.pem"))
+    await state("degraded")
+    assert (await answers())[0] == 200
     assert (await answers("/readyz"))[0] == 503
 
 
