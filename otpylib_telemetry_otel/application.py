@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from otpylib import gen_server
@@ -12,6 +11,7 @@ from otpylib.runtime import get_runtime
 from otpylib_telemetry import otp
 from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.instrument import logging as logging_bridge
+from otpylib_telemetry.primitives.fork import new_rlock
 from otpylib_telemetry.supervision.specs import checked_argument, start_exporter
 from otpylib_telemetry_otel.exporter import OtelExporter
 from otpylib_telemetry_otel.installation import LOOK_INTERVAL, SERVICE, Installation, load_providers
@@ -87,7 +87,7 @@ class ApplicationTelemetry:
             given["resource"] = {**(resource or {}), "service.version": service_version}
         self._settings = checked_argument(OtelExporter, given)
         self._signals: set[str] = set()
-        self._lock = threading.RLock()
+        self._lock = new_rlock()
         self._own: OwnRuntime | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._installation: Installation | None = None

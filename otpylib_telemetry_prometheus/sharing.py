@@ -22,7 +22,7 @@ from otpylib_telemetry.exporter import registry as exporters
 from otpylib_telemetry.exporter.process_end import end_exporters, expect_process_end
 from otpylib_telemetry.metrics.settings import definitions_in
 from otpylib_telemetry.primitives.errors import describe
-from otpylib_telemetry.primitives.fork import after_fork_in_child
+from otpylib_telemetry.primitives.fork import after_fork_in_child, new_lock
 from otpylib_telemetry.primitives.once import Once
 from otpylib_telemetry.primitives.process_end import before_process_ends
 from otpylib_telemetry_prometheus.multiprocess.client_files import ClientFiles
@@ -92,7 +92,7 @@ class SharedSeries:
         self._settings = settings
         self._directory = Path(settings.multiprocess_dir or "")
         self._observed = Regularly(exporter)
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._ended = threading.Event()
         self._said = Once()
         self._own: Multiprocess | None = None
@@ -170,12 +170,6 @@ class SharedSeries:
             self._writer = StoreWriter(look, client, {})
         self._writer.write(self._store, time.time())
 
-    def disown(self) -> None:
-        """Be of no use in a child: what was open is the parent's."""
-        self._lock = threading.Lock()
-        self._ended.set()
-        self._own = self._client = self._writer = None
-
 
 _shared: dict[str, SharedSeries] = {}
 
@@ -188,11 +182,6 @@ def _end_all() -> None:
     _shared.clear()
 
 
-def _after_fork() -> None:
-    for one in _shared.values():
-        one.disown()
-    _shared.clear()
-
-
 before_process_ends(_end_all)
-after_fork_in_child(_after_fork)
+# A child begins with its own first measurement.
+after_fork_in_child(_shared.clear)
