@@ -37,7 +37,7 @@ def drain_on_sigterm(loop: asyncio.AbstractEventLoop) -> None:
     """
     if threading.current_thread() is not threading.main_thread():
         return
-    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL and not _Ours.is_left_over():
         return
     try:
         # The loop's own handler does nothing. But the loop takes it back when it is closed, and ours with it.
@@ -45,15 +45,22 @@ def drain_on_sigterm(loop: asyncio.AbstractEventLoop) -> None:
     except (NotImplementedError, RuntimeError, ValueError):
         # A platform or a loop without signal handlers.
         return
-    _Ours.handler = functools.partial(_arrived, loop)
+    _Ours.loop, _Ours.handler = loop, functools.partial(_arrived, loop)
     signal.signal(signal.SIGTERM, _Ours.handler)
 
 
 class _Ours:
     """What is installed for the signal while it is ours, and what has been begun when it arrived."""
 
+    loop: ClassVar[asyncio.AbstractEventLoop | None] = None
     handler: ClassVar[Any] = None
     draining: ClassVar[asyncio.Task[None] | None] = None
+
+    @classmethod
+    def is_left_over(cls) -> bool:
+        """Tell whether the handler is that of a loop which is closed: uvloop leaves it behind."""
+        installed = signal.getsignal(signal.SIGTERM) is cls.handler
+        return installed and cls.loop is not None and cls.loop.is_closed()
 
 
 def _arrived(loop: asyncio.AbstractEventLoop, _signum: int, _frame: object) -> None:

@@ -93,7 +93,7 @@ def test_it_reads_in_random_log_records_what_was_emitted(second, protocol):
         assert record.get("droppedAttributesCount", 0) == item.dropped_attributes
         assert identity(record.get("traceId")) == item.trace_id
         assert identity(record.get("spanId")) == item.span_id
-        assert record.get("flags", 0) == int(item.sampled)
+        assert record.get("flags", 0) == item.flags
         assert scope == (item.scope or OURS)
     resource_is_ours(second.records[0][0])
 

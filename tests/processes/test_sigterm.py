@@ -9,6 +9,7 @@ import threading
 import time
 
 import pytest
+import uvloop
 
 from otpylib_telemetry.exporter import sigterm
 from tests.processes.test_process_ends import ROOT, run
@@ -93,6 +94,14 @@ def test_nothing_is_installed_outside_the_main_thread():
     assert outcome == [signal.SIG_DFL]
 
 
+@pytest.fixture(autouse=True)
+def _nobody_elses_handler():
+    """uvloop leaves its own behind where a loop is closed with it."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
 async def test_the_handler_is_installed_once_and_goes_with_the_loop():
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     loop = asyncio.get_running_loop()
@@ -102,6 +111,15 @@ async def test_the_handler_is_installed_once_and_goes_with_the_loop():
     assert signal.getsignal(signal.SIGTERM) is installed
     assert loop.remove_signal_handler(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_loop_after_one_that_was_closed_has_the_handler(new_loop):
+    for _ in range(2):
+        loop = new_loop()
+        sigterm.drain_on_sigterm(loop)
+        assert signal.getsignal(signal.SIGTERM).args == (loop,)
+        loop.close()
 
 
 async def test_a_loop_without_signal_handlers_is_no_error():

@@ -76,8 +76,9 @@ def test_a_login_is_compared_in_one_pass(text):
 def test_trace_context_is_read_in_one_pass(text):
     known = f"01-{'a' * 32}-{'b' * 16}-01"
     assert parse_traceparent(text * MANY) is None
-    assert parse_traceparent(f"{known}-{text * MANY}") is not None
-    assert parse_traceparent(f"00-{'a' * 32}-{'b' * 16}-01{text * MANY}") is None
+    # A line break ends a header; blanks around its value do not belong to it.
+    assert (parse_traceparent(f"{known}-{text * MANY}") is None) == (text == "\n")
+    assert (parse_traceparent(f"00-{'a' * 32}-{'b' * 16}-01{text * MANY}") is None) == (text != " ")
     assert adjusted_count(text * MANY, 1) is None
 
 

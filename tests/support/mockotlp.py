@@ -154,14 +154,16 @@ def value_of(value):
     if not value:
         return None
     ((kind, said),) = value.items()
-    match kind:
-        case "intValue":
-            return int(said["int"])
-        case "doubleValue":
-            return float(said)
-        case "arrayValue":
-            return tuple(value_of(element) for element in said.get("values", ()))
-    return said
+    return _READ.get(kind, lambda as_it_is: as_it_is)(said)
+
+
+_READ = {
+    "intValue": lambda said: int(said["int"]),
+    "doubleValue": float,
+    "arrayValue": lambda said: tuple(value_of(element) for element in said.get("values", ())),
+    "kvlistValue": lambda said: {pair["key"]: value_of(pair.get("value")) for pair in said.get("values", ())},
+    "bytesValue": lambda said: bytes.fromhex(said["hex"]),
+}
 
 
 def attributes_of(holder):
