@@ -323,6 +323,7 @@ class TestExporter:
         monkeypatch.setattr("otpylib_telemetry_otel.signals.metrics._PRODUCING", 0.1)
         slow, let = added(Moody()), threading.Event()
         slow.act = let.wait
+        others = set(threading.enumerate())
         await start(receiver)
         sold()
         await flush()
@@ -334,7 +335,11 @@ class TestExporter:
         let.set()
         slow.act = lambda: None
         await eventually(
-            lambda: not any(t.name.startswith("otpylib-telemetry") for t in threading.enumerate())
+            lambda: (
+                not any(
+                    each.name.startswith("otpylib-telemetry") for each in set(threading.enumerate()) - others
+                )
+            )
         )
         assert values(receiver, "mood") == []
         await flush()

@@ -17,6 +17,7 @@ from otpylib_telemetry_otel.traces.limits import UNLIMITED, Limit, SpanLimits, l
 from otpylib_telemetry_otel.traces.spans import FinishedSpan, SpanEvent
 from tests.support.chassis import up
 from tests.support.telemetry_service import EXPORTER, settings, stop
+from tests.support.versions import needs_new_sdk
 from tests.support.waiting import eventually
 
 ODD = {
@@ -95,12 +96,14 @@ class TestOurOwnSpans:
 
 
 class TestSpansOfTheApi:
+    @needs_new_sdk
     def test_without_limits_nothing_is_cut(self):
         made = of_the_api({**ODD, "text": "x" * 20_000})
         made.seal()
         assert made.attributes["text"] == "x" * 20_000
         assert made.attributes["map"] == {"text": "abcdef"}
 
+    @needs_new_sdk
     @pytest.mark.parametrize("odd", ODD)
     def test_what_the_sdk_left_is_left_alone(self, odd):
         limits = SdkLimits(max_span_attributes=300)
@@ -110,6 +113,7 @@ class TestSpansOfTheApi:
             assert (len(made.attributes), made.dropped_attributes) == (201, 0)
             assert len(made.attributes["k0"]) == 20_000
 
+    @needs_new_sdk
     def test_limits_that_the_sdk_was_not_told_hold_all_the_same(self):
         made = of_the_api({"first": {"deep": ["abcdef"]}, "second": 2, "third": 3})
         made.seal(SpanLimits(Limit(2, 3)))
