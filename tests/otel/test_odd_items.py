@@ -7,6 +7,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan
 
 from otpylib_telemetry import otp, span
+from otpylib_telemetry_mock.otlp_receiver import GrpcReceiver, HttpReceiver
 from otpylib_telemetry_otel import start_otel_exporter
 from otpylib_telemetry_otel.destinations import build
 from otpylib_telemetry_otel.service import start_telemetry_service
@@ -17,7 +18,6 @@ from tests.support.chassis import up
 from tests.support.destinations import destination_of
 from tests.support.ledger import quiet_stats
 from tests.support.odd_items import OBJECTS, make_all
-from tests.support.otlp_receiver import GrpcReceiver, HttpReceiver
 from tests.support.telemetry_service import EXPORTER, stop
 
 

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
+from otpylib_telemetry_mock.otlp_receiver.ports import free_port
 from tests.project.test_docs import ROOT, blocks_of
-from tests.support.ports import free_port
 from tests.support.shared_metrics import page, their_page
 from tests.support.waiting import wait_until
 

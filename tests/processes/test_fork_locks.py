@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from otpylib_telemetry.primitives import fork
-from tests.support.ports import free_port
+from otpylib_telemetry_mock.otlp_receiver.ports import free_port
 
 ROOT = pathlib.Path(__file__).parents[2]
 

@@ -1,57 +1,10 @@
 """What an OTLP receiver makes of metrics: points, and a reference that adds up what it was told."""
 
 from collections import defaultdict
-from typing import Any, NamedTuple
 
-from otpylib_telemetry_mock.otlp_receiver.received import attributes_of
+from otpylib_telemetry_mock.otlp_receiver.received import points_in
 
 DELTA, CUMULATIVE = 1, 2
-
-
-class Point(NamedTuple):
-    """One data point, flat."""
-
-    name: str
-    unit: str
-    form: str
-    temporality: int
-    attributes: dict[str, Any]
-    point: Any
-    scope: tuple[str, str]
-    resource: dict[str, Any]
-
-    @property
-    def key(self):
-        return (self.name, tuple(sorted(self.attributes.items())))
-
-    @property
-    def value(self):
-        """A number, or (count, sum)."""
-        if self.form in {"sum", "gauge"}:
-            return getattr(self.point, self.point.WhichOneof("value"))
-        return (self.point.count, self.point.sum)
-
-
-def points_in(message):
-    """The points of an ExportMetricsServiceRequest."""
-    return [
-        Point(
-            metric.name,
-            metric.unit,
-            form,
-            getattr(data, "aggregation_temporality", 0),
-            attributes_of(point.attributes),
-            point,
-            (scoped.scope.name, scoped.scope.version),
-            attributes_of(group.resource.attributes),
-        )
-        for group in message.resource_metrics
-        for scoped in group.scope_metrics
-        for metric in scoped.metrics
-        for form in [metric.WhichOneof("data")]
-        for data in [getattr(metric, form)]
-        for point in data.data_points
-    ]
 
 
 def points_at(receiver):
