@@ -157,7 +157,7 @@ class ApplicationTelemetry:
                 self._bridge = None
             own, loop, installation = self._own, self._loop, self._installation
             self._own = self._loop = self._installation = None
-            self._signals.clear()
+            self._signals = set()
         if loop is None or installation is None:
             return Ended()
         seconds = self._settings.get("shutdown_timeout", _DEFAULT_SHUTDOWN) if timeout is None else timeout
@@ -207,7 +207,7 @@ class ApplicationTelemetry:
             own = OwnRuntime()
             try:
                 self._loop = own.call(self._install(providers), _PATIENCE)
-                own.call(self._start_exporter(), _PATIENCE)
+                own.call(self._start_exporter(self._installation, self._signals), _PATIENCE)
             except BaseException:
                 self._loop = None
                 own.stop()
@@ -221,7 +221,9 @@ class ApplicationTelemetry:
                 "an otpylib runtime is set: initialize telemetry in a coroutine of the event loop it runs on"
             ) from None
         self._install_here(providers)
-        self._starting = otp.run_in_background(self._loop, self._start_exporter(), name="telemetry start")
+        self._starting = otp.run_in_background(
+            self._loop, self._start_exporter(self._installation, self._signals), name="telemetry start"
+        )
 
     async def _install(self, providers: Any) -> asyncio.AbstractEventLoop:
         self._install_here(providers)
@@ -237,17 +239,16 @@ class ApplicationTelemetry:
         if self._installation is not None and self._installation.look():
             self._installation.loop.call_later(LOOK_INTERVAL, self._look)
 
-    async def _start_exporter(self) -> None:
-        if self._installation is None:
-            return  # shut down before it began
+    async def _start_exporter(self, installation: Installation | None, signals: set[str]) -> None:
+        # Both are handed over: it may be shut down before this begins, and what has ended by then is sent.
         if otp.whereis(_EXPORTER) is None:
             # What is not initialized yet is off; the rest is as configured.
-            off = dict.fromkeys(set(_SIGNALS) - self._signals, False)
+            off = dict.fromkeys(set(_SIGNALS) - signals, False)
             self._pid = await start_exporter(OtelExporter, {**off, **self._settings})
-        while self._installation is not None and not registry.is_configured(_EXPORTER):  # noqa: ASYNC110  # nobody tells
+        while installation is not None and not installation.ended and not registry.is_configured(_EXPORTER):  # noqa: ASYNC110  # nobody tells
             await asyncio.sleep(_POLL)
-        if self._installation is not None:
-            self._installation.look()
+        if installation is not None:
+            installation.look()
 
     async def _switch_on(self, signal: str) -> None:
         if self._starting is not None:

@@ -115,15 +115,39 @@ def test_only_what_is_initialized_is_sent(otlp_receiver):
 
 
 @pytest.mark.process
-def test_an_application_that_forgets_to_shut_it_down_ends_and_loses_nothing(otlp_receiver):
+def test_an_application_that_forgets_to_shut_it_down_loses_nothing_unless_it_ends_at_once(otlp_receiver):
     program = """
+        import time
         telemetry = TelemetryService("my-application", endpoint=ENDPOINT)
         for number in range(50):
             with telemetry.initialize_tracing().start_as_current_span("shop.checkout"):
                 pass
+        time.sleep(1)
     """
     run(program, otlp_receiver)
     assert len(otlp_receiver.spans) == 50
+
+
+@pytest.mark.process
+def test_what_ends_before_the_exporter_is_up_is_sent_though_it_is_shut_down_at_once(otlp_receiver):
+    program = """
+        import asyncio
+        from otpylib.runtime import set_runtime
+        from otpylib.runtime.backends.asyncio_backend import AsyncIOBackend
+
+        async def main():
+            backend = AsyncIOBackend()
+            await backend.initialize()
+            set_runtime(backend)
+            async with TelemetryService("my-application", endpoint=ENDPOINT) as telemetry:
+                with telemetry.initialize_tracing().start_as_current_span("shop.checkout"):
+                    pass
+            await backend.shutdown()
+
+        asyncio.run(main())
+    """
+    run(program, otlp_receiver)
+    assert [each.name for each in otlp_receiver.spans] == ["shop.checkout"]
 
 
 @pytest.mark.process
