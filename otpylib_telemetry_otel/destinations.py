@@ -24,6 +24,7 @@ from otpylib_telemetry_otel.otlp.values import why
 from otpylib_telemetry_otel.resources import complete
 from otpylib_telemetry_otel.sdk import plugins
 from otpylib_telemetry_otel.sdk.flat import flat
+from otpylib_telemetry_otel.sdk.processors import Processors
 from otpylib_telemetry_otel.sdk.quiet import Quiet, listening
 from otpylib_telemetry_otel.settings.given import Given
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.sdk._logs.export import LogRecordExporter
     from opentelemetry.sdk.metrics.export import MetricExporter
+    from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace.export import SpanExporter
 
     from otpylib_telemetry_otel.otlp.services import Service
@@ -55,6 +57,9 @@ _LASTING_ERRORS: Final = (
 #: The part of the time for an attempt in which it is found out what an exporter cannot encode: beyond it, the
 #: attempt would be given up, and made again.
 _ISOLATING: Final = 0.5
+
+#: The part of the time for an attempt that processors may take.
+_PROCESSING: Final = 0.5
 
 _INSTALL: Final = "pip install 'otpylib-telemetry[otel]'"
 
@@ -227,6 +232,25 @@ class SdkDestination:
             self._quiet.lift()
 
 
+class ProcessedDestination:
+    """Hands items to processors, and then sends them where they go besides, if anywhere."""
+
+    def __init__(self, processors: Processors, destination: Destination | None) -> None:
+        self._processors = processors
+        self._destination = destination
+
+    def send(self, items: Sequence[Any]) -> ExportOutcome | None:
+        """Hand over and send items; see :meth:`Destination.send`."""
+        self._processors.take(items)
+        return None if self._destination is None else self._destination.send(items)
+
+    def close(self) -> None:
+        """Flush the processors and release the connection."""
+        self._processors.flush()
+        if self._destination is not None:
+            self._destination.close()
+
+
 def _is_lasting(error: Exception) -> bool:
     # Protobuf's own need not be installed.
     return isinstance(error, _LASTING_ERRORS) or type(error).__name__ == "EncodeError"
@@ -239,6 +263,8 @@ def _left_out(items: Sequence[Any], error: Exception) -> ExportOutcome:
 def why_none(settings: OtelSettings, signal: SignalName) -> str | None:
     """Return why nothing of a signal can be sent though it is wanted, or None if it can be."""
     connection, kind = settings.connection(signal), _KINDS[signal]
+    if settings.processors(signal) and not connection.has_target:
+        return None
     if connection.protocol is None:
         name = settings.exporter
         if isinstance(name, Given) or any(entry.name == name for entry in entry_points(group=kind.group)):
@@ -274,20 +300,32 @@ def build(settings: OtelSettings, signal: SignalName, resource: Mapping[str, Any
     over = {None: "", "grpc": " over OTLP/gRPC", "http/protobuf": " over OTLP/HTTP"}[connection.protocol]
     try:
         made = complete(resource)
-        if connection.protocol is None:
-            converter = resolve_name(kind.converter)(made)
-            given = settings.exporter
-            if isinstance(given, Given):
-                return SdkDestination(given.exporter(signal), converter, connection.timeout, is_given=True)
-            return SdkDestination(_exporter(given, signal), converter, connection.timeout)
-        encoder = resolve_name(kind.encoder)(made)
-        return OtlpDestination(encoder.encode, transport(connection, resolve_name(kind.service)))
+        given = settings.processors(signal)
+        if not given:
+            return _unprocessed(settings, signal, made)
+        convert = resolve_name(kind.converter)(made).convert
+        processors = Processors(given, convert, connection.timeout * _PROCESSING)
+        return ProcessedDestination(
+            processors, _unprocessed(settings, signal, made) if connection.has_target else None
+        )
     except CredentialsError as error:
         raise BackendUnavailableError(str(error)) from error
     except ImportError as error:
         raise BackendUnavailableError(
             f"exporting {signal}{over} needs a package that is not installed ({error}): {_INSTALL}"
         ) from error
+
+
+def _unprocessed(settings: OtelSettings, signal: SignalName, resource: Resource) -> Destination:
+    kind, connection = _KINDS[signal], settings.connection(signal)
+    if connection.protocol is None:
+        converter = resolve_name(kind.converter)(resource)
+        given = settings.exporter
+        if isinstance(given, Given):
+            return SdkDestination(given.exporter(signal), converter, connection.timeout, is_given=True)
+        return SdkDestination(_exporter(given, signal), converter, connection.timeout)
+    encoder = resolve_name(kind.encoder)(resource)
+    return OtlpDestination(encoder.encode, transport(connection, resolve_name(kind.service)))
 
 
 def transport(connection: Connection, service: Service) -> Transport:

@@ -5,7 +5,7 @@ Pure, and without OpenTelemetry.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from otpylib_telemetry_otel.log_records.severity import ERROR
@@ -33,6 +33,7 @@ class LogItem:
         span_id: The span it belongs to; 0 for none.
         flags: The flags of its trace, as far as they are known (W3C Trace Context).
         scope: Name and version of the instrumentation, perhaps schema URL and attributes; None for ours.
+        processed: Whether processors have been handed it; there once they have.
     """
 
     #: The lane it goes out on.
@@ -50,6 +51,7 @@ class LogItem:
     span_id: int = 0
     flags: int = 0
     scope: Scope | None = None
+    processed: bool = field(init=False, repr=False)
 
     @property
     def error(self) -> bool:

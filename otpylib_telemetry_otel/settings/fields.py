@@ -19,7 +19,7 @@ from otpylib_telemetry_otel.settings.environment import (
     otlp_variable,
     registered_name,
 )
-from otpylib_telemetry_otel.settings.given import Given, exporters, one_with, producers
+from otpylib_telemetry_otel.settings.given import Given, exporters, one_with, several
 
 if TYPE_CHECKING:
     from pydantic_core.core_schema import ValidatorFunctionWrapHandler
@@ -81,7 +81,21 @@ IdGenerator = Annotated[
     BeforeValidator(partial(registered_name, groups=(ID_GENERATORS,))),
     BeforeValidator(one_with("an id generator", "generate_trace_id", "generate_span_id")),
 ]
-MetricProducers = Annotated[tuple[InstanceOf[Given], ...], BeforeValidator(producers)]
+MetricProducers = Annotated[
+    tuple[InstanceOf[Given], ...],
+    BeforeValidator(several("metric producers", "produce(timeout_millis)", ("produce",))),
+]
+SpanProcessors = Annotated[
+    tuple[InstanceOf[Given], ...],
+    BeforeValidator(several("span processors", "on_end(span)", ("on_end",))),
+]
+LogRecordProcessors = Annotated[
+    tuple[InstanceOf[Given], ...],
+    BeforeValidator(
+        # ``emit`` is what it was called before; the handlers of Python's logging have one too.
+        several("log record processors", "on_emit(record)", ("on_emit",), ("emit", "force_flush"))
+    ),
+]
 Headers = Annotated[Mapping[str, SecretStr], BeforeValidator(_as_headers)]
 
 

@@ -87,16 +87,19 @@ def one_with(what: str, *methods: str) -> Callable[[object], object]:
     return taken
 
 
-def producers(value: object) -> object:
-    """Take a list of metric producers, or one."""
-    found = value if isinstance(value, (list, tuple)) else [value]
-    given = [one if isinstance(one, Given) else Given(one) for one in found]
-    if not all(_has(one.objects[0], "produce") for one in given):
-        raise RefusedError(
-            "expected a list of metric producers, objects with produce(timeout_millis), which only a program "
-            "can give"
-        )
-    return tuple(dict.fromkeys(given))
+def several(what: str, call: str, *choices: tuple[str, ...]) -> Callable[[object], object]:
+    """Return what takes a list of objects, or one, that have all the methods of one of the choices."""
+
+    def taken(value: object) -> object:
+        found = value if isinstance(value, (list, tuple)) else [value]
+        given = [one if isinstance(one, Given) else Given(one) for one in found]
+        if not all(any(_has(one.objects[0], *methods) for methods in choices) for one in given):
+            raise RefusedError(
+                f"expected a list of {what}, objects with {call}, which only a program can give"
+            )
+        return tuple(dict.fromkeys(given))
+
+    return taken
 
 
 def _refuse_data(value: object) -> None:

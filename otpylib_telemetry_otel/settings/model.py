@@ -51,10 +51,12 @@ from otpylib_telemetry_otel.settings.fields import (
     Exporter,
     Headers,
     IdGenerator,
+    LogRecordProcessors,
     MetricProducers,
     Protocol,
     Sampler,
     SignalPath,
+    SpanProcessors,
     as_severity,
     attribute,
     attribute_name,
@@ -315,6 +317,16 @@ class OtelSettings(LimitSettings):
         description="Metric producers whose metrics are sent beside the exporter's own, for as long as it is "
         "there. Only a program can give any.",
     )
+    span_processors: SpanProcessors = Field(
+        (),
+        description="Span processors of OpenTelemetry whose `on_end` is called with every span that is sent, "
+        "also where there is no endpoint. Only a program can give any.",
+    )
+    log_record_processors: LogRecordProcessors = Field(
+        (),
+        description="Log record processors of OpenTelemetry whose `on_emit` is called with every log record "
+        "that is sent, also where there is no endpoint. Only a program can give any.",
+    )
     metrics_definitions: MetricDefinitions = Field(
         AUTOMATIC,
         description="Definitions of metrics, a list of tables: each has `type` (`counter`, `sum`, "
@@ -507,7 +519,11 @@ class OtelSettings(LimitSettings):
 
     def sends(self, signal: SignalName) -> bool:
         """Tell whether the settings have a signal sent anywhere."""
-        return getattr(self, signal) and self.connection(signal).has_target
+        return getattr(self, signal) and (self.connection(signal).has_target or bool(self.processors(signal)))
+
+    def processors(self, signal: SignalName) -> tuple[Given, ...]:
+        """Return the processors that are handed what is made of a signal."""
+        return {"traces": self.span_processors, "logs": self.log_record_processors}.get(signal, ())
 
     def connection(self, signal: SignalName) -> Connection:
         """Return where and how a signal is sent."""

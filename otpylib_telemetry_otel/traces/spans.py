@@ -5,7 +5,7 @@ Pure, and without OpenTelemetry.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from otpylib_telemetry.primitives.any_value import text
@@ -99,6 +99,7 @@ class FinishedSpan:
         dropped_links: How many links did not fit or could not be read.
         early_links: What its start said in ``links``, where the end has said it anew.
         failure: The name and the metadata of the event that ended it in an error.
+        processed: Whether processors have been handed it; there once they have.
     """
 
     #: The lane it goes out on.
@@ -127,6 +128,7 @@ class FinishedSpan:
     dropped_links: int = 0
     early_links: object = None
     failure: tuple[str, Mapping[Any, Any]] | None = None
+    processed: bool = field(init=False, repr=False)
 
     def seal(self, limits: SpanLimits = UNLIMITED) -> None:
         """Read what the metadata means, and make name, attributes and events exportable.

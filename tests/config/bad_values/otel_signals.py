@@ -113,6 +113,16 @@ SIGNALS = [
     ),
     (
         "otel",
+        {"span_processors": ["a"]},
+        "telemetry.otel.span_processors (a list of 1 item) from the configuration is refused: expected a list of span processors, objects with on_end(span), which only a program can give. [] stays in force (the default).",
+    ),
+    (
+        "otel",
+        {"log_record_processors": ["a"]},
+        "telemetry.otel.log_record_processors (a list of 1 item) from the configuration is refused: expected a list of log record processors, objects with on_emit(record), which only a program can give. [] stays in force (the default).",
+    ),
+    (
+        "otel",
         {"trace_id_from_correlation": "perhaps"},
         "telemetry.otel.trace_id_from_correlation ('perhaps', a string) from the configuration is refused: expected true or false. false stays in force (the default).",
     ),
