@@ -67,6 +67,8 @@ def test_what_is_encoded_is_what_opentelemetry_makes_of_the_same_records(both, b
 def test_the_property_above_sees_every_field_of_a_record():
     known = {"name", "at_ns", "observed_ns", "severity", "severity_text", "body", "attributes"}
     known |= {"dropped_attributes", "trace_id", "span_id", "flags", "scope"}
+    # This is not exported: it says whether the processors a program gave have had the record.
+    known |= {"processed"}
     assert {field.name for field in dataclasses.fields(LogItem)} == known
 
 
