@@ -20,7 +20,7 @@ from otpylib_telemetry_prometheus.settings import PrometheusSettings
 from otpylib_telemetry_prometheus.sharing import use_look
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from otpylib_telemetry.bus.events import RawEvent
     from otpylib_telemetry.exporter.base import Collected, ExportContext, ExportOutcome
@@ -83,6 +83,10 @@ class PrometheusBackend(MetricsExporter[PrometheusSettings]):
         if self._loop is None:
             return None
         return PageSource(self._pages.page, self._loop, self.settings.scrape_timeout, self._kept.guard)
+
+    def ahead(self) -> Mapping[str, Any]:
+        """Return the password that is asked for: a new one counts though its address cannot be had."""
+        return {"basic_auth": self._kept.guard.login}
 
     async def open(self) -> None:
         """Serve.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from otpylib_telemetry.config import resolve, sections, toml_source
 from otpylib_telemetry.config.interpolation import expand
-from otpylib_telemetry.config.redaction import scrubber, secret_texts, shown
+from otpylib_telemetry.config.redaction import scrubber, secret_texts
 from otpylib_telemetry.config.resolution import Problem, Resolution, S, changed_keys, redacted
 
 if TYPE_CHECKING:
@@ -56,13 +56,18 @@ class LiveConfig(Generic[S]):
         self._secret_texts: dict[str, None] = {}
         self._scrub: Callable[[str], str] | None = None
         self.resolution: Resolution[S] = self._resolve(None)
-        # What was last in force as a whole.
-        self._confirmed = self.resolution
+        # What this life of the exporter goes by, key by key; None while it has nothing but what is wanted.
+        self._in_force: Resolution[S] | None = None
 
     @property
     def settings(self) -> S:
-        """The last good settings."""
+        """The last good settings: those that are wanted."""
         return self.resolution.settings
+
+    @property
+    def in_force(self) -> S:
+        """The settings that the exporter goes by, while it is being brought in line with those wanted."""
+        return (self._in_force or self.resolution).settings
 
     @property
     def file(self) -> Mapping[str, Any]:
@@ -73,6 +78,7 @@ class LiveConfig(Generic[S]):
         """Begin another life of the exporter: a new argument, while changes made at runtime stay on top."""
         self._argument = dict(argument)
         self._environ = environ
+        self._in_force = None
         self._update()
 
     def key_of(self, path: object) -> str | None:
@@ -179,31 +185,28 @@ class LiveConfig(Generic[S]):
         self._reported = {_identity(problem) for problem in self.resolution.problems}
         return fresh
 
-    def confirm(self) -> None:
-        """Hear that all that is wanted is in force."""
-        self._confirmed = self.resolution
+    def put_in_force(self, settings: S, wanted: Resolution[S]) -> None:
+        """Hear what the exporter goes by: of each key what is ``wanted``, or what it had before."""
+        before = self._in_force or wanted
+        kept = changed_keys(wanted.settings, settings)
+        origins = {**wanted.origins, **{key: before.origins[key] for key in kept}}
+        secrets = (wanted.secrets - kept) | (before.secrets & kept)
+        self._in_force = Resolution(settings, origins, secrets)
 
-    def as_dict(self, in_force: S | None = None) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """Return the configuration in force, where each value came from, and what is wrong; no secrets.
 
-        Where ``in_force`` differs from what is wanted, the values wanted are under ``wished``.
+        Of the keys for which another value is wanted, that is under ``wished``.
         """
-        resolution, confirmed = self.resolution, self._confirmed
-        config, origins = redacted(resolution), dict(resolution.origins)
-        wished: dict[str, Any] = {}
-        for key in changed_keys(resolution.settings, in_force or resolution.settings):
-            value = getattr(in_force, key)
-            wished[key] = config[key]
-            config[key] = shown(value, secret=key in resolution.secrets | confirmed.secrets)
-            if getattr(confirmed.settings, key) == value:
-                origins[key] = confirmed.origins[key]
+        wanted, found = self.resolution, self._in_force or self.resolution
+        wished = redacted(wanted)
         return {
             "section": self.section,
             "generation": self.generation,
-            "config": config,
-            "wished": wished,
-            "origins": origins,
-            "problems": [problem.message for problem in resolution.problems],
+            "config": redacted(found),
+            "wished": {key: wished[key] for key in sorted(changed_keys(wanted.settings, found.settings))},
+            "origins": dict(found.origins),
+            "problems": [problem.message for problem in wanted.problems],
             "files": {str(source.path): source.trouble for source in toml_source.known_sources()},
         }
 

@@ -141,6 +141,13 @@ class Exporter(Generic[SettingsT]):
         self.settings = settings
         self.context = context
 
+    def ahead(self) -> Mapping[str, Any]:
+        """Return values that count already, by key, though the settings they are part of wait.
+
+        Override it where something is to protect at once, whatever else of a change cannot be had.
+        """
+        return {}
+
     def idle_reason(self) -> str | None:
         """Return why there is nothing to do under the present settings, or None if there is.
 

@@ -72,9 +72,9 @@ class Lifecycle:
         self._wake = wake
         self._refusal = refusal
         self._loop = asyncio.get_running_loop()
-        #: The keys that were changed to what cannot be had, while something else of theirs is in force.
-        self.held_back: frozenset[str] = frozenset()
         self._announced: ExporterSettings = configuration.settings
+        # What is being brought into force.
+        self._wanted = configuration.resolution
         self._reconciling: asyncio.Task[None] | None = None
         self._retiring: set[asyncio.Task[None]] = set()
         self._again = asyncio.Event()
@@ -184,7 +184,8 @@ class Lifecycle:
         attempt = 0
         while self._again.is_set() and self._lease.holds:
             self._again.clear()
-            wanted, generation = self._configuration.settings, self._configuration.generation
+            self._wanted, generation = self._configuration.resolution, self._configuration.generation
+            wanted = self._wanted.settings
             try:
                 await self._bring_into_force(wanted)
             except GivesWayError:
@@ -194,24 +195,25 @@ class Lifecycle:
                     return
                 attempt += 1
                 wait = full_jitter(attempt, lambda: 1.0)
-                self.held_back = own_changes(self._state.applied, wanted) if self.opened else frozenset()
-                self._degrade(error, wait)
+                self._degrade(error, wait, wanted)
                 if self.opened:
                     self._announce(generation)
+                else:
+                    # What it has no other of is what it tries to come up with.
+                    self._put_in_force(wanted)
                 await self._pause(wait)
                 continue
-            attempt, self.held_back = 0, frozenset()
+            attempt = 0
             self._announce(generation)
             if wanted is not self._configuration.settings:
                 self._again.set()
-                continue
-            self._configuration.confirm()
         self._wake()
 
-    @property
-    def in_force(self) -> ExporterSettings:
-        """The settings in force: those that are wanted, but for what cannot be had."""
-        return with_kept(self._configuration.settings, self._state.applied, self.held_back)
+    def _put_in_force(self, settings: ExporterSettings) -> None:
+        """Note what the exporter goes by: of each key what is wanted, or what it had before."""
+        if (exporter := self._consumer.exporter) is not None and self.opened:
+            settings = settings.model_copy(update=dict(exporter.ahead()))
+        self._configuration.put_in_force(settings, self._wanted)
 
     async def _pause(self, seconds: float) -> None:
         """Wait before the next attempt; a change of configuration ends the wait."""
@@ -228,7 +230,9 @@ class Lifecycle:
         if not wanted.enabled:
             await self._disable(wanted)
             return
-        candidate = self._consumer.exporter if self._state.applied == wanted else None
+        # What is ahead of the rest has to come back with it.
+        is_here = self._state.applied == wanted == self._configuration.in_force
+        candidate = self._consumer.exporter if is_here else None
         if candidate is None:
             candidate = self._type(wanted, self._context)
         if (reason := candidate.idle_reason()) is not None:
@@ -239,6 +243,7 @@ class Lifecycle:
             await self._open(candidate, wanted)
         elif self._state.applied != wanted:
             await self._change(candidate, wanted)
+        self._put_in_force(wanted)
         self._settle(wanted)
 
     def _settle(self, wanted: ExporterSettings) -> None:
@@ -256,6 +261,11 @@ class Lifecycle:
         self._state.breaker.adjust(wanted.failure_threshold, wanted.reset_timeout)
         self._consumer.subscribe(wanted)
         self._keep_wanted(wanted)
+        before, kept = self._configuration.in_force, frozenset[str]()
+        if self.opened or self.status in {"disabled", "idle"}:
+            # Until it is open, an exporter that was off is off.
+            kept = own_changes(before, wanted) | {"enabled"}
+        self._put_in_force(with_kept(wanted, before, kept))
 
     def _keep_wanted(self, wanted: ExporterSettings | None) -> None:
         if wanted is None and self.awaits_configuration:
@@ -301,12 +311,14 @@ class Lifecycle:
         own = own_changes(self._state.applied, wanted)
         if running is not None and (not own or await otp.within(APPLY_LIMIT, running.apply(wanted, own))):
             running.settings = self._state.applied = wanted
+            self._put_in_force(wanted)
             return
         candidate = candidate or self._type(wanted, self._context)
         await self._open_or_give_way(candidate)
         self._state.breaker.reset()
         self._state.applied = wanted
         self._use(candidate)
+        self._put_in_force(wanted)
         # New batches do not wait for the one the old exporter may be sending.
         if running is not None:
             self._retire(running, CLOSE_LIMIT)
@@ -356,6 +368,7 @@ class Lifecycle:
         if self._consumer.exporter is not None:
             await self._export_the_rest(wanted.shutdown_timeout)
             await self.release()
+        self._put_in_force(wanted)
         self.set_status("disabled", "enabled is false")
 
     async def _export_the_rest(self, seconds: float) -> None:
@@ -377,12 +390,14 @@ class Lifecycle:
     def _rest(self, reason: str) -> None:
         if self._is_news("idle", reason):
             _log.warning("%s is idle: %s", self._state.name, reason)
+        self._put_in_force(self._wanted.settings)
         self.set_status("idle", reason)
 
-    def _degrade(self, error: Exception, wait: float) -> None:
+    def _degrade(self, error: Exception, wait: float, wanted: ExporterSettings) -> None:
         reason = self._configuration.scrub(describe(error))
         if self._is_news("degraded", reason):
-            held_back = f", without the new {', '.join(sorted(self.held_back))}" if self.held_back else ""
+            kept = sorted(changed_keys(self._configuration.in_force, wanted))
+            held_back = f", without the new {', '.join(kept)}" if kept else ""
             still = f"It goes on as it was{held_back}" if self.opened else "Events are taken all the same"
             _log.warning(
                 "%s is degraded: %s. %s; tried again in %.1f s.", self._state.name, reason, still, wait
@@ -391,7 +406,7 @@ class Lifecycle:
 
     def _announce(self, generation: int) -> None:
         """Emit that changed settings are in force."""
-        before, self._announced = self._announced, self.in_force
+        before, self._announced = self._announced, self._configuration.in_force
         name, keys = self._state.name, sorted(changed_keys(before, self._announced))
         if not keys:
             return

@@ -25,7 +25,7 @@ async def _handle_call(_self: Any, message: Any, from_: Any, state: ExporterServ
     if otp.is_request(message, "get_stats"):
         return (Reply(payload=state.runner.stats()), state)
     if otp.is_request(message, "get_config"):
-        return (Reply(payload=state.configuration.as_dict(state.runner.lifecycle.in_force)), state)
+        return (Reply(payload=state.configuration.as_dict()), state)
     for tag, work in (("flush", state.runner.shutdown.flush), ("drain", state.runner.shutdown.drain)):
         if otp.is_request(message, tag, 2):
             try:

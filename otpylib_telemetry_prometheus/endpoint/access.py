@@ -86,9 +86,14 @@ class Guard:
         """Take note that what was wanted has been done."""
         self._wanted = self._in_force = access
 
+    @property
+    def login(self) -> Login | None:
+        """The name and the password that are asked for at this moment."""
+        return self._wanted.login or self._in_force.login
+
     def admits(self, authorization: str | None) -> bool:
         """Tell whether a client has shown name and password, if there are any."""
-        login = self._wanted.login or self._in_force.login
+        login = self.login
         return login is None or login.admits(authorization)
 
     def lacks(self, *, encrypted: bool, certified: bool) -> str | None:

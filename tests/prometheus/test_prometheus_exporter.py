@@ -20,6 +20,7 @@ from otpylib_telemetry_prometheus import start_prometheus_exporter
 from otpylib_telemetry_prometheus.client.merged import merge_registry
 from tests.prometheus.test_endpoint import taken_port
 from tests.support import declare
+from tests.support.chassis import runner
 from tests.support.crash import crash
 from tests.support.ledger import stats_of
 from tests.support.waiting import eventually
@@ -212,7 +213,31 @@ async def test_an_address_waits_by_itself_and_its_password_counts_at_once(runtim
             with pytest.raises(urllib.error.HTTPError, match="401"):
                 await page(port, **login)
         answer = await otp.safe_call(NAME, ("get_config",))
-        assert answer["wished"] == {"port": elsewhere, "basic_auth": "<redacted>"}
+        assert answer["wished"] == {"port": elsewhere}
+        assert answer["config"]["basic_auth"] == "<redacted>"
+        assert answer["origins"]["basic_auth"] == "runtime"
+        # A password that is taken away goes on being asked for until its address has been left.
+        await gen_server.cast(NAME, ("config_changed", "telemetry.prometheus.basic_auth", None, False))
+        await eventually(lambda: asked_for("old"))
+        assert (await otp.safe_call(NAME, ("get_config",)))["wished"] == {
+            "port": elsewhere,
+            "basic_auth": None,
+        }
+        # And what was changed and taken back is back.
+        await gen_server.cast(NAME, ("config_changed", "telemetry.prometheus.basic_auth", None, "shop:new"))
+        await eventually(lambda: asked_for("new"))
+        settings = {"port": 0, "basic_auth": "shop:old"}
+        await gen_server.cast(NAME, ("config_changed", "telemetry.prometheus", {}, settings))
+        await eventually(running)
+        assert (await otp.safe_call(NAME, ("get_config",)))["wished"] == {}
+        assert b"shop_order" in (await page(port, Authorization=basic("shop", "old")))[1]
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            await page(port, Authorization=basic("shop", "new"))
+
+
+def asked_for(password):
+    login = runner(NAME).configuration.in_force.basic_auth
+    return login is not None and login.password.get_secret_value() == password
 
 
 def basic(name, password):
