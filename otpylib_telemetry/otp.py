@@ -72,19 +72,6 @@ async def safe_call(target: Any, payload: Any, timeout: float = 5.0) -> Any:  # 
 
     Defect: ``gen_server.call`` made from a process throws away every other message that arrives while it
     waits. It is made here from a task that is no process, which otpylib answers through a bridge.
-
-    Args:
-        target: Registered name or pid.
-        payload: The message.
-        timeout: Seconds; otpylib takes 0 for "for ever", so it must be positive.
-
-    Returns:
-        The reply.
-
-    Raises:
-        TimeoutError: No reply in time.
-        ValueError: No process of that name.
-        Exception: What the server replied, where it replied an exception.
     """
     call = gen_server.call(target, payload, timeout=timeout)
     return await asyncio.create_task(call, context=_outside_any_process())

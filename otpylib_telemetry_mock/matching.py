@@ -15,14 +15,7 @@ from otpylib_telemetry_mock.text import shown
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What an event has to be like.
-
-    Attributes:
-        pattern: Shell glob over its name.
-        measurements: What its measurements have to contain.
-        metadata: What its metadata has to contain.
-        where: What else has to be true of it.
-    """
+    """What an event has to be like."""
 
     pattern: str
     measurements: Mapping[str, Any] = field(default_factory=dict)

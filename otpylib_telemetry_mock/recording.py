@@ -172,9 +172,6 @@ def snapshot(value: Any) -> Any:
 
     Everything else is kept as it is. To copy a process, a socket or an exception would be costly at best, and
     a test may well ask for the very object.
-
-    Args:
-        value: Anything.
     """
     return _copied(value, _MAX_DEPTH, {})
 

@@ -148,11 +148,7 @@ def _note_plan(source: Mapping[Any, Any], special: frozenset[str]) -> None:
 def attribute(
     exportable: dict[str, AttributeValue], name: str, value: object, most: int = MAX_ATTRIBUTES
 ) -> bool:
-    """Add one attribute to those that are exportable already.
-
-    Returns:
-        Whether there was room for it.
-    """
+    """Add one attribute to those that are exportable already, if there is room; tell whether there was."""
     if len(exportable) >= most and name not in exportable:
         return False
     converted = _value(value)

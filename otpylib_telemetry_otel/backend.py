@@ -70,11 +70,7 @@ class OtelBackend(Exporter[OtelSettings]):
         return None
 
     async def open(self) -> None:
-        """Build the exporters, load what is named; nothing is connected before the first batch.
-
-        Raises:
-            BackendUnavailableError: A package or a file is missing, or something cannot be built.
-        """
+        """Build the exporters, load what is named; nothing is connected before the first batch."""
         await self.close()
         resource = await run_in_thread(resource_of, self.settings)
         publish(self.context.name, resource)
@@ -132,11 +128,7 @@ class OtelBackend(Exporter[OtelSettings]):
             await signal.produce(book, held, seconds, last_chance=last_chance)
 
     async def export(self, batch: Sequence[Any]) -> ExportOutcome | None:
-        """Send items of one lane.
-
-        Raises:
-            ExportError: They did not arrive, or will not be taken.
-        """
+        """Send items of one lane."""
         return await self._by_lane[batch[0].lane].export(batch)
 
     async def apply(self, settings: OtelSettings, changed: frozenset[str]) -> bool:
@@ -158,11 +150,7 @@ class OtelBackend(Exporter[OtelSettings]):
     def answer(self, request: tuple[Any, ...]) -> Any:
         """Answer ``("remove", metric)`` and ``("remove", metric, labels)``: forget a metric, or one series.
 
-        What was measured for it and not told yet leaves with the next reading, as its last point. ``labels``
-        is a mapping of every label the series has. Returns whether there was such a thing.
-
-        Raises:
-            LookupError: It is another message.
+        What was measured for it and not told yet leaves with the next reading, as its last point.
         """
         return self.metrics.forget(request)
 

@@ -66,15 +66,7 @@ _INSTALL: Final = "pip install 'otpylib-telemetry[otel]'"
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """What a signal is sent with. The last three import OpenTelemetry, so they are named and not imported.
-
-    Attributes:
-        noun: What one of the items is called.
-        group: The entry points under which packages register exporters.
-        service: The service of OTLP that takes it.
-        encoder: Makes requests of OTLP of our items.
-        converter: Makes OpenTelemetry's items of ours, for the exporters of packages.
-    """
+    """What a signal is sent with. The last three import OpenTelemetry, so they are named and not imported."""
 
     noun: str
     group: str
@@ -282,20 +274,12 @@ def why_none(settings: OtelSettings, signal: SignalName) -> str | None:
 
 
 def resource_of(settings: OtelSettings) -> Mapping[str, Any]:
-    """Return the resource attributes: those of the settings, and what their detectors find. It may block.
-
-    Raises:
-        BackendUnavailableError: A detector is not installed, or cannot be made.
-    """
+    """Return the resource attributes: those of the settings, and what their detectors find. It may block."""
     return plugins.detect_resource(settings.resource_detectors, settings.resource_attributes())
 
 
 def build(settings: OtelSettings, signal: SignalName, resource: Mapping[str, Any]) -> Destination:
-    """Build what sends a signal. Imports OpenTelemetry, reads files, connects to nothing.
-
-    Raises:
-        BackendUnavailableError: A package or a file is missing, or the exporter cannot be built.
-    """
+    """Build what sends a signal. Imports OpenTelemetry, reads files, connects to nothing."""
     kind, connection = _KINDS[signal], settings.connection(signal)
     over = {None: "", "grpc": " over OTLP/gRPC", "http/protobuf": " over OTLP/HTTP"}[connection.protocol]
     try:
@@ -329,12 +313,7 @@ def _unprocessed(settings: OtelSettings, signal: SignalName, resource: Resource)
 
 
 def transport(connection: Connection, service: Service) -> Transport:
-    """Build what sends requests to one service of OTLP.
-
-    Raises:
-        CredentialsError: A file cannot be used.
-        ImportError: A package is missing.
-    """
+    """Build what sends requests to one service of OTLP."""
     if connection.protocol == "grpc":
         from otpylib_telemetry_otel.otlp.grpc_transport import GrpcTransport  # noqa: PLC0415 - as above
 

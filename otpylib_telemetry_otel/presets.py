@@ -25,14 +25,7 @@ _HOST = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
 
 @dataclass(frozen=True)
 class Preset:
-    """What is known beforehand about a backend.
-
-    Attributes:
-        title: What it is called.
-        settings: What takes the place of the exporter's defaults; ``{name}`` stands for the key of that name.
-        key_header: The header that carries ``api_key``.
-        source: Where all this is documented.
-    """
+    """What is known beforehand about a backend; ``{name}`` stands for the key of that name."""
 
     title: str
     settings: Mapping[str, str]

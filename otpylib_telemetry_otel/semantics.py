@@ -48,16 +48,7 @@ _MAX_FRAMES: Final = 64
 
 @dataclass(slots=True, eq=False)
 class SpanLink:
-    """A span that has to do with another without being its parent.
-
-    Attributes:
-        trace_id: The trace of the span linked to.
-        span_id: Its id.
-        attributes: What is said about the link; exportable.
-        dropped_attributes: How many attributes did not fit.
-        tracestate: The ``tracestate`` of the trace linked to (W3C Trace Context).
-        is_remote: Whether the span linked to is known to be another process's.
-    """
+    """A span that has to do with another without being its parent; its attributes are exportable."""
 
     trace_id: int
     span_id: int
@@ -69,14 +60,7 @@ class SpanLink:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """How a span failed.
-
-    Attributes:
-        message: The status's description.
-        details: Attributes of the exception event, by the names of OpenTelemetry's semantic conventions for
-            exceptions; exportable.
-        told: The metadata keys that were used up for it.
-    """
+    """How a span failed; ``told`` are the metadata keys that were used up for it."""
 
     message: str
     details: Mapping[str, Any]

@@ -50,12 +50,7 @@ class _Kept:
 
 
 class PrometheusBackend(MetricsExporter[PrometheusSettings]):
-    """Aggregates events as they come and serves the sums over HTTP.
-
-    Args:
-        settings: The configuration in force.
-        context: What the server lends. The series are in its memory.
-    """
+    """Aggregates events as they come and serves the sums over HTTP. The series are in the server's memory."""
 
     settings_type: ClassVar[type[PrometheusSettings]] = PrometheusSettings
     # A new address must not be open to everybody for want of the password that belongs to it.
@@ -89,13 +84,7 @@ class PrometheusBackend(MetricsExporter[PrometheusSettings]):
         return {"basic_auth": self._kept.guard.login}
 
     async def open(self) -> None:
-        """Serve.
-
-        Raises:
-            DefinitionError: The definitions clash with metrics that are there.
-            EndpointError: The endpoint cannot be had. Events are aggregated all the same.
-            MultiprocessError: The directory of the workers cannot be had.
-        """
+        """Serve."""
         self._loop = asyncio.get_running_loop()
         # First of all: what ends before its endpoint is up has something to push all the same.
         self._pusher.configure(PushPlan.of(self.settings))
@@ -111,25 +100,14 @@ class PrometheusBackend(MetricsExporter[PrometheusSettings]):
         self._is_open = True
 
     def collect(self, events: Sequence[RawEvent], wall_offset_ns: int) -> Collected:
-        """Add events to the series.
-
-        Args:
-            events: The events.
-            wall_offset_ns: Of no use here: series have no times.
-        """
+        """Add events to the series."""
         collected = super().collect(events, wall_offset_ns)
         if self._multiprocess is not None:
             self._multiprocess.write(self.metrics.store)
         return collected
 
     def tick(self, now_ns: int, wall_offset_ns: int, alive: Callable[[object], bool]) -> Collected:
-        """Give up operations whose end will not come, whose events are accounted for; push if it is time.
-
-        Args:
-            now_ns: The present, on the monotonic clock.
-            wall_offset_ns: Of no use here.
-            alive: Tells whether an emitter still runs.
-        """
+        """Give up operations whose end will not come, whose events are accounted for; push if it is time."""
         collected = super().tick(now_ns, wall_offset_ns, alive)
         if self._multiprocess is not None:
             # A scrape that another worker answers tells of what is observed here as well.
@@ -141,43 +119,19 @@ class PrometheusBackend(MetricsExporter[PrometheusSettings]):
     async def produce(
         self, book: Callable[[Callable[[], Collected]], bool], held: int, seconds: float, *, last_chance: bool
     ) -> None:
-        """Write what other workers have to see: who flushes before he acknowledges loses nothing.
-
-        Args:
-            book: Of no use here: nothing is made that has to be exported.
-            held: As above.
-            seconds: How long it may take.
-            last_chance: Of no use here.
-        """
+        """Write what other workers have to see: who flushes before he acknowledges loses nothing."""
         del book, held, seconds, last_chance
         files = self._multiprocess
         if files is not None:
             await run_in_thread(lambda: files.write(self.metrics.store, force=True))
 
     async def export(self, batch: Sequence[Any]) -> ExportOutcome | None:
-        """Do nothing: who wants the series fetches them, so :meth:`collect` makes no items.
-
-        Args:
-            batch: Always empty.
-        """
+        """Do nothing: who wants the series fetches them, so :meth:`collect` makes no items."""
         del batch
         return None
 
     async def apply(self, settings: PrometheusSettings, changed: frozenset[str]) -> bool:
-        """Take new settings into use; all of them, or none if the definitions or the endpoint cannot be had.
-
-        Args:
-            settings: The settings to come.
-            changed: The keys that differ.
-
-        Returns:
-            True: no setting needs another exporter.
-
-        Raises:
-            DefinitionError: The definitions clash with metrics that are there.
-            EndpointError: The endpoint cannot move; it still serves where it was.
-            MultiprocessError: The directory of the workers cannot be had.
-        """
+        """Take over all settings, or none if the definitions or the endpoint cannot be had; always True."""
         endpoint = self._kept.endpoint
         await self.check(settings, changed)
         # First what may fail and can be left as it is; what cannot be taken back comes last.

@@ -11,14 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ScrapeRequest:
-    """What a scraper asks for.
-
-    Attributes:
-        accept: The formats it reads: the header ``Accept`` as it came; empty if it did not say.
-        accept_encoding: The compressions it undoes: the header ``Accept-Encoding`` as it came.
-        names: The samples it wants alone, each a ``name[]`` of the query as prometheus_client has it; none
-            of them: everything.
-    """
+    """What a scraper asks for: two headers as they came, and the samples it wants alone, none for all."""
 
     accept: str = ""
     accept_encoding: str = ""
@@ -27,13 +20,7 @@ class ScrapeRequest:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What it gets.
-
-    Attributes:
-        body: The bytes to send, compressed already if ``encoding`` says so.
-        content_type: The format of the page.
-        encoding: The value of ``Content-Encoding``; None for a page that is not compressed.
-    """
+    """What it gets, compressed already if ``encoding`` says so."""
 
     body: bytes
     content_type: str

@@ -91,13 +91,7 @@ def group_url(base: str, job: str, grouping: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PushPlan:
-    """Where metrics are pushed to, and when.
-
-    Attributes:
-        url: Of the group, without credentials.
-        interval: Seconds from one push to the next; None for the last one only.
-        credentials: User name and password for the gateway; None for none.
-    """
+    """Where metrics are pushed to, and when; without an interval only once at the end."""
 
     url: str
     interval: float | None = None
@@ -123,12 +117,6 @@ class Pusher:
     """Pushes a page, again and again or once at the end.
 
     Nothing is pushed before :meth:`configure`. Everything happens on the event loop.
-
-    Attributes:
-        page: Makes the page; may be replaced at any time.
-        pushes: How many pushes the gateway took.
-        failures: How many attempts failed.
-        trouble: What went wrong with the latest attempt; None if it went well.
     """
 
     def __init__(

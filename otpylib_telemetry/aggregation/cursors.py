@@ -80,13 +80,7 @@ _Point: TypeAlias = NumberPoint | HistogramPoint | ExponentialPoint
 
 
 class Reading(NamedTuple):
-    """The moment of a reading.
-
-    Attributes:
-        now_ns: The monotonic time.
-        wall_offset_ns: What to add to it to get nanoseconds since the epoch.
-        preference: Which temporality is wanted.
-    """
+    """The moment of a reading; ``wall_offset_ns`` makes of the monotonic time the time since the epoch."""
 
     now_ns: int
     wall_offset_ns: int
@@ -125,11 +119,7 @@ class Cursor:
 
 
 def temporality_of(metric: AnyMetric, preference: Preference) -> Temporality:
-    """Return what the points of a metric count from.
-
-    The table is that of the OTLP metrics exporter specification,
-    ``OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE``.
-    """
+    """Return what the points of a metric count from, as the OTLP metrics exporter specification has it."""
     if preference is Preference.CUMULATIVE or metric.kind in {Kind.UP_DOWN, Kind.GAUGE}:
         return Temporality.CUMULATIVE
     if preference is Preference.LOWMEMORY and metric.observed:
@@ -138,12 +128,7 @@ def temporality_of(metric: AnyMetric, preference: Preference) -> Temporality:
 
 
 class Cursors:
-    """What was said of every series of a store. Belongs to an exporter's name, as the store does.
-
-    Attributes:
-        read_ns: The monotonic time of the last reading; None before the first.
-        generation: The store's generation when gone series were last looked for.
-    """
+    """What was said of every series of a store. Belongs to an exporter's name, as the store does."""
 
     def __init__(self) -> None:
         self.read_ns: int | None = None

@@ -52,10 +52,7 @@ def error_at(scale: int) -> float:
 
 
 def scale_for(error: float) -> int:
-    """Return the coarsest scale at which quantiles keep within a relative error.
-
-    Returns the scale, :data:`MAX_SCALE` at most.
-    """
+    """Return the coarsest scale up to :data:`MAX_SCALE` at which quantiles keep within a relative error."""
     scale = MIN_SCALE
     while scale < MAX_SCALE and error_at(scale) > error:
         scale += 1
@@ -82,10 +79,7 @@ def bucket_index(value: float, scale: int) -> int:
 
 
 def lower_bound(index: int, scale: int) -> float:
-    """Return the lower bound of a bucket, exclusive; the upper one is that of the next.
-
-    Returns the bound; 0 or infinity where floats end.
-    """
+    """Return the lower bound of a bucket, exclusive: 0 or infinity where floats end."""
     if scale <= 0:
         power = index << -scale
         return math.ldexp(1.0, power) if power <= sys.float_info.max_exp - 1 else math.inf

@@ -80,14 +80,7 @@ class Kind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What made a metric: OpenTelemetry's instrumentation scope.
-
-    Attributes:
-        name: Its name; empty for our own.
-        version: Its version; empty if it has none.
-        schema_url: The schema its names follow; empty if none is given.
-        attributes: Further attributes.
-    """
+    """What made a metric: OpenTelemetry's instrumentation scope; the name of our own is empty."""
 
     name: str = ""
     version: str = ""
@@ -165,12 +158,7 @@ S = TypeVar("S", CounterSeries, GaugeSeries, UpDownSeries, HistogramSeries, Expo
 
 
 class Metric(ABC, Generic[S]):
-    """Every series of one name.
-
-    Attributes:
-        series: The series by their labels, without the overflow series.
-        overflow: The series that takes what comes beyond the limit; None as long as nothing has.
-    """
+    """Every series of one name; ``overflow`` takes what comes beyond the limit, and is None until then."""
 
     kind: ClassVar[Kind]
 
@@ -201,10 +189,7 @@ class Metric(ABC, Generic[S]):
         return self._store.max_series if self.max_series is None else self.max_series
 
     def at(self, labels: Labels) -> S:
-        """Return the series with these labels, a new one if need be.
-
-        Returns the series; the overflow series if there is none yet and no room for one more.
-        """
+        """Return the series with these labels, if need be a new one, or the overflow series if it is full."""
         found = self.series.get(labels)
         if found is not None:
             return found

@@ -72,10 +72,7 @@ class Regularly:
 
 
 async def refresh(exporter: str, seconds: float = _PATIENCE) -> bool:
-    """Bring up to date what is observed for an exporter; never raises.
-
-    Returns whether everything was observed in that time.
-    """
+    """Bring up to date what is observed for an exporter, and tell whether all of it was; never raises."""
     begun = [asyncio.wrap_future(each) for each in begin(exporter)]
     if not begun:
         return True
@@ -84,10 +81,7 @@ async def refresh(exporter: str, seconds: float = _PATIENCE) -> bool:
 
 
 def begin(exporter: str) -> list[Future[None]]:
-    """Begin to bring up to date what is observed for an exporter, and wait for nothing; never raises.
-
-    Returns what is done when it is up to date.
-    """
+    """Begin to do so, and return what is done when it is up to date; waits for nothing, never raises."""
     begun: list[Future[None]] = []
     for observer in _observers.get(exporter, ()):
         try:

@@ -34,14 +34,7 @@ _EXEMPLAR_STANDS_NS: Final = 1_000_000_000
 
 
 class Traced(NamedTuple):
-    """The operation during which something was measured.
-
-    Attributes:
-        at_ns: When, on the monotonic clock, in nanoseconds.
-        trace_id: 32 hexadecimal digits, as far as the source kept to it.
-        span_id: 16 hexadecimal digits, likewise; empty if there is none.
-        attributes: What was told with the measurement and is not among the labels of its series.
-    """
+    """The operation during which something was measured, and what was told that is no label of the series."""
 
     at_ns: int
     trace_id: str
@@ -67,12 +60,7 @@ class Operation(Protocol):
 
 
 class Exemplar(NamedTuple):
-    """One measurement that shows by its trace what the others of its kind are about.
-
-    Attributes:
-        value: What was measured.
-        traced: During which operation.
-    """
+    """One measurement that shows by its trace what the others of its kind are about."""
 
     value: float
     traced: Traced
@@ -105,11 +93,7 @@ class _Sum:
 
 
 class CounterSeries(_Sum):
-    """A sum that never falls.
-
-    Attributes:
-        exemplar: A recent addition with the trace it was part of.
-    """
+    """A sum that never falls; its exemplar is a recent addition with the trace it was part of."""
 
     __slots__ = ("_seen", "born_ns", "exemplar", "labels")
 
@@ -163,13 +147,7 @@ class CounterSeries(_Sum):
 
 
 class GaugeSeries:
-    """A number that is what it was last set to.
-
-    Attributes:
-        value: The number.
-        fresh: Whether it has been set, be it to the same number, since somebody made this False.
-        exemplar: A recent setting with the trace it was part of.
-    """
+    """A number that is what it was last set to; ``fresh`` tells of a setting since it was made False."""
 
     __slots__ = ("_set", "born_ns", "exemplar", "fresh", "labels", "value")
 
@@ -198,11 +176,7 @@ class GaugeSeries:
 
 
 class UpDownSeries(_Sum):
-    """A sum that rises and falls.
-
-    Attributes:
-        exemplar: A recent change with the trace it was part of.
-    """
+    """A sum that rises and falls; its exemplar is a recent change with the trace it was part of."""
 
     __slots__ = ("_seen", "born_ns", "exemplar", "labels")
 
@@ -252,14 +226,7 @@ class UpDownSeries(_Sum):
 
 
 class HistogramSeries:
-    """How many observations fell into each bucket, and their sum.
-
-    Attributes:
-        counts: Observations per bucket, each bucket by itself (not cumulated).
-        least: The least observation since :meth:`take_extremes` was called; infinity if there was none.
-        greatest: The greatest likewise; minus infinity.
-        exemplars: A recent observation per bucket with the trace it was part of; None if there are none.
-    """
+    """Observations by bucket, not cumulated, and their sum; extremes since :meth:`take_extremes`."""
 
     __slots__ = (
         *("_lost", "_seen", "_total", "born_ns", "bounds", "counts", "exemplars", "greatest", "labels"),
@@ -338,12 +305,7 @@ class HistogramSeries:
 
 
 class ExponentialSeries:
-    """A distribution over buckets that widen by a constant factor, as fine as their number allows.
-
-    Attributes:
-        told: What :meth:`turn` has returned until now; None while it was not called.
-        exemplar: A recent observation with the trace it was part of.
-    """
+    """A distribution over buckets that widen by a constant factor, as fine as their number allows."""
 
     __slots__ = ("_recent", "_scale", "_seen", "born_ns", "exemplar", "labels", "told")
 
@@ -400,11 +362,7 @@ class ExponentialSeries:
 
 
 class SliceClock:
-    """Which slice of time has begun, for all the summaries that go by it.
-
-    Attributes:
-        slice: Its number; it only grows.
-    """
+    """Which slice of time has begun, for all the summaries that go by it; the number only grows."""
 
     __slots__ = ("slice",)
 

@@ -134,10 +134,7 @@ class SeriesStore:
         return [metric.name for metric in self.metrics if metric.overflow is not None]
 
     def cardinality(self, top: int = TOP_LABELS) -> dict[str, dict[str, int]]:
-        """Return what fills up the metrics that have reached their limit.
-
-        Returns by metric the labels with the most different values, and how many these are.
-        """
+        """Return by metric that is full the labels with the most different values, and how many these are."""
         with self.lock:
             full = {name: one for name, one in self._metrics.items() if one.overflow is not None}
             # Ten thousand series a metric are looked at: only if there may be others than the last time.
@@ -171,11 +168,7 @@ class SeriesStore:
                 told.append(source)
 
     def declare(self, spec: MetricSpec) -> AnyMetric:
-        """Return the metric of this name, a new one if need be; what the first said of it stays.
-
-        Raises:
-            MetricRefusedError: Something else has the name, or claims it, or there are too many metrics.
-        """
+        """Return the metric of this name, a new one if need be; MetricRefusedError if it cannot be had."""
         key = spec.key or spec.name
         with self.lock:
             present = self._metrics.get(key)
@@ -191,10 +184,7 @@ class SeriesStore:
             return metric
 
     def rebucket(self, bounds: Sequence[float], metrics: Iterable[Histogram] | None = None) -> int:
-        """Give histograms other buckets. They start again: counts cannot be moved between buckets.
-
-        Returns how many histograms were restarted.
-        """
+        """Give histograms other buckets, and return how many start again from 0 therefore."""
         wanted = tuple(bounds)
         with self.lock:
             every = [metric for metric in self._metrics.values() if isinstance(metric, Histogram)]

@@ -94,10 +94,7 @@ def add(
     *,
     clock: Callable[[], float] = time.monotonic,
 ) -> Handler:
-    """Subscribe; a handler already known under the same identifier is replaced.
-
-    Raises TypeError and ValueError as :func:`~otpylib_telemetry.attach` does.
-    """
+    """Subscribe, as :func:`~otpylib_telemetry.attach` says; the same identifier replaces a handler."""
     handler_id = _plain_text(handler_id, "a handler id")
     if isinstance(patterns, str):
         raise TypeError(f"patterns is a list of strings, not the string {patterns!r}")

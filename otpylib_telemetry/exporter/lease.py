@@ -11,10 +11,6 @@ class Lease:
     A life that has ended, or that another one follows, leaves tasks and callbacks behind: exports under way,
     a drain, a process about to be cancelled. Whatever these do reaches a state that belongs to nobody,
     so that none of them can touch a later life, however late it comes.
-
-    Attributes:
-        state: What belongs to the name; nobody's as soon as the life bears it no more.
-        holds: Whether it bears the name.
     """
 
     __slots__ = ("holds", "state")

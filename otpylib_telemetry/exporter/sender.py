@@ -48,17 +48,7 @@ class _LaneState:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _InFlight:
-    """A batch under way.
-
-    Attributes:
-        state: Out of which it was taken; the name may be another life's when it ends.
-        exporter: Through whom.
-        lane: Its lane.
-        batch: What.
-        attempt: What deciding about another attempt depends on.
-        permit: The breaker's.
-        number: What the reports know it by.
-    """
+    """A batch under way, the state it was taken from, and the permit of the breaker it goes by."""
 
     state: ExporterState
     exporter: Exporter[Any]

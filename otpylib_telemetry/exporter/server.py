@@ -138,16 +138,6 @@ def instance_of(module: Any, name: str) -> Any:
 
     It is registered as ``<name>_exporter``, reads the section ``telemetry.<name>``, and has a queue, books
     and a breaker of its own.
-
-    Args:
-        module: The exporter's GenServer class.
-        name: What the instance is called.
-
-    Returns:
-        The class, the same one every time; ``module`` itself for the name it goes by anyway.
-
-    Raises:
-        ValueError: Nothing can be called so, or another exporter is.
     """
     if not is_name(name):
         raise ValueError(

@@ -20,9 +20,6 @@ def failure(exc_info: Any, exc_text: Any) -> dict[str, str]:
     """Return ``exception.type``, ``exception.message`` and ``exception.stacktrace``, as far as they are told.
 
     It is written down at once: as an object it would keep every frame of its stack alive.
-
-    Raises:
-        Exception: Whatever the exception's own code raises.
     """
     kind, error, stack, written = _raised(exc_info)
     found: dict[str, str] = {}

@@ -184,9 +184,6 @@ def severity_number(level: int) -> int:
 
     The ten levels from DEBUG on, say, are the four severities DEBUG to DEBUG4, as OpenTelemetry's own bridge
     has it; what is below DEBUG is TRACE, CRITICAL is FATAL.
-
-    Args:
-        level: The level, such as :data:`logging.INFO`.
     """
     tens, rest = divmod(min(max(level, 0), 59), 10)
     return _TRACE if tens == 0 else _TRACE + 4 * tens + min(rest, 3)

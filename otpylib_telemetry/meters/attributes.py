@@ -27,13 +27,7 @@ if TYPE_CHECKING:
 
 
 class Attribute(str):
-    """The text of an attribute's value that is no text itself.
-
-    Equal to what has the same text and a value of the same type, and so never to a plain text.
-
-    Attributes:
-        value: The value.
-    """
+    """The text of an attribute's value that is no text itself; never equal to a plain text."""
 
     __slots__ = ("value",)
 
@@ -63,11 +57,7 @@ def attribute_value(text: str) -> Any:
 
 
 def labels_of(attributes: Any, naming: Naming, keep: Callable[[str], bool] | None = None) -> Labels:
-    """Return the labels for attributes, or for those whose keys are to be kept, in the order of their names.
-
-    Raises:
-        Exception: They are no mapping, or one that raises when it is looked at.
-    """
+    """Return the labels for attributes, or for those whose keys are to be kept, in order."""
     pairs = {
         key if type(key) is str and key.isascii() else text(key, None): value
         for key, value in attributes.items()
@@ -89,11 +79,7 @@ def labels_of(attributes: Any, naming: Naming, keep: Callable[[str], bool] | Non
 
 
 def scope_labels(scope: Scope, naming: Naming) -> Labels:
-    """Return the labels that tell what made a series.
-
-    Section "Instrumentation Scope" of "Prometheus and OpenMetrics compatibility". Returns the labels, in the
-    order of their names; none where the exit has another place for it.
-    """
+    """Return the labels that tell what made a series; none where the exit has another place for it."""
     if naming.scopes:
         return ()
     attributes = {f"otel_scope_{key}": attribute_value(value) for key, value in scope.attributes}

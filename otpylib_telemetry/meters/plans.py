@@ -102,10 +102,7 @@ def report_clash(
 def report_twin(
     first: Instrument, other: Instrument, views: Iterable[View], say: Callable[..., None]
 ) -> None:
-    """Report two instruments of one name, unless a view sees to it.
-
-    "Duplicate instrument registration" in OpenTelemetry's metrics SDK specification.
-    """
+    """Report two instruments of one name, unless a view sees to it: "Duplicate instrument registration"."""
     if any(view.name is not None and view.matches(other, other.api_class) for view in views):
         return
     differences = [
@@ -128,10 +125,7 @@ def report_twin(
 
 
 def _plan_of(instrument: Instrument, view: View) -> Plan:
-    """Return what a view makes of an instrument.
-
-    "Default Aggregation" and the aggregations after it in OpenTelemetry's metrics SDK specification.
-    """
+    """Return what a view makes of an instrument, by default as the specification of the metrics SDK says."""
     natural = _KINDS[instrument.api_class]
     aggregation = view.aggregation or DefaultAggregation()
     kind, bounds, scale, max_size = natural, (), 0, 0

@@ -55,13 +55,7 @@ _log = logging.getLogger("otpylib_telemetry")
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """An exporter that instruments write for.
-
-    Attributes:
-        exporter: Its registered name, for instance ``prometheus_exporter``.
-        naming: How it spells names: ``PROMETHEUS`` or ``OPENTELEMETRY`` of
-            :mod:`otpylib_telemetry.metrics.names`.
-    """
+    """An exporter that instruments write for, and how it spells names."""
 
     exporter: str
     naming: Naming
@@ -99,11 +93,7 @@ class Plan:
 
 
 def identity(plan: Plan, naming: Naming) -> tuple[str, str, str]:
-    """Return what the metric of a stream is called.
-
-    Returns the name it has in the store, which tells scopes, kinds and units apart where the exporter does;
-    its name; its unit.
-    """
+    """Return the name that a stream's metric has in the store, the one it is shown under, and its unit."""
     name, unit = naming.instrument(plan.name, plan.unit, plan.kind)
     if not naming.scopes:
         return name, name, unit

@@ -18,12 +18,7 @@ if TYPE_CHECKING:
 
 
 class Labelled(NamedTuple):
-    """One collector.
-
-    Attributes:
-        collector: Anything with a method ``collect()``.
-        label: What a person knows it by.
-    """
+    """One collector: anything with a method ``collect()``, and what a person knows it by."""
 
     collector: Any
     label: str

@@ -141,11 +141,7 @@ class _Tags:
         self._typed: dict[_Values, _Put] = {}
 
     def values(self, metadata: Mapping[str, Any]) -> _Values:
-        """Return the values of the tags, :data:`_MISSING` for those that are not there.
-
-        Raises:
-            _FunctionError: The definition's function failed.
-        """
+        """Return the values of the tags, :data:`_MISSING` for those that are not there."""
         if self._pick is None:
             return ()
         if self._function is None:
@@ -224,16 +220,7 @@ class _Bound:
 
 
 class DefinedMetrics:
-    """Turns events into changes of the series that definitions name.
-
-    Attributes:
-        exemplars: Whether a series remembers the trace of a recent measurement; may be changed.
-        unused: Events no metric was made of.
-        resolved: How often labels had to be worked out, because nothing was remembered for the tags' values.
-
-    Raises:
-        DefinitionError: The definitions cannot be in force together, or not in this store.
-    """
+    """Turns events into changes of the series that definitions name."""
 
     def __init__(
         self,
@@ -268,10 +255,6 @@ class DefinedMetrics:
 
         Definitions that were in force before keep their series. Those that no longer are take theirs with
         them, and so does one that was changed in any respect: it starts again.
-
-        Raises:
-            DefinitionError: They cannot be in force together, or a name belongs to somebody else's metric.
-                Nothing has changed then.
         """
         store = self._store
         with store.lock:
@@ -286,11 +269,7 @@ class DefinedMetrics:
                 self._renew()
 
     def check(self, definitions: Iterable[Definition], replaces: str = "") -> None:
-        """Do nothing, but raise what :meth:`reconfigure` would raise.
-
-        Raises:
-            DefinitionError: The definitions cannot be in force.
-        """
+        """Do nothing, but raise what :meth:`reconfigure` would raise."""
         with self._store.lock:
             self._change(definitions, replaces)
 
@@ -321,10 +300,9 @@ class DefinedMetrics:
         self.reconfigure(())
 
     def record(self, events: Sequence[RawEvent]) -> tuple[int, int]:
-        """Add events to the series.
+        """Add events to the series; return how many were taken, and how many rejected.
 
-        An event is rejected if something in it was refused and nothing taken; one that no definition wants is
-        not. Returns how many events were taken, and how many were rejected.
+        Rejected is what had something refused and nothing taken; what no definition wants is not.
         """
         store = self._store
         with store.lock:
@@ -465,11 +443,7 @@ class DefinedMetrics:
             )
 
     def _check(self, fresh: Iterable[_Bound], going: set[str]) -> None:
-        """Refuse metrics that the store would refuse.
-
-        Raises:
-            DefinitionError: Some of them cannot be declared; the message names every one.
-        """
+        """Refuse metrics that the store would refuse."""
         store = self._store
         problems = []
         room = store.max_metrics - len(store) + len([name for name in going if store.find(name)])
@@ -492,11 +466,7 @@ class DefinedMetrics:
             raise DefinitionError(*problems)
 
     def _declare(self, bound: _Bound) -> None:
-        """Declare a metric.
-
-        Raises:
-            MetricRefusedError: The store does not take it.
-        """
+        """Declare a metric."""
         definition, name, unit = bound.definition, bound.name, bound.unit
         bound.metric = self._store.declare(
             MetricSpec(

@@ -53,15 +53,7 @@ _OBSERVING_SHARE: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class MetricsPlan:
-    """How events become series, as settings say.
-
-    Attributes:
-        options: How automatic metrics are made.
-        definitions: What is measured beyond them, or instead.
-        automatic: Whether there are automatic metrics; None for: if there are no definitions.
-        max_series: How many series a metric may have.
-        series_ttl: Seconds after which a series goes for which nothing was measured; None for never.
-    """
+    """How events become series, as settings say."""
 
     options: MetricOptions
     definitions: tuple[Definition, ...]
@@ -107,11 +99,7 @@ class RecordedMetrics:
         self._before_change = before_change
 
     def use(self, plan: MetricsPlan | None = None) -> None:
-        """Make metrics under this plan from now on, or under the present one: all of it, or nothing.
-
-        Raises:
-            DefinitionError: The definitions clash with each other, or with metrics that are there.
-        """
+        """Make metrics under this plan from now on, or under the present one: all of it, or nothing."""
         if plan is None and self._in_force:
             return
         wanted = plan or self._plan
@@ -182,42 +170,23 @@ class MetricsExporter(Exporter[MetricsSettingsT]):
         return MetricsPlan.of(settings)
 
     async def open(self) -> None:
-        """Have the definitions in force.
-
-        Raises:
-            DefinitionError: They clash with metrics that are there.
-        """
+        """Have the definitions in force."""
         self.metrics.use()
 
     def collect(self, events: Sequence[RawEvent], wall_offset_ns: int) -> Collected:
-        """Add events to the series.
-
-        Args:
-            events: The events.
-            wall_offset_ns: Of no use here: series have no times.
-        """
+        """Add events to the series."""
         del wall_offset_ns
         taken, rejected = self.metrics.record(events)
         return Collected(exported=taken, rejected=rejected)
 
     def tick(self, now_ns: int, wall_offset_ns: int, alive: Callable[[object], bool]) -> Collected:
-        """Give up operations whose end will not come, whose events are accounted for.
-
-        Args:
-            now_ns: The present, on the monotonic clock.
-            wall_offset_ns: Of no use here.
-            alive: Tells whether an emitter still runs.
-        """
+        """Give up operations whose end will not come, whose events are accounted for."""
         del wall_offset_ns
         self.metrics.recorder.expire(now_ns, alive)
         return Collected()
 
     def give_up_held(self, wall_offset_ns: int) -> Collected:
-        """Give up every open operation: a gauge must not show for ever what nobody will count down.
-
-        Args:
-            wall_offset_ns: Of no use here.
-        """
+        """Give up every open operation: a gauge must not show for ever what nobody will count down."""
         del wall_offset_ns
         self.metrics.recorder.give_up_held()
         return Collected()
@@ -226,32 +195,13 @@ class MetricsExporter(Exporter[MetricsSettingsT]):
         """Do nothing but raise what :meth:`apply` would raise, if series are made otherwise from now on.
 
         What was emitted before is measured first, as was the rule then.
-
-        Args:
-            settings: The settings to come.
-            changed: The keys that differ.
-
-        Raises:
-            DefinitionError: The definitions clash with each other, or with metrics that are there.
         """
         if changed & self.settings_type.keys_with("remakes", "series"):
             await self.context.catch_up()
             self.metrics.check(self.plan(settings))
 
     async def apply(self, settings: MetricsSettingsT, changed: frozenset[str]) -> bool:
-        """Take new settings into use; all of them, or none.
-
-        Args:
-            settings: The settings to come.
-            changed: The keys that differ.
-
-        Returns:
-            True if all that changed is how series are made; else the exporter is replaced, and the series
-            stay.
-
-        Raises:
-            DefinitionError: The definitions clash with each other, or with metrics that are there.
-        """
+        """Take over all settings, or none; True if all that changed is how series are made."""
         await self.check(settings, changed)
         if changed - self.in_place:
             return False
@@ -260,17 +210,7 @@ class MetricsExporter(Exporter[MetricsSettingsT]):
         return True
 
     def answer(self, request: tuple[Any, ...]) -> Any:
-        """Answer ``("remove", metric)`` and ``("remove", metric, labels)``: forget a metric, or one series.
-
-        Args:
-            request: The message. ``labels`` is a mapping of every label the series has.
-
-        Returns:
-            Whether there was such a thing.
-
-        Raises:
-            LookupError: It is another message.
-        """
+        """Answer ``("remove", metric)`` or ``("remove", metric, labels)``: forget a metric, or one series."""
         return self.metrics.remove(request)
 
     def stats(self) -> dict[str, Any]:
@@ -310,24 +250,13 @@ class PushedMetricsExporter(MetricsExporter[PushedSettingsT]):
         return replace(super().plan(settings), series_ttl=None)
 
     def produce_due(self, now_ns: int) -> bool:
-        """Tell whether the interval is over.
-
-        Args:
-            now_ns: The present, on the monotonic clock.
-        """
+        """Tell whether the interval is over."""
         return self._reader.due(now_ns, self.settings.interval)
 
     async def produce(
         self, book: Callable[[Callable[[], Collected]], bool], held: int, seconds: float, *, last_chance: bool
     ) -> None:
-        """Read the series, once what is observed for them is up to date.
-
-        Args:
-            book: Runs a function and enters what it returns.
-            held: How many points made earlier still wait or are under way.
-            seconds: How long it may take.
-            last_chance: Whether this may be the last time.
-        """
+        """Read the series, once what is observed for them is up to date."""
         self._reader.begin(time.monotonic_ns())
         if held and not last_chance:
             return

@@ -63,10 +63,7 @@ _Values: TypeAlias = tuple[Any, ...]
 
 
 def number_text(value: float) -> str:
-    """Return a float as Go prints it, which is what ``le`` and other clients of Prometheus use.
-
-    Returns ``0.005``, ``1.0``, ``1e+06``, ``NaN``, ``+Inf``, ``-Inf``.
-    """
+    """Return a float as Go prints it, and so ``le``: ``0.005``, ``1.0``, ``1e+06``, ``NaN``, ``+Inf``."""
     if not math.isfinite(value):
         return "NaN" if value != value else ("+Inf" if value > 0 else "-Inf")  # noqa: PLR0124 - NaN alone does this
     text = repr(value + 0.0)  # -0.0 equals 0.0, so it must read like it
@@ -91,12 +88,7 @@ def label_text(value: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class LabelRules:
-    """Which metadata keys become labels.
-
-    Attributes:
-        only: The keys that may; None for all of them.
-        dropped: The keys that may not.
-    """
+    """Which metadata keys become labels."""
 
     only: frozenset[str] | None = None
     dropped: frozenset[str] = DROPPED_BY_DEFAULT
@@ -205,11 +197,7 @@ class LabelCache(Generic[T]):
         self.by_size: dict[int, _Known[T] | None] = {}
 
     def find(self, metadata: Mapping[str, Any]) -> T | None:
-        """Return what was kept for metadata that makes the same labels, or None.
-
-        Raises:
-            Exception: Whatever a peculiar mapping, key or value raises when it is looked at.
-        """
+        """Return what was kept for metadata that makes the same labels, or None."""
         shape = self._shapes.get(tuple(metadata))
         if shape is None:
             return None
@@ -227,10 +215,7 @@ class LabelCache(Generic[T]):
         return typed.found.get(values if typed.normalise is None else typed.normalise(values))
 
     def resolve(self, metadata: Mapping[str, Any]) -> tuple[Labels, Place[T] | None]:
-        """Work out the labels.
-
-        Returns the labels, and what to hand to :meth:`keep`; None if this metadata is not to be remembered.
-        """
+        """Return the labels, and what to hand to :meth:`keep`: None if this is not to be remembered."""
         try:
             shape, remembered = self._shape(tuple(metadata))
             values = shape.pick(metadata)

@@ -193,11 +193,7 @@ def exponential(start: float, factor: float, count: int) -> tuple[float, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A predicate made of a table: every key's value must look like one of the patterns given for it.
-
-    Attributes:
-        conditions: Metadata keys, each with shell patterns over the text its value has as a label.
-    """
+    """A predicate made of a table: every key's value must look like one of the patterns given for it."""
 
     conditions: tuple[tuple[str, tuple[str, ...]], ...]
     _matchers: tuple[tuple[str, Callable[[str], object]], ...] = field(
@@ -231,11 +227,7 @@ class Constants:
 
 
 def arguments_of(function: Callable[..., Any]) -> int | None:
-    """Return with how many arguments a function wants to be called; None where it does not tell.
-
-    Raises:
-        RefusedError: It takes neither one nor two, or does not return but when awaited.
-    """
+    """Return with how many arguments a function wants to be called; None where it does not tell."""
     if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
         raise RefusedError("expected a plain function, not one that is awaited or iterated over")
     try:

@@ -56,10 +56,7 @@ class SeriesReader:
         enter: Callable[[Callable[[], list[MetricPoint]]], bool],
         ttl: float | None = None,
     ) -> bool:
-        """Read all series, slice by slice; each is read and entered in one step.
-
-        Returns whether all of it was entered.
-        """
+        """Read and enter all series, each slice in one step; tell whether all of it was entered."""
         cursors, store = self._cursors, self._store
         reading = Reading(time.monotonic_ns(), wall_clock.offset_ns(), preference)
         with store.lock:

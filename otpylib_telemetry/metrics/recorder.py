@@ -79,11 +79,7 @@ class MetricRecorder:
         automatic: bool | None = None,
         series_ttl: float | None = None,
     ) -> None:
-        """Go on with other settings: all of them, or none.
-
-        Raises:
-            DefinitionError: The definitions cannot be had.
-        """
+        """Go on with other settings: all of them, or none."""
         wanted = is_automatic(definitions, automatic)
         with self._store.lock:
             self._defined.reconfigure(definitions, replaces="" if wanted else OWNER)
@@ -96,19 +92,11 @@ class MetricRecorder:
         self._look_at_ns = 0
 
     def check(self, definitions: Sequence[Definition] = (), *, automatic: bool | None = None) -> None:
-        """Do nothing, but raise what :meth:`configure` would raise.
-
-        Raises:
-            DefinitionError: The definitions cannot be in force.
-        """
+        """Do nothing, but raise what :meth:`configure` would raise."""
         self._defined.check(definitions, "" if is_automatic(definitions, automatic) else OWNER)
 
     def record(self, events: Sequence[RawEvent]) -> tuple[int, int]:
-        """Add events to the series.
-
-        Returns how many events were taken or of no use, and how many were rejected: something in them was
-        refused and nothing was taken.
-        """
+        """Add events to the series; return how many were taken or of no use, and how many wholly refused."""
         if not self._defined.definitions and not self._automatic_on:
             return len(events), 0
         unused = self.unused
@@ -181,9 +169,6 @@ def answer_removal(store: SeriesStore, request: tuple[Any, ...]) -> bool:
     """Answer ``("remove", metric)`` and ``("remove", metric, labels)``: forget a metric, or one series.
 
     Returns whether there was such a thing.
-
-    Raises:
-        LookupError: It is another message.
     """
     match request:
         case ("remove", str(name)):

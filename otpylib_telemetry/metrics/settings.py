@@ -85,11 +85,7 @@ _EXPECTED: Final = '"automatic", or a list of tables that each define a metric'
 
 
 def definitions_setting(value: object) -> tuple[Definition, ...] | Literal["automatic"]:
-    """Return what the value of a key defines.
-
-    Raises:
-        RefusedError: Something does not do; the reason names everything that is wrong.
-    """
+    """Return what the value of a key defines."""
     if isinstance(value, str) and value.strip().startswith("["):
         try:
             value = json.loads(value)

@@ -65,12 +65,7 @@ NO_UNIT: Final = Unit("", "", "")
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """From the unit that is measured in to the one that is exported; often the same.
-
-    Attributes:
-        source: The unit measured in.
-        target: The unit exported.
-    """
+    """From the unit that is measured in to the one that is exported; often the same."""
 
     source: Unit = NO_UNIT
     target: Unit = NO_UNIT
@@ -151,11 +146,7 @@ _BY_SPELLING.pop("", None)
 
 
 def unit_of(text: str) -> Unit:
-    """Return a unit by any of its names.
-
-    Raises:
-        UnitError: It cannot be a unit.
-    """
+    """Return a unit by any of its names."""
     if not text:
         return NO_UNIT
     known = _BY_SPELLING.get(text)
@@ -167,11 +158,7 @@ def unit_of(text: str) -> Unit:
 
 
 def conversion(source: str, target: str) -> Conversion:
-    """Return the way from one unit to another.
-
-    Raises:
-        UnitError: One of them is no unit, or they do not measure the same.
-    """
+    """Return the way from one unit to another."""
     measured, exported = unit_of(source), unit_of(target)
     if measured == exported:
         return Conversion(measured, exported)

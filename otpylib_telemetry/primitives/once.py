@@ -10,10 +10,7 @@ if TYPE_CHECKING:
 
 
 class Once:
-    """Tells what is news: each thing once, and again when it was over meanwhile.
-
-    Beyond ``limit`` things nothing is news: something makes up a new one every time.
-    """
+    """Tells what is news: each of at most ``limit`` things once, and again when it was over meanwhile."""
 
     __slots__ = ("_limit", "_said")
 

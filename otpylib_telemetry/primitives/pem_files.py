@@ -31,11 +31,7 @@ class PemError(ValueError):
 
 
 def content_of(path: str) -> bytes:
-    """Read a file.
-
-    Raises:
-        PemError: It cannot be read.
-    """
+    """Read a file."""
     try:
         # Opening a named pipe would wait for a writer, and a device may never end.
         regular = stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116 - as below
@@ -48,11 +44,7 @@ def content_of(path: str) -> bytes:
 
 
 def certificates_in(content: bytes) -> bytes:
-    """Return the certificates of a PEM file without the text around them, in whatever encoding that is.
-
-    Raises:
-        PemError: There is none, or not all of each.
-    """
+    """Return the certificates of a PEM file without the text around them, in whatever encoding that is."""
     found = [body for label, body in _blocks(content, "certificate") if label in _CERTIFICATES]
     if not found:
         raise PemError(_none_of("certificate", content))
@@ -60,11 +52,7 @@ def certificates_in(content: bytes) -> bytes:
 
 
 def private_key_in(content: bytes) -> bytes:
-    """Return the private key of a PEM file without the text around it.
-
-    Raises:
-        PemError: There is none, or not all of it.
-    """
+    """Return the private key of a PEM file without the text around it."""
     for label, body in _blocks(content, "private key"):
         if label.endswith(_PRIVATE_KEY):
             return b"-----BEGIN %b-----\n%b\n-----END %b-----\n" % (label, body, label)
@@ -110,13 +98,7 @@ _Signature: TypeAlias = "tuple[tuple[int, int, int, int] | None, ...]"
 
 
 class FollowedFiles(Generic[T]):
-    """What was last read out of files that could be used. Safe on any thread.
-
-    Args:
-        paths: The files; None for one that is not used.
-        read: Reads them. What it raises is raised from here as well the first time.
-        report: Called with that error later on; once, until the files can be used again.
-    """
+    """What was last read out of files that could be used; errors later on are reported once. Thread-safe."""
 
     def __init__(
         self,

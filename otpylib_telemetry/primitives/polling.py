@@ -32,12 +32,7 @@ LATE: Final = "it takes too long"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one call.
-
-    Attributes:
-        observations: What was returned, in order.
-        error: What it raised; None if it was well.
-    """
+    """What became of one call."""
 
     observations: Sequence[Any] = ()
     error: BaseException | None = None
@@ -125,17 +120,7 @@ class _Worker:
 
 
 class Round:
-    """Functions called once, beginning at once.
-
-    Args:
-        watches: The functions. One that has not come back from an earlier round is left out.
-        argument: What each is given.
-        limit: Seconds each may take.
-        step: Seconds after which the rest goes on without one that takes long.
-
-    Raises:
-        RuntimeError: No thread can be started, as when the interpreter is exiting.
-    """
+    """Functions called once, beginning at once; one still busy with an earlier round is left out."""
 
     def __init__(self, watches: Sequence[Watch], argument: Any, limit: float, step: float = _STEP) -> None:
         self._outcomes: dict[Watch, Outcome | None] = dict.fromkeys(watches)

@@ -104,11 +104,7 @@ def _checked_suite(settings: Mapping[str, Any] | None) -> dict[str, dict[str, An
 
 
 def _load(name: str, entry: Any) -> Any:
-    """Return what a package registers under a name.
-
-    Raises:
-        ValueError: It is no exporter's GenServer class, or the name is not that of its section.
-    """
+    """Return what a package registers under a name."""
     module = entry.load()
     called = getattr(module, "__name__", type(module).__name__)
     if not hasattr(module, "exporter_type"):

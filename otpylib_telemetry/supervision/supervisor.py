@@ -39,17 +39,7 @@ RESTART = "telemetry_restart"
 
 @dataclass(slots=True)
 class Child:
-    """One supervised server.
-
-    Attributes:
-        name: Registered name, and the child's identifier.
-        module: The OTPModule class.
-        argument: Its start argument.
-        pid: Of its present process; None while it waits to be started.
-        task: Of its latest process.
-        restarts: When it was restarted lately, in monotonic seconds.
-        trouble: Why it did not start the last time.
-    """
+    """One supervised server; ``task`` is that of its latest process."""
 
     name: str
     module: Any

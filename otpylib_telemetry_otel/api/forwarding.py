@@ -133,11 +133,7 @@ class SpanForwarder:
             target.give_up()
 
     def flush(self, seconds: float) -> bool:
-        """Have everything exported that was handed over; on the thread of the loop that can only be begun.
-
-        Returns:
-            Whether all of it is known to be exported.
-        """
+        """Export what was handed over, and tell whether all was; the loop's thread can only begin to."""
         names = [target.name for target in self.targets]
         if threading.get_ident() == self._thread:
             for name in names:

@@ -146,11 +146,7 @@ _served: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def install() -> bool:
-    """Have log records of the OpenTelemetry API become events.
-
-    Returns:
-        Whether that is possible: not with a global provider that takes no processor.
-    """
+    """Have log records of the OpenTelemetry API become events, unless the provider takes no processor."""
     with _lock:
         provider: Any = api.get_logger_provider()
         if not hasattr(provider, "add_log_record_processor"):

@@ -60,13 +60,10 @@ def naming_of(exporter: str) -> Naming:
 
 
 def install(exporters: Iterable[str], views: Iterable[View], flush: Callable[[float], bool]) -> str:
-    """Have what is measured through the OpenTelemetry API written for exporters.
+    """Have what is measured through the OpenTelemetry API written for exporters; return how that went.
 
     Where the application has set a provider of ours itself, that one's views count, and not these. ``flush``
     has everything exported within so many seconds, and tells whether it was.
-
-    Returns:
-        :data:`RUNNING`, or why that is not possible: the application has set a global provider of its own.
     """
     with _lock:
         found: Any = api.get_meter_provider()
@@ -101,12 +98,7 @@ def _feed(provider: MeterProvider, exporters: Iterable[str]) -> None:
 
 
 def renew() -> list[str]:
-    """Look again which exporters spell names in which way: one that was not there before may be by now.
-
-    Returns:
-        The names of those that spell them otherwise than was supposed. What was measured for them until now
-        is gone: the series are begun anew under their proper names.
-    """
+    """Look again how exporters spell names; the series of those that are returned were begun anew."""
     with _lock:
         provider, before = _Switch.provider, _Switch.feeds
         if provider is None:

@@ -197,14 +197,7 @@ _own: list[TracerProvider] = []
 
 
 def install(forwarder: SpanForwarder) -> str:
-    """Have the spans of the OpenTelemetry API handed over, and join its context with ours.
-
-    Returns:
-        Whose provider makes the spans: :data:`OURS` or :data:`THEIRS`.
-
-    Raises:
-        UnusableProviderError: The application has set a global provider that takes no processor.
-    """
+    """Have the spans of the OpenTelemetry API handed over; return whose provider makes them."""
     with _lock:
         whose = _provide()
         _Switch.forwarder = forwarder

@@ -87,9 +87,6 @@ class LogMaker:
 
         None where it is to become none: it measures something, its name is none of those wanted, or it is not
         severe enough.
-
-        Raises:
-            Exception: Whatever is in the event does not let itself be read.
         """
         item = self._make(event, wall_offset_ns, around)
         if item is not None and self._limit != NO_LIMIT:

@@ -18,23 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class LogItem:
-    """A log record, exportable.
-
-    Attributes:
-        name: The event's name; empty for an ordinary log record.
-        at_ns: When it happened, in nanoseconds since the epoch; 0 where that is not said.
-        observed_ns: When we heard of it.
-        severity: OpenTelemetry's severity number, from 1 to 24; 0 where none is given.
-        severity_text: What the application calls it.
-        body: What it says; None for nothing.
-        attributes: What else it carries.
-        dropped_attributes: How many attributes did not fit.
-        trace_id: The trace it belongs to; 0 for none.
-        span_id: The span it belongs to; 0 for none.
-        flags: The flags of its trace, as far as they are known (W3C Trace Context).
-        scope: Name and version of the instrumentation, perhaps schema URL and attributes; None for ours.
-        processed: Whether processors have been handed it; there once they have.
-    """
+    """A log record, exportable. Ids, times and a severity that nobody said are 0; our scope is None."""
 
     #: The lane it goes out on.
     lane: ClassVar[str] = "logs"

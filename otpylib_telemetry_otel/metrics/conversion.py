@@ -200,11 +200,7 @@ class Foreign:
 
 
 def points_of(data: MetricsData) -> Iterator[MetricPoint]:
-    """Take what a producer produced apart.
-
-    Yields:
-        Its data points, as they are.
-    """
+    """Yield the data points of what a producer produced, as they are."""
     for group in data.resource_metrics:
         told = group.resource is not None and group.resource.attributes
         for scoped in group.scope_metrics:

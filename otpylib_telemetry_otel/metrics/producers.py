@@ -80,12 +80,7 @@ def remove_metric_producer(producer: MetricProducer, exporter: str = _DEFAULT) -
 
 
 def producers_in(memory: MutableMapping[str, Any], name: str) -> Producers:
-    """Return the producers of an exporter.
-
-    Args:
-        memory: What the exporter's server lends it.
-        name: The exporter's name, for what is reported.
-    """
+    """Return the producers of an exporter, out of the memory that its server lends it."""
     found: Producers | None = memory.get(_KEY)
     if found is None:
         found = memory[_KEY] = Producers(name)
@@ -105,11 +100,7 @@ class _Asked:
 
 
 class Producers:
-    """All producers of one exporter.
-
-    Args:
-        name: The exporter's name.
-    """
+    """All producers of one exporter."""
 
     def __init__(self, name: str) -> None:
         self._name = name

@@ -34,11 +34,7 @@ class Validity(NamedTuple):
 
 
 def validity(der: bytes) -> Validity:
-    """Read the validity of a certificate.
-
-    Raises:
-        ValueError: It is none.
-    """
+    """Read the validity of a certificate."""
     try:
         body = _element(_element(der, 0)[1], 0)[1]
         at = 0
@@ -57,11 +53,7 @@ def validity(der: bytes) -> Validity:
 
 
 def validity_of_pem(pem: bytes) -> Validity:
-    """Read the validity of the first certificate of a PEM file.
-
-    Raises:
-        ValueError: There is none in it.
-    """
+    """Read the validity of the first certificate of a PEM file."""
     _, begin, rest = pem.decode("ascii", "replace").partition(_BEGIN)
     body, end, _ = rest.partition(_END)
     if not begin or not end:

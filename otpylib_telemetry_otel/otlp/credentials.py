@@ -34,13 +34,7 @@ class CredentialsError(Exception):
 
 
 class Files(NamedTuple):
-    """Where certificates and keys lie, as PEM files; None for what is not used.
-
-    Attributes:
-        certificate: What the server's certificate is checked against.
-        client_key: The client's private key.
-        client_certificate: The client's certificate, and those between it and the server's authority.
-    """
+    """Where certificates and keys lie, as PEM files; None for what is not used."""
 
     certificate: str | None = None
     client_key: str | None = None
@@ -49,15 +43,7 @@ class Files(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """The content of the files, in both forms in which it is needed.
-
-    Attributes:
-        certificate: Content of the file of this name, as for the others.
-        client_key: See above.
-        client_certificate: See above.
-        context: For Python's own TLS.
-        warning: What will not work though it can be read, such as an expired certificate.
-    """
+    """The content of the files, and a context for Python's TLS; ``warning`` says what will not work."""
 
     certificate: bytes | None
     client_key: bytes | None
@@ -67,11 +53,7 @@ class Credentials:
 
 
 class Watched:
-    """Credentials that follow their files.
-
-    Raises:
-        CredentialsError: They cannot be used.
-    """
+    """Credentials that follow their files."""
 
     def __init__(
         self, files: Files, now: Callable[[], dt.datetime] = lambda: dt.datetime.now(tz=dt.UTC)
@@ -109,20 +91,12 @@ def _report(error: Exception) -> None:
 
 
 def watched(files: tuple[str | None, str | None, str | None]) -> Watched | None:
-    """Return the credentials in these files; None where there are none.
-
-    Raises:
-        CredentialsError: They cannot be used.
-    """
+    """Return the credentials in these files; None where there are none."""
     return None if files == Files() else Watched(Files(*files))
 
 
 def read(files: Files, now: dt.datetime) -> Credentials:
-    """Read credentials, and try whether they can be used.
-
-    Raises:
-        CredentialsError: They cannot.
-    """
+    """Read credentials, and try whether they can be used."""
     certificate = _part("certificate", files.certificate, certificates_in)
     client_key = _part("client_key", files.client_key, private_key_in)
     client_certificate = _part("client_certificate", files.client_certificate, certificates_in)

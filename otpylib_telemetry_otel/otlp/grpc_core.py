@@ -25,11 +25,7 @@ class _Core:
 
 
 def make_channel(target: str, credentials: Any | None, options: Any) -> Any:
-    """Return a channel; without credentials its connection is not encrypted.
-
-    Raises:
-        ExportError: The process has no file descriptors left.
-    """
+    """Return a channel; without credentials its connection is not encrypted."""
     if not descriptors_left():
         raise ExportError("no file descriptor is left for a connection; it is made when there are some again")
     with _Core.lock:

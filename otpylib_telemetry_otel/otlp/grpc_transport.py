@@ -77,14 +77,7 @@ class GrpcTransport:
         self._closed = False
 
     def send(self, body: bytes) -> ExportOutcome | None:
-        """Send a request and wait for the answer.
-
-        Returns:
-            None if everything was taken, or what was not and what the server said.
-
-        Raises:
-            ExportError: It did not arrive, or will not be taken.
-        """
+        """Send a request and wait for the answer; return what was not taken, None if everything was."""
         if len(body) > self._max_request:
             raise too_large(len(body), self._max_request)
         if self._watched is not None and self._watched.renewed():

@@ -85,11 +85,7 @@ def _put_metric(messages: Any, metric: Metric) -> tuple[int, str]:
 
 
 def _put_value(told: Any, value: Any) -> None:
-    """Put a number into a point or an exemplar.
-
-    Raises:
-        TypeError: It is none.
-    """
+    """Put a number into a point or an exemplar."""
     kind = type(value)
     number = value if kind is float or kind is int else number_of(value)
     if number is None:

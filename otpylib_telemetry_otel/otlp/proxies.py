@@ -19,14 +19,7 @@ class ProxyError(ValueError):
 
 
 class Proxy(NamedTuple):
-    """A proxy.
-
-    Attributes:
-        url: Its address, without name and password.
-        name: Host and port, for messages.
-        username: What it is to be told, decoded; None if nothing.
-        password: As above.
-    """
+    """A proxy: its address without login, host and port for messages, and the login, decoded."""
 
     url: str
     name: str
@@ -48,13 +41,7 @@ class Proxy(NamedTuple):
 
 
 def proxy_for(url: str, proxies: Mapping[str, str]) -> Proxy | None:
-    """Return the proxy for a URL, or None.
-
-    ``proxies`` are those of ``urllib.request.getproxies()``: by scheme, ``all``, and the exceptions, ``no``.
-
-    Raises:
-        ProxyError: There should be one, and it cannot be used.
-    """
+    """Return the proxy for a URL, or None, by what ``urllib.request.getproxies()`` gives."""
     scheme = urlsplit(url).scheme
     chosen = next((name for name in (scheme, "all") if proxies.get(name, "").strip()), None)
     if chosen is None or is_excepted(url, proxies.get("no", "")):

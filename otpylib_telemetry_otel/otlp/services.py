@@ -18,14 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """The service that takes one signal.
-
-    Attributes:
-        items: What a person calls that which is sent.
-        method: The gRPC method, as a path.
-        answer: The message class of the answer.
-        rejected: The field of a partial success that counts what was refused.
-    """
+    """The service that takes one signal; ``rejected`` names the count in the answer of what it refused."""
 
     items: str
     method: str

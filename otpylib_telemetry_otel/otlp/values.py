@@ -18,13 +18,7 @@ if TYPE_CHECKING:
 
 
 class Encoded(NamedTuple):
-    """A request.
-
-    Attributes:
-        body: The message.
-        refused: How many items could not be encoded and are not in it.
-        reason: What the last of these was, and why it could not.
-    """
+    """A request; how many items could not be encoded and are not in it, and why the last one could not."""
 
     body: bytes
     refused: int = 0
@@ -67,11 +61,7 @@ def put(message: Any, value: Any) -> None:
 
 
 def _put(message: Any, value: Any, depth: int = 0) -> None:
-    """Put a value that OTLP has into an ``AnyValue``.
-
-    Raises:
-        Exception: It has no such value.
-    """
+    """Put a value that OTLP has into an ``AnyValue``."""
     kind = type(value)
     field = _FIELDS.get(kind)
     if field is not None:

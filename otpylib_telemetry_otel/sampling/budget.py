@@ -17,9 +17,6 @@ class SpanBudget:
     A trace is admitted whole or not at all, and may overdraw what is left: what it is over is missing to the
     next. In the long run no more than ``per_second`` spans are admitted, in the short run no more than one
     second's worth and one trace beyond that.
-
-    Attributes:
-        per_second: The limit; None for none. A new value counts at once.
     """
 
     __slots__ = ("_left", "_refilled_ns", "per_second")

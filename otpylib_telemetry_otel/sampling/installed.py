@@ -45,11 +45,9 @@ class InstalledSampler:
         self._failed = False
 
     def decide(self, span: FinishedSpan) -> Verdict | None:
-        """Ask about the trace that began with this span.
+        """Ask about the trace that began with this span; None if the sampler failed, which is logged once.
 
-        Returns:
-            The decision; its weight is known only if the sampler gives the threshold of OpenTelemetry's
-            consistent probability sampling. None if the sampler failed, which is logged once.
+        The weight is known only of a sampler with the threshold of consistent probability sampling.
         """
         try:
             known, _ = attributes(span.attributes, span.hidden)
@@ -103,11 +101,7 @@ class InstalledSampler:
 
 
 def load(name: str, argument: str | None) -> InstalledSampler:
-    """Load the sampler of this name. Imports packages, and blocks: it belongs on a thread.
-
-    Raises:
-        BackendUnavailableError: It is not installed, or cannot be built.
-    """
+    """Load the sampler of this name. Imports packages, and blocks: it belongs on a thread."""
     registered = entry_points(group=ENTRY_POINTS)
     found = next((entry for entry in registered if entry.name == name), None)
     if found is None:

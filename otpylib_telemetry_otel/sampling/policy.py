@@ -80,13 +80,7 @@ class Policy:
 
 
 class Verdict(NamedTuple):
-    """What was decided about a trace.
-
-    Attributes:
-        keep: Whether it is exported.
-        weight: For how many traces it stands; None if nobody knows.
-        final: Whether even an error that comes later does not change it.
-    """
+    """What was decided about a trace; a ``final`` verdict is not changed by an error that comes later."""
 
     keep: bool
     weight: float | None = 1.0

@@ -37,13 +37,7 @@ _PUBLIC: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rate for the operations it matches.
-
-    Attributes:
-        name: Shell pattern over the whole name of the operation, case-sensitive.
-        rate: The share of traces to keep, from 0 to 1.
-        attributes: By key, what the value may be. Strings are shell patterns; everything else is compared.
-    """
+    """A rate for the operations whose name and attributes match; texts are shell patterns."""
 
     name: str
     rate: float
@@ -77,13 +71,7 @@ def _is(value: object, wanted: Scalar) -> bool:
 
 
 class Ruling(NamedTuple):
-    """What the rules say of a trace.
-
-    Attributes:
-        rate: The highest rate of the rules that matched; None if none did.
-        decides: Whether that is the last word. Otherwise the general rate counts where it is higher: a span
-            at the top of the trace matched no rule.
-    """
+    """The highest rate of the rules that matched a trace; the general one counts where none ``decides``."""
 
     rate: float | None
     decides: bool
@@ -116,14 +104,7 @@ def rules_from(settings: Iterable[Mapping[str, Any]]) -> tuple[Rule, ...]:
 
 
 def tables(value: object) -> tuple[Mapping[str, Any], ...]:
-    """Check the configured rules, and fill in what may be left out.
-
-    Returns:
-        The rules as plain tables with the keys ``name``, ``attributes`` (by key a list) and ``rate``.
-
-    Raises:
-        RefusedError: A rule cannot be used; the message says which, and why.
-    """
+    """Return the configured rules as plain tables, with what may be left out; refuse what cannot be used."""
     if isinstance(value, Mapping):
         value = (value,)
     if not isinstance(value, (list, tuple)):

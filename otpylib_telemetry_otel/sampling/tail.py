@@ -56,12 +56,7 @@ _HANDED_ON: Final = ("trace_id", "span_id", "traceparent", "correlation_id")
 
 @dataclass(slots=True)
 class Decided:
-    """What became of spans.
-
-    Attributes:
-        kept: Those to be exported, each with the number of operations it stands for, None if that is unknown.
-        sampled_out: How many events those left out are made of.
-    """
+    """The spans to be exported, each with its weight, and how many events those left out are made of."""
 
     kept: list[tuple[FinishedSpan, float | None]] = field(default_factory=list)
     sampled_out: int = 0
@@ -69,15 +64,7 @@ class Decided:
 
 @dataclass(slots=True, eq=False)
 class _Trace:
-    """A trace with open or undecided spans here.
-
-    Attributes:
-        policy: The one in force when it began.
-        since_ns: When its first span ended, on the monotonic clock.
-        latest_ns: When its last span so far ended.
-        verdict: What was decided, if it was.
-        spans: The spans that wait for the decision.
-    """
+    """A trace with open or undecided spans here, and the policy in force when it began."""
 
     policy: Policy
     since_ns: int
@@ -87,17 +74,7 @@ class _Trace:
 
 
 class Tail:
-    """Sifts finished spans.
-
-    Attributes:
-        policy: In force for traces that begin now; see :meth:`use`.
-        max_spans: How many spans are held at most.
-        max_events: How many events the held spans are made of at most.
-        max_age_ns: How long a trace is held at most, in nanoseconds.
-        held_spans: How many spans are held.
-        held: How many events they are made of.
-        counts: What happened that is out of the ordinary.
-    """
+    """Sifts finished spans. Limits are in spans, in the events they are made of, and in nanoseconds."""
 
     def __init__(self, policy: Policy | None = None) -> None:
         self.policy = policy or Policy()

@@ -41,11 +41,7 @@ DETECTION_LIMIT: Final = 5.0
 
 
 def load(group: str, name: str, what: str, package: str) -> Any:
-    """Find what a package registers, and call it without arguments.
-
-    Raises:
-        BackendUnavailableError: It is not installed, or cannot be made.
-    """
+    """Find what a package registers, and call it without arguments."""
     registered = entry_points(group=group)
     found = next((entry for entry in registered if entry.name == name), None)
     if found is None:
@@ -69,11 +65,7 @@ def load(group: str, name: str, what: str, package: str) -> Any:
 
 
 def load_id_generator(name: str | Given) -> IdSource:
-    """Load an id generator, ``xray`` for instance, or take the one given.
-
-    Raises:
-        BackendUnavailableError: It is not installed, cannot be made, or makes what is no id.
-    """
+    """Load an id generator, ``xray`` for instance, or take the one given."""
     if isinstance(name, Given):
         generator, name = name.objects[0], repr(name)
     else:
@@ -100,9 +92,6 @@ def detect_resource(
 
     A detector that fails or takes too long is left out, with a line in the log: what is known without it must
     not wait for it.
-
-    Raises:
-        BackendUnavailableError: One of them is not installed, or cannot be made.
     """
     detectors = [
         (name, load(RESOURCE_DETECTORS, name, "resource detector", "opentelemetry-resource-detector-{}"))

@@ -40,11 +40,7 @@ _taker = _Taker()
 
 @contextmanager
 def listening() -> Iterator[list[logging.LogRecord]]:
-    """Take what this thread logs to the loggers of any :class:`Quiet`.
-
-    Yields:
-        The records, in order, as they come.
-    """
+    """Yield what this thread logs to the loggers of any :class:`Quiet`, as it comes."""
     _local.heard = []
     try:
         yield _local.heard

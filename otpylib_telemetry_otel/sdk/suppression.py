@@ -22,11 +22,7 @@ _PLAIN = "suppress_instrumentation"
 
 
 def unobserved(func: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Call a function where instrumentations make no spans of what it does.
-
-    Returns:
-        What ``func`` returned.
-    """
+    """Call a function where instrumentations make no spans of what it does."""
     api = sys.modules.get("opentelemetry.context")
     if api is None:
         return func(*args, **kwargs)

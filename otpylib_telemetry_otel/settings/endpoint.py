@@ -31,12 +31,7 @@ class SignalUrl(str):
 
 
 class Complaint(NamedTuple):
-    """Why an endpoint cannot be used.
-
-    Attributes:
-        reason: What was expected, as the middle of a sentence.
-        public: The same without anything taken from the endpoint.
-    """
+    """Why an endpoint cannot be used; ``public`` has nothing taken from the endpoint."""
 
     reason: str
     public: str

@@ -50,11 +50,7 @@ _HISTOGRAMS = {
 
 
 class StandardText(str):
-    """What a variable about OTLP holds, told from what was set for this exporter itself.
-
-    Attributes:
-        of_traces: Whether the variable is for spans alone.
-    """
+    """What a variable about OTLP holds, told from what was set for this exporter itself."""
 
     __slots__ = ("of_traces",)
     of_traces: bool

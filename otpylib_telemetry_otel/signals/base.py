@@ -45,16 +45,7 @@ _LINGER: Final = 0.2
 
 @dataclass(slots=True)
 class Batch:
-    """Events on their way through the signals, one after the other.
-
-    Attributes:
-        events: The events.
-        wall_offset_ns: What to add to their monotonic times to get nanoseconds since the epoch.
-        apart: Names of events that are not put on spans.
-        collected: What became of them so far.
-        others: Those of which nothing was made so far, each with the open span it belongs to, if any.
-        unused: How many events nothing was made of so far.
-    """
+    """Events on their way through the signals; ``others`` are those of which nothing was made so far."""
 
     events: Sequence[RawEvent]
     wall_offset_ns: int
@@ -103,11 +94,7 @@ class Signal:
         return 0
 
     async def open(self, resource: Mapping[str, Any]) -> None:
-        """Build what sends them, if they are wanted and there is anything that does.
-
-        Raises:
-            BackendUnavailableError: It cannot be built, and there is no other signal that could do without.
-        """
+        """Build what sends them, if they are wanted and there is anything that does."""
         self._off = None
         if not getattr(self._settings, self.name):
             return
@@ -152,9 +139,6 @@ class Signal:
 
         A backend that does not know the signal is told from one in trouble: it takes the spans, so neither
         the breaker nor a retry has anything to do with it, and nothing more is made for it.
-
-        Raises:
-            ExportError: They did not arrive, or will not be taken.
         """
         if self._destination is None or self._off is not None:
             return ExportOutcome(len(batch), self._off or f"{self.name} are switched off")

@@ -104,11 +104,7 @@ class Metrics(Signal):
         return None
 
     async def apply(self, settings: OtelSettings, changed: frozenset[str]) -> None:
-        """Take settings into use that need no other connection: all of them, or none.
-
-        Raises:
-            DefinitionError: The definitions cannot be had beside each other.
-        """
+        """Take settings into use that need no other connection: all of them, or none."""
         if changed & _MAKING:
             # What was emitted before the change is measured as was the rule then.
             await self._context.catch_up()

@@ -83,11 +83,7 @@ class Traces(Signal):
         self._take_limits(settings)
 
     async def open(self, resource: Mapping[str, Any]) -> None:
-        """Build what sends spans, and load what is named.
-
-        Raises:
-            BackendUnavailableError: The exporter, the sampler or the id generator cannot be built.
-        """
+        """Build what sends spans, and load what is named."""
         settings = self._settings
         if settings.sampler is not None:
             self._sampler = await _sampler_of(settings.sampler, settings.sampler_argument)
@@ -154,11 +150,7 @@ class Traces(Signal):
         self._keep(tail.decide_all(), collected)
 
     async def export(self, batch: Sequence[Any]) -> ExportOutcome | None:
-        """Send spans; a backend that does not take them is in trouble.
-
-        Raises:
-            ExportError: They did not arrive, or will not be taken.
-        """
+        """Send spans; a backend that does not take them is in trouble."""
         if not self._wanted:
             return ExportOutcome(len(batch), "traces are switched off")
         if self._destination is None:

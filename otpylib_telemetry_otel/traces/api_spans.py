@@ -56,13 +56,7 @@ class _Seen:
 
 
 class ApiSpan(FinishedSpan):
-    """A span that the SDK has finished: what it carries means what it says, and is exportable already.
-
-    Attributes:
-        notes: Keys among its attributes that are there for the sampling only.
-        ok: Whether its status was set to OK.
-        tracestate: The ``tracestate`` of its trace.
-    """
+    """A span that the SDK has finished: what it carries means what it says, and is exportable already."""
 
     __slots__ = ("notes", "ok", "tracestate")
 
@@ -86,13 +80,7 @@ class ApiSpan(FinishedSpan):
 
 
 class Sorted(NamedTuple):
-    """Events, sorted into those of the bus and the spans of the API.
-
-    Attributes:
-        events: Those of the bus.
-        spans: The spans.
-        rejected: How many events of the reserved name had no span in them.
-    """
+    """Events of the bus, spans of the API, and how many events of the reserved name had no span in them."""
 
     events: Sequence[RawEvent]
     spans: list[FinishedSpan]

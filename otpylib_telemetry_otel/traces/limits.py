@@ -26,15 +26,7 @@ NO_LIMIT: Final = Limit()
 
 
 class SpanLimits(NamedTuple):
-    """What was said about spans; None where nothing was.
-
-    Attributes:
-        span: Of a span's attributes.
-        event: Of those of an event on it.
-        link: Of those of a link.
-        events: How many events it may have.
-        links: How many links.
-    """
+    """What was said about spans; None where nothing was."""
 
     span: Limit = Limit()
     event: Limit = Limit()

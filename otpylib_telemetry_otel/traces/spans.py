@@ -38,14 +38,7 @@ _new: Final = object.__new__
 
 
 class Scope(NamedTuple):
-    """An instrumentation scope of which more is known than name and version.
-
-    Attributes:
-        name: Its name.
-        version: Its version, empty for none.
-        schema_url: The schema that its attributes, and those of its spans, follow; empty for none.
-        attributes: Its attributes, exportable, as pairs: scopes are told apart by them, too.
-    """
+    """An instrumentation scope of which more is known than name and version."""
 
     name: str
     version: str
@@ -55,14 +48,7 @@ class Scope(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class SpanEvent:
-    """Something that happened during a span.
-
-    Attributes:
-        name: The event's name.
-        at_ns: When, in nanoseconds since the epoch.
-        attributes: Its metadata and measurements; exportable once the span is sealed.
-        dropped_attributes: How many attributes did not fit.
-    """
+    """Something that happened during a span; its attributes are exportable once the span is sealed."""
 
     name: str
     at_ns: int
@@ -212,11 +198,7 @@ class FinishedSpan:
                 self.dropped_attributes += 1
 
     def _fail(self, event_name: str, metadata: Mapping[Any, Any]) -> frozenset[str]:
-        """Take over how the span failed, with the exception as an event on it.
-
-        Returns:
-            The metadata keys that have been told by it.
-        """
+        """Take over how the span failed, with an event; return the metadata keys that were told by it."""
         failed = semantics.failure(event_name, metadata)
         self.message = failed.message
         if self.events is None:

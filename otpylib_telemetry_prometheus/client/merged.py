@@ -96,13 +96,7 @@ class _Asked:
 
 
 class MergedRegistries:
-    """The registries whose metrics are on the page of one exporter.
-
-    Attributes:
-        failures: Collectors that were left out of a scrape, by reason: ``failed``, ``slow``; and ``missing``,
-            registries that could not be imported.
-        duplicates: Metrics that were left out of a scrape because their name was taken.
-    """
+    """The registries whose metrics are on the page of one exporter."""
 
     def __init__(
         self, name: str, collector_limit: float = COLLECTOR_LIMIT, scrape_limit: float = SCRAPE_LIMIT

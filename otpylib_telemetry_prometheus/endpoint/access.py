@@ -27,12 +27,7 @@ WITHHELD: Final = "the metrics are not served: what is to protect them cannot be
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Name and password for HTTP basic authentication.
-
-    Attributes:
-        username: The name; it has no colon.
-        password: The password.
-    """
+    """Name and password for HTTP basic authentication; the name has no colon."""
 
     username: str
     password: SecretStr
@@ -54,12 +49,7 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What stands between a client and the page.
-
-    Attributes:
-        files: Certificates; None for plain HTTP.
-        login: Name and password; None if nobody is asked.
-    """
+    """What stands between a client and the page: certificates and a login, None for neither."""
 
     files: Files | None = None
     login: Login | None = None

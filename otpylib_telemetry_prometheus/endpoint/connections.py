@@ -30,12 +30,7 @@ _PIPELINED: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the endpoint takes on.
-
-    Attributes:
-        max_connections: How many connections there may be at once.
-        scrape_timeout: Seconds one answer may take, from the request to its last byte.
-    """
+    """How many connections there may be, and how many seconds one answer may take to its last byte."""
 
     max_connections: int = 100
     scrape_timeout: float = 30.0
@@ -43,13 +38,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a client that does nothing is waited for, in seconds.
-
-    Attributes:
-        handshake: For the TLS handshake.
-        request: For the whole of the first request, from the moment the connection stands.
-        idle: For the whole of another request. Prometheus keeps its connection from scrape to scrape.
-    """
+    """How many seconds a client is waited for: in the handshake, with its first request, and with others."""
 
     handshake: float = 10.0
     request: float = 10.0
@@ -58,15 +47,7 @@ class Patience:
 
 @dataclass(slots=True)
 class Counts:
-    """What became of connections that ended before their time.
-
-    Attributes:
-        refused: Closed at once, because every other one was being answered.
-        gave_way: Closed for another one while they asked for nothing.
-        timed_out: Asked for nothing for too long.
-        oversized: Sent more than any request has.
-        handshakes: Ended within the TLS handshake.
-    """
+    """What became of connections that ended before their time."""
 
     refused: int = 0
     gave_way: int = 0

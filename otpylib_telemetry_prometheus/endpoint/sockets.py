@@ -20,12 +20,7 @@ class EndpointError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """One address to listen on.
-
-    Attributes:
-        family: Its address family.
-        sockaddr: The address as the system has it for that family.
-    """
+    """One address to listen on, as the system has it."""
 
     family: socket.AddressFamily
     sockaddr: tuple[Any, ...]

@@ -38,13 +38,7 @@ _LOOK_PATIENCE: Final = 2.0
 
 
 class Files(NamedTuple):
-    """Where the PEM files lie.
-
-    Attributes:
-        certificate: The endpoint's certificate, and those between it and its authority.
-        key: Its private key; None if that is in the file of the certificate.
-        client_ca: The authorities whose certificates clients must have; None if clients need none.
-    """
+    """Where the PEM files lie; the key may be in the file of the certificate."""
 
     certificate: str
     key: str | None = None

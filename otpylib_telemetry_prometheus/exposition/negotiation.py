@@ -30,14 +30,7 @@ _PIECE: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[,;]|[^",;]+', re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class TextFormat:
-    """A format of the page.
-
-    Attributes:
-        openmetrics: Whether it is OpenMetrics; else it is Prometheus' own text.
-        utf8: Whether names may hold any character, which are then in quotation marks; else what does not fit
-            is replaced.
-        content_type: Value of the ``Content-Type`` header.
-    """
+    """A format of the page; with ``utf8`` names may hold any character, which are then in quotation marks."""
 
     openmetrics: bool
     utf8: bool

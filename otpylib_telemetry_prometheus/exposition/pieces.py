@@ -57,13 +57,7 @@ class Wanted:
 
 
 class Planned(NamedTuple):
-    """A metric of a page.
-
-    Attributes:
-        store: Whose it is.
-        writer: Writes it.
-        series: Its series when the page was begun.
-    """
+    """A metric of a page, with its series when the page was begun."""
 
     store: SeriesStore
     writer: MetricText

@@ -195,12 +195,7 @@ class Exposition:
 
 
 class _Writer:
-    """What is prepared for pages of one format.
-
-    Attributes:
-        page: The number of the last page it made.
-        claims: Names that are taken by metrics of stores, and by which.
-    """
+    """What is prepared for pages of one format; ``claims`` tells which metric has taken a name."""
 
     def __init__(
         self,

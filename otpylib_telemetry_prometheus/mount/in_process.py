@@ -38,14 +38,7 @@ class UnavailableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PageSource:
-    """How to get the page of one exporter.
-
-    Attributes:
-        scrape: Makes the page; to be called on ``loop`` alone.
-        loop: The exporter's event loop.
-        timeout: Seconds to wait for the page.
-        guard: Whom it may be shown to.
-    """
+    """How to get the page of one exporter: ``scrape`` is called on its loop, and waited for."""
 
     scrape: Scrape
     loop: asyncio.AbstractEventLoop

@@ -48,12 +48,7 @@ _IDLE: Final = ".idle"
 
 
 class Cleaner:
-    """Clears up under a root.
-
-    Attributes:
-        absorbed: How many dead workers were added to the sums.
-        skipped: How many of their files could not be: they were torn, or not files of ours.
-    """
+    """Clears up under a root; counts the dead workers it added up, and their files that were torn."""
 
     def __init__(
         self,

@@ -39,14 +39,7 @@ def is_client_file(path: Path) -> bool:
 
 
 class ClientFiles:
-    """The files of one process beside those of prometheus_client.
-
-    Attributes:
-        samples: How many numbers were written.
-
-    Raises:
-        OSError: They cannot be had.
-    """
+    """The files of one process beside those of prometheus_client."""
 
     def __init__(self, directory: Path) -> None:
         self.samples = 0

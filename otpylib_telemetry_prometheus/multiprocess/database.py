@@ -35,13 +35,7 @@ _NUMBERS: Final = struct.Struct("dd")
 
 
 class Database:
-    """A file of numbers by key, which begins with what was found elsewhere.
-
-    :meth:`flush` writes what :meth:`write` has changed.
-
-    Raises:
-        OSError: The file cannot be had, or there is no room for it.
-    """
+    """A file of numbers by key, which begins with what was found elsewhere; see :meth:`flush`."""
 
     def __init__(self, path: Path, found: Iterable[Entry] = ()) -> None:
         self.name = path.name

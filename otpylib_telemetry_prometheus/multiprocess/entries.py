@@ -46,13 +46,7 @@ def prefix_of(path: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One number in a file.
-
-    Attributes:
-        key: What it is of, as it stands in the file.
-        value: The number.
-        timestamp: Seconds since the epoch at which a gauge was set; 0 where that is of no interest.
-    """
+    """One number in a file, by its key as it stands there; seconds since the epoch for a gauge, else 0."""
 
     key: bytes
     value: float

@@ -99,14 +99,7 @@ def version_name(schema: object) -> str:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Worker:
-    """What one worker has written in one version.
-
-    Attributes:
-        token: What tells it from every other worker there ever was.
-        generation: Which of its states this is.
-        pid: Its process id, for the label ``pid`` alone.
-        path: Its directory.
-    """
+    """What one worker has written in one version; ``token`` tells it from every other there ever was."""
 
     token: str
     generation: int
@@ -137,12 +130,7 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What became of the workers of a version that have died.
-
-    Attributes:
-        number: Which directory has their sums; 0 for none.
-        absorbed: The directories that went into it last, which do not count any more.
-    """
+    """Which directory has the sums of dead workers (0: none), and which went into it last."""
 
     number: int = 0
     absorbed: frozenset[str] = frozenset()
@@ -173,14 +161,7 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A directory of one schema, as it was found.
-
-    Attributes:
-        path: The directory.
-        used_ns: When a worker began to use it last.
-        manifest: What became of workers that have died.
-        workers: The others, dead or alive.
-    """
+    """A directory of one schema, as it was found; its manifest tells of workers that are not listed."""
 
     path: Path
     used_ns: int
@@ -199,12 +180,7 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Everything under a root, as it was found.
-
-    Attributes:
-        versions: The versions, that which was taken into use last first.
-        superseded: Directories of workers that have moved on.
-    """
+    """Everything under a root, as it was found: the version used last comes first."""
 
     versions: tuple[Version, ...] = ()
     superseded: tuple[Path, ...] = ()

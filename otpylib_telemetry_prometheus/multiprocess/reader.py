@@ -32,13 +32,7 @@ _Shape: TypeAlias = "frozenset[str]"
 
 
 class _File(NamedTuple):
-    """A file that counts.
-
-    Attributes:
-        path: Where it is.
-        alive: Whether its worker lives.
-        since_ns: When its worker began to write there.
-    """
+    """A file that counts, and since when its worker writes there."""
 
     path: Path
     alive: bool
@@ -46,12 +40,7 @@ class _File(NamedTuple):
 
 
 class Reader:
-    """Merges what is under a root, and the files prometheus_client itself keeps beside it.
-
-    Attributes:
-        skipped: How many files were left out, each as often as it was.
-        clashes: Metrics that were left out because a metric of ours has their name.
-    """
+    """Merges what is under a root, and the files prometheus_client itself keeps beside it."""
 
     def __init__(self, root: Path, own_files: Path | None = None) -> None:
         self.skipped = 0

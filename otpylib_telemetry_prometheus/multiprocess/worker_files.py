@@ -25,12 +25,7 @@ def new_token() -> str:
 
 
 class WorkerFiles:
-    """The directory of one worker, in the making until :meth:`publish`.
-
-    Attributes:
-        path: The directory.
-        samples: How many numbers were written.
-    """
+    """The directory of one worker, in the making until :meth:`publish`."""
 
     def __init__(self, version: Path, token: str, generation: int) -> None:
         self.samples = 0

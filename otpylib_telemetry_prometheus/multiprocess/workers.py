@@ -69,14 +69,7 @@ def _default_mode(_metric: AnyMetric) -> None:
 
 
 class _Identity:
-    """What a store is to the other workers. Whoever writes it next goes on with this, and not beside it.
-
-    Attributes:
-        pid: The process it belongs to.
-        token: What tells it from every other.
-        generation: How often its state was written as a whole.
-        files: Its state.
-    """
+    """What a store is to the other workers. Whoever writes it next goes on with this, and not beside it."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
