@@ -255,8 +255,9 @@ class TomlSource(ConfigSource):  # type: ignore[misc]  # otpylib-config ships no
                 continue
             expansion = expand(value, self._environ)
             if expansion.problem is not None:
-                what = "its last value stays in force" if last is not None else "it counts as not set"
-                unset.add((".".join(here), f"{expansion.problem}; {what}"))
+                # Whether that is in force, beside the other layers, is for the exporter to say.
+                what = "gives it no value" if last is None else "counts as giving its value before"
+                unset.add((".".join(here), f"{expansion.problem}; the file {what}"))
                 if last is not None:
                     result[key] = last
                 continue

@@ -360,7 +360,7 @@ async def test_placeholders_are_replaced_and_an_unset_one_leaves_its_key_out(fil
         (
             f"{file}: telemetry.otel.api_key is left out: the environment variable B is not set; "
             f"${{B:-...}} would give "
-            "it a default; it counts as not set."
+            "it a default; the file gives it no value."
         )
     ]
     assert source.section_keys("telemetry.otel") == {"service_name", "api_key"}
@@ -373,7 +373,7 @@ async def test_an_unset_placeholder_keeps_the_last_good_value(file, caplog):
     write(file, '[telemetry.otel]\napi_key = "${B}"\n[telemetry.otel.resource]\na = "${B}"\nb = "2"\n', age=5)
     assert await source.load() == before
     assert len(complaints(caplog)) == 2
-    assert all("its last value stays in force" in complaint for complaint in complaints(caplog))
+    assert all("; the file counts as giving its value before." in each for each in complaints(caplog))
 
 
 async def test_what_came_from_a_placeholder_is_still_known_as_secret(file):
