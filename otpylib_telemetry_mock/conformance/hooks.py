@@ -98,17 +98,6 @@ class ExporterUnderTest:
         """
         return None
 
-    def _run(self, tmp_path: Path, body: Callable[[Subject], Coroutine[Any, Any, None]]) -> None:
-        if self.exporter is None:
-            pytest.fail("set the attribute exporter to what exporter_module() made")
-        subject = Subject(self.exporter, {**_QUICK, **self.settings(tmp_path)}, self.patience)
-
-        async def run() -> None:
-            async with subject.runtime():
-                await body(subject)
-
-        asyncio.run(run())
-
     async def _handled(self, subject: Subject) -> dict[str, Any]:
         """Flush until nothing is left, and return the statistics."""
 
@@ -135,3 +124,22 @@ class ExporterUnderTest:
             received == count or not exactly,
             f"{count} events were emitted, the backend has {received}: some were sent twice",
         )
+
+
+def on_a_runtime(test: Callable[[Any, Subject], Coroutine[Any, Any, None]]) -> Callable[[Any, Path], None]:
+    """Make a plain test of a coroutine function that is given the exporter, with a runtime of its own."""
+
+    # No wraps(): pytest would ask for the arguments of what is wrapped.
+    def run(self: ExporterUnderTest, tmp_path: Path) -> None:
+        if self.exporter is None:
+            pytest.fail("set the attribute exporter to what exporter_module() made")
+        subject = Subject(self.exporter, {**_QUICK, **self.settings(tmp_path)}, self.patience, tmp_path)
+
+        async def within() -> None:
+            async with subject.runtime():
+                await test(self, subject)
+
+        asyncio.run(within())
+
+    run.__name__, run.__qualname__, run.__doc__ = test.__name__, test.__qualname__, test.__doc__
+    return run

@@ -64,11 +64,12 @@ class _Poison:
 class Subject:
     """The exporter under test."""
 
-    def __init__(self, module: Any, settings: Mapping[str, Any], patience: float) -> None:
+    def __init__(self, module: Any, settings: Mapping[str, Any], patience: float, directory: Path) -> None:
         self.module = module
         self.name: str = module.registered_name
         self.settings = dict(settings)
         self.patience = patience
+        self.directory = directory
 
     @contextlib.asynccontextmanager
     async def runtime(self) -> AsyncIterator[None]:
