@@ -16,7 +16,7 @@ import json
 from typing import TYPE_CHECKING, Any, Self
 
 from otpylib_telemetry.metrics.labels import integer_text, label_text
-from otpylib_telemetry.primitives.any_value import INT64_MAX, INT64_MIN, any_value, text
+from otpylib_telemetry.primitives.any_value import INT64_MAX, INT64_MIN, any_value, has_own_text, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,7 +113,7 @@ def _whole(value: Any) -> str:
         return value
     if isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX:
         return integer_text(int.__int__(value))
-    plain = any_value(value) if _says_something(value) else None
+    plain = any_value(value) if has_own_text(type(value)) else None
     if type(plain) is str:
         return plain
     if type(plain) is float:
@@ -125,19 +125,13 @@ def _text(value: Any) -> str:
     """Return a value as the text of a label; empty for what is empty."""
     if isinstance(value, str | int | float):
         return label_text(value)
-    plain = any_value(value) if _says_something(value) else None
+    plain = any_value(value) if has_own_text(type(value)) else None
     if isinstance(plain, tuple | dict):
         return label_text(
             json.dumps(plain, separators=(",", ":"), ensure_ascii=False, sort_keys=True, default=_binary)
         )
     # As OpenTelemetry's "Common" specification ("AnyValue") wants it.
     return label_text(_binary(plain) if type(plain) is bytes else plain)
-
-
-def _says_something(value: Any) -> bool:
-    """Tell whether an object has a text of its own; its address would be a new series for each of them."""
-    kind: Any = type(value)
-    return kind.__str__ is not object.__str__ or kind.__repr__ is not object.__repr__
 
 
 def _binary(value: bytes) -> str:

@@ -358,13 +358,9 @@ class Stream:
             self._alone = put
             return put
         _, place = self._cache.resolve(attributes)
-        # By its type alone a list is not known again: two of them are two series. A key that is no text is
-        # not looked at again at all.
-        if (
-            place is not None
-            and len(place[1].fields) == len(place[0].keys)
-            and all(type(key) is str for key in place[0].all_keys)
-        ):
+        # A list is not known again by its type alone, nor bytes by their text: two of them are two series. A
+        # key that is no text is not looked at again at all.
+        if place is not None and place[1].is_faithful and all(type(key) is str for key in place[0].all_keys):
             self._cache.keep(place, put)
         return put
 

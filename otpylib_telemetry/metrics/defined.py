@@ -42,7 +42,7 @@ from otpylib_telemetry.metrics.event_values import (
     operation_of,
     readable_mapping,
 )
-from otpylib_telemetry.metrics.labels import label_text
+from otpylib_telemetry.metrics.labels import exact_label, label_text
 from otpylib_telemetry.metrics.names import MAX_NAME, PROMETHEUS, Naming, readable
 from otpylib_telemetry.metrics.options import (
     Base2,
@@ -173,13 +173,11 @@ class _Tags:
         whole = True
         texts = list(self._constants)
         for name, value in zip(self._labels, values, strict=False):
-            text = label_text(value)
-            if text:
+            exact = exact_label(value)
+            if exact is not None and (text := label_text(exact)):
                 texts.append((name, text))
-                whole = whole and len(text) < _LONG and not _is_nan(value)
-            else:
-                # An integer too long to be a label would be filed as it is, and there are many of those.
-                whole = whole and not issubclass(type(value), int)
+                # NaN equals nothing, so what is remembered for it would never be found.
+                whole = whole and len(text) < _LONG and exact == exact  # noqa: PLR0124
         return tuple(sorted(texts)), whole
 
     def keep(self, values: _Values, put: _Put) -> None:
@@ -567,13 +565,6 @@ def _holds(
 
 def _filed(values: _Values) -> _Values:
     """Return under what values that are not all texts are filed; those that are no label are all alike."""
-    # The types are asked, not the values, which might answer anything.
-    kinds = map(type, values)
-    scalar = (str, int, float)
-    return tuple(
-        (kind, value) if issubclass(kind, scalar) else None for kind, value in zip(kinds, values, strict=True)
-    )
-
-
-def _is_nan(value: Any) -> bool:
-    return issubclass(type(value), float) and float.__ne__(value, value) is True
+    # A number by its type as well; of anything that is not a number it is the text that becomes the label.
+    exact = map(exact_label, values)
+    return tuple((type(value), value) for value in exact)

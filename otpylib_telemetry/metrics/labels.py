@@ -17,6 +17,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar, cast
 
 from otpylib_telemetry.metrics.names import PROMETHEUS, shortened
+from otpylib_telemetry.primitives.any_value import is_scalar, scalar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -86,6 +87,12 @@ def label_text(value: Any) -> str:
     return "" if exact is None else _text(exact(value))[0]
 
 
+def exact_label(value: Any) -> Any:
+    """Return a scalar as what its label is made of; None for what is no scalar."""
+    exact = _exact(type(value))
+    return None if exact is None else exact(value)
+
+
 @dataclass(frozen=True, slots=True)
 class LabelRules:
     """Which metadata keys become labels."""
@@ -117,7 +124,7 @@ class LabelRules:
 class _Typed(Generic[T]):
     """What is known of metadata with certain keys and values of certain types."""
 
-    __slots__ = ("fields", "found", "normalise", "plain")
+    __slots__ = ("fields", "found", "is_faithful", "normalise", "plain")
 
     def __init__(self, keys: tuple[str, ...], types: tuple[type, ...], name: Callable[[str], str]) -> None:
         exact = [_exact(kind) for kind in types[: len(keys)]]
@@ -127,6 +134,8 @@ class _Typed(Generic[T]):
         #: the same label name, they follow each other in the order of the keys.
         named = sorted((name(keys[index]), keys[index], at) for at, index in enumerate(used))
         self.fields = [(label, at) for label, _, at in named]
+        #: Whether values that are normalised to the same are the same.
+        self.is_faithful = len(used) == len(keys) and scalar not in converts
         self.plain = bool(types) and all(kind is str for kind in types)
         self.found: dict[_Values, T] = {}
         self.normalise: Callable[[_Values], _Values] | None = None
@@ -296,7 +305,8 @@ def _exact(kind: type) -> Callable[[Any], Any] | None:
     """Return what makes a plain scalar of a value of this type; None if the value is no scalar.
 
     The type is asked, never the value, and the plain types' own methods are called: subclasses (an enum, a
-    NumPy float) may override theirs with anything.
+    NumPy float) may override theirs with anything. Of other scalars it is the text that counts: a Decimal
+    or a time may equal another that reads differently.
     """
     if kind is str or kind is int or kind is float or kind is bool:
         return _as_is
@@ -306,7 +316,7 @@ def _exact(kind: type) -> Callable[[Any], Any] | None:
         return int.__pos__
     if issubclass(kind, float):
         return float.__pos__
-    return None
+    return scalar if is_scalar(kind) else None
 
 
 def _text(value: Any) -> tuple[str, bool]:

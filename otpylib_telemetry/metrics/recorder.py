@@ -191,4 +191,5 @@ def answer_removal(store: SeriesStore, request: tuple[Any, ...]) -> bool:
 
 def _text(value: Any) -> str:
     """Return a label as it reads, whatever it stands for."""
-    return label_text(getattr(value, "value", value)) or str.__str__(str(value))
+    told = getattr(value, "value", value) if isinstance(value, str) else value
+    return label_text(told) or str.__str__(str(told))

@@ -11,17 +11,23 @@ Pure; it knows nothing of OpenTelemetry's packages.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, tzinfo
+from enum import Enum
 from itertools import islice
+from numbers import Number
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
 AnyValue: TypeAlias = "str | bool | int | float | bytes | tuple[AnyValue, ...] | dict[str, AnyValue] | None"
+
+#: What a type has whose objects have no order.
+_NO_ORDER: Final = object.__dict__["__lt__"]
 
 #: Longest text that is written of an object, in characters. The specification sets no limit; a receiver takes
 #: 4 MiB per request by default, and a deep stack trace is some ten thousand characters.
@@ -35,6 +41,12 @@ INT64_MAX: Final = 2**63 - 1
 _MAX_DECIMAL_BITS: Final = 4096
 
 _NUMBERS: Final = frozenset({bool, int, float})
+
+#: What an array library calls its times and durations: as items they are numbers of whatever unit they have.
+_TIMES: Final = frozenset("mM")
+
+#: The types whose values are scalars; others may be, see :func:`is_scalar`.
+_SCALARS: Final = (str, Number, bytes, bytearray, Enum, os.PathLike, tzinfo)
 
 #: What stands for what was cut off, and for a structure inside itself.
 CUT: Final = "…"
@@ -133,12 +145,51 @@ def number(kind: type, value: Any) -> int | float | None:
         return float.__float__(value)
     if issubclass(kind, int):
         return int.__int__(value)
-    if hasattr(kind, "dtype") and hasattr(kind, "item"):
-        # A scalar of an array library, such as numpy.int64(3); an array of several refuses to be an item.
+    if _is_of_an_array_library(kind):
+        # Such as numpy.int64(3); an array of several refuses to be an item.
         with suppress(Exception):
             item = value.item()
-            return item if type(item) in _NUMBERS else None
+            is_time = getattr(value.dtype, "kind", "") in _TIMES
+            return item if type(item) in _NUMBERS and not is_time else None
     return None
+
+
+def is_scalar(kind: Any) -> bool:
+    """Tell of a type whether a value of it is one thing that a few words say, as those of a label have to.
+
+    Numbers of any library, members of an enumeration, paths and bytes are; and whatever else is a value: what
+    has an order, can be a key and has a text of its own, as times, UUIDs and addresses have. Collections are
+    not, nor are objects with an identity, whose text tells one from the next. The type is asked, never the
+    value.
+    """
+    if kind in _PLAIN:
+        return kind not in _CONTAINERS and kind is not type(None)
+    try:
+        if not has_own_text(kind):
+            return False
+        if issubclass(kind, _SCALARS) or _is_of_an_array_library(kind):
+            return True
+        is_ordered = kind.__lt__ is not _NO_ORDER and kind.__eq__ is not object.__eq__
+        return is_ordered and bool(kind.__hash__) and not issubclass(kind, Collection | Callable)
+    except Exception:  # noqa: BLE001 - a metaclass may do anything
+        return False
+
+
+def has_own_text(kind: Any) -> bool:
+    """Tell of a type whether its objects have a text of their own; their address would be none."""
+    return kind.__str__ is not object.__str__ or kind.__repr__ is not object.__repr__
+
+
+def scalar(value: object) -> str | bool | int | float:
+    """Return a value of a scalar type as the attribute of an event that it would be; empty if it is none."""
+    found = any_value(value)
+    if type(found) is bytes:
+        return text(found)
+    return found if isinstance(found, str | int | float) else ""
+
+
+def _is_of_an_array_library(kind: type) -> bool:
+    return hasattr(kind, "dtype") and hasattr(kind, "item")
 
 
 class _Walk:
@@ -171,8 +222,9 @@ class _Walk:
             return _scalar(found, type(found), self._bounds.length)
         if kind in _CONTAINERS or issubclass(kind, Mapping | Sequence | AbstractSet):
             return self._structure(value, kind, depth)
-        if hasattr(kind, "dtype") and hasattr(kind, "tolist") and value.size <= self._bounds.width:
-            # An array of numbers, such as numpy's.
+        is_array = hasattr(kind, "dtype") and hasattr(kind, "tolist") and value.shape
+        if is_array and value.size <= self._bounds.width:
+            # Of numbers, such as numpy's.
             return self.value(value.tolist(), depth)
         return _shortened(text(value), self._bounds.length)
 
@@ -215,18 +267,20 @@ def _shortened(written: str, length: int | None) -> str:
     return written if length is None or len(written) <= length else written[:length]
 
 
-def _write(value: object) -> str:
+def _write(value: Any) -> str:
     """Write anything but a plain ``str``; may raise what the value raises."""
     kind = type(value)
     if issubclass(kind, str):
         return str.__str__(value)
     if issubclass(kind, int) and kind is not bool:
-        whole = int.__int__(value)  # type: ignore[arg-type]  # `kind` says it is an int
+        whole = int.__int__(value)
         bits = whole.bit_length()
         return int.__repr__(whole) if bits <= _MAX_DECIMAL_BITS else f"<integer of {bits} bits>"
     if issubclass(kind, BaseException):
         # Many exceptions say nothing, KeyboardInterrupt() for one; their type then says it all.
         return str.__str__(str(value)) or kind.__name__
+    if issubclass(kind, bytes | bytearray):
+        return _decoded(value)
     writer = _WRITERS.get(kind)
     return str.__str__(str(value)) if writer is None else writer(value)
 
@@ -245,8 +299,6 @@ _READABLE: Final = Bounds(depth=4, width=128, elements=1024, length=MAX_TEXT_LEN
 
 #: How to write what ``str()`` would not write well.
 _WRITERS: Final[Mapping[type, Callable[[Any], str]]] = {
-    bytes: _decoded,
-    bytearray: _decoded,
     datetime: datetime.isoformat,
     **dict.fromkeys((list, tuple, set, frozenset, dict), _json),
 }

@@ -355,7 +355,7 @@ def test_values_that_are_cut_stay_as_many(values, naming):
 
 
 @pytest.mark.parametrize(
-    "make", made(None, "", [1], {"a": 1}, (1,), b"x", object(), Raises, Decimal(1), math, int)
+    "make", made(None, "", [1], {"a": 1}, (1,), b"", object(), Raises, Fraction, math, int)
 )
 def test_what_is_no_scalar_is_no_label(metrics, make):
     for _ in range(2):
