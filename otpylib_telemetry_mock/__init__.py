@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         mock_callbacks,
         start_mock_exporter,
     )
+    from otpylib_telemetry_mock.forgetting import forget_exporters
     from otpylib_telemetry_mock.recording import RecordedEvent
     from otpylib_telemetry_mock.settings import MockSettings
 
@@ -43,6 +44,7 @@ __all__ = [
     "capture",
     "child_spec",
     "deterministic",
+    "forget_exporters",
     "mock_callbacks",
     "refute_emitted",
     "span_tree",
@@ -62,6 +64,7 @@ _HOMES = {
         "mock_callbacks",
         "start_mock_exporter",
     ),
+    ".forgetting": ("forget_exporters",),
     ".recording": ("RecordedEvent",),
     ".settings": ("MockSettings",),
     "otpylib_telemetry.version": ("__version__",),

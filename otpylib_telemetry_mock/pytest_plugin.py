@@ -1,4 +1,4 @@
-"""The pytest plugin: fixtures for what a test emits, for what arrives at a collector, and for snapshots.
+"""The pytest plugin: fixtures for what a test emits, what arrives at a collector, snapshots, a fresh start.
 
 pytest loads it wherever the package is installed, so importing it must cost nothing: whatever it needs is
 imported when a test first asks for the fixture.
@@ -71,6 +71,19 @@ def deterministic_telemetry(request: pytest.FixtureRequest) -> Generator[None]:
 
     with deterministic(seed=request.node.name):
         yield
+
+
+@pytest.fixture
+def fresh_exporters() -> Generator[None]:
+    """Exporters of this test find nothing that those of an earlier one left, and leave nothing themselves.
+
+    A fixture that starts an exporter asks for this one, so that it is ended before all is forgotten.
+    """
+    from otpylib_telemetry_mock.forgetting import forget_exporters  # noqa: PLC0415  # see the module's docstring
+
+    forget_exporters()
+    yield
+    forget_exporters()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from otpylib_telemetry.exporter.registry import when_forgotten
 from otpylib_telemetry.primitives.any_value import any_values, text
 
 if TYPE_CHECKING:
@@ -50,6 +51,14 @@ def complete(attributes: Mapping[str, Any]) -> Resource:
     made = Resource.create(_exportable(attributes))
     # It may have found more, in OTEL_RESOURCE_ATTRIBUTES for instance.
     return Resource(_exportable(made.attributes), text(made.schema_url, None))
+
+
+def _forget(exporters: list[str]) -> None:
+    for name in exporters:
+        _published.pop(name, None)
+
+
+when_forgotten(_forget)
 
 
 def _exportable(attributes: Mapping[str, Any]) -> dict[str, Any]:

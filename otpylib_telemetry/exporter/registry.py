@@ -16,6 +16,8 @@ from otpylib_telemetry.primitives.fork import after_fork_in_child
 from otpylib_telemetry.primitives.process_end import before_process_ends
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from otpylib_telemetry.config.settings import ExporterSettings
     from otpylib_telemetry.exporter.base import Exporter
     from otpylib_telemetry.exporter.runner import Runner
@@ -26,6 +28,9 @@ _states: dict[str, ExporterState] = {}
 
 # The one that works for a name now; an earlier one that finds another here steps back.
 _runners: dict[str, Runner] = {}
+
+# Told of the names that were forgotten: others have things of theirs, too.
+_when_forgotten: list[Callable[[list[str]], object]] = []
 
 
 # --- for the exporter's own process -------------------------------------------------------------------------
@@ -46,6 +51,30 @@ def forget(name: str) -> None:
     _states.pop(name, None)
     _runners.pop(name, None)
     restart.forget(name)
+
+
+def forget_ended() -> list[str]:
+    """Let go of all that belongs to names which nobody bears any more; return these names.
+
+    An exporter whose process is gone has ended, though it goes on to export what is left and to wait for a
+    successor that nobody promised; so has one whose event loop was closed.
+    """
+    for name, runner in list(_runners.items()):
+        if runner.loop.is_closed() or (runner.shutdown.has_begun and restart.promised(name) is None):
+            runner.disown()
+            del _runners[name]
+    ended = [name for name in _states if name not in _runners]
+    for name in ended:
+        table.remove(name)
+        forget(name)
+    for step in _when_forgotten:
+        step(ended)
+    return ended
+
+
+def when_forgotten(step: Callable[[list[str]], object]) -> None:
+    """Have a function told of the names whose belongings :func:`forget_ended` has let go."""
+    _when_forgotten.append(step)
 
 
 def names() -> list[str]:

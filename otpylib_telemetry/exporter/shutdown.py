@@ -65,6 +65,8 @@ class Shutdown:
         self._lifecycle = lifecycle
         #: The supervisor's word under which this life was started, whether or not it still counts.
         self.promise_given = promise
+        #: Whether its process has ended.
+        self.has_begun = False
         self._ended = ended
         self._loop = asyncio.get_running_loop()
         # Set once this life bears its name no more.
@@ -165,6 +167,7 @@ class Shutdown:
 
         Whoever restarts it finds everything as it was; where nobody does, what is held is exported.
         """
+        self.has_begun = True
         if self._stopping is None and (crashed or self._promise):
             self._start(self._await_successor(), "succession", outlasting=False)
         else:

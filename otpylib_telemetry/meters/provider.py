@@ -24,6 +24,7 @@ from opentelemetry import metrics as api
 
 from otpylib_telemetry.aggregation import observers
 from otpylib_telemetry.aggregation.metric import Scope
+from otpylib_telemetry.exporter.registry import when_forgotten
 from otpylib_telemetry.meters import exemplars, instruments
 from otpylib_telemetry.meters.attributes import frozen
 from otpylib_telemetry.meters.meter import Meter
@@ -405,3 +406,11 @@ def _after_fork() -> None:
 
 
 after_fork_in_child(_after_fork)
+
+
+def _renew_all(_names: list[str]) -> None:
+    for provider in list(_providers):
+        provider.renew()
+
+
+when_forgotten(_renew_all)

@@ -447,3 +447,66 @@ def test_a_receiver_needs_no_setup(suite):
         """
     )
     result.assert_outcomes(passed=2)
+
+
+#: Two tests that start the same exporter, and each would see what the other left.
+SAME_EXPORTER = """
+import asyncio
+import unittest
+
+import pytest
+from otpylib.runtime import reset_runtime, set_runtime
+from otpylib.runtime.backends.asyncio_backend import AsyncIOBackend
+
+from otpylib_telemetry import execute, otp
+from otpylib_telemetry_mock import assert_metric, forget_exporters
+from otpylib_telemetry_mock.otlp_receiver import GrpcStatus, OtlpReceiver
+from otpylib_telemetry_otel import start_otel_exporter
+
+
+async def work(*script, left):
+    backend = AsyncIOBackend()
+    await backend.initialize()
+    set_runtime(backend)
+    with OtlpReceiver() as receiver:
+        if script:
+            receiver.always(*script)
+        settings = {"endpoint": receiver.endpoint, "shutdown_timeout": 0.1}
+        await start_otel_exporter(settings)
+        execute("shop.sold", {"count": 1})
+        execute("shop.opened")
+        await otp.safe_call("otel_exporter", ("flush", 0.5 if left else 30))
+        stats = await otp.safe_call("otel_exporter", ("get_stats",))
+        assert bool(stats["queued"] + stats["in_flight"]) == left
+        if not left:
+            assert_metric(receiver, "shop.sold.total", 1)
+            assert [record.event_name for record in receiver.logs] == ["shop.opened"]
+        await backend.shutdown()
+        reset_runtime()
+
+
+def test_one(fresh_exporters):
+    asyncio.run(work(left=False))
+
+
+def test_other(fresh_exporters):
+    asyncio.run(work(GrpcStatus("UNAVAILABLE"), left=True))
+
+
+class TestShop(unittest.IsolatedAsyncioTestCase):
+    def setUp(self):
+        self.addCleanup(forget_exporters)
+
+    async def test_one(self):
+        await work(left=False)
+
+    async def test_other(self):
+        await work(GrpcStatus("UNAVAILABLE"), left=True)
+"""
+
+
+@pytest.mark.parametrize("order", [("test_one", "test_other"), ("test_other", "test_one")])
+@pytest.mark.parametrize("where", ["", "TestShop::"])
+def test_tests_of_the_same_exporter_pass_in_any_order(suite, order, where):
+    chosen = [f"test_suite.py::{where}{name}" for name in (*order, *reversed(order))]
+    suite(SAME_EXPORTER, "-W", "default", "--keep-duplicates", *chosen).assert_outcomes(passed=2)

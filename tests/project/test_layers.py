@@ -74,6 +74,7 @@ LAYERS = {
         "exporter",
         "capturing",
         "determinism",
+        "forgetting",
         "matching",
         "failures",
         "assertions",
