@@ -13,13 +13,12 @@ import itertools
 import logging
 import os
 import re
-import weakref
 from typing import TYPE_CHECKING, Final
 
-from otpylib_telemetry.primitives.fork import after_fork_in_child
 from otpylib_telemetry_prometheus.multiprocess.database import Database
 from otpylib_telemetry_prometheus.multiprocess.entries import BadFileError, Entry, entries
 from otpylib_telemetry_prometheus.multiprocess.files import hold
+from otpylib_telemetry_prometheus.multiprocess.number_files import NumberFiles
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,17 +37,14 @@ def is_client_file(path: Path) -> bool:
     return _OURS.search(path.name) is not None
 
 
-class ClientFiles:
+class ClientFiles(NumberFiles):
     """The files of one process beside those of prometheus_client."""
 
     def __init__(self, directory: Path) -> None:
-        self.samples = 0
+        super().__init__()
         self._directory = directory
-        self._pid = os.getpid()
-        self._files: dict[str, Database] = {}
         # What others had counted before, by the beginning of the file's name.
         self._before: dict[str, dict[str, float]] = {}
-        self._lock: int | None = None
         locks = directory / _LOCKS
         locks.mkdir(parents=True, exist_ok=True)
         for number in itertools.count():  # pragma: no branch
@@ -56,22 +52,13 @@ class ClientFiles:
             if self._lock is not None:
                 break
         self._number = number
-        _open.add(self)
         _remove_live(directory, number)
 
     def write(self, prefix: str, key: str, value: float, timestamp: float = 0.0) -> None:
         """Write a number: to what others had counted is added, what they had set is replaced."""
-        file = self._files.get(prefix)
-        if file is None:
-            file = self._files[prefix] = self._opened(prefix)
+        self._file(prefix)  # what others had counted is known once it is open
         before = self._before.get(prefix)
-        file.write(key, value if before is None else value + before.get(key, 0.0), timestamp)
-        self.samples += 1
-
-    def flush(self) -> None:
-        """Let the others see what was written."""
-        for file in self._files.values():
-            file.flush()
+        super().write(prefix, key, value if before is None else value + before.get(key, 0.0), timestamp)
 
     def present(self) -> bool:
         """Tell whether it is all still there; if not, it has to be written anew, as a whole."""
@@ -95,21 +82,6 @@ class ClientFiles:
                     _remove_live(self._directory, int(lock.name))
                 finally:
                     os.close(held)
-
-    def close(self) -> None:
-        """Let go of the place: the process is dead, as far as others can tell."""
-        self._close_files()
-        lock, self._lock = self._lock, None
-        if lock is not None:
-            os.close(lock)
-
-    def __del__(self) -> None:
-        self.close()
-
-    def _close_files(self) -> None:
-        for file in self._files.values():
-            file.close()
-        self._files.clear()
 
     def _opened(self, prefix: str) -> Database:
         # The label pid of a gauge is what stands in the third place of the name, less three characters.
@@ -142,16 +114,3 @@ def _remove_live(directory: Path, number: int) -> None:
     with contextlib.suppress(OSError):
         for path in directory.glob(f"gauge_live*_otpylib-{number}.db"):
             path.unlink(missing_ok=True)
-
-
-_open: Final[weakref.WeakSet[ClientFiles]] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    """Let go of all places, in a process that was forked off: they are the parent's."""
-    for files in [*_open]:
-        files.close()
-    _open.clear()
-
-
-after_fork_in_child(_after_fork)

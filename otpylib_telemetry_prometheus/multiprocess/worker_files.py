@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import secrets
-import weakref
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from otpylib_telemetry_prometheus.multiprocess.database import Database
 from otpylib_telemetry_prometheus.multiprocess.files import hold_alive, mark_used, remove
+from otpylib_telemetry_prometheus.multiprocess.number_files import NumberFiles
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,29 +23,20 @@ def new_token() -> str:
     return secrets.token_hex(8)
 
 
-class WorkerFiles:
+class WorkerFiles(NumberFiles):
     """The directory of one worker, in the making until :meth:`publish`."""
 
     def __init__(self, version: Path, token: str, generation: int) -> None:
-        self.samples = 0
-        self._pid = os.getpid()
+        super().__init__()
         self._final = version / f"w-{self._pid}-{token}-{generation}"
         self.path = version / f".new-{self._final.name}"
-        self._files: dict[str, Database] = {}
-        self._lock: int | None = None
         version.mkdir(parents=True, exist_ok=True)
         self.path.mkdir()
-        _open.add(self)
         try:
             self._lock = hold_alive(self.path)
         except OSError:
             self.remove()
             raise
-
-    @property
-    def published(self) -> bool:
-        """Whether others can see it."""
-        return self.path == self._final
 
     def publish(self) -> None:
         """Let the others see it, complete as it is."""
@@ -58,35 +48,12 @@ class WorkerFiles:
         """Tell whether it is all still there: temporary directories are emptied by all sorts of people."""
         return self.path.is_dir() and all(file.is_in(self.path) for file in self._files.values())
 
-    def write(self, prefix: str, key: str, value: float, timestamp: float = 0.0) -> None:
-        """Write a number."""
-        file = self._files.get(prefix)
-        if file is None:
-            file = self._files[prefix] = Database(self.path / f"{prefix}_{self._pid}.db")
-        file.write(key, value, timestamp)
-        self.samples += 1
-
-    def flush(self) -> None:
-        """Let the others see what was written."""
-        for file in self._files.values():
-            if file.flush():
-                _log.warning("A file of %s was cut short while it was in use; it is written anew.", self.path)
-
-    def close(self) -> None:
-        """Let go of it: the worker is dead from now on."""
-        self._close_files()
-        lock, self._lock = self._lock, None
-        if lock is not None:
-            with contextlib.suppress(OSError):
-                os.close(lock)
-
-    def __del__(self) -> None:
-        self.close()
-
-    def _close_files(self) -> None:
-        for file in self._files.values():
-            file.close()
-        self._files.clear()
+    def flush(self) -> bool:
+        """Let the others see what was written; say if somebody had cut a file."""
+        cut = super().flush()
+        if cut:
+            _log.warning("A file of %s was cut short while it was in use; it is written anew.", self.path)
+        return cut
 
     def rest(self) -> None:
         """Write no more for the time being; the worker lives on, but its gauges do not tell how it is."""
@@ -100,12 +67,5 @@ class WorkerFiles:
         self.close()
         remove(self.path)
 
-
-_open: Final[weakref.WeakSet[WorkerFiles]] = weakref.WeakSet()
-
-
-def close_inherited() -> None:
-    """Let go of every directory, in a process that was forked off: they are the parent's."""
-    for files in [*_open]:
-        files.close()
-    _open.clear()
+    def _opened(self, prefix: str) -> Database:
+        return Database(self.path / f"{prefix}_{self._pid}.db")

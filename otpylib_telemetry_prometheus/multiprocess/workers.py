@@ -35,7 +35,7 @@ from otpylib_telemetry_prometheus.multiprocess.files import (
     version_name,
 )
 from otpylib_telemetry_prometheus.multiprocess.reader import Reader
-from otpylib_telemetry_prometheus.multiprocess.worker_files import WorkerFiles, close_inherited, new_token
+from otpylib_telemetry_prometheus.multiprocess.worker_files import WorkerFiles, new_token
 from otpylib_telemetry_prometheus.multiprocess.writer import Look, StoreWriter
 
 if TYPE_CHECKING:
@@ -307,8 +307,6 @@ _all: weakref.WeakSet[Multiprocess] = weakref.WeakSet()
 def _after_fork() -> None:
     for one in [*_all]:
         one._disown()  # noqa: SLF001 - of this module
-    # The child's share in the locks goes, the parent's stays; nothing is written.
-    close_inherited()
     _identities.clear()
 
 

@@ -10,7 +10,7 @@ import math
 import weakref
 from json.encoder import encode_basestring_ascii as _json
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from otpylib_telemetry.aggregation.metric import Counter, Exponential, Gauge, Histogram, UpDown
 from otpylib_telemetry.aggregation.series import (
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from otpylib_telemetry.aggregation.metric import AnyMetric
     from otpylib_telemetry.aggregation.series import Labels, Series
     from otpylib_telemetry.aggregation.store import SeriesStore
+    from otpylib_telemetry_prometheus.multiprocess.number_files import NumberFiles
 
 
 #: A gauge tells how something is: whoever looked last knows best. An up-down counter counts what is there, in
@@ -123,19 +124,7 @@ class _Keys:
         return f'{start}"le": "{number_text(bound)}"{self._after}{self._end}'
 
 
-class Files(Protocol):
-    """Where a worker writes its numbers, and how many it has written."""
-
-    samples: int
-
-    def write(self, prefix: str, key: str, value: float, timestamp: float = 0.0) -> None:
-        """Write a number."""
-
-    def flush(self) -> None:
-        """Let the others see what was written."""
-
-
-FilesT = TypeVar("FilesT", bound=Files)
+FilesT = TypeVar("FilesT", bound="NumberFiles")
 
 
 class StoreWriter(Generic[FilesT]):
