@@ -33,11 +33,15 @@ from otpylib_telemetry_prometheus.endpoint.tls import Files
 # Prometheus data model: names of metrics may contain colons, but those are reserved for recording rules.
 _METRIC_PREFIX = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
-_RESERVED_LABELS = frozenset({"le", "quantile", "otel_metric_overflow", "outcome"})
+#: What the exporter itself gives a meaning, and what is said of it.
+_RESERVED_LABELS = {
+    name: f"the label {name} is reserved: the exporter itself gives it a meaning"
+    for name in ("le", "quantile", "otel_metric_overflow", "outcome")
+}
 _PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")
-# What names an object in a module, as entry points do: prometheus_client:REGISTRY.
 #: Characters of a name that are looked at: nobody's key is longer.
 _LONGEST_KEY: Final = 100
+# What names an object in a module, as entry points do: prometheus_client:REGISTRY.
 _IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 #: A file that protects the page: an empty text is no way to say that it need not be protected.
@@ -45,31 +49,13 @@ Protection: TypeAlias = Annotated[str | None, BeforeValidator(absolute), BeforeV
 
 #: Words of unknown keys that somebody may have meant to protect the page with, by the key they may stand for.
 _MEANT: Final[Mapping[str, frozenset[str]]] = {
-    "basic_auth": frozenset(
-        [
-            "auth",
-            "authorization",
-            "basicauth",
-            "bearer",
-            "credential",
-            "credentials",
-            "htpasswd",
-            "login",
-            "pass",
-            "passwd",
-            "password",
-            "pw",
-            "secret",
-            "token",
-            "user",
-            "username",
-            "users",
-        ]
-    ),
-    "certificate": frozenset(
-        ["cert", "certfile", "certificate", "certs", "crt", "https", "key", "keyfile", "pem", "ssl", "tls"]
-    ),
-    "client_ca": frozenset(["ca", "cafile", "cas", "clientca", "mtls", "authorities", "authority"]),
+    key: frozenset(meant.split())
+    for key, meant in {
+        "basic_auth": "auth authorization basicauth bearer credential credentials htpasswd login pass passwd "
+        "password pw secret token user username users",
+        "certificate": "cert certfile certificate certs crt https key keyfile pem ssl tls",
+        "client_ca": "ca cafile cas clientca mtls authorities authority",
+    }.items()
 }
 
 
@@ -77,6 +63,22 @@ def _is_login(username: str | None, password: str | None) -> bool:
     """Tell whether the user name and the password in a URL can be sent."""
     both = unquote(username or ""), unquote(password or "")
     return all(both) and "".join(both).isprintable() and ":" not in both[0]
+
+
+def _labels(table: object, reserved: Mapping[str, str]) -> object:
+    """Return a table of labels as text, none of a name that is ``reserved``, which has the reason."""
+    if not isinstance(table, Mapping):
+        return table
+    for name in table:
+        if not isinstance(name, str) or not _LABEL.fullmatch(name) or name.startswith("__"):
+            shown_name = repr(name[:60]) if isinstance(name, str) else "one of them"
+            raise RefusedError(
+                "expected label names of letters, digits and underscores that begin with neither a digit "
+                f"nor two underscores, but {shown_name} is not"
+            )
+        if name in reserved:
+            raise RefusedError(reserved[name])
+    return {name: _label_value(name, item) for name, item in table.items()}
 
 
 def _label_value(name: object, value: object) -> str:
@@ -257,18 +259,7 @@ class PrometheusSettings(MetricsSettings):
     @field_validator("global_labels", mode="before")
     @classmethod
     def _global_labels_can_be_labels(cls, value: object) -> object:
-        if not isinstance(value, Mapping):
-            return value
-        for name in value:
-            shown_name = repr(name[:60]) if isinstance(name, str) else "one of them"
-            if not isinstance(name, str) or not _LABEL.fullmatch(name) or name.startswith("__"):
-                raise RefusedError(
-                    "expected label names of letters, digits and underscores that begin with neither a digit "
-                    f"nor two underscores, but {shown_name} is not"
-                )
-            if name in _RESERVED_LABELS:
-                raise RefusedError(f"the label {name} is reserved: the exporter itself gives it a meaning")
-        return {name: _label_value(name, item) for name, item in value.items()}
+        return _labels(value, _RESERVED_LABELS)
 
     @field_validator("resource", mode="before")
     @classmethod
@@ -347,26 +338,11 @@ class PrometheusSettings(MetricsSettings):
     @field_validator("push_grouping", mode="before")
     @classmethod
     def _push_grouping_can_be_labels(cls, value: object) -> object:
-        if not isinstance(value, Mapping):
-            return value
-        for name in value:
-            if not isinstance(name, str) or not _LABEL.fullmatch(name) or name.startswith("__"):
-                shown_name = repr(name[:60]) if isinstance(name, str) else "one of them"
-                raise RefusedError(
-                    "expected label names of letters, digits and underscores that begin with neither a digit "
-                    f"nor two underscores, but {shown_name} is not"
-                )
-            if name == "job":
-                raise RefusedError("the label job has a key of its own, push_job")
-        return {name: _label_value(name, item) for name, item in value.items()}
+        return _labels(value, {"job": "the label job has a key of its own, push_job"})
 
     @classmethod
     def meant_protection(cls, name: str) -> str | None:
-        """Return the key that protects the page, or what is pushed, and that a name may stand for.
-
-        Args:
-            name: A name that is no key, or a key.
-        """
+        """Return the key that protects the page, or what is pushed, and that a name may stand for."""
         if name in cls.model_fields:
             return name if name in {*_MEANT, "key", "push_url"} else None
         words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name[:_LONGEST_KEY])
@@ -378,11 +354,7 @@ class PrometheusSettings(MetricsSettings):
         return near[0] if near and near[0] in {*_MEANT, "push_url"} else None
 
     def exposed(self, wished: frozenset[str]) -> Mapping[str, str]:
-        """Return what would be open to everybody, or go to nobody, without what was wished for.
-
-        Args:
-            wished: The keys that were set to something that cannot be used.
-        """
+        """Return what would be open to everybody, or go to nobody, without what was wished for."""
         open_keys = {key for key in ("certificate", "client_ca", "basic_auth") if getattr(self, key) is None}
         if "certificate" in open_keys:
             open_keys.add("key")
@@ -395,11 +367,7 @@ class PrometheusSettings(MetricsSettings):
 
     @classmethod
     def standard_environment(cls, environ: Mapping[str, str]) -> Mapping[str, tuple[str, Any]]:
-        """Return the resource attributes that OpenTelemetry's variables tell.
-
-        Args:
-            environ: The environment; empty variables count as unset.
-        """
+        """Return the resource attributes that OpenTelemetry's variables tell."""
         variable, service = "OTEL_RESOURCE_ATTRIBUTES", environ.get("OTEL_SERVICE_NAME")
         table = parse_table(environ.get(variable, ""))
         if service is not None and isinstance(table, Mapping):
