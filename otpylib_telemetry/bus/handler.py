@@ -82,7 +82,7 @@ class Handler:
         To be asked where it is :attr:`troubled`, and before a call that takes its time.
         """
         with self._lock:
-            permit = self._circuit.admit()
+            permit = self._circuit.permit()
             if not permit:
                 self.missed += 1
             return permit

@@ -5,13 +5,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any, ParamSpec, TypeVar
 
 from otpylib_telemetry.bus.dispatch import execute
-from otpylib_telemetry.primitives.circuit import UNKNOWN, Circuit, CircuitState
+from otpylib_telemetry.primitives.circuit import Circuit, CircuitState
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class ExporterCircuitBreaker:
+class ExporterCircuitBreaker(Circuit):
     """Stops calling a backend that fails, and tries it again after a rest.
 
     Every transition is emitted: ``telemetry.breaker.opened``, ``telemetry.breaker.half_open``,
@@ -23,6 +23,14 @@ class ExporterCircuitBreaker:
         reset_timeout: Seconds it stays open before one call is let through as a probe.
         name: What the events call it.
         clock: Monotonic seconds.
+
+    Attributes:
+        state: ``"closed"``, ``"open"`` or ``"half_open"``.
+        failure_count: Failures since the last success.
+        failure_threshold: How many failures in a row open it.
+        reset_timeout: Seconds it stays open before one call is let through as a probe.
+        last_failure_time: When a call failed last, by the breaker's clock; None if none has.
+        transitions: How often it has gone into each state.
 
     Raises:
         ValueError: A threshold below 1 or a negative rest.
@@ -36,45 +44,9 @@ class ExporterCircuitBreaker:
         name: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__(failure_threshold, reset_timeout, clock=clock)
         self.name = name
-        #: How often it has gone into each state.
         self.transitions: dict[CircuitState, int] = {}
-        self._circuit = Circuit(failure_threshold, reset_timeout, clock=clock)
-
-    @property
-    def state(self) -> CircuitState:
-        """``"closed"``, ``"open"`` or ``"half_open"``."""
-        return self._circuit.state
-
-    @property
-    def failure_count(self) -> int:
-        """Failures since the last success."""
-        return self._circuit.failure_count
-
-    @property
-    def failure_threshold(self) -> int:
-        """How many failures in a row open it."""
-        return self._circuit.failure_threshold
-
-    @property
-    def reset_timeout(self) -> float:
-        """Seconds it stays open before one call is let through as a probe."""
-        return self._circuit.reset_timeout
-
-    @property
-    def last_failure_time(self) -> float | None:
-        """When a call failed last, by the breaker's clock; None if none has."""
-        return self._circuit.last_failure_time
-
-    @property
-    def remaining_rest(self) -> float:
-        """Seconds until a probe will be let through; 0 unless the breaker is open."""
-        return self._circuit.remaining_rest()
-
-    @property
-    def probing(self) -> bool:
-        """Whether a probe is under way, and nothing else is let through until it is answered."""
-        return self._circuit.probing
 
     async def call(self, func: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R | None:
         """Call ``func`` unless the breaker is open.
@@ -103,7 +75,7 @@ class ExporterCircuitBreaker:
             raise
         except BaseException:
             # Cancelled, or the whole program is ending: that says nothing about the backend.
-            self._circuit.released(permit)
+            self.released(permit)
             raise
         self.succeeded(permit)
         return result
@@ -118,56 +90,30 @@ class ExporterCircuitBreaker:
         Returns:
             A permit to answer with; 0, which is false, where :meth:`admit` says False.
         """
-        before = self._circuit.state
-        permit = self._circuit.admit()
+        before = self.state
+        permit = super().permit()
         self._announce(before)
         return permit
 
-    def succeeded(self, permit: int = UNKNOWN) -> None:
-        """Report an admitted call that succeeded; where calls overlap, with the permit it had.
-
-        A call that was let through before the breaker opened changes nothing when it ends.
-        """
-        before = self._circuit.state
-        self._circuit.succeeded(permit)
-        self._announce(before)
-
-    def failed(self, permit: int = UNKNOWN) -> None:
-        """Report an admitted call that failed; where calls overlap, with the permit it had."""
-        before = self._circuit.state
-        self._circuit.failed(permit)
-        self._announce(before)
-
-    def released(self, permit: int = UNKNOWN) -> None:
-        """Report that an admitted call was cancelled; where calls overlap, with the permit it had."""
-        self._circuit.released(permit)
-
     def reset(self) -> None:
         """Close it and forget every failure: the backend is another one now."""
-        before = self._circuit.state
-        self._circuit.reset()
+        before = self.state
+        super().reset()
         self._announce(before)
 
-    def adjust(self, failure_threshold: int, reset_timeout: float) -> None:
-        """Take other limits into use while running.
-
-        Args:
-            failure_threshold: As for the constructor.
-            reset_timeout: As for the constructor, in seconds.
-
-        Raises:
-            ValueError: As for the constructor; nothing has changed then.
-        """
-        self._circuit.adjust(failure_threshold, reset_timeout)
+    def _open(self) -> None:
+        before = self.state
+        super()._open()
+        self._announce(before)
 
     def _announce(self, before: CircuitState) -> None:
-        after = self._circuit.state
+        after = self.state
         if after == before:
             return
         self.transitions[after] = self.transitions.get(after, 0) + 1
         word = "opened" if after == "open" else after
         execute(
             f"telemetry.breaker.{word}",
-            {"failure_count": self._circuit.failure_count},
+            {"failure_count": self.failure_count},
             {"breaker": self.name, "from": before},
         )

@@ -20,7 +20,7 @@ class Circuit:
     """Counts failures in a row, opens, and lets one probe at a time through after a rest.
 
     Calls may overlap: one that was let through before the circuit opened may be answered long after, and
-    changes nothing then, even if the circuit has closed meanwhile. The permit that :meth:`admit` gives tells
+    changes nothing then, even if the circuit has closed meanwhile. The permit that :meth:`permit` gives tells
     such a late answer from a present one, and from that of the probe, which alone decides what a half-open
     circuit does next.
 
@@ -75,7 +75,7 @@ class Circuit:
         self._probe = UNKNOWN
         self._ordinary = self._latest = ORDINARY + 1
 
-    def admit(self) -> int:
+    def permit(self) -> int:
         """Ask to make a call, which must be answered by exactly one of the other methods.
 
         Returns a permit to answer with; 0 while the circuit is open, or half open with a probe under way.
@@ -83,7 +83,7 @@ class Circuit:
         if self.state == "closed":
             return self._ordinary
         if self.state == "open":
-            if self.remaining_rest() > 0:
+            if self.remaining_rest > 0:
                 return 0
             self.state = "half_open"
             self._probe = UNKNOWN
@@ -131,8 +131,9 @@ class Circuit:
         """Whether a probe is under way, and nothing else is let through until it is answered."""
         return self.state == "half_open" and self._probe != UNKNOWN
 
+    @property
     def remaining_rest(self) -> float:
-        """Return the seconds until a probe will be admitted; 0 unless the circuit is open."""
+        """Seconds until a probe will be let through; 0 unless the circuit is open."""
         if self.state != "open":
             return 0.0
         return max(0.0, self._opened_at + self._rest - self._clock())

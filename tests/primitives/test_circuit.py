@@ -24,24 +24,24 @@ def clock():
 def opened(clock, threshold=1, rest=10.0, **options):
     circuit = Circuit(threshold, rest, clock=clock, **options)
     for _ in range(threshold):
-        circuit.failed(circuit.admit())
+        circuit.failed(circuit.permit())
     assert circuit.state == "open"
     return circuit
 
 
 def test_it_starts_closed_and_lets_everything_through(clock):
     circuit = Circuit(clock=clock)
-    assert all(circuit.admit() for _ in range(3))
-    assert (circuit.state, circuit.failure_count, circuit.remaining_rest()) == ("closed", 0, 0.0)
+    assert all(circuit.permit() for _ in range(3))
+    assert (circuit.state, circuit.failure_count, circuit.remaining_rest) == ("closed", 0, 0.0)
 
 
 def test_it_opens_with_the_last_failure_in_a_row_that_it_takes(clock):
     circuit = Circuit(3, 10, clock=clock)
     for state in ("closed", "closed", "open"):
-        circuit.failed(circuit.admit())
+        circuit.failed(circuit.permit())
         assert circuit.state == state
     assert circuit.failure_count == 3
-    assert circuit.admit() == 0
+    assert circuit.permit() == 0
 
 
 def test_a_success_clears_the_count(clock):
@@ -56,32 +56,32 @@ def test_a_success_clears_the_count(clock):
 def test_it_rests_to_the_end_and_then_lets_one_probe_through(clock):
     circuit = opened(clock)
     clock.now = 9.999
-    assert circuit.admit() == 0
-    assert circuit.remaining_rest() == pytest.approx(0.001)
+    assert circuit.permit() == 0
+    assert circuit.remaining_rest == pytest.approx(0.001)
     clock.now = 10.0
     assert circuit.state == "open"
-    assert circuit.admit()
+    assert circuit.permit()
     assert circuit.state == "half_open"
-    assert [circuit.admit() for _ in range(3)] == [0, 0, 0]
-    assert circuit.remaining_rest() == 0.0
+    assert [circuit.permit() for _ in range(3)] == [0, 0, 0]
+    assert circuit.remaining_rest == 0.0
 
 
 def test_a_probe_that_succeeds_closes_it(clock):
     circuit = opened(clock)
     clock.now = 10
-    circuit.admit()
+    circuit.permit()
     circuit.succeeded()
     assert (circuit.state, circuit.failure_count) == ("closed", 0)
-    assert circuit.admit()
-    assert circuit.admit()
+    assert circuit.permit()
+    assert circuit.permit()
 
 
 def test_a_probe_that_fails_opens_it_for_as_long_again(clock):
     circuit = opened(clock)
     for round_ in range(1, 5):
         clock.now = 10.0 * round_
-        circuit.failed(circuit.admit())
-        assert (circuit.state, circuit.remaining_rest()) == ("open", 10.0)
+        circuit.failed(circuit.permit())
+        assert (circuit.state, circuit.remaining_rest) == ("open", 10.0)
         assert circuit.failure_count == round_ + 1
 
 
@@ -89,43 +89,43 @@ def test_the_rest_grows_with_every_probe_that_fails_up_to_the_longest_and_starts
     circuit = opened(clock, rest=1.0, back_off=2.0, longest_rest=5.0)
     rests = []
     for _ in range(5):
-        rests.append(circuit.remaining_rest())
-        clock.now += circuit.remaining_rest()
-        circuit.failed(circuit.admit())
+        rests.append(circuit.remaining_rest)
+        clock.now += circuit.remaining_rest
+        circuit.failed(circuit.permit())
     assert rests == [1, 2, 4, 5, 5]
     clock.now += 5
-    circuit.admit()
+    circuit.permit()
     circuit.succeeded()
     circuit.failed()
-    assert circuit.remaining_rest() == 1.0
+    assert circuit.remaining_rest == 1.0
 
 
 def test_a_probe_that_was_cancelled_gives_its_place_to_the_next(clock):
     circuit = opened(clock)
     clock.now = 10
-    circuit.released(circuit.admit())
+    circuit.released(circuit.permit())
     assert (circuit.state, circuit.failure_count) == ("half_open", 1)
-    assert circuit.admit()
+    assert circuit.permit()
 
 
 def test_a_cancelled_call_is_neither_success_nor_failure(clock):
     circuit = Circuit(2, 10, clock=clock)
-    circuit.failed(circuit.admit())
-    circuit.released(circuit.admit())
+    circuit.failed(circuit.permit())
+    circuit.released(circuit.permit())
     assert (circuit.state, circuit.failure_count) == ("closed", 1)
 
 
 def test_a_late_answer_does_not_pass_for_that_of_the_probe(clock):
     circuit = Circuit(1, 10, clock=clock)
-    early, late, later = circuit.admit(), circuit.admit(), circuit.admit()
+    early, late, later = circuit.permit(), circuit.permit(), circuit.permit()
     circuit.failed(early)
     clock.now = 10
-    probe = circuit.admit()
+    probe = circuit.permit()
 
     circuit.failed(late)
     assert circuit.state == "half_open"
     circuit.released(later)
-    assert circuit.admit() == 0
+    assert circuit.permit() == 0
 
     circuit.failed(probe)
     assert circuit.state == "open"
@@ -134,25 +134,25 @@ def test_a_late_answer_does_not_pass_for_that_of_the_probe(clock):
 def test_an_earlier_probe_does_not_pass_for_the_present_one(clock):
     circuit = opened(clock)
     clock.now = 10
-    first = circuit.admit()
+    first = circuit.permit()
     circuit.reset()
-    circuit.failed(circuit.admit())
+    circuit.failed(circuit.permit())
     clock.now = 20
-    second = circuit.admit()
+    second = circuit.permit()
     assert second != first
     circuit.released(first)
-    assert circuit.admit() == 0
+    assert circuit.permit() == 0
     circuit.released(second)
-    assert circuit.admit()
+    assert circuit.permit()
 
 
 def test_a_late_failure_does_not_make_the_rest_longer(clock):
     circuit = Circuit(1, 10, clock=clock)
-    early, late = circuit.admit(), circuit.admit()
+    early, late = circuit.permit(), circuit.permit()
     circuit.failed(early)
     clock.now = 9
     circuit.failed(late)
-    assert circuit.remaining_rest() == 1.0
+    assert circuit.remaining_rest == 1.0
     assert (circuit.failure_count, circuit.last_failure_time) == (1, 0.0)
 
 
@@ -160,9 +160,9 @@ def test_a_late_failure_does_not_make_the_rest_longer(clock):
 def test_a_call_from_before_it_opened_changes_nothing_when_it_ends(clock, answer):
     """Not while it is open, not while it is half open, not when it has closed again."""
     circuit = Circuit(2, 10, clock=clock)
-    late = circuit.admit()
+    late = circuit.permit()
     for _ in range(2):
-        circuit.failed(circuit.admit())
+        circuit.failed(circuit.permit())
 
     def end():
         before = _facts(circuit)
@@ -171,10 +171,10 @@ def test_a_call_from_before_it_opened_changes_nothing_when_it_ends(clock, answer
 
     end()
     clock.now = 10
-    probe = circuit.admit()
+    probe = circuit.permit()
     end()
     circuit.succeeded(probe)
-    circuit.failed(circuit.admit())
+    circuit.failed(circuit.permit())
     end()
     assert (circuit.state, circuit.failure_count) == ("closed", 1)
 
@@ -183,7 +183,7 @@ def test_an_answer_that_nobody_asked_for_with_a_permit_closes_no_open_circuit(cl
     circuit = opened(clock)
     circuit.succeeded()
     circuit.failed()
-    assert (circuit.state, circuit.failure_count, circuit.remaining_rest()) == ("open", 1, 10.0)
+    assert (circuit.state, circuit.failure_count, circuit.remaining_rest) == ("open", 1, 10.0)
 
 
 def test_a_call_made_all_the_same_closes_it_by_its_success_alone(clock):
@@ -205,7 +205,7 @@ def test_calls_that_overlap_in_any_way_open_and_close_it_as_one_after_the_other_
     for _ in range(400):
         clock.now += dice.choice([0.0, 0.0, 4.0])
         if dice.random() < 0.5 or not calls:
-            permit = circuit.admit()
+            permit = circuit.permit()
             if state == "open" and clock.now - opened_at >= 10:
                 state = "half_open"
             is_probe = state == "half_open" and permit != 0
@@ -231,7 +231,7 @@ def _facts(circuit):
         circuit.state,
         circuit.failure_count,
         circuit.last_failure_time,
-        circuit.remaining_rest(),
+        circuit.remaining_rest,
         circuit.probing,
     )
 
@@ -239,9 +239,9 @@ def _facts(circuit):
 def test_who_makes_one_call_at_a_time_needs_no_permits(clock):
     circuit = opened(clock)
     clock.now = 10
-    assert circuit.admit()
+    assert circuit.permit()
     circuit.released()
-    assert circuit.admit()
+    assert circuit.permit()
     circuit.failed()
     assert circuit.state == "open"
 
@@ -249,30 +249,30 @@ def test_who_makes_one_call_at_a_time_needs_no_permits(clock):
 def test_other_limits_are_in_force_at_once(clock):
     circuit = opened(clock, rest=60.0)
     circuit.adjust(3, 10)
-    assert circuit.remaining_rest() == 10.0
+    assert circuit.remaining_rest == 10.0
     circuit.adjust(3, 600)
-    assert circuit.remaining_rest() == 10.0
+    assert circuit.remaining_rest == 10.0
     clock.now = 10
-    circuit.admit()
+    circuit.permit()
     circuit.succeeded()
     for state in ("closed", "closed", "open"):
         circuit.failed()
         assert circuit.state == state
-    assert circuit.remaining_rest() == 600.0
+    assert circuit.remaining_rest == 600.0
 
 
 def test_without_a_rest_every_call_after_an_opening_is_a_probe(clock):
     circuit = opened(clock, rest=0.0)
-    assert circuit.admit()
+    assert circuit.permit()
     assert circuit.state == "half_open"
 
 
 def test_an_endless_rest_ends_with_a_success_only(clock):
     circuit = opened(clock, rest=math.inf)
     clock.now = 1e12
-    assert circuit.admit() == 0
+    assert circuit.permit() == 0
     circuit.reset()
-    assert circuit.admit()
+    assert circuit.permit()
 
 
 @pytest.mark.parametrize("limits", [(0, 1), (-1, 1), (1, -0.1), (1, math.nan)])
