@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from otpylib_telemetry.tracing.operations import OpenOperations, Phase, classify
 from otpylib_telemetry_mock import failures, text
-from otpylib_telemetry_mock.matching import Expectation, expectation
+from otpylib_telemetry_mock.matching import Expectation, check_number, check_text, expectation
 from otpylib_telemetry_mock.recording import RecordedEvent, Recording, matches
 
 
@@ -141,6 +141,7 @@ async def wait_for(  # noqa: PLR0913  # as in assert_emitted
     """
     __tracebackhide__ = True
     expected = expectation(pattern, measurements, metadata, where)
+    check_number("at_least", at_least)
     loop = asyncio.get_running_loop()
     emitted = asyncio.Event()
     deadline = loop.time() + timeout
@@ -183,6 +184,8 @@ def assert_spans_balanced(
         AssertionError: An operation is not balanced.
     """
     __tracebackhide__ = True
+    check_text("an operation's pattern", pattern)
+    check_number("count", count)
     events = _events_of(source)
     pairs, unended, unbegun = _paired(events, pattern)
     if unended or unbegun:
@@ -252,6 +255,8 @@ def _emitter_of(event: RecordedEvent) -> object:
 
 
 def _bounds(count: int | None, at_least: int | None, at_most: int | None) -> tuple[int, int | None]:
+    for name, given in (("count", count), ("at_least", at_least), ("at_most", at_most)):
+        check_number(name, given)
     if count is None:
         return 1 if at_least is None else at_least, at_most
     if at_least is not None or at_most is not None:
@@ -289,7 +294,7 @@ def _events_of(source: object) -> list[RecordedEvent]:
     if isinstance(events, str | bytes | Mapping) or not isinstance(events, Iterable):
         raise TypeError(
             "events are looked for in a capture, a MockExporter or a list of events, "
-            f"not in {text.shown(source)}"
+            f"not in {text.shown(source)}{text.unawaited(source)}"
         )
     return [_as_event(event) for event in list(events)]
 

@@ -8,7 +8,15 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from otpylib_telemetry_mock import failures, text
-from otpylib_telemetry_mock.matching import difference, entries
+from otpylib_telemetry_mock.matching import (
+    check_function,
+    check_number,
+    check_table,
+    check_text,
+    difference,
+    entries,
+)
+from otpylib_telemetry_mock.page_text import Series, series_on
 from otpylib_telemetry_mock.recording import matches
 
 if TYPE_CHECKING:
@@ -28,11 +36,8 @@ class _HasMetrics(Protocol):
 #: Where spans are looked for: an ``OtlpReceiver``, or spans of one.
 Spans: TypeAlias = "_HasSpans | Iterable[ReceivedSpan]"
 
-#: Where metrics are looked for: an ``OtlpReceiver``, or the text of a metrics page.
-Metrics: TypeAlias = "_HasMetrics | str"
-
-#: Name, labels and value of a series.
-_Series: TypeAlias = tuple[str, Mapping[str, Any], Any]
+#: Where metrics are looked for: an ``OtlpReceiver``, points of one, or a metrics page.
+Metrics: TypeAlias = "_HasMetrics | Iterable[ReceivedPoint] | str | bytes"
 
 _DELTA = 1
 
@@ -70,8 +75,13 @@ def assert_span(  # noqa: PLR0913  # each is one way to say which span is meant
 
     Raises:
         AssertionError: There are fewer or more.
+        TypeError: The source or an expectation is something else.
     """
     __tracebackhide__ = True
+    check_text("the name of a span", name)
+    check_table("attributes", attributes, "the span")
+    check_function("where", where, "the span")
+    check_number("count", count)
     spans = _spans_of(source)
     names = {(span.trace_id, span.span_id): span.name for span in spans}
 
@@ -117,6 +127,9 @@ def span_tree(source: Spans, *, attributes: Iterable[str] = ()) -> str:
 
     Returns:
         The text, without a line break at its end.
+
+    Raises:
+        TypeError: The source or the attributes are something else.
     """
     spans = _spans_of(source)
     known = {(span.trace_id, span.span_id) for span in spans}
@@ -128,6 +141,8 @@ def span_tree(source: Spans, *, attributes: Iterable[str] = ()) -> str:
             children.setdefault(above, []).append(span)
         else:
             roots.append(span)
+    if isinstance(attributes, str | bytes) or not isinstance(attributes, Iterable):
+        raise TypeError(f"attributes is a list of names, not {text.shown(attributes)}")
     shown = tuple(attributes)
     lines: list[str] = []
     waiting = [(0, span) for span in reversed(roots)]
@@ -150,8 +165,10 @@ def assert_span_tree(source: Spans, expected: str, *, attributes: Iterable[str] 
 
     Raises:
         AssertionError: The spans are others; shows both.
+        TypeError: The source or the tree is something else.
     """
     __tracebackhide__ = True
+    check_text("a tree of spans", expected)
     wanted = textwrap.dedent(expected).strip("\n").rstrip()
     found = span_tree(source, attributes=attributes)
     if found != wanted:
@@ -170,7 +187,8 @@ def assert_metric(
     """Assert the value of a metric's series.
 
     Args:
-        source: An ``OtlpReceiver``, or the text of a metrics page (needs the extra ``client``).
+        source: An ``OtlpReceiver``, points of one, or a metrics page in either text format, as text or as the
+            bytes that were read (needs the extra ``client``).
         name: The name, as it is there: over OTLP ``shop.sold.total``, on a page ``shop_sold_total``.
         value: What the value has to be: a number, a type, a function, or None for any. Of a distribution over
             OTLP it is a pair of count and sum.
@@ -181,10 +199,14 @@ def assert_metric(
         The value.
 
     Raises:
-        AssertionError: There is no such series, more than one, or its value is another.
+        AssertionError: There is no such series, more than one, or its value is another; or what was read is
+            no metrics page.
+        TypeError: The source or an expectation is something else.
     """
     __tracebackhide__ = True
-    series = _series_on(source) if isinstance(source, str) else _series_at(source)
+    check_text("the name of a metric", name)
+    check_table("labels", labels, "the series")
+    series = series_on(source) if isinstance(source, str | bytes) else _series_of(source)
     found = [each for each in series if each[0] == name and not entries(each[1], labels or {}, "labels")]
     wish = f"one series of {text.printable(name)!r}" + (f" with {text.shown(dict(labels))}" if labels else "")
     if len(found) != 1:
@@ -203,7 +225,8 @@ def assert_metric(
 
 
 def _spans_of(source: Spans) -> list[ReceivedSpan]:
-    spans = source if isinstance(source, Iterable) else source.spans
+    wish = "spans are looked for in an OtlpReceiver or a list of its spans"
+    spans = _items_of(source, "spans", "span_id", wish)
     return sorted(spans, key=lambda span: (span.start_ns, span.end_ns, span.name))
 
 
@@ -215,9 +238,22 @@ def _line_of(span: ReceivedSpan, attributes: tuple[str, ...]) -> str:
     return " ".join(parts)
 
 
-def _series_at(source: _HasMetrics) -> list[_Series]:
-    points = sorted(source.metrics, key=lambda point: (point.name, repr(point.key)))
-    series: list[_Series] = []
+def _items_of(source: Any, where: str, mark: str, wish: str) -> list[Any]:
+    """Return what a receiver took, or a list of it, whose items have ``mark``."""
+    found = getattr(source, where, source)
+    items = [] if isinstance(found, str | bytes | Mapping) or not isinstance(found, Iterable) else [*found]
+    if (not items and not isinstance(found, list | tuple)) or not all(hasattr(each, mark) for each in items):
+        raise TypeError(f"{wish}, not in {text.shown(source)}{text.unawaited(source)}")
+    return items
+
+
+def _series_of(source: Any) -> list[Series]:
+    wish = "metrics are looked for in an OtlpReceiver, a list of its metrics or the text of a metrics page"
+    if not isinstance(source, Mapping) and (part := _text_attribute(source)) is not None:
+        wish = f"{wish} (here: its {part})"
+    points = _items_of(source, "metrics", "temporality", wish)
+    points.sort(key=lambda point: (point.name, repr(point.key)))
+    series: list[Series] = []
     for _, group in groupby(points, key=lambda point: (point.name, repr(point.key))):
         same = list(group)
         last = max(same, key=lambda point: point.point.time_unix_nano)
@@ -233,18 +269,11 @@ def _sum(values: Iterable[Any]) -> Any:
     return sum(told)
 
 
-def _series_on(page: str) -> list[_Series]:
-    # The parsers of either format; which of them is meant is what the page says at its end.
-    try:
-        from prometheus_client import parser as classic  # noqa: PLC0415  # an extra
-        from prometheus_client.openmetrics import parser as openmetrics  # noqa: PLC0415  # an extra
-    except ImportError as error:
-        raise ImportError("to read a metrics page, install otpylib-telemetry[client]") from error
-    parser = openmetrics if page.rstrip().endswith("# EOF") else classic
-    families = parser.text_string_to_metric_families(page)
-    return [(sample.name, sample.labels, sample.value) for family in families for sample in family.samples]
+def _text_attribute(source: object) -> str | None:
+    """Return how the responses of HTTP clients give their text; None where it is no response."""
+    return next((name for name in ("text", "content", "read") if hasattr(source, name)), None)
 
 
-def _shown_series(series: _Series) -> str:
+def _shown_series(series: Series) -> str:
     name, labels, value = series
     return f"  {text.printable(name)} {text.shown(dict(labels))} = {text.shown(value)}"

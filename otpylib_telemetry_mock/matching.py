@@ -55,14 +55,35 @@ def expectation(
     pattern: object, measurements: object, metadata: object, where: Callable[[RecordedEvent], object] | None
 ) -> Expectation:
     """Make an expectation of what a test passed."""
-    if not isinstance(pattern, str):
-        raise TypeError(f"an event pattern is a string, not {shown(pattern)}")
-    for name, given in (("measurements", measurements), ("metadata", metadata)):
-        if given is not None and not isinstance(given, Mapping):
-            raise TypeError(f"{name} is a mapping of what the event has to contain, not {shown(given)}")
-    if where is not None and not callable(where):
-        raise TypeError(f"where is a function that is given the event, not {shown(where)}")
+    check_text("an event pattern", pattern)
+    check_table("measurements", measurements, "the event")
+    check_table("metadata", metadata, "the event")
+    check_function("where", where, "the event")
     return Expectation(pattern, measurements or {}, metadata or {}, where)  # type: ignore[arg-type]  # checked above
+
+
+def check_text(what: str, given: object) -> None:
+    """Raise TypeError for a name or a pattern that is no text."""
+    if not isinstance(given, str):
+        raise TypeError(f"{what} is a string, not {shown(given)}")
+
+
+def check_table(what: str, given: object, whose: str) -> None:
+    """Raise TypeError for entries that are no table."""
+    if given is not None and not isinstance(given, Mapping):
+        raise TypeError(f"{what} is a mapping of what {whose} has to contain, not {shown(given)}")
+
+
+def check_function(what: str, given: object, whose: str) -> None:
+    """Raise TypeError for a predicate that cannot be called."""
+    if given is not None and not callable(given):
+        raise TypeError(f"{what} is a function that is given {whose}, not {shown(given)}")
+
+
+def check_number(what: str, given: object) -> None:
+    """Raise TypeError for a number of events or spans that is none."""
+    if given is not None and (not isinstance(given, int) or isinstance(given, bool) or given < 0):
+        raise TypeError(f"{what} is a whole number, 0 or more, not {shown(given)}")
 
 
 def entries(actual: Mapping[str, Any], expected: Mapping[str, Any], name: str) -> list[str]:

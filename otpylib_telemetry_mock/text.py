@@ -45,6 +45,11 @@ def shown(value: object) -> str:
         return f"<{type(value).__name__}>"
 
 
+def unawaited(value: object) -> str:
+    """Return what to say of a value that was to be awaited first."""
+    return "; it was not awaited" if hasattr(value, "__await__") else ""
+
+
 def shown_event(event: RecordedEvent) -> str:
     """Return one line for an event."""
     parts = [name_of(event)]

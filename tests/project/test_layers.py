@@ -79,6 +79,7 @@ LAYERS = {
         "failures",
         "assertions",
         "otlp_receiver",
+        "page_text",
         "exported",
         "pytest_plugin",
         "conformance",
