@@ -12,10 +12,10 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
-from otpylib_telemetry.aggregation.cursors import Preference
 from otpylib_telemetry.aggregation.exporter_stores import store_in
 from otpylib_telemetry.aggregation.observers import refresh
 from otpylib_telemetry.aggregation.points import Form, MetricPoint
+from otpylib_telemetry.aggregation.temporality import Preference
 from otpylib_telemetry.exporter.base import Collected, ExportContext, Exporter
 from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS, Naming
 from otpylib_telemetry.metrics.options import DefinitionError

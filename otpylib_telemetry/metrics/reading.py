@@ -6,7 +6,8 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from otpylib_telemetry.aggregation.cursors import Cursors, Preference, Reading
+from otpylib_telemetry.aggregation.cursors import Cursors
+from otpylib_telemetry.aggregation.temporality import Reading, Wanted
 from otpylib_telemetry.primitives.clock import wall_clock
 
 if TYPE_CHECKING:
@@ -28,11 +29,21 @@ _CURSORS: Final = "metric_cursors"
 
 
 class SeriesReader:
-    """Reads the series of one exporter again and again, and remembers what was read."""
+    """Reads the series of one exporter again and again, and remembers what was read.
 
-    def __init__(self, memory: MutableMapping[str, Any], store: SeriesStore) -> None:
+    What is read is remembered for the exporter, or for one who reads ``beside`` it.
+    """
+
+    def __init__(self, memory: MutableMapping[str, Any], store: SeriesStore, *, beside: bool = False) -> None:
         self._store = store
-        self._cursors: Cursors = memory.setdefault(_CURSORS, Cursors())
+        cursors: Cursors = memory.setdefault(_CURSORS, Cursors())
+        with store.lock:
+            self._cursors = Cursors(cursors) if beside else cursors
+
+    def leave(self) -> None:
+        """Read no more; for one who reads beside the exporter."""
+        with self._store.lock:
+            self._cursors.leave()
 
     def due(self, now_ns: int, interval: float) -> bool:
         """Tell whether the last reading began so many seconds ago; the first is due after as many."""
@@ -52,13 +63,35 @@ class SeriesReader:
 
     async def read(
         self,
-        preference: Preference,
+        preference: Wanted,
         enter: Callable[[Callable[[], list[MetricPoint]]], bool],
         ttl: float | None = None,
     ) -> bool:
         """Read and enter all series, each slice in one step; tell whether all of it was entered."""
+        reading = _reading(preference)
+        for step in self._steps(reading):
+            if not enter(step):
+                return False
+            await asyncio.sleep(0)
+        self._end(preference)
+        if ttl is not None:
+            for _ in self._expiring(reading, ttl):
+                # What is measured in the meantime stays; what goes has been read.
+                await asyncio.sleep(0)
+        return True
+
+    def read_now(self, preference: Wanted, ttl: float | None = None) -> list[MetricPoint]:
+        """Read all series at one go, on whatever thread; others measure between two slices."""
+        reading = _reading(preference)
+        points = [point for step in self._steps(reading) for point in step()]
+        self._end(preference)
+        if ttl is not None:
+            for _ in self._expiring(reading, ttl):
+                pass
+        return points
+
+    def _steps(self, reading: Reading) -> Iterator[Callable[[], list[MetricPoint]]]:
         cursors, store = self._cursors, self._store
-        reading = Reading(time.monotonic_ns(), wall_clock.offset_ns(), preference)
         with store.lock:
             gone = cursors.gone(store.metrics) if cursors.generation != store.generation else []
             generation = store.generation
@@ -68,9 +101,7 @@ class SeriesReader:
                 with store.lock:
                     return cursors.finish(some, reading, store)
 
-            if not enter(finish):
-                return False
-            await asyncio.sleep(0)
+            yield finish
         cursors.generation = generation
         for slice_ in _slices(store.metrics):
 
@@ -81,25 +112,26 @@ class SeriesReader:
                         points += cursors.advance(metric, series, reading)
                     return points
 
-            if not enter(read):
-                return False
-            await asyncio.sleep(0)
-        with store.lock:
-            cursors.grant(store, preference)
-        if ttl is not None:
-            await self._expire(reading, int(ttl * _NS_PER_SECOND))
-        return True
+            yield read
 
-    async def _expire(self, reading: Reading, ttl_ns: int) -> None:
-        store = self._store
+    def _end(self, preference: Wanted) -> None:
+        with self._store.lock:
+            self._cursors.grant(self._store, preference)
+
+    def _expiring(self, reading: Reading, ttl: float) -> Iterator[None]:
+        """Let series go for which nothing is measured any more; yields where others may have a turn."""
+        store, ttl_ns = self._store, int(ttl * _NS_PER_SECOND)
         with store.lock:
             self._cursors.remember(store.metrics, reading.wall_offset_ns)
             store.expire(reading.now_ns, ttl_ns)
         while store.expiring:
-            # What is measured in the meantime stays; what goes has been read.
-            await asyncio.sleep(0)
+            yield
             with store.lock:
                 store.expire(reading.now_ns, ttl_ns)
+
+
+def _reading(preference: Wanted) -> Reading:
+    return Reading(time.monotonic_ns(), wall_clock.offset_ns(), preference)
 
 
 def _slices(metrics: Sequence[AnyMetric]) -> Iterator[list[tuple[AnyMetric, Sequence[Series]]]]:

@@ -17,9 +17,9 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from otpylib_telemetry.aggregation.cursors import Preference
 from otpylib_telemetry.aggregation.exporter_stores import store_in
 from otpylib_telemetry.aggregation.observers import refresh
+from otpylib_telemetry.aggregation.temporality import Preference
 from otpylib_telemetry.exporter.base import Collected
 from otpylib_telemetry.metrics.exporting import MetricsPlan, RecordedMetrics
 from otpylib_telemetry.metrics.names import OPENTELEMETRY

@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.sdk.resources import Resource
 
-from otpylib_telemetry.aggregation.cursors import Cursors, Preference, Reading, temporality_of
+from otpylib_telemetry.aggregation.cursors import Cursors
 from otpylib_telemetry.aggregation.exponential import ExponentialBuckets
 from otpylib_telemetry.aggregation.metric import SummaryShape
 from otpylib_telemetry.aggregation.points import Temporality
 from otpylib_telemetry.aggregation.series import Traced
 from otpylib_telemetry.aggregation.store import SeriesStore
+from otpylib_telemetry.aggregation.temporality import Preference, Reading, temporality_of
 from otpylib_telemetry_otel.sdk.metrics import MetricEncoder
 from tests.support import declare
 from tests.support.otlp_metrics import CUMULATIVE, DELTA, Reference, points_in

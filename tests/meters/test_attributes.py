@@ -20,8 +20,9 @@ from opentelemetry.sdk.resources import Resource
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families as classic_families
 
-from otpylib_telemetry.aggregation.cursors import Cursors, Preference, Reading
+from otpylib_telemetry.aggregation.cursors import Cursors
 from otpylib_telemetry.aggregation.exporter_stores import store_of
+from otpylib_telemetry.aggregation.temporality import Preference, Reading
 from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.meters.provider import MeterProvider
 from otpylib_telemetry.meters.streams import Feed

@@ -11,8 +11,9 @@ from opentelemetry.sdk.metrics import (
 )
 from opentelemetry.sdk.metrics import Counter as SdkCounter
 
-from otpylib_telemetry.aggregation.cursors import Cursors, Preference, Reading
+from otpylib_telemetry.aggregation.cursors import Cursors
 from otpylib_telemetry.aggregation.exporter_stores import store_of
+from otpylib_telemetry.aggregation.temporality import Preference, Reading
 from otpylib_telemetry.meters import views
 from otpylib_telemetry.meters.attributes import attribute_value
 from otpylib_telemetry.meters.views import (

@@ -13,7 +13,8 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.version import __version__ as sdk_version
 
-from otpylib_telemetry.aggregation.cursors import Cursors, Preference, Reading
+from otpylib_telemetry.aggregation.cursors import Cursors
+from otpylib_telemetry.aggregation.temporality import Preference, Reading
 from otpylib_telemetry.metrics.names import OPENTELEMETRY
 from otpylib_telemetry.version import __version__
 from otpylib_telemetry_mock.otlp_receiver.received import attributes_of

@@ -28,8 +28,9 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from otpylib_telemetry import execute
-from otpylib_telemetry.aggregation.cursors import Cursors, Preference, Reading
+from otpylib_telemetry.aggregation.cursors import Cursors
 from otpylib_telemetry.aggregation.exporter_stores import store_of
+from otpylib_telemetry.aggregation.temporality import Preference, Reading
 from otpylib_telemetry.meters.provider import MeterProvider
 from otpylib_telemetry.meters.streams import Feed
 from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS

@@ -23,8 +23,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from otpylib_telemetry.aggregation import observers
-from otpylib_telemetry.aggregation.cursors import Preference
 from otpylib_telemetry.aggregation.exporter_stores import DEFAULT_MAX_SERIES, store_of
+from otpylib_telemetry.aggregation.temporality import Preference
 from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.meters import provider as ours
 from otpylib_telemetry.meters import views
