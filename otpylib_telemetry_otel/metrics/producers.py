@@ -11,9 +11,9 @@ Importing this imports neither OpenTelemetry nor prometheus_client.
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import logging
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -124,11 +124,15 @@ class Producers:
         for producer in producers:
             self.add(producer)
 
-    def start(self, seconds: float, others: Producers) -> Reading:
-        """Ask all of them and the others, but nobody twice; each may take so many seconds."""
+    def start(self, seconds: float, others: Producers, *, beside: bool = False) -> Reading:
+        """Ask all of them and the others, but nobody twice; each may take so many seconds.
+
+        ``beside`` the exporter's own reading, one that is being asked already is left out without a word.
+        """
         known = [one.producer for one in self._asked]
         further = [one for one in others._asked if not any(one.producer is other for other in known)]
-        return Reading(self, [*self._asked, *further], seconds)
+        asked = [*self._asked, *further]
+        return Reading(self, [one for one in asked if not (beside and one.watch.busy)], seconds)
 
     def stats(self) -> list[dict[str, Any]]:
         """Return how each does."""
@@ -176,7 +180,7 @@ class Reading:
     def __init__(self, producers: Producers, asked: list[_Asked], seconds: float) -> None:
         self._producers = producers
         self._seconds = seconds
-        self._end = asyncio.get_running_loop().time() + seconds
+        self._end = time.monotonic() + seconds
         self._asked = [one for one in asked if not one.watch.busy]
         for one in asked:
             if one.watch.busy:
@@ -192,8 +196,18 @@ class Reading:
         """Return what has been produced by then, or by the end of the producers' own time."""
         if not self._asked or self._round is None:
             return []
-        left = min(seconds, self._end - asyncio.get_running_loop().time())
-        outcomes = await run_in_thread(self._round.wait, left)
+        return self._gathered(await run_in_thread(self._round.wait, self._left(seconds)))
+
+    def wait(self, seconds: float) -> list[list[MetricPoint]]:
+        """Return what :meth:`within` does, on a thread that may block."""
+        if not self._asked or self._round is None:
+            return []
+        return self._gathered(self._round.wait(self._left(seconds)))
+
+    def _left(self, seconds: float) -> float:
+        return min(seconds, self._end - time.monotonic())
+
+    def _gathered(self, outcomes: dict[Watch, Outcome | None]) -> list[list[MetricPoint]]:
         return [list(points) for one in self._asked if (points := self._points(one, outcomes)) is not None]
 
     def _points(self, asked: _Asked, outcomes: dict[Watch, Outcome | None]) -> Sequence[MetricPoint] | None:

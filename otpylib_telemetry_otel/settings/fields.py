@@ -85,6 +85,10 @@ MetricProducers = Annotated[
     tuple[InstanceOf[Given], ...],
     BeforeValidator(several("metric producers", "produce(timeout_millis)", ("produce",))),
 ]
+MetricReaders = Annotated[
+    tuple[InstanceOf[Given], ...],
+    BeforeValidator(several("metric readers", "collect()", ("collect", "_set_collect_callback"))),
+]
 SpanProcessors = Annotated[
     tuple[InstanceOf[Given], ...],
     BeforeValidator(several("span processors", "on_end(span)", ("on_end",))),

@@ -53,6 +53,7 @@ from otpylib_telemetry_otel.settings.fields import (
     IdGenerator,
     LogRecordProcessors,
     MetricProducers,
+    MetricReaders,
     Protocol,
     Sampler,
     SignalPath,
@@ -317,6 +318,11 @@ class OtelSettings(LimitSettings):
         description="Metric producers whose metrics are sent beside the exporter's own, for as long as it is "
         "there. Only a program can give any.",
     )
+    metric_readers: MetricReaders = Field(
+        (),
+        description="Metric readers of OpenTelemetry, which read the metrics for themselves, also where "
+        "there is no endpoint. Only a program can give any.",
+    )
     span_processors: SpanProcessors = Field(
         (),
         description="Span processors of OpenTelemetry whose `on_end` is called with every span that is sent, "
@@ -519,7 +525,8 @@ class OtelSettings(LimitSettings):
 
     def sends(self, signal: SignalName) -> bool:
         """Tell whether the settings have a signal sent anywhere."""
-        return getattr(self, signal) and (self.connection(signal).has_target or bool(self.processors(signal)))
+        takers = self.metric_readers if signal == "metrics" else self.processors(signal)
+        return getattr(self, signal) and (bool(takers) or self.connection(signal).has_target)
 
     def processors(self, signal: SignalName) -> tuple[Given, ...]:
         """Return the processors that are handed what is made of a signal."""

@@ -17,6 +17,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from otpylib_telemetry import otp
 from otpylib_telemetry.aggregation.exporter_stores import store_in
 from otpylib_telemetry.aggregation.observers import refresh
 from otpylib_telemetry.aggregation.temporality import Preference
@@ -29,6 +30,7 @@ from otpylib_telemetry.metrics.recorder import metric_options_of
 from otpylib_telemetry.metrics.settings import definitions_in
 from otpylib_telemetry_otel.metrics.producer_deltas import Deltas
 from otpylib_telemetry_otel.metrics.producers import Producers, producers_in
+from otpylib_telemetry_otel.sdk.readers import readers_in
 from otpylib_telemetry_otel.signals.base import Batch, Signal
 
 if TYPE_CHECKING:
@@ -62,6 +64,9 @@ _PRODUCING_SHARE: Final = 0.7
 #: read whatever a callback does.
 _OBSERVING_SHARE: Final = 0.5
 
+#: The part of the time there is that given readers may take to flush.
+_FLUSHING_SHARE: Final = 0.8
+
 #: Key into the memory that survives the exporter.
 _DELTAS: Final = "metric_producer_deltas"
 
@@ -92,7 +97,23 @@ class Metrics(Signal):
         # Those of the settings end with the exporter.
         self._given = Producers(name)
         self._use_given(self._settings)
+        self._readers = readers_in(memory, name)
         self._last_held = 0
+
+    @property
+    def taken(self) -> bool:
+        """Whether any are made: for given readers, also where none are sent."""
+        return self._wanted and (self._off is None or bool(self._settings.metric_readers))
+
+    async def open(self, resource: Mapping[str, Any]) -> None:
+        """Build what sends them, and have given readers read."""
+        settings = self._settings
+        given = [one.objects[0] for one in settings.metric_readers] if settings.metrics else []
+        await self._readers.use(given, resource, self._given)
+        if given and not settings.connection(self.name).has_target:
+            self._off = await self._why_not_made()
+            return
+        await super().open(resource)
 
     async def _why_not_made(self) -> str | None:
         # What was emitted before a change is measured as was the rule then, by whoever was there.
@@ -152,15 +173,36 @@ class Metrics(Signal):
 
     def produce_due(self, now_ns: int) -> bool:
         """Tell whether it is time to read the series."""
-        if not self.taken or self._destination is None:
+        if not self._sends:
             return False
         return self._reader.due(now_ns, self._settings.metrics_interval)
 
     async def produce(
         self, book: Callable[[Callable[[], Collected]], bool], held: int, seconds: float, *, last_chance: bool
     ) -> None:
-        """Read the series and ask the producers; see ``Exporter.produce``."""
-        if not self.taken or self._destination is None:
+        """Read the series and ask the producers, and have readers flush; see ``Exporter.produce``."""
+        if not last_chance or not self._readers:
+            await self._produce_own(book, held, seconds, last_chance=last_chance)
+            return
+        flushing = otp.run_in_background(
+            asyncio.get_running_loop(),
+            self._readers.flush(seconds * _FLUSHING_SHARE),
+            name=f"{self._context.name} metric readers",
+        )
+        try:
+            await self._produce_own(book, held, seconds, last_chance=last_chance)
+            await flushing
+        finally:
+            flushing.cancel()
+
+    @property
+    def _sends(self) -> bool:
+        return self._wanted and self._off is None and self._destination is not None
+
+    async def _produce_own(
+        self, book: Callable[[Callable[[], Collected]], bool], held: int, seconds: float, *, last_chance: bool
+    ) -> None:
+        if not self._sends:
             return
         self._reader.begin(time.monotonic_ns())
         if held and (not last_chance or held > self._last_held):
@@ -240,6 +282,8 @@ class Metrics(Signal):
                 "unobserved": counts[_UNOBSERVED],
                 **self._recorded.recorder.stats(),
             }
+        if readers := self._readers.stats():
+            told["readers"] = readers
         if producers := [*self._producers.stats(), *self._given.stats()]:
             told["producers"] = producers
         if self._off is not None:

@@ -9,6 +9,8 @@ import socket
 from pathlib import Path
 
 import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricReader
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext
 from otpylib import gen_server
@@ -612,6 +614,30 @@ async def _(stage):
     provider = PrometheusMeterProvider()
     provider.get_meter("shop").create_counter("sold").add(1, ["x"])
     yield
+    provider.shutdown()
+
+
+@provokes("A metric reader fails")
+async def _(stage):
+    class Failing(MetricReader):
+        def _receive_metrics(self, metrics_data, timeout_millis=10_000, **kwargs):
+            raise RuntimeError("no disk")
+
+        def shutdown(self, timeout_millis=30_000, **kwargs):
+            pass
+
+    async with stage.otel(metric_readers=[Failing()]):
+        execute("shop.orders", {"count": 1})
+        await otp.safe_call("otel_exporter", ("flush", 5.0))
+        yield
+
+
+@provokes("A metric reader belongs to somebody else")
+async def _(stage):
+    reader = InMemoryMetricReader()
+    provider = MeterProvider(metric_readers=[reader], shutdown_on_exit=False)
+    async with stage.otel(metric_readers=[reader]):
+        yield
     provider.shutdown()
 
 

@@ -113,6 +113,11 @@ SIGNALS = [
     ),
     (
         "otel",
+        {"metric_readers": ["a"]},
+        "telemetry.otel.metric_readers (a list of 1 item) from the configuration is refused: expected a list of metric readers, objects with collect(), which only a program can give. [] stays in force (the default).",
+    ),
+    (
+        "otel",
         {"span_processors": ["a"]},
         "telemetry.otel.span_processors (a list of 1 item) from the configuration is refused: expected a list of span processors, objects with on_end(span), which only a program can give. [] stays in force (the default).",
     ),
