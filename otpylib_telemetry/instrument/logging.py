@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from otpylib_telemetry.bus import log
 from otpylib_telemetry.bus.dispatch import execute, is_listened_to
 from otpylib_telemetry.instrument.exceptions import cut, failure
+from otpylib_telemetry.instrument.last_resort import print_as_before
 from otpylib_telemetry.instrument.log_record import RECORD, LogRecord
 from otpylib_telemetry.primitives.any_value import any_value, any_values, text
 from otpylib_telemetry.primitives.errors import describe
@@ -31,8 +32,15 @@ T = TypeVar("T")
 #: The event that a record becomes.
 LOG_EVENT: Final = "log.record"
 
-#: Loggers whose records are never taken, and all below them: ours, and those of exporters.
-IGNORED: Final = ("otpylib_telemetry", "opentelemetry.exporter", "opentelemetry.sdk")
+#: The packages of OpenTelemetry's API, SDK and exporters. Its instrumentations speak of the application.
+_OF_OPENTELEMETRY: Final = (
+    *("_events", "_logs", "attributes", "baggage", "context", "environment_variables", "exporter", "metrics"),
+    *("propagate", "propagators", "sdk", "trace", "util"),
+)
+
+#: Loggers whose records are never taken, and all below them: ours, and those of OpenTelemetry. What they say
+#: while a record is handled, wherever that is, must not be the next record.
+IGNORED: Final = ("otpylib_telemetry", *(f"opentelemetry.{package}" for package in _OF_OPENTELEMETRY))
 
 #: The name of the threads that export; whatever a library logs there, it logs because of us.
 _EXPORTING: Final = "otpylib-telemetry"
@@ -74,7 +82,8 @@ class LogBridge(logging.Handler):
     a :class:`~otpylib_telemetry.instrument.log_record.LogRecord`, which has all of ``extra`` among its
     attributes, whatever the keys are.
 
-    Nothing in a record, however odd, is raised into the application or printed.
+    Nothing in a record, however odd, is raised into the application or printed. What the bridge does not take
+    is printed where Python would have done so without it: from WARNING on, unless there is another handler.
 
     Safe to be used by several threads, without a lock: a handler of the event may log as well, and would wait
     for a lock that is held while the event is dispatched.
@@ -98,6 +107,7 @@ class LogBridge(logging.Handler):
     def handle(self, record: logging.LogRecord) -> bool:
         """Emit the event of a record, if somebody listens and it is none of ours; tell whether it did."""
         if not is_listened_to(LOG_EVENT) or self._is_ours(record):
+            print_as_before(self, record)
             return False
         try:
             kept: Any = self.filter(record)
