@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from inspect import isgenerator
 from typing import TYPE_CHECKING, Any, Final
 
+from otpylib_telemetry.primitives.process_end import is_ending
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
@@ -166,3 +168,13 @@ class Round:
             except RuntimeError:
                 return
             self._workers[-2].relieved = True
+
+
+def call_each(watches: Sequence[Watch], argument: Any, seconds: float) -> dict[Watch, Outcome | None]:
+    """Call each function once, all of them within so many seconds; see :meth:`Round.wait`. Never raises."""
+    try:
+        round_ = Round(watches, argument, seconds)
+    except RuntimeError as error:
+        # Too late for a thread: nobody else needs this one any more.
+        return {watch: watch.call(argument) if is_ending() else Outcome(error=error) for watch in watches}
+    return round_.wait(seconds)

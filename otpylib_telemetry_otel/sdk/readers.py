@@ -27,8 +27,7 @@ from otpylib_telemetry.metrics.reading import SeriesReader
 from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.primitives.fork import new_lock
 from otpylib_telemetry.primitives.once import Once
-from otpylib_telemetry.primitives.polling import Round, Watch
-from otpylib_telemetry.primitives.process_end import is_ending
+from otpylib_telemetry.primitives.polling import Watch, call_each
 from otpylib_telemetry.primitives.threads import run_in_thread
 from otpylib_telemetry_otel.metrics.producer_deltas import Deltas
 from otpylib_telemetry_otel.metrics.producers import Producers, Reading, producers_in
@@ -138,16 +137,7 @@ class Readers:
         wanted = [one for one in self._attached if not one.is_pulled] if readers is None else readers
         flushed = [one for one in wanted if one.is_ours]
         watches = {one.watch: one for one in flushed}
-        try:
-            round_ = Round([*watches], seconds * 1_000, seconds)
-        except RuntimeError as error:
-            for watch, one in watches.items():
-                # Too late for a thread, and nobody else needs this one any more.
-                failed = watch.call(seconds * 1_000).error if is_ending() else error
-                if failed is not None:
-                    one.failed(_UNFLUSHED, failed)
-            return
-        outcomes = await run_in_thread(round_.wait, seconds)
+        outcomes = await run_in_thread(call_each, [*watches], seconds * 1_000, seconds)
         for watch, outcome in outcomes.items():
             if outcome is None:
                 watches[watch].failed("takes too long to flush; nobody waits for it")

@@ -1,6 +1,7 @@
 """Processors of OpenTelemetry given by a program: handed all that is sent, once, and harming nothing."""
 
 import logging
+import threading
 
 import pytest
 from opentelemetry.sdk._logs import export as logs_export
@@ -192,12 +193,48 @@ def test_what_is_sent_again_is_handed_over_once(caplog):
     )
 
 
-def test_what_there_is_no_time_for_goes_past(caplog):
+async def test_what_there_is_no_time_for_goes_past(caplog):
     noting, items = Noting(), [Item("a"), Item("b")]
     assert ProcessedDestination(Processors([Given(noting)], list, -1.0), None).send(items) is None
     assert noting.names == []
-    assert "take too long" in caplog.text
+    await eventually(lambda: "Noting takes too long" in caplog.text)
     assert len(caplog.records) == 1
+
+
+class Hanging(Noting):
+    """Hangs in one of its methods, until it is released."""
+
+    def __init__(self, method):
+        super().__init__()
+        self.released = threading.Event()
+        setattr(self, method, self.hang)
+
+    def hang(self, *_):
+        self.calls.append("hang")
+        self.released.wait(60)
+
+
+@pytest.mark.parametrize("method", ["on_end", "force_flush"])
+async def test_one_that_hangs_costs_its_time_once(runtime, caplog, method):
+    hanging, noting = Hanging(method), Noting()
+    try:
+        with GrpcReceiver() as receiver:
+            await start(endpoint=receiver.endpoint, timeout=0.4, span_processors=[hanging, noting])
+            for number in range(3):
+                with span(f"shop.{number}"):
+                    pass
+                await eventually(lambda: len(receiver.spans) == number + 1)  # noqa: B023
+            assert (await otp.safe_call(NAME, ("drain", 5.0)))["left"] == 0
+        assert noting.names == ["shop.0", "shop.1", "shop.2"]
+        assert noting.calls == ["force_flush"]
+        assert hanging.calls == ["hang"]
+        stats = await otp.safe_call(NAME, ("get_stats",))
+        assert (stats["export_failures"], stats["breaker_failures"]) == (0, 0)
+        said = [one.getMessage() for one in caplog.records if "Hanging" in one.getMessage()]
+        late = "takes too long; what it has no time for goes past it. Further cases are not logged."
+        assert said == [f"The OpenTelemetry Hanging {late}"]
+    finally:
+        hanging.released.set()
 
 
 def test_what_cannot_be_converted_is_handed_over_as_text():
