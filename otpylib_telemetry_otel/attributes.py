@@ -178,7 +178,9 @@ def _value(value: object) -> AttributeValue | None:
         return _sequence(value)  # type: ignore[arg-type]  # `kind` says it is one
     try:
         found = number(kind, value)
-    except Exception:  # noqa: BLE001 - a metaclass may do anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - a metaclass may do anything
         return text(unprintable(kind))
     if found is None or (type(found) is int and not INT64_MIN <= found <= INT64_MAX):
         return text(value)

@@ -13,7 +13,7 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, Final
 
-from otpylib_telemetry.primitives.any_value import MAX_TEXT_LENGTH, text
+from otpylib_telemetry.primitives.any_value import MAX_TEXT_LENGTH, scope_text, text
 from otpylib_telemetry.tracing.propagation import parse_span_id, parse_trace_id, parse_traceparent
 from otpylib_telemetry_otel.attributes import attributes
 
@@ -81,7 +81,9 @@ def _kind(value: object) -> str | None:
     kind = type(value)
     try:
         said: Any = str.__str__(value) if issubclass(kind, str) else getattr(value, "name", None)
-    except Exception:  # noqa: BLE001 - the value's own code may do anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - the value's own code may do anything
         return None
     if type(said) is not str:
         return None
@@ -99,8 +101,7 @@ def scope(metadata: Mapping[Any, Any]) -> tuple[str, str] | None:
     name = _words(metadata.get(_SCOPE_NAME))
     if name is None:
         return None
-    version = metadata.get(_SCOPE_VERSION)
-    return name, "" if version is None else text(version, MAX_NAME_LENGTH)
+    return name, scope_text(metadata.get(_SCOPE_VERSION), MAX_NAME_LENGTH)
 
 
 def _words(value: object) -> str | None:
@@ -155,7 +156,9 @@ def _link(value: Any) -> SpanLink | None:
         link = SpanLink(trace, span, {})
         if issubclass(type(carried), Mapping):
             link.attributes, link.dropped_attributes = attributes(carried)
-    except Exception:  # noqa: BLE001 - the value's own code may do anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - the value's own code may do anything
         return None
     return link
 
@@ -223,7 +226,9 @@ def _class_name(kind: type) -> str:
         return (
             kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
         )
-    except Exception:  # noqa: BLE001 - a metaclass may do anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - a metaclass may do anything
         return text(kind)
 
 
@@ -232,7 +237,9 @@ def _stack(value: Any) -> str:
         return ""
     try:
         lines = _lines(value)
-    except Exception:  # noqa: BLE001 - an exception of the application's own making may do anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - an exception of the application's own making may do anything
         return ""
     if lines is None:
         return text(value)

@@ -199,14 +199,16 @@ class QueueConsumer:
         try:
             collected = _checked(step(*arguments))
             held = int(exporter.held)
-        except Exception as error:  # noqa: BLE001  # an exporter's defect must not cost the process
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001  # an exporter's defect must not cost the process
             self._report(error, given)
             # What it held before, it may still hold.
             collected, held = Collected(dropped={"failed": given}), self._state.held_events
         self._state.book(collected, given, held, overridden(exporter, "lane"))
         return True
 
-    def _report(self, error: Exception, events: int) -> None:
+    def _report(self, error: BaseException, events: int) -> None:
         """Say once per kind of failure that the exporter cannot collect."""
         reason = self._scrub(describe(error))
         if self._said.is_news(reason):

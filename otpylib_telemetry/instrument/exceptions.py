@@ -61,8 +61,14 @@ def _raised(
         elif issubclass(type(part), type) and issubclass(part, BaseException):
             kind = part
     if error is not None:
-        return type(error) if kind is None else kind, error, stack or error.__traceback__, ""
+        return type(error) if kind is None else kind, error, stack or _traceback_of(error), ""
     return kind, error, stack, ""
+
+
+def _traceback_of(error: BaseException) -> TracebackType | None:
+    # Its class may do anything where an attribute is asked for.
+    found: TracebackType | None = BaseException.__getattribute__(error, "__traceback__")
+    return found
 
 
 def _formatted(kind: type[BaseException] | None, error: BaseException, stack: TracebackType | None) -> str:
@@ -71,7 +77,7 @@ def _formatted(kind: type[BaseException] | None, error: BaseException, stack: Tr
     except KeyboardInterrupt:
         raise
     except BaseException:  # noqa: BLE001 - an exception of the application's own making may do anything
-        return ""
+        return "".join(traceback.format_tb(stack, limit=-_MAX_FRAMES))
 
 
 def cut(text: str) -> str:

@@ -97,7 +97,9 @@ def frozen(attributes: Any) -> Labels:
     """Return attributes as what can be part of an identity; none if they are no mapping."""
     try:
         found = {text(key, None): _whole(value) for key, value in attributes.items()}
-    except Exception:  # noqa: BLE001 - whatever it is, it is no attributes
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - whatever it is, it is no attributes
         return ()
     found.pop("", None)
     return tuple(sorted(found.items(), key=_by_name))
@@ -111,7 +113,7 @@ def _whole(value: Any) -> str:
     """Return a value to be sent as it is, as far as OTLP has such values."""
     if type(value) is str and value.isascii():
         return value
-    if isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX:
+    if issubclass(type(value), int) and not INT64_MIN <= value <= INT64_MAX:
         return integer_text(int.__int__(value))
     plain = any_value(value) if has_own_text(type(value)) else None
     if type(plain) is str:
@@ -123,7 +125,7 @@ def _whole(value: Any) -> str:
 
 def _text(value: Any) -> str:
     """Return a value as the text of a label; empty for what is empty."""
-    if isinstance(value, str | int | float):
+    if issubclass(type(value), str | int | float):
         return label_text(value)
     plain = any_value(value) if has_own_text(type(value)) else None
     if isinstance(plain, tuple | dict):

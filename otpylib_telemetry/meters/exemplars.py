@@ -44,7 +44,9 @@ def traced(context: Context | None) -> Traced | None:
             known = found, format_trace_id(found.trace_id), format_span_id(found.span_id)
             _Last.known = known
         return Traced(time.monotonic_ns(), known[1], known[2])
-    except Exception:  # noqa: BLE001 - a context of the application's making; it goes without an exemplar
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - a context of the application's making; it goes without an exemplar
         return None
 
 
@@ -59,7 +61,9 @@ def always(context: Context | None) -> Traced:
                 return Traced(time.monotonic_ns(), *ids)
         elif context is None and (own := current_span()) is not None:
             return Traced(time.monotonic_ns(), own.trace_id, own.span_id)
-    except Exception:  # noqa: BLE001, S110 - as above
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001, S110 - as above
         pass
     return Traced(time.monotonic_ns(), "", "")
 

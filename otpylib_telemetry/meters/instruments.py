@@ -128,9 +128,20 @@ class Observable(Instrument):
 
     def add_callbacks(self, callbacks: Iterable[Any] | None) -> None:
         """Have these asked as well; one that is asked already is asked once."""
-        for callback in callbacks or ():
-            if not any(watch.callback == callback for watch in self.watches):
-                self.watches = (*self.watches, Watch(callback))
+        try:
+            for callback in callbacks or ():
+                if not any(watch.callback == callback for watch in self.watches):
+                    self.watches = (*self.watches, Watch(callback))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the instrument is there all the same
+            _log.warning(
+                "The callbacks of %s (%s) cannot be used: expected a sequence of functions (%s). Those "
+                "before what is wrong are asked.",
+                self.name,
+                self.scope.name,
+                describe(error),
+            )
 
     def take(self, outcomes: Mapping[Watch, Outcome | None]) -> None:
         """Take what the callbacks returned."""
@@ -167,7 +178,9 @@ class Observable(Instrument):
                 number = number_of(each.value)
                 attributes, left_out = any_values(each.attributes or {})
                 context = getattr(each, "context", None)
-            except Exception as error:  # noqa: BLE001 - whatever it returned, it is no observation
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001 - whatever it returned, it is no observation
                 trouble = f"it is to return observations ({describe(error)})"
                 continue
             if number is None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from opentelemetry import metrics as api
 
 from otpylib_telemetry.meters import instruments
+from otpylib_telemetry.primitives.any_value import text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -82,7 +83,7 @@ class Meter(api.Meter):
         self, kind: type[Made], nothing: Callable[[str], Nothing], name: Any, *how: Any
     ) -> Made | Nothing:
         made: Made | None = self._make(kind, self._scope, name, *how)
-        return nothing(str(name)) if made is None else made
+        return nothing(text(name)) if made is None else made
 
 
 def _asking(instrument: Made, callbacks: Sequence[Any] | None) -> Made:

@@ -31,7 +31,7 @@ from otpylib_telemetry.meters.meter import Meter
 from otpylib_telemetry.meters.plans import plans_of, report_clash, report_twin
 from otpylib_telemetry.meters.streams import Feed, Stream
 from otpylib_telemetry.meters.views import View, checked_boundaries, checked_views
-from otpylib_telemetry.primitives.any_value import text
+from otpylib_telemetry.primitives.any_value import scope_text, text
 from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.primitives.fork import after_fork_in_child, new_rlock
 from otpylib_telemetry.primitives.once import Once
@@ -57,6 +57,9 @@ _NAME: Final = re.compile(r"[a-zA-Z][-_./a-zA-Z0-9]{0,254}")
 
 #: Characters of a unit (the same specification, "Instrument unit").
 _MAX_UNIT: Final = 63
+
+#: How much is quoted of what is no name.
+_MAX_SHOWN: Final = 300
 
 Made = TypeVar("Made", bound=instruments.Instrument)
 
@@ -119,6 +122,7 @@ class MeterProvider(api.MeterProvider):
 
         Returns the meter; one without effect where metrics are disabled or the provider is shut down.
         """
+        name, version, schema_url = map(scope_text, (name, version, schema_url))
         if self._disabled or self._shut:
             if self._shut:
                 self._say(
@@ -129,9 +133,6 @@ class MeterProvider(api.MeterProvider):
             return api.NoOpMeter(name, version, schema_url)
         if not name:
             self._say("A meter has no name; its metrics are told apart by their own names alone.")
-        name, version, schema_url = (
-            "" if each is None else text(each, None) for each in (name, version, schema_url)
-        )
         scope = Scope(name, version, schema_url, frozen(attributes))
         with self._lock:
             meter = self._meters.get(scope)
@@ -257,8 +258,10 @@ class MeterProvider(api.MeterProvider):
 
         What cannot be used of what it is made with is reported once and left out.
         """
+        if issubclass(type(name), str):
+            name = str.__str__(name)
         if type(name) is not str or not _NAME.fullmatch(name):
-            shown = repr(name)[:300]
+            shown = repr(text(name, _MAX_SHOWN))
             self.refused.setdefault(shown, "name")
             self._say(
                 "The instrument %s (%s) is without effect: a name begins with a letter, and has at most 255 "
@@ -267,13 +270,13 @@ class MeterProvider(api.MeterProvider):
                 scope.name,
             )
             return None
-        unit = text(unit, None) if isinstance(unit, str) else ""
+        unit = text(unit, None) if issubclass(type(unit), str) else ""
         if len(unit) > _MAX_UNIT:
             self._say(
                 "The unit of %s (%s) has more than %d characters; it is cut.", name, scope.name, _MAX_UNIT
             )
             unit = unit[:_MAX_UNIT]
-        description = text(description, None) if isinstance(description, str) else ""
+        description = text(description, None) if issubclass(type(description), str) else ""
         bounds = self._bounds(name, scope, boundaries)
         same = (scope, name.lower(), kind, unit, description)
         with self._lock:
@@ -305,7 +308,9 @@ class MeterProvider(api.MeterProvider):
             return None
         try:
             return checked_boundaries(boundaries)
-        except Exception as error:  # noqa: BLE001 - a suggestion that cannot be used costs itself alone
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a suggestion that cannot be used costs itself alone
             self._say(
                 "The buckets that %s (%s) suggests are not used: %s.", name, scope.name, describe(error)
             )

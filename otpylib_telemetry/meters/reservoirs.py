@@ -46,7 +46,9 @@ class Reservoir:
         self._made: Any = None
         try:
             self._made = _made(factory, metric)
-        except Exception as error:  # noqa: BLE001 - the application's own code
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the application's own code
             self._fail(error)
 
     def put(self, put: Callable[..., bool], amount: float, traced: Operation | None = None) -> bool:
@@ -57,7 +59,9 @@ class Reservoir:
                 seen = traced.settled()
                 attributes = {key: attribute_value(text) for key, text in seen.attributes}
                 self._made.offer(amount, time.time_ns(), attributes, _context(seen))
-            except Exception as error:  # noqa: BLE001 - as above
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001 - as above
                 self._fail(error)
         return taken
 
@@ -69,11 +73,13 @@ class Reservoir:
         try:
             attributes = {key: attribute_value(text) for key, text in labels}
             return tuple(_own(each, wall_offset_ns) for each in self._made.collect(attributes))
-        except Exception as error:  # noqa: BLE001 - as above
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - as above
             self._fail(error)
             return ()
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         # Said when it is next read: now the store is locked.
         self._made = None
         self._trouble = (

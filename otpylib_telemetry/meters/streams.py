@@ -196,7 +196,9 @@ class Stream:
                 # What is beyond the limit is of one metric, and nobody's in particular.
                 store.remove(self.key)
 
-    def write(self, amount: Any, attributes: Any, traced: Traced | None) -> None:
+    def write(  # noqa: C901 - the hot path, in one piece
+        self, amount: Any, attributes: Any, traced: Traced | None
+    ) -> None:
         """Take a measurement; safe in any thread, and never raises."""
         try:
             kind = type(amount)
@@ -226,7 +228,9 @@ class Stream:
                 taken = put(amount, traced and self._seen(traced, attributes))
             if not taken or self._notice is not None:
                 self._tell(amount, taken=taken)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it must not reach the application
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it must not reach the application
             self._fail(error)
 
     def _seen(self, traced: Traced, attributes: Any) -> Operation:
@@ -249,7 +253,9 @@ class Stream:
         keep = None if keys is None or self._reservoir is not None else lambda key: key not in keys
         try:
             return traced._replace(attributes=labels_of(attributes or {}, self.feed.naming, keep))
-        except Exception:  # noqa: BLE001 - they could be read a moment ago
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001 - they could be read a moment ago
             return traced
 
     def observe(self, readings: Readings) -> None:
@@ -269,7 +275,9 @@ class Stream:
                 self._generation = store.generation
             for reason, amount in refused:
                 self._refuse(reason, amount)
-        except Exception as error:  # noqa: BLE001 - as above
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - as above
             self._fail(error)
 
     def _take(
@@ -430,7 +438,7 @@ class Stream:
                 f"{reason} ({_shown(amount)}). Such measurements are counted, and not reported again",
             )
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         try:
             store = self._store or self._attach()
             with store.lock:

@@ -284,7 +284,9 @@ class AutomaticMetrics:
                 try:
                     if one(event):
                         taken += 1
-                except Exception:  # noqa: BLE001 - an event can hold anything; it must not cost the others
+                except KeyboardInterrupt:
+                    raise
+                except BaseException:  # noqa: BLE001 - an event can hold anything; it must not cost the others
                     taken += self._rescue(event)
             return taken, len(events) - taken
 
@@ -329,6 +331,10 @@ class AutomaticMetrics:
             binding = plain[pick(metadata)]
             place = None
         except Exception:  # noqa: BLE001 - values that are not all texts, or peculiar: worked out with more care
+            binding, place = self._bind(plan, metadata)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001 - as above, and they raise what ends programs
             binding, place = self._bind(plan, metadata)
         taken = refused = False
         seconds: float | None = None
@@ -408,7 +414,9 @@ class AutomaticMetrics:
         """Find what the labels of metadata lead to, or begin with it."""
         try:
             found = plan.bindings.find(metadata)
-        except Exception:  # noqa: BLE001 - metadata of any kind whatever
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001 - metadata of any kind whatever
             found = None
         if found is not None:
             return found, None
@@ -435,7 +443,9 @@ class AutomaticMetrics:
             plain = (str(name), readable_mapping(measurements), readable_mapping(metadata), at_ns, emitter)
             if type(name) is str and (plain[1] is not measurements or plain[2] is not metadata):
                 return self._one(plain)
-        except Exception:  # noqa: BLE001 - that is what it is
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001 - that is what it is
             self._store.refuse(UNREADABLE)
             return False
         self._store.refuse(UNREADABLE)

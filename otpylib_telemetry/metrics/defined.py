@@ -105,7 +105,7 @@ _MISSING: Final = _Missing()
 class _FunctionError(Exception):
     """A function of a definition has failed."""
 
-    def __init__(self, option: str, cause: Exception) -> None:
+    def __init__(self, option: str, cause: BaseException) -> None:
         super().__init__(option)
         self.option = option
         self.cause = cause
@@ -153,7 +153,9 @@ class _Tags:
             try:
                 given: Any = self._function(metadata)
                 found = [given[key] if key in given else metadata.get(key, _MISSING) for key in self._keys]
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 raise _FunctionError("tag_values", error) from error
         return tuple(found * 2 if len(found) == 1 else found)
 
@@ -161,7 +163,9 @@ class _Tags:
         """Return what was kept for these values, or for others that read the same."""
         try:
             found = self.texts.get(values)
-        except Exception:  # noqa: BLE001 - a value that cannot be hashed or compared; its type settles what to do
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001 - a value that cannot be hashed or compared; its type settles what to do
             found = None
         if found is not None:
             # What is found equals texts; only what is itself a text does.
@@ -312,7 +316,9 @@ class DefinedMetrics:
                 try:
                     if one(event):
                         taken += 1
-                except Exception:  # noqa: BLE001 - what is no event at all; it must not cost the others
+                except KeyboardInterrupt:
+                    raise
+                except BaseException:  # noqa: BLE001 - what is no event at all; it must not cost the others
                     store.refuse(UNREADABLE)
             return taken, len(events) - taken
 
@@ -338,7 +344,9 @@ class DefinedMetrics:
             except _FunctionError as error:
                 self._complain(bound, error)
                 verdict = _REFUSED
-            except Exception:  # noqa: BLE001 - peculiar keys or values; they must not cost other definitions
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # noqa: BLE001 - peculiar keys or values; they must not cost other definitions
                 self._store.refuse(UNREADABLE)
                 verdict = _REFUSED
             if outcome != _TAKEN and verdict:
@@ -360,7 +368,9 @@ class DefinedMetrics:
         elif bound.function is not None:
             try:
                 amount = bound.function(measurements, metadata)
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 raise _FunctionError("measurement", error) from error
         if amount is None:
             bound.missing += 1
@@ -395,7 +405,9 @@ class DefinedMetrics:
             try:
                 values = tags.pick(metadata)
                 put = tags.texts.get(values)
-            except Exception:  # noqa: BLE001 - a tag is not there, or cannot be hashed: it gets more care
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # noqa: BLE001 - a tag is not there, or cannot be hashed: it gets more care
                 put = None
         if put is None:
             values = tags.values(metadata) if values is None else values
@@ -559,7 +571,9 @@ def _holds(
 ) -> bool:
     try:
         return bool(predicate(measurements, metadata))
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise _FunctionError(option, error) from error
 
 

@@ -30,7 +30,9 @@ def number_of(value: Any) -> float | None:
         return float.__pos__(value)
     try:
         return float(value) if hasattr(kind, "__float__") else None
-    except Exception:  # noqa: BLE001 - a value may raise anything when asked
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - a value may raise anything when asked
         return None
 
 
@@ -51,7 +53,9 @@ def is_of_an_operation(metadata: Any) -> bool:
     """Tell whether metadata has a key that says which operation an event was part of."""
     try:
         return "trace_id" in metadata or "traceparent" in metadata
-    except Exception:  # noqa: BLE001 - as above
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - as above
         return False
 
 
@@ -61,5 +65,7 @@ def readable_mapping(mapping: Any) -> Mapping[str, Any]:
         return mapping
     try:
         return dict(mapping)
-    except Exception:  # noqa: BLE001 - as above
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - as above
         return {}

@@ -214,7 +214,9 @@ class LabelCache(Generic[T]):
         if shape.plain:
             try:
                 found = shape.plain.get(values)
-            except Exception:  # noqa: BLE001 - a value that cannot be hashed; its type settles what to do
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # noqa: BLE001 - a value that cannot be hashed; its type settles what to do
                 found = None
             if found is not None:
                 return found
@@ -237,7 +239,9 @@ class LabelCache(Generic[T]):
                 shape.typed[types] = typed
             values = values if typed.normalise is None else typed.normalise(values)
             labels, whole = typed.labels(values)
-        except Exception:  # noqa: BLE001 - metadata of any kind whatever; what can be used of it is
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001 - metadata of any kind whatever; what can be used of it is
             return self._piecemeal(metadata), None
         return labels, (shape, typed, values) if remembered and whole else None
 
@@ -276,7 +280,9 @@ class LabelCache(Generic[T]):
                 for key, value in dict(metadata).items()
                 if self._rules.keep(key) and _exact(type(value)) is not None
             }
-        except Exception:  # noqa: BLE001 - as above
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001 - as above
             return ()
         keys = tuple(usable)
         typed: _Typed[T] = _Typed(keys, tuple(map(type, usable.values())), self._name)

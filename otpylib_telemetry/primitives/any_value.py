@@ -48,6 +48,9 @@ _TIMES: Final = frozenset("mM")
 #: The types whose values are scalars; others may be, see :func:`is_scalar`.
 _SCALARS: Final = (str, Number, bytes, bytearray, Enum, os.PathLike, tzinfo)
 
+#: How many parts a version has at most.
+_MAX_PARTS: Final = 16
+
 #: What stands for what was cut off, and for a structure inside itself.
 CUT: Final = "…"
 
@@ -125,6 +128,19 @@ def text(value: object, limit: int | None = MAX_TEXT_LENGTH) -> str:
     return written
 
 
+def scope_text(value: Any, limit: int | None = None) -> str:
+    """Return the name, the version or the schema URL of a scope, whatever was given as such.
+
+    Nothing is empty. A version such as ``(1, 2, 3)`` is its parts between dots; anything else is its text.
+    """
+    if value is None:
+        return ""
+    if issubclass(type(value), tuple | list):
+        with suppress(Exception):
+            return text(".".join([text(part) for part in islice(value, _MAX_PARTS)]), limit)
+    return text(value, limit)
+
+
 def unprintable(kind: type) -> str:
     """Return what is said of an object that raises when it is to be written."""
     try:
@@ -177,7 +193,10 @@ def is_scalar(kind: Any) -> bool:
 
 def has_own_text(kind: Any) -> bool:
     """Tell of a type whether its objects have a text of their own; their address would be none."""
-    return kind.__str__ is not object.__str__ or kind.__repr__ is not object.__repr__
+    try:
+        return kind.__str__ is not object.__str__ or kind.__repr__ is not object.__repr__
+    except Exception:  # noqa: BLE001 - a metaclass may do anything
+        return False
 
 
 def scalar(value: object) -> str | bool | int | float:

@@ -337,7 +337,9 @@ class OpenOperations(Generic[T]):
                 lives = answers.get(emitter)
                 if lives is None:
                     lives = answers[emitter] = alive(emitter)
-            except Exception:  # noqa: BLE001, S112 - it cannot be hashed: nobody can say that it is gone
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # noqa: BLE001, S112 - it cannot be hashed: nobody can say that it is gone
                 continue
             if not lives:
                 gone.append(opened)
@@ -382,7 +384,9 @@ class OpenOperations(Generic[T]):
         self._file_emitters()
         try:
             present = self._emitted.get(emitter)
-        except Exception:  # noqa: BLE001 - it cannot be hashed or compared
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001 - it cannot be hashed or compared
             return None
         if type(present) is not _Several:
             only: Opened[T] | None = present  # type: ignore[assignment]  # not a table: an operation, or nothing
@@ -410,7 +414,9 @@ class OpenOperations(Generic[T]):
             try:
                 if emitted.setdefault(opened.emitter, opened) is not opened:
                     _join(emitted, opened.emitter, opened)
-            except Exception:  # noqa: BLE001, S112 - it cannot be hashed or compared: no rule 4 for it
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # noqa: BLE001, S112 - it cannot be hashed or compared: no rule 4 for it
                 continue
             opened._by_emitter = True  # noqa: SLF001 - one unit
 

@@ -231,7 +231,7 @@ class Span:
         if here is None:
             return
         event = self._end(here, error)
-        if error is None or isinstance(error, Exception):
+        if error is None or issubclass(type(error), Exception):
             await emit(*event)
         else:
             # Cancelled, closed or interrupted: nothing more may be awaited.
@@ -249,7 +249,9 @@ class Span:
         self._metadata = _plain(self._details)
         try:
             context = _child_context(self._metadata, current_span())
-        except Exception as error:  # noqa: BLE001  # metadata whose keys cannot even be compared
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001  # metadata whose keys cannot even be compared
             log.warning(
                 "The span %r was not emitted: its metadata cannot be used (%s).", self.name, describe(error)
             )
@@ -271,7 +273,7 @@ class Span:
         here.end()
         # The ids once more: without them an ending that was tampered with could not be paired.
         metadata = {**self.metadata, **here.ids}
-        if error is None or isinstance(error, GeneratorExit):
+        if error is None or issubclass(type(error), GeneratorExit):
             return f"{self.name}.success", measurements, metadata
         kind = type(error).__name__
         metadata["error"] = error_text(error) or kind

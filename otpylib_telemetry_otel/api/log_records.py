@@ -22,7 +22,7 @@ from otpylib_telemetry.instrument.log_record import (
     whole,
 )
 from otpylib_telemetry.instrument.logging import LOG_EVENT
-from otpylib_telemetry.primitives.any_value import any_value, any_values, text
+from otpylib_telemetry.primitives.any_value import any_value, any_values, scope_text, text
 from otpylib_telemetry.tracing.operations import Phase, classify
 from otpylib_telemetry.tracing.propagation import format_span_id, format_trace_id, format_traceparent
 from otpylib_telemetry_otel.attributes import MAX_ATTRIBUTES
@@ -72,8 +72,8 @@ def words(value: Any) -> str:
 
 
 def _scope(scope: Any) -> Scope:
-    name, version = words(scope.name), words(scope.version)
-    schema_url, given = words(getattr(scope, "schema_url", None)), getattr(scope, "attributes", None)
+    name, version = scope_text(scope.name), scope_text(scope.version)
+    schema_url, given = scope_text(getattr(scope, "schema_url", None)), getattr(scope, "attributes", None)
     attributes = {} if given is None else any_values(given)[0]
     if not attributes and not schema_url:
         return name, version

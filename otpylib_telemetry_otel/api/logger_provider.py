@@ -16,13 +16,15 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import _logs as api
+from opentelemetry.context import Context
 from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor
 
 from otpylib_telemetry.bus.dispatch import execute, is_listened_to
 from otpylib_telemetry.instrument.logging import IGNORED
-from otpylib_telemetry.primitives.any_value import any_values, text
+from otpylib_telemetry.primitives.any_value import text
 from otpylib_telemetry.primitives.fork import after_fork_in_child, new_lock
 from otpylib_telemetry_otel.api.log_records import event_name, metadata_of, read, words
+from otpylib_telemetry_otel.api.scopes import scope_of
 from otpylib_telemetry_otel.resources import current_resource
 
 if TYPE_CHECKING:
@@ -109,7 +111,17 @@ class _Logger(api.Logger):
             raise
         except BaseException:  # noqa: BLE001 - whatever is in it, the record is mended and goes its way
             if not _local.taken:
-                _emit(api.LogRecord(**fields) if record is None else record, self._scope)
+                _emit(_record_of(fields) if record is None else record, self._scope)
+
+
+def _record_of(fields: dict[str, Any]) -> Any:
+    """Return a record that has these fields, whatever they are."""
+    context = fields.pop("context", None)
+    made = api.LogRecord(context=context if issubclass(type(context), Context) else None)
+    for name, value in fields.items():
+        if value is not None:
+            setattr(made, name, value)
+    return made
 
 
 class _Provider(LoggerProvider):
@@ -120,22 +132,9 @@ class _Provider(LoggerProvider):
         """The resource of the exporter, as far as it is known by now."""
         return current_resource()
 
-    def get_logger(self, name: str, *about: Any, **named: Any) -> api.Logger:
+    def get_logger(self, name: Any, *about: Any, **named: Any) -> api.Logger:
         """Return the logger of a scope; what is no name, version or attribute is made one."""
-        try:
-            logger: Any = super().get_logger(name, *about, **named)
-        except KeyboardInterrupt:
-            raise
-        except BaseException:  # noqa: BLE001 - a version that cannot be looked up, attributes that raise
-            version, schema_url, attributes = (*about, None, None, None)[:3]
-            version, schema_url = named.get("version", version), named.get("schema_url", schema_url)
-            given = named.get("attributes", attributes)
-            logger = super().get_logger(
-                text(name, None),
-                None if version is None else text(version, None),
-                None if schema_url is None else text(schema_url, None),
-                None if given is None else any_values(given)[0],
-            )
+        logger: Any = super().get_logger(*scope_of(name, *about, **named))
         scope = getattr(logger, "instrumentation_scope", None)
         return logger if scope is None else _Logger(logger, scope)
 

@@ -22,6 +22,8 @@ from opentelemetry.trace import NonRecordingSpan, ProxyTracerProvider, TraceFlag
 from otpylib_telemetry.primitives.fork import after_fork_in_child, new_lock
 from otpylib_telemetry.tracing import bridge, propagation
 from otpylib_telemetry.tracing.propagation import SpanContext
+from otpylib_telemetry_otel.api.scopes import scope_of
+from otpylib_telemetry_otel.api.spans import guarded
 from otpylib_telemetry_otel.resources import current_resource, speak_for
 from otpylib_telemetry_otel.traces import api_spans
 
@@ -140,7 +142,21 @@ class _Ids(IdGenerator):
 
 
 class _Provider(TracerProvider):
-    """The provider for those who have none, whose resource is that of the exporter its spans go to."""
+    """The provider for those who have none, whose resource is that of the exporter its spans go to.
+
+    Nothing is raised from it, or from what it makes, into the application.
+    """
+
+    def get_tracer(
+        self,
+        instrumenting_module_name: Any,
+        instrumenting_library_version: Any = None,
+        schema_url: Any = None,
+        attributes: Any = None,
+    ) -> trace.Tracer:
+        """Return the tracer of a scope; what is no name, version or attribute is made one."""
+        scope = scope_of(instrumenting_module_name, instrumenting_library_version, schema_url, attributes)
+        return guarded(super().get_tracer(*scope))
 
     @property
     def resource(self) -> Resource:

@@ -68,6 +68,8 @@ def name_of(value: object) -> str | None:
         return None
     try:
         said: Any = str.__str__(value) if issubclass(type(value), str) else getattr(value, "name", None)
-    except Exception:  # noqa: BLE001 - the value's own code may do anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - the value's own code may do anything
         return None
     return said.strip() or None if type(said) is str else None

@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.sdk.metrics.export import ExponentialHistogram, Gauge, Histogram, Sum
 
 from otpylib_telemetry.metrics.event_values import number_of
-from otpylib_telemetry.primitives.any_value import INT64_MAX, INT64_MIN, text
+from otpylib_telemetry.primitives.any_value import INT64_MAX, INT64_MIN, scope_text, text
 from otpylib_telemetry_otel.otlp.values import Encoded, fill
 
 if TYPE_CHECKING:
@@ -32,14 +32,14 @@ def encoded(data: MetricsData) -> Encoded:
     request = ExportMetricsServiceRequest()
     refused, reason = 0, ""
     for group in data.resource_metrics:
-        told = request.resource_metrics.add(schema_url=text(group.resource.schema_url or "", None))
+        told = request.resource_metrics.add(schema_url=scope_text(group.resource.schema_url))
         fill(told.resource.attributes, group.resource.attributes)
         for scoped in group.scope_metrics:
-            messages = told.scope_metrics.add(schema_url=text(scoped.schema_url or "", None))
+            messages = told.scope_metrics.add(schema_url=scope_text(scoped.schema_url))
             scope = scoped.scope
             if scope is not None:
-                messages.scope.name = text(scope.name or "", None)
-                messages.scope.version = text(scope.version or "", None)
+                messages.scope.name = scope_text(scope.name)
+                messages.scope.version = scope_text(scope.version)
                 fill(messages.scope.attributes, scope.attributes or {})
             for metric in scoped.metrics:
                 failed, why = _put_metric(messages.metrics, metric)

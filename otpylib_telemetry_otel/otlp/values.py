@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
-from otpylib_telemetry.primitives.any_value import WHOLE, any_value, text
+from otpylib_telemetry.primitives.any_value import WHOLE, any_value, scope_text, text
 from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.version import __version__
 
@@ -104,7 +104,7 @@ def say(message: Any, field: str, value: Any) -> None:
     except KeyboardInterrupt:
         raise
     except BaseException:  # noqa: BLE001 - as above
-        setattr(message, field, "" if value is None else text(value, None))
+        setattr(message, field, scope_text(value))
 
 
 def why(item: Any, error: BaseException) -> str:

@@ -98,7 +98,9 @@ def _as_the_caller(trace_id: int, spans: Sequence[FinishedSpan]) -> Verdict | No
 def _told(span: FinishedSpan, trace_id: int) -> float | None:
     try:
         tracestate = span.attributes.get("tracestate")
-    except Exception:  # noqa: BLE001 - a key of the application's own may raise when it is compared
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - a key of the application's own may raise when it is compared
         return None
     return adjusted_count(tracestate, trace_id)
 

@@ -56,7 +56,9 @@ class Rule:
                 any(_is(span.attributes.get(key), wanted) for wanted in allowed)
                 for key, allowed in self.attributes
             )
-        except Exception:  # noqa: BLE001 - a key of the application's own may raise when it is compared
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001 - a key of the application's own may raise when it is compared
             return False
 
 

@@ -363,7 +363,9 @@ def _is_alone(span: FinishedSpan) -> bool:
         return False
     try:
         return not any(key in span.attributes for key in _HANDED_ON)
-    except Exception:  # noqa: BLE001 - a key of the application's own may raise when it is compared
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - a key of the application's own may raise when it is compared
         return False
 
 

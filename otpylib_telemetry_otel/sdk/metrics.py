@@ -114,7 +114,9 @@ class MetricConverter:
             return None
         try:
             hash(resource)
-        except Exception:  # noqa: BLE001 - an attribute of it that cannot be hashed
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001 - an attribute of it that cannot be hashed
             return id(resource)
         return resource
 
@@ -137,7 +139,9 @@ class MetricEncoder:
         """Encode data points; one that cannot be encoded is left out, so that the others go."""
         try:
             return encoded(self._converter.convert(items))
-        except Exception as error:  # noqa: BLE001 - whatever is in one of them, the others are to go
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever is in one of them, the others are to go
             if len(items) == 1:
                 return Encoded(b"", 1, f"{type(error).__name__}: {error}")
         # Requests that follow each other are one request with all that is in them.

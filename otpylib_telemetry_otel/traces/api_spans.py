@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from otpylib_telemetry.exporter import registry
-from otpylib_telemetry.primitives.any_value import INT64_MAX, any_values, number, text
+from otpylib_telemetry.primitives.any_value import INT64_MAX, any_values, number, scope_text, text
 from otpylib_telemetry.primitives.fork import after_fork_in_child
 from otpylib_telemetry.tracing.propagation import TraceParent, format_traceparent
 from otpylib_telemetry_otel.semantics import SpanLink
@@ -261,21 +261,12 @@ def _scope(scope: Any) -> tuple[str, str] | Scope | None:
     """Return the scope in as few words as it needs: spans of one scope go together, whoever made them."""
     if scope is None:
         return None
-    name, version, schema_url = _words(scope.name), _words(scope.version), _words(scope.schema_url)
+    name, version, schema_url = map(scope_text, (scope.name, scope.version, scope.schema_url))
     given = getattr(scope, "attributes", None)
     if not given and not schema_url:
         return name, version
     exportable, _ = any_values(given or {})
     return Scope(name, version, schema_url, tuple(exportable.items()))
-
-
-def _words(value: Any) -> str:
-    """Return what should be text; of a version such as (1, 2, 3), its parts between dots."""
-    if value is None:
-        return ""
-    if type(value) is tuple or type(value) is list:
-        return ".".join(text(part, None) for part in value)
-    return text(value, None)
 
 
 def _after_fork() -> None:
