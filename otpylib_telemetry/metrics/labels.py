@@ -335,7 +335,8 @@ def _text(value: Any) -> tuple[str, bool]:
         # NaN equals nothing, so what is remembered for it would never be found.
         return number_text(value), value == value  # noqa: PLR0124
     if len(value) > _MAX_VALUE:
-        return _encodable(shortened(value, _MAX_VALUE)), False
+        # Mended first: the digest is of what leaves, so that two values are one wherever they leave as one.
+        return shortened(_encodable(value), _MAX_VALUE), False
     return _encodable(value), True
 
 

@@ -80,6 +80,9 @@ DIFFERENT = {
     "beyond 64 bits": (2**70, 2**70 + 1),
     "far beyond": (10**6000, 10**6000 + 1),
     "long text": ("x" * 300 + "a", "x" * 300 + "b"),
+    "long text of another script": ("é" * 300 + "a", "é" * 300 + "b"),
+    "long text beyond 16 bits": ("😀" * 300, "😀" * 299 + "é"),
+    "half a pair at the cut": ("x" * 238 + "\ud800" + "y" * 50, "x" * 238 + "\ud800" + "z" * 50),
     "bytes": (b"\xff", b"\xfe"),
     "bytearray": (bytearray(b"a"), bytearray(b"b")),
     "list": ([1, [2]], [1, [3]]),
@@ -92,6 +95,9 @@ DIFFERENT = {
 #: Pairs of values that are one, wherever they are sent.
 SAME = {
     "surrogates": ("a\ud800", "a?"),
+    "surrogates in long text": ("x" * 300 + "\ud800", "x" * 300 + "?"),
+    "surrogates at the cut": ("x" * 238 + "\ud800" + "y" * 50, "x" * 238 + "\udfff" + "y" * 50),
+    "surrogates at the limit": ("x" * 255 + "\ud800", "x" * 255 + "?"),
     "integer and its text": (2**70, str(2**70)),
     "within a list": ([2**70], [str(2**70)]),
     "list and tuple": ([1, "a"], (1, "a")),

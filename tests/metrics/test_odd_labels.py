@@ -307,3 +307,26 @@ def test_a_series_is_removed_by_such_a_value():
 
 def test_a_pattern_is_found_by_its_text():
     assert label_text(re.compile("x")) == "re.compile('x')"
+
+
+LONG = [
+    ["x" * 300 + "a", "x" * 300 + "b"],
+    ["é" * 300 + "a", "é" * 300 + "b"],
+    ["😀" * 300, "😀" * 299 + "é"],
+    ["x" * 238 + "\ud800" + "y" * 50, "x" * 238 + "\ud800" + "z" * 50],
+    ["x" * 300 + "\ud800", "x" * 300 + "?"],
+    ["x" * 238 + "\ud800" + "y" * 50, "x" * 238 + "\udfff" + "y" * 50],
+    [b"x" * 300 + b"a", b"x" * 300 + b"b"],
+    [pathlib.PurePosixPath("/" + "x" * 300 + "a"), pathlib.PurePosixPath("/" + "x" * 300 + "b")],
+]
+
+
+@pytest.mark.parametrize("values", LONG, ids=range(len(LONG)))
+@pytest.mark.parametrize(("make", "naming"), WAYS)
+def test_long_values_are_as_many_as_there_are_texts_that_can_leave(make, naming, values):
+    texts = {str(value).encode("utf-8", "replace") for value in values}
+    counted = fed(make(naming), values * 2)
+    assert len(counted) == len(texts)
+    for (_, text), _ in counted:
+        assert len(text) == 256
+        assert text.encode()
