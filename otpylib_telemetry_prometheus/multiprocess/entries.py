@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from otpylib_telemetry.metrics.options import MULTIPROCESS_MODES
 from otpylib_telemetry_prometheus.multiprocess.files import client
@@ -55,7 +56,7 @@ class Entry:
 
 def entries(path: Path) -> list[Entry]:
     """Return what is in a file."""
-    with path.open("rb") as file:
+    with _opened(path) as file:
         used = _used(file)
         data = file.read(used - HEADER) if used else b""
     return [Entry(key, *_DOUBLES.unpack_from(data, end - _DOUBLES.size)) for key, end in _walk(data, used)]
@@ -83,7 +84,7 @@ class FileChecks:
         kind = file_kind(path)
         if kind is None:
             raise BadFileError("its name is none that prometheus_client gives")
-        with path.open("rb") as file:
+        with _opened(path) as file:
             inode = os.fstat(file.fileno()).st_ino
             used = _used(file)
             before, upto = self._checked.get(path, (inode, HEADER))
@@ -109,6 +110,15 @@ class FileChecks:
             if not path.exists():
                 self._checked.pop(path, None)
                 self._names.pop(path, None)
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Open a file to read it; one that is a pipe or a device may have no end, or no beginning."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise BadFileError("it is no regular file")
+    return os.fdopen(descriptor, "rb")
 
 
 def _used(file: Any) -> int:

@@ -81,6 +81,32 @@ def test_a_damaged_file_is_left_out_counted_and_said_once(content, reason, tmp_p
     assert said == [f"{place} is left out of the metrics of all workers: {reason}." for place in places]
 
 
+PLACED = {
+    "pipe": os.mkfifo,
+    "device without end": lambda path: path.symlink_to("/dev/zero"),
+    "device without beginning": lambda path: path.symlink_to("/dev/null"),
+    "directory": lambda path: path.mkdir(),
+}
+
+
+@pytest.mark.parametrize("place", PLACED.values(), ids=PLACED)
+def test_what_is_no_regular_file_is_left_out_and_never_waited_for(place, tmp_path, caplog):
+    worker = Ours(tmp_path, 1)
+    worker.count(5)
+    worker.write()
+    (good,) = tmp_path.rglob("counter_1.db")
+    places = [good.with_name("counter_2.db"), tmp_path / "counter_3.db"]
+    for path in places:
+        place(path)
+    registry = MultiProcessRegistry(tmp_path)
+    for _ in range(2):
+        assert registry.get_sample_value("requests_total") == 5
+    said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert said == [
+        f"{path} is left out of the metrics of all workers: it is no regular file." for path in places
+    ]
+
+
 @pytest.mark.parametrize("name", ["notes.db", "counter.db", "gauge_1.db", "gauge_often_1.db", "info_1.db"])
 def test_a_file_of_somebody_elses_is_left_out(name, tmp_path, caplog):
     (tmp_path / name).write_bytes(database(entry()))
