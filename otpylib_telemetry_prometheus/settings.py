@@ -26,6 +26,7 @@ from otpylib_telemetry.config.settings import (
 )
 from otpylib_telemetry.metrics.options import MULTIPROCESS_MODES
 from otpylib_telemetry.metrics.settings import MetricsSettings
+from otpylib_telemetry.primitives.any_value import text
 from otpylib_telemetry_prometheus.endpoint.access import Access, Login, login, protection
 from otpylib_telemetry_prometheus.endpoint.connections import Limits
 from otpylib_telemetry_prometheus.endpoint.tls import Files
@@ -86,7 +87,7 @@ def _label_value(name: object, value: object) -> str:
         case bool():
             return "true" if value else "false"
         case str():
-            return str(value)
+            return text(value, None)
         case int() | float():
             return repr(value)
         case _:
@@ -333,7 +334,8 @@ class PrometheusSettings(MetricsSettings):
     def _push_job_is_something(cls, value: str) -> str:
         if not value.strip():
             raise RefusedError("expected a name; a Pushgateway takes nothing without one")
-        return value.strip()
+        # It may come from an environment that is no Unicode.
+        return text(value.strip(), None)
 
     @field_validator("push_grouping", mode="before")
     @classmethod

@@ -106,6 +106,27 @@ async def test_every_job_and_label_value_arrives_as_it_is(pushgateway):
     assert {name: labels.get(name) for name in AWKWARD} == AWKWARD
 
 
+@pytest.mark.parametrize("section", ["prometheus", "telemetry.inner"])
+async def test_a_job_and_label_values_that_are_no_unicode_are_pushed(pushgateway, section):
+    gateway = pushgateway()
+    resolution = resolve(
+        PrometheusSettings,
+        section,
+        environ={"OTEL_SERVICE_NAME": "caf\udce9"},
+        config={
+            "push_url": gateway.url,
+            "push_grouping": {"host": "a\ud800"},
+            "global_labels": {"team": "b\udfff"},
+        },
+    )
+    assert resolution.problems == ()
+    assert resolution.settings.global_labels == {"team": "b?"}
+    pushing = Pusher(Page(), "prometheus_exporter")
+    pushing.configure(PushPlan.of(resolution.settings))
+    assert await pushing.push_now(), pushing.trouble
+    assert await said(gateway, job="caf?", host="a?") == 1
+
+
 @given(st.dictionaries(st.from_regex(r"[a-z_][a-z0-9_]{0,5}", fullmatch=True), st.text(max_size=8)))
 def test_the_path_of_a_group_can_be_read_back(grouping):
     grouping.pop("job", None)
