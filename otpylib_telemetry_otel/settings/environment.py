@@ -231,13 +231,22 @@ def _read_sampler(environ: Mapping[str, str], found: dict[str, tuple[str, Any]])
             if argument in environ:
                 found["sampling_rate"] = (argument, environ[argument])
         case _:
-            # One that some package registers, as every SDK takes it.
-            found["sampler"] = (variable, sampler)
+            found["sampler"] = (variable, _installed_sampler(sampler))
             if argument in environ:
                 found["sampler_argument"] = (argument, environ[argument])
             return
     if usual.startswith(_PARENT_BASED):
         found["sampling_parent_based"] = (variable, True)
+
+
+def _installed_sampler(name: str) -> Any:
+    """Return the name of a sampler that a package registers; any other is warned of, and ignored.
+
+    So the specification has it for values that are none ("Enum"). A sampler that a program or a file asks for
+    is waited for instead.
+    """
+    names = sorted({entry.name for entry in entry_points(group=SAMPLERS)})
+    return name if name in names else Unusable(name, f"expected the name of a sampler: {', '.join(names)}")
 
 
 def _read_batching(environ: Mapping[str, str], found: dict[str, tuple[str, Any]]) -> None:
@@ -263,8 +272,14 @@ def _read_metrics(environ: Mapping[str, str], found: dict[str, tuple[str, Any]])
         value = _HISTOGRAMS.get(name) or Unusable(environ[variable], expected)
         found["metrics_histogram"] = (variable, value)
     variable = "OTEL_METRICS_EXEMPLAR_FILTER"
-    if variable in environ and environ[variable].strip().lower() == "always_off":
-        found["metrics_exemplars"] = (variable, False)
+    match environ.get(variable, "").strip().lower():
+        case "always_off":
+            found["metrics_exemplars"] = (variable, False)
+        case "" | "always_on" | "trace_based":
+            pass
+        case _:
+            reason = "expected always_on, always_off or trace_based"
+            found["metrics_exemplars"] = (variable, Unusable(environ[variable], reason))
 
 
 def _seconds(milliseconds: str) -> Any:

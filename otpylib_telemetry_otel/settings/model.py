@@ -79,7 +79,7 @@ _PRINTABLE = re.compile(r"[\x20-\x7e]*")
 #: What gRPC takes as the name of metadata ("gRPC over HTTP2", "Requests").
 _METADATA = re.compile(r"[0-9a-z_.-]+")
 #: Headers that would contradict what is sent.
-_OF_THE_BODY = frozenset({"content-length", "transfer-encoding", "connection"})
+_OF_THE_BODY = frozenset({"content-length", "content-encoding", "transfer-encoding", "connection"})
 _NO_DEFLATE = "over gRPC expected one of 'none', 'gzip'; 'deflate' is for http/protobuf"
 _ENTRY_POINT = re.compile(r"[A-Za-z0-9_.-]+")
 

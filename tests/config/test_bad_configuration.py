@@ -88,7 +88,7 @@ BAD_ENVIRONMENT = [
     ),
     (
         {"OTEL_TRACES_SAMPLER": "jaeger remote"},
-        "telemetry.otel.sampler ('jaeger remote', a string) from the environment variable OTEL_TRACES_SAMPLER is refused: expected the name of an OpenTelemetry sampler, such as always_on. It stays unset.",
+        "telemetry.otel.sampler ('jaeger remote', a string) from the environment variable OTEL_TRACES_SAMPLER is refused: expected the name of a sampler: always_off, always_on, parentbased_always_off, parentbased_always_on, parentbased_traceidratio, traceidratio. It stays unset.",
     ),
     (
         {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "half"},

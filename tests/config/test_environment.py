@@ -1,7 +1,10 @@
 """What environment variables say about the settings."""
 
+from importlib.metadata import EntryPoint
+
 import pytest
 
+from otpylib_telemetry_otel.settings import environment
 from otpylib_telemetry_otel.settings.endpoint import SignalUrl
 from tests.config.reading import messages, otel, prometheus
 
@@ -42,12 +45,6 @@ from tests.config.reading import messages, otel, prometheus
         ({"OTEL_TRACES_SAMPLER": "parentbased_always_on"}, "sampling_parent_based", True),
         ({"OTEL_TRACES_SAMPLER": "parentbased_traceidratio"}, "sampling_parent_based", True),
         ({"OTEL_TRACES_SAMPLER": "traceidratio"}, "sampling_parent_based", False),
-        ({"OTEL_TRACES_SAMPLER": "xray", "OTEL_TRACES_SAMPLER_ARG": "endpoint=x"}, "sampler", "xray"),
-        (
-            {"OTEL_TRACES_SAMPLER": "xray", "OTEL_TRACES_SAMPLER_ARG": "endpoint=x"},
-            "sampler_argument",
-            "endpoint=x",
-        ),
         ({"OTEL_TRACES_SAMPLER": "always_on", "OTEL_TRACES_SAMPLER_ARG": "1"}, "sampler_argument", None),
         (
             {"TELEMETRY_OTEL_SAMPLING_RULES": '[{"name": "a", "rate": 0}]'},
@@ -70,6 +67,49 @@ def test_variables_of_the_environment(environ, key, value):
     resolution = otel(environ)
     assert messages(resolution) == []
     assert getattr(resolution.settings, key) == value
+
+
+@pytest.mark.parametrize("spelt", ["xray", "XRay", " XRAY "])
+def test_a_sampler_that_a_package_registers_is_taken(monkeypatch, spelt):
+    registered = [EntryPoint("xray", "somewhere:Sampler", "opentelemetry_traces_sampler")]
+    monkeypatch.setattr(environment, "entry_points", lambda group: registered if "sampler" in group else [])
+    resolution = otel({"OTEL_TRACES_SAMPLER": spelt, "OTEL_TRACES_SAMPLER_ARG": "endpoint=x"})
+    assert messages(resolution) == []
+    assert (resolution.settings.sampler, resolution.settings.sampler_argument) == ("xray", "endpoint=x")
+
+
+@pytest.mark.parametrize("name", ["xray", "jaeger_remote", "parentbased_jaeger_remote", "Always", "junk"])
+def test_a_sampler_that_nobody_registers_is_warned_of_and_ignored(name):
+    resolution = otel({"OTEL_TRACES_SAMPLER": name, "OTEL_TRACES_SAMPLER_ARG": "endpoint=x"})
+    (said,) = messages(resolution)
+    assert "telemetry.otel.sampler" in said
+    assert "OTEL_TRACES_SAMPLER is refused: expected the name of a sampler: always_off, always_on" in said
+    assert (resolution.settings.sampler, resolution.settings.sampling_rate) == (None, 1.0)
+
+
+@pytest.mark.parametrize("name", ["xray", "junk"])
+def test_a_sampler_that_a_file_or_a_program_names_is_waited_for(name):
+    for resolution in (otel({}, config={"sampler": name}), otel({}, argument={"sampler": name})):
+        assert messages(resolution) == []
+        assert resolution.settings.sampler == name
+
+
+@pytest.mark.parametrize("said", ["always_on", "TRACE_BASED", " Always_Off ", "", "never", "off"])
+def test_the_filter_of_exemplars(said):
+    resolution = otel({"OTEL_METRICS_EXEMPLAR_FILTER": said})
+    assert resolution.settings.metrics_exemplars is ("always_off" not in said.lower())
+    told = [*messages(resolution), ""][0]
+    assert ("expected always_on, always_off or trace_based" in told) == (said in {"never", "off"})
+
+
+@pytest.mark.parametrize(
+    "name", ["Content-Length", "content-encoding", "Transfer-Encoding", "connection", "CONTENT-ENCODING"]
+)
+def test_what_the_request_says_of_its_body_is_no_header_to_be_set(name):
+    resolution = otel({"OTEL_EXPORTER_OTLP_HEADERS": f"{name}=x,team=a"})
+    (said,) = messages(resolution)
+    assert "expected no header that the request itself decides" in said
+    assert resolution.settings.headers.keys() == {"team"}
 
 
 @pytest.mark.parametrize(
