@@ -75,30 +75,16 @@ class _Kind:
     converter: str
 
 
-_OTEL: Final = "otpylib_telemetry_otel"
+def _kind(noun: str, signal: SignalName, encoder: str, converter: str) -> _Kind:
+    services = f"{__package__}.otlp.services:{signal.upper()}"
+    group = f"opentelemetry_{signal}_exporter"
+    return _Kind(noun, group, services, f"{__package__}.{encoder}", f"{__package__}.{converter}")
+
 
 _KINDS: Final[Mapping[SignalName, _Kind]] = {
-    "traces": _Kind(
-        "span",
-        "opentelemetry_traces_exporter",
-        f"{_OTEL}.otlp.services:TRACES",
-        f"{_OTEL}.otlp.spans:SpanEncoder",
-        f"{_OTEL}.sdk.spans:SpanConverter",
-    ),
-    "logs": _Kind(
-        "log",
-        "opentelemetry_logs_exporter",
-        f"{_OTEL}.otlp.services:LOGS",
-        f"{_OTEL}.otlp.logs:LogEncoder",
-        f"{_OTEL}.sdk.logs:LogConverter",
-    ),
-    "metrics": _Kind(
-        "metric",
-        "opentelemetry_metrics_exporter",
-        f"{_OTEL}.otlp.services:METRICS",
-        f"{_OTEL}.sdk.metrics:MetricEncoder",
-        f"{_OTEL}.sdk.metrics:MetricConverter",
-    ),
+    "traces": _kind("span", "traces", "otlp.spans:SpanEncoder", "sdk.spans:SpanConverter"),
+    "logs": _kind("log", "logs", "otlp.logs:LogEncoder", "sdk.logs:LogConverter"),
+    "metrics": _kind("metric", "metrics", "sdk.metrics:MetricEncoder", "sdk.metrics:MetricConverter"),
 }
 
 

@@ -73,7 +73,13 @@ LabelChoice: TypeAlias = Annotated[
 
 #: Upper bounds of buckets in seconds, ascending.
 BucketBounds: TypeAlias = Annotated[
-    tuple[Number, ...], AfterValidator(_buckets_ascend), BeforeValidator(_without_infinity)
+    tuple[Number, ...],
+    AfterValidator(_buckets_ascend),
+    BeforeValidator(_without_infinity),
+    Field(
+        description="Upper bounds of the buckets of histograms of durations, in seconds, ascending; +Inf is "
+        "implied.",
+    ),
 ]
 
 
@@ -109,7 +115,23 @@ def definitions_setting(value: object) -> tuple[Definition, ...] | Literal["auto
 
 #: The type of such a key.
 MetricDefinitions: TypeAlias = Annotated[
-    tuple[Definition, ...] | Literal["automatic"], BeforeValidator(definitions_setting)
+    tuple[Definition, ...] | Literal["automatic"],
+    BeforeValidator(definitions_setting),
+    Field(
+        description="Definitions of metrics, a list of tables: each has `type` (`counter`, `sum`, "
+        "`last_value`, `summary`, `distribution`), `name` and the options of its type. `automatic`: none.",
+    ),
+]
+
+
+#: The type of a key beside it.
+AutomaticMetrics: TypeAlias = Annotated[
+    bool | None,
+    BeforeValidator(none_if_blank),
+    Field(
+        description="Whether metrics are made of every event, without a definition. Unset: if there are no "
+        "definitions.",
+    ),
 ]
 
 
@@ -131,8 +153,6 @@ class MetricsSettings(ExporterSettings):
     )
     buckets: BucketBounds = Field(
         DURATION_BOUNDS,
-        description="Upper bounds of the buckets of histograms of durations, in seconds, ascending; +Inf is "
-        "implied.",
         json_schema_extra={"remakes": "series"},
     )
     max_series: WholeNumber = Field(
@@ -150,14 +170,10 @@ class MetricsSettings(ExporterSettings):
     )
     metrics: MetricDefinitions = Field(
         AUTOMATIC,
-        description="Definitions of metrics, a list of tables: each has `type` (`counter`, `sum`, "
-        "`last_value`, `summary`, `distribution`), `name` and the options of its type. `automatic`: none.",
         json_schema_extra={"remakes": "series"},
     )
-    automatic_metrics: Annotated[bool | None, BeforeValidator(none_if_blank)] = Field(
+    automatic_metrics: AutomaticMetrics = Field(
         None,
-        description="Whether metrics are made of every event, without a definition. Unset: if there are no "
-        "definitions.",
         json_schema_extra={"remakes": "series"},
     )
     series_ttl: OptionalNumber = Field(

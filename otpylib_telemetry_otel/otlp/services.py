@@ -26,29 +26,11 @@ class Service:
     rejected: str
 
 
-def _service(items: str, module: ModuleType, service: str, answer: type[Any], rejected: str) -> Service:
-    name = module.DESCRIPTOR.services_by_name[service].full_name
-    return Service(items, f"/{name}/Export", answer, rejected)
+def _service(items: str, module: ModuleType, signal: str, rejected: str) -> Service:
+    name = module.DESCRIPTOR.services_by_name[f"{signal}Service"].full_name
+    return Service(items, f"/{name}/Export", getattr(module, f"Export{signal}ServiceResponse"), rejected)
 
 
-TRACES: Final = _service(
-    "spans",
-    trace_service_pb2,
-    "TraceService",
-    trace_service_pb2.ExportTraceServiceResponse,
-    "rejected_spans",
-)
-METRICS: Final = _service(
-    "data points",
-    metrics_service_pb2,
-    "MetricsService",
-    metrics_service_pb2.ExportMetricsServiceResponse,
-    "rejected_data_points",
-)
-LOGS: Final = _service(
-    "log records",
-    logs_service_pb2,
-    "LogsService",
-    logs_service_pb2.ExportLogsServiceResponse,
-    "rejected_log_records",
-)
+TRACES: Final = _service("spans", trace_service_pb2, "Trace", "rejected_spans")
+METRICS: Final = _service("data points", metrics_service_pb2, "Metrics", "rejected_data_points")
+LOGS: Final = _service("log records", logs_service_pb2, "Logs", "rejected_log_records")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, InstanceOf, SecretStr, WrapValidator
+from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, SecretStr, WrapValidator
 
 from otpylib_telemetry.config.settings import OptionalText, RefusedError, absolute, none_if_blank
 from otpylib_telemetry.primitives.any_value import any_value, text, unprintable
@@ -24,6 +25,14 @@ from otpylib_telemetry_otel.settings.given import Given, exporters, one_with, se
 if TYPE_CHECKING:
     from pydantic_core.core_schema import ValidatorFunctionWrapHandler
 
+#: RFC 9110, section 5.6.2: what the name of a header is made of.
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+#: What gRPC and HTTP both carry in the value of a header.
+_PRINTABLE = re.compile(r"[\x20-\x7e]*")
+#: What gRPC takes as the name of metadata ("gRPC over HTTP2", "Requests").
+_METADATA = re.compile(r"[0-9a-z_.-]+")
+#: Headers that would contradict what is sent.
+_OF_THE_BODY = frozenset({"content-length", "content-encoding", "transfer-encoding", "connection"})
 #: OTLP has signed 64-bit integers.
 _MAX_INTEGER = 2**63 - 1
 
@@ -47,6 +56,27 @@ def _as_headers(value: object) -> object:
         name: str(item) if isinstance(item, (int, float)) and not isinstance(item, bool) else item
         for name, item in value.items()
     }
+
+
+def _sendable_headers(value: Mapping[str, SecretStr]) -> Mapping[str, SecretStr]:
+    for name, item in value.items():
+        if name.lower() in _OF_THE_BODY:
+            raise RefusedError("expected no header that the request itself decides, such as its length")
+        if not _TOKEN.fullmatch(name):
+            raise RefusedError("expected header names of letters, digits and hyphens")
+        if not _PRINTABLE.fullmatch(item.get_secret_value()):
+            raise RefusedError(
+                f"the value of the header {name} is not printable ASCII on one line",
+                "a value is not printable ASCII on one line",
+            )
+    # gRPC refuses names that are not lower-case, HTTP does not care.
+    return {name.lower(): item for name, item in value.items()}
+
+
+def _sendable_key(value: SecretStr | None) -> SecretStr | None:
+    if value is not None and not _PRINTABLE.fullmatch(value.get_secret_value()):
+        raise RefusedError("expected printable ASCII on one line, which is all a header carries")
+    return value
 
 
 def as_severity(value: object) -> object:
@@ -100,7 +130,21 @@ LogRecordProcessors = Annotated[
         several("log record processors", "on_emit(record)", ("on_emit",), ("emit", "force_flush"))
     ),
 ]
-Headers = Annotated[Mapping[str, SecretStr], BeforeValidator(_as_headers)]
+Headers = Annotated[Mapping[str, SecretStr], AfterValidator(_sendable_headers), BeforeValidator(_as_headers)]
+ApiKey = Annotated[
+    SecretStr | None, AfterValidator(_sendable_key), BeforeValidator(trim), BeforeValidator(none_if_blank)
+]
+
+
+def unfit_for_grpc(name: str) -> str | None:
+    """Return why gRPC cannot send a header of this name, or None if it can."""
+    if not _METADATA.fullmatch(name):
+        return "over gRPC expected header names of letters, digits, hyphens, underscores and dots"
+    if name.endswith("-bin"):
+        return "over gRPC a header whose name ends with -bin has a binary value, which a setting cannot have"
+    if name.startswith("grpc-"):
+        return "over gRPC a header whose name begins with grpc- is reserved"
+    return None
 
 
 def described(key: str, description: str) -> str:

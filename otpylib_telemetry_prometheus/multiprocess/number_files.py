@@ -1,4 +1,4 @@
-"""The files of one process, each a :class:`Database`, and the lock by which others know that it lives."""
+"""The files of numbers of one process, and the lock by which others know that it lives."""
 
 from __future__ import annotations
 
