@@ -22,7 +22,7 @@ from benchmarks import harness
 from benchmarks.harness import Case, Comparison
 from otpylib_telemetry.aggregation.metric import Kind, MetricSpec
 from otpylib_telemetry.aggregation.store import SeriesStore
-from otpylib_telemetry.metrics.options import DURATION_BOUNDS
+from otpylib_telemetry.metrics.buckets import DURATION_BOUNDS
 from otpylib_telemetry_prometheus.exposition.negotiation import CLASSIC, OPENMETRICS, TextFormat
 from otpylib_telemetry_prometheus.exposition.writer import Exposition
 

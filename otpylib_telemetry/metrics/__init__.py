@@ -1,18 +1,17 @@
 """Definitions of metrics, and events recorded as series."""
 
+from otpylib_telemetry.metrics.buckets import Base2, base2, exponential
+from otpylib_telemetry.metrics.definition_tables import definitions_from_tables
 from otpylib_telemetry.metrics.definitions import (
     Definition,
-    base2,
     counter,
-    definitions_from_tables,
     distribution,
-    exponential,
     last_value,
     refuse_clashes,
     sum,  # noqa: A004  # the word for it: users write metrics.sum(...)
     summary,
 )
-from otpylib_telemetry.metrics.options import Base2, DefinitionError
+from otpylib_telemetry.metrics.options import DefinitionError
 
 __all__ = [
     "Base2",

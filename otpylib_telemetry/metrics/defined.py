@@ -28,6 +28,7 @@ from otpylib_telemetry.aggregation.store import (
     SeriesStore,
 )
 from otpylib_telemetry.aggregation.summation import FLOAT_MAX
+from otpylib_telemetry.metrics.buckets import Base2
 from otpylib_telemetry.metrics.definitions import (
     Definition,
     Distribution,
@@ -45,7 +46,6 @@ from otpylib_telemetry.metrics.event_values import (
 from otpylib_telemetry.metrics.labels import exact_label, label_text
 from otpylib_telemetry.metrics.names import MAX_NAME, PROMETHEUS, Naming, readable
 from otpylib_telemetry.metrics.options import (
-    Base2,
     Constants,
     DefinitionError,
     Match,

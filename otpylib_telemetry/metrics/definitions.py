@@ -9,7 +9,7 @@ The vocabulary is that of Elixir's ``telemetry_metrics``::
 
 The name of a metric says what it is made of: its last part is the measurement, what stands before it is the
 event, unless ``event`` and ``measurement`` say otherwise. The same definitions can be written as tables, see
-:func:`definitions_from_tables`; both are checked when they are made, not when the first event comes. Pure.
+:mod:`.definition_tables`; both are checked when they are made, not when the first event comes. Pure.
 """
 
 from __future__ import annotations
@@ -21,12 +21,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias, Typ
 from pydantic import Field, PlainValidator, model_serializer
 
 from otpylib_telemetry.aggregation.metric import Kind
-from otpylib_telemetry.config.messages import value_words
 from otpylib_telemetry.config.settings import Number, WholeNumber  # noqa: TC001 - pydantic reads them
 from otpylib_telemetry.metrics import options as checked
+from otpylib_telemetry.metrics.buckets import Base2, buckets_option
 from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS
 from otpylib_telemetry.metrics.options import (
-    Base2,
     Checked,
     Constants,
     DefinitionError,
@@ -36,29 +35,11 @@ from otpylib_telemetry.metrics.options import (
     Tags,
     TagSource,
     Text,
-    base2,
-    exponential,
 )
 from otpylib_telemetry.metrics.units import Conversion
 
 if TYPE_CHECKING:
     from otpylib_telemetry.metrics.names import Naming
-
-__all__ = [
-    "Base2",
-    "Definition",
-    "DefinitionError",
-    "Type",
-    "base2",
-    "counter",
-    "definitions_from_tables",
-    "distribution",
-    "exponential",
-    "last_value",
-    "refuse_clashes",
-    "sum",
-    "summary",
-]
 
 Type: TypeAlias = Literal["counter", "sum", "last_value", "summary", "distribution"]
 
@@ -148,7 +129,19 @@ class Definition(Checked):
     @property
     def kind(self) -> Kind:
         """The kind of metric it makes in a store."""
-        return Kind.COUNTER
+        match self:
+            case Sum(monotonic=False):
+                return Kind.UP_DOWN
+            case LastValue():
+                return Kind.GAUGE
+            case Summary():
+                return Kind.SUMMARY
+            case Distribution(buckets=Base2()):
+                return Kind.EXPONENTIAL
+            case Distribution():
+                return Kind.HISTOGRAM
+            case _:
+                return Kind.COUNTER
 
     def exported(self, naming: Naming) -> tuple[str, str]:
         """Return its name and its unit at one exit: those of an instrument of that name and that unit.
@@ -188,7 +181,7 @@ class Definition(Checked):
         hint = ""
         if near:
             hint = f"; did you mean {near[0]}?"
-        elif owners := [kind for kind, other in _TYPES.items() if option in _options_of(other)]:
+        elif owners := [kind for kind, other in TYPES.items() if option in _options_of(other)]:
             hint = f"; it is one of {' and '.join(owners)}"
         return f"{option[:60]!r} is no option of a {cls.model_fields['type'].default}{hint}"
 
@@ -211,11 +204,6 @@ class Sum(Definition):
         True, json_schema_extra=_expected("true (the sum only rises) or false (it rises and falls)")
     )
 
-    @property
-    def kind(self) -> Kind:
-        """A counter, or what rises and falls."""
-        return Kind.COUNTER if self.monotonic else Kind.UP_DOWN
-
 
 class LastValue(Definition):
     """Shows the latest measurement.
@@ -229,11 +217,6 @@ class LastValue(Definition):
     multiprocess_mode: MultiprocessMode = Field(
         "mostrecent", json_schema_extra=_expected(f"one of {', '.join(checked.MULTIPROCESS_MODES)}")
     )
-
-    @property
-    def kind(self) -> Kind:
-        """A gauge."""
-        return Kind.GAUGE
 
 
 class Summary(Definition):
@@ -254,11 +237,6 @@ class Summary(Definition):
     )
     window: Number = Field(600.0, ge=1, le=86_400, json_schema_extra={"unit": "seconds"})
 
-    @property
-    def kind(self) -> Kind:
-        """A summary."""
-        return Kind.SUMMARY
-
 
 class Distribution(Definition):
     """Tells how many measurements fell into which range.
@@ -268,17 +246,12 @@ class Distribution(Definition):
     """
 
     type: Literal["distribution"] = "distribution"
-    buckets: Annotated[tuple[float, ...] | Base2, PlainValidator(checked.buckets_option)] = Field(
+    buckets: Annotated[tuple[float, ...] | Base2, PlainValidator(buckets_option)] = Field(
         None, validate_default=True
     )
 
-    @property
-    def kind(self) -> Kind:
-        """A histogram, over explicit or exponential buckets."""
-        return Kind.EXPONENTIAL if isinstance(self.buckets, Base2) else Kind.HISTOGRAM
 
-
-_TYPES: Final[Mapping[str, type[Definition]]] = {
+TYPES: Final[Mapping[str, type[Definition]]] = {
     "counter": Counter,
     "sum": Sum,
     "last_value": LastValue,
@@ -371,52 +344,13 @@ def distribution(name: str, **options: Unpack[_DistributionOptions]) -> Definiti
     Args:
         name: The metric's name, ``shop.checkout.stop.duration_ms``.
         options: See :class:`Common`; and ``buckets``: upper bounds, inclusive, in the unit exported;
-            :func:`exponential` for bounds that are computed, :func:`base2` or ``"exponential"`` for buckets
+            ``exponential(...)`` for bounds that are computed, ``base2(...)`` or ``"exponential"`` for buckets
             that need none. Durations have bounds from 5 ms to 10 s by default.
 
     Raises:
         DefinitionError: The definition does not do; the message names everything that is wrong.
     """
     return _define("distribution", name, options)
-
-
-def definitions_from_tables(tables: object, where: str = "") -> tuple[Definition, ...]:
-    """Return what a list of tables defines; there may be ready definitions among them.
-
-    A table has ``type`` (``counter``, ``sum``, ``last_value``, ``summary``, ``distribution``), ``name`` and
-    the options of that type.
-
-    Args:
-        tables: The list.
-        where: What messages begin with.
-
-    Raises:
-        DefinitionError: Something does not do; the message names everything that is wrong in any of them.
-    """
-    prefix = f"{where}: " if where else ""
-    if isinstance(tables, (Mapping, Definition)):
-        tables = [tables]
-    if not isinstance(tables, (list, tuple)):
-        raise DefinitionError(f"{prefix}expected a list of tables, got {value_words(tables)}")
-    problems: list[str] = []
-    found: list[Definition] = []
-    for number, table in enumerate(tables, start=1):
-        if isinstance(table, Definition):
-            found.append(table)
-            continue
-        try:
-            found.append(_from_table(table))
-        except DefinitionError as error:
-            about = _about(table)
-            problems += [f"{prefix}item {number}{about}: {problem}" for problem in error.problems]
-    if not problems:
-        try:
-            refuse_clashes(found)
-        except DefinitionError as error:
-            problems += [f"{prefix}{problem}" for problem in error.problems]
-    if problems:
-        raise DefinitionError(*problems)
-    return tuple(found)
 
 
 def refuse_clashes(definitions: Iterable[Definition]) -> None:
@@ -447,40 +381,29 @@ def refuse_clashes(definitions: Iterable[Definition]) -> None:
         raise DefinitionError(*problems.values())
 
 
-def _about(table: object) -> str:
+def about(table: object) -> str:
     """Return what tells a table from the others, for a message."""
     if not isinstance(table, Mapping):
         return ""
-    kind, name = _type_of(table), table.get("name")
-    kind = kind if isinstance(kind, str) and kind in _TYPES else ""
+    kind, name = type_of(table), table.get("name")
+    kind = kind if isinstance(kind, str) and kind in TYPES else ""
     name = repr(name[:60]) if isinstance(name, str) else ""
     return f" ({' '.join(part for part in (kind, name) if part)})" if kind or name else ""
 
 
-def _type_of(table: Mapping[Any, Any]) -> object:
+def type_of(table: Mapping[Any, Any]) -> object:
+    """Return the type that a table says, in lower case."""
     kind = table.get("type")
     return kind.strip().lower() if isinstance(kind, str) else kind
-
-
-def _from_table(table: object) -> Definition:
-    if not isinstance(table, Mapping):
-        raise DefinitionError(f"expected a table with type and name, got {value_words(table)}")
-    kind = _type_of(table)
-    if not isinstance(kind, str) or kind not in _TYPES:
-        got = "is missing" if "type" not in table else f"is {value_words(table['type'])}"
-        near = difflib.get_close_matches(kind, _TYPES, n=1) if isinstance(kind, str) else []
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise DefinitionError(f"type {got}, expected one of {', '.join(_TYPES)}{hint}")
-    return _TYPES[kind].of(table)
 
 
 def _define(kind: Type, name: object, options: Mapping[str, Any]) -> Definition:
     table = {"type": kind, "name": name, **options}
     try:
-        return _TYPES[kind].of(table)
+        return TYPES[kind].of(table)
     except DefinitionError as error:
-        about = _about(table).strip(" ()")
-        raise DefinitionError(*(f"{about}: {problem}" for problem in error.problems)) from None
+        which = about(table).strip(" ()")
+        raise DefinitionError(*(f"{which}: {problem}" for problem in error.problems)) from None
 
 
 def _plain(value: Any) -> Any:  # noqa: PLR0911 - one line for each kind of option

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import fnmatch
 import inspect
-import itertools
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import (
@@ -25,9 +22,8 @@ from pydantic import (
     field_validator,
 )
 
-from otpylib_telemetry.aggregation.exponential import MAX_SCALE, MIN_SCALE
 from otpylib_telemetry.config.messages import reason_words, value_words
-from otpylib_telemetry.config.settings import Number, RefusedError, WholeNumber, Words, in_any_case
+from otpylib_telemetry.config.settings import Number, RefusedError, Words, in_any_case
 from otpylib_telemetry.metrics.labels import label_text
 from otpylib_telemetry.metrics.names import MAX_NAME, PROMETHEUS
 from otpylib_telemetry.metrics.units import Conversion, UnitError, conversion
@@ -36,11 +32,6 @@ if TYPE_CHECKING:
     from pydantic import ValidationInfo
     from pydantic_core import ErrorDetails
 
-    from otpylib_telemetry.metrics.units import Unit
-
-
-#: Upper bounds in seconds, from 5 ms to 10 s: Prometheus' customary ones, finer around the usual second.
-DURATION_BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 
 #: How prometheus_client's multiprocess mode may merge what several processes set a gauge to.
 MultiprocessMode = Literal[
@@ -57,10 +48,8 @@ MultiprocessMode = Literal[
 ]
 MULTIPROCESS_MODES: Final[tuple[str, ...]] = get_args(MultiprocessMode)
 
-_MAX_BOUNDS: Final = 200
 _MAX_TAGS: Final = 64
 _MAX_QUANTILES: Final = 50
-_MAX_SIZE: Final = 10_000
 _GLOB: Final = re.compile(r"[*?\[]")
 #: What neither a name nor a pattern has: blanks, control characters, and what UTF-8 cannot carry.
 _UNFIT: Final = re.compile(r"[\s\x00-\x1f\x7f\ud800-\udfff]")
@@ -74,11 +63,6 @@ _TAG_VALUES: Final = (
 )
 _PREDICATE: Final = (
     "a function of metadata, or a table of metadata keys with a value, a pattern or a list of these"
-)
-_BOUNDS: Final = f"from 1 to {_MAX_BOUNDS} ascending finite bounds"
-_BUCKETS: Final = (
-    f'{_BOUNDS}, exponential(start, factor, count), base2(...) or "exponential"; in a table, '
-    "{ start, factor, count } or { max_size, max_scale }"
 )
 
 
@@ -135,60 +119,6 @@ class Checked(BaseModel):
     def unknown(cls, option: object) -> str:
         """Say of an option that there is none of this name."""
         return f"{value_words(option)} is no name of an option"
-
-
-class Base2(Checked):
-    """Exponential buckets as OpenTelemetry's data model has them, as fine as their number allows.
-
-    Attributes:
-        max_size: How many buckets a series may have for either sign.
-        max_scale: The resolution it begins with.
-    """
-
-    max_size: WholeNumber = Field(160, ge=2, le=_MAX_SIZE)
-    max_scale: WholeNumber = Field(MAX_SCALE, ge=MIN_SCALE, le=MAX_SCALE)
-
-
-class _Powers(Checked):
-    """Bounds that are computed: the first, how many times each is the one before, and how many there are."""
-
-    start: Number = Field(gt=0)
-    factor: Number = Field(gt=1)
-    count: WholeNumber = Field(ge=1, le=_MAX_BOUNDS)
-
-
-def base2(max_size: int = 160, max_scale: int = MAX_SCALE) -> Base2:
-    """Return buckets of a distribution that need no bounds: they follow what is observed.
-
-    Args:
-        max_size: How many buckets a series may have for either sign; where more would be needed, the
-            resolution is halved.
-        max_scale: The resolution it begins with: ``2 ** (2 ** -scale)`` from one bound to the next.
-
-    Raises:
-        DefinitionError: One of them is out of range.
-    """
-    return Base2.of({"max_size": max_size, "max_scale": max_scale})
-
-
-def exponential(start: float, factor: float, count: int) -> tuple[float, ...]:
-    """Return bounds of buckets, each so many times the one before.
-
-    Args:
-        start: The first.
-        factor: How many times.
-        count: How many bounds.
-
-    Raises:
-        DefinitionError: No bounds can be made of these.
-    """
-    wanted = _Powers.of({"start": start, "factor": factor, "count": count})
-    try:
-        return _bounds([wanted.start * wanted.factor**power for power in range(wanted.count)])
-    except (OverflowError, RefusedError):
-        raise DefinitionError(
-            f"exponential({start}, {factor}, {count}) makes bounds that no float can tell apart or hold"
-        ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,55 +304,6 @@ def unit_option(value: object, info: ValidationInfo) -> Conversion:
     if info.data["type"] == "counter" and found.source != found.target:
         raise RefusedError("expected one unit, for a counter has nothing to convert")
     return found
-
-
-def buckets_option(value: object, info: ValidationInfo) -> tuple[float, ...] | Base2:
-    """Return the buckets of a distribution; what is exported in a unit of time has some by default."""
-    if value is None:
-        unit: Unit = info.data.get("unit", Conversion()).target
-        if unit.dimension != "time":
-            raise RefusedError("expected bounds; only what is exported in a unit of time has some by default")
-        per_second = Fraction(10**9) / unit.factor
-        return tuple(float(Fraction(str(bound)) * per_second) for bound in DURATION_BOUNDS)
-    if isinstance(value, Base2):
-        return value
-    if isinstance(value, str) and value.strip().lower() == "exponential":
-        return base2()
-    try:
-        if isinstance(value, Mapping) and set(value) == {"start", "factor", "count"}:
-            return exponential(**value)
-        if isinstance(value, Mapping) and value and set(value) <= {"max_size", "max_scale"}:
-            return Base2.of(value)
-    except DefinitionError as error:
-        raise RefusedError(f"expected {_BUCKETS}, but {error}") from None
-    if not isinstance(value, (list, tuple)):
-        raise RefusedError(f"expected {_BUCKETS}")
-    return _bounds(list(value))
-
-
-def _bounds(items: list[Any]) -> tuple[float, ...]:
-    """Return upper bounds of buckets; a last one of +Inf is implied and goes."""
-    if len(items) > 1 and type(items[-1]) is float and items[-1] == math.inf:
-        items.pop()
-    if not 1 <= len(items) <= _MAX_BOUNDS:
-        raise RefusedError(f"expected {_BUCKETS}")
-    for number, item in enumerate(items, start=1):
-        if not _is_number(item):
-            raise RefusedError(f"expected {_BOUNDS}, but number {number} is {value_words(item)}")
-    bounds = tuple(float(item) for item in items)
-    for number, (lower, upper) in enumerate(itertools.pairwise(bounds), start=2):
-        if not lower < upper:
-            raise RefusedError(f"expected {_BOUNDS}, but number {number} is not above the one before it")
-    return bounds
-
-
-def _is_number(value: Any) -> bool:
-    if type(value) is not int and type(value) is not float:
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # an integer beyond every float
-        return False
 
 
 def _sorted_quantiles(value: tuple[float, ...]) -> tuple[float, ...]:

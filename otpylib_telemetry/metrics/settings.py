@@ -19,9 +19,11 @@ from otpylib_telemetry.config.settings import (
     none_if_blank,
     words,
 )
-from otpylib_telemetry.metrics.definitions import Definition, definitions_from_tables
+from otpylib_telemetry.metrics.buckets import DURATION_BOUNDS
+from otpylib_telemetry.metrics.definition_tables import definitions_from_tables
+from otpylib_telemetry.metrics.definitions import Definition
 from otpylib_telemetry.metrics.labels import DROPPED_BY_DEFAULT
-from otpylib_telemetry.metrics.options import DURATION_BOUNDS, DefinitionError
+from otpylib_telemetry.metrics.options import DefinitionError
 
 _MAX_BUCKETS: Final = 200
 

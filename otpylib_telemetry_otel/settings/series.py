@@ -12,8 +12,8 @@ from otpylib_telemetry.config.settings import (
     WholeNumber,
     Words,
 )
+from otpylib_telemetry.metrics.buckets import DURATION_BOUNDS
 from otpylib_telemetry.metrics.labels import DROPPED_BY_DEFAULT
-from otpylib_telemetry.metrics.options import DURATION_BOUNDS
 from otpylib_telemetry.metrics.settings import (
     AUTOMATIC,
     AutomaticMetrics,

@@ -6,9 +6,9 @@ from otpylib_telemetry import metrics
 from otpylib_telemetry.aggregation.exponential import scale_for
 from otpylib_telemetry.aggregation.store import SeriesStore
 from otpylib_telemetry.metrics.automatic import MetricOptions
+from otpylib_telemetry.metrics.buckets import base2
 from otpylib_telemetry.metrics.labels import LabelRules
 from otpylib_telemetry.metrics.names import PROMETHEUS
-from otpylib_telemetry.metrics.options import base2
 from otpylib_telemetry.metrics.recorder import MetricRecorder
 
 #: Each is measured by seven definitions, which makes a million measurements.

@@ -7,7 +7,7 @@ import pytest
 from otpylib_telemetry.config.live import LiveConfig
 from otpylib_telemetry.config.resolve import resolve
 from otpylib_telemetry.metrics import counter
-from otpylib_telemetry.metrics.definitions import definitions_from_tables
+from otpylib_telemetry.metrics.definition_tables import definitions_from_tables
 from otpylib_telemetry_mock.settings import MockSettings
 from otpylib_telemetry_otel.settings.model import OtelSettings
 from otpylib_telemetry_prometheus.settings import PrometheusSettings

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from otpylib_telemetry.aggregation.metric import OVERFLOW_LABELS
 from otpylib_telemetry.aggregation.series import Traced
 from otpylib_telemetry.aggregation.store import SeriesStore
+from otpylib_telemetry.metrics import buckets as buckets_module
 from otpylib_telemetry.metrics import definitions as definitions_module
-from otpylib_telemetry.metrics import options as options_module
 from otpylib_telemetry.metrics.automatic import AutomaticMetrics, MetricOptions
 from otpylib_telemetry.metrics.defined import OWNER, DefinedMetrics
+from otpylib_telemetry.metrics.definition_tables import definitions_from_tables
 from otpylib_telemetry.metrics.labels import LabelRules, label_text
 from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS
 from otpylib_telemetry.metrics.options import DefinitionError
@@ -100,7 +101,7 @@ def test_a_distribution_counts_per_bucket_up_to_and_with_its_bound():
 
 def test_a_distribution_may_have_exponential_buckets():
     given = Metrics(
-        definitions_module.distribution("a.size", buckets=options_module.base2(max_size=20, max_scale=3))
+        definitions_module.distribution("a.size", buckets=buckets_module.base2(max_size=20, max_scale=3))
     )
     for size in (1, 2, 4):
         given.emit("a", {"size": size})
@@ -544,9 +545,9 @@ def test_a_definition_that_is_changed_in_any_respect_starts_again(before, after)
 
 def test_equal_definitions_from_a_table_keep_their_series():
     table = {"type": "counter", "name": "a.n", "tags": ["x"], "keep": {"x": "*"}}
-    given = Metrics(*definitions_module.definitions_from_tables([table]))
+    given = Metrics(*definitions_from_tables([table]))
     given.emit("a", {}, {"x": 1})
-    given.metrics.reconfigure(definitions_module.definitions_from_tables([table]))
+    given.metrics.reconfigure(definitions_from_tables([table]))
     assert given.series("a_n_total") == {"x=1": 1}
 
 

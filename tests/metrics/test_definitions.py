@@ -15,9 +15,10 @@ from otpylib_telemetry.config.live import LiveConfig
 from otpylib_telemetry.config.resolution import redacted
 from otpylib_telemetry.config.resolve import resolve, validate_argument
 from otpylib_telemetry.config.settings import RefusedError
+from otpylib_telemetry.metrics import buckets as buckets_module
 from otpylib_telemetry.metrics import definitions
-from otpylib_telemetry.metrics import options as options_module
-from otpylib_telemetry.metrics.definitions import Definition, definitions_from_tables
+from otpylib_telemetry.metrics.definition_tables import definitions_from_tables
+from otpylib_telemetry.metrics.definitions import Definition
 from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS
 from otpylib_telemetry.metrics.options import DefinitionError
 from otpylib_telemetry.metrics.recorder import is_automatic
@@ -71,7 +72,7 @@ def test_event_and_measurement_may_be_said_apart_from_the_name():
         (definitions.summary("a.b"), Kind.SUMMARY),
         (definitions.distribution("a.b", buckets=[1]), Kind.HISTOGRAM),
         (definitions.distribution("a.b", buckets="exponential"), Kind.EXPONENTIAL),
-        (definitions.distribution("a.b", buckets=options_module.base2()), Kind.EXPONENTIAL),
+        (definitions.distribution("a.b", buckets=buckets_module.base2()), Kind.EXPONENTIAL),
     ],
 )
 def test_each_type_is_a_kind_of_metric(definition, kind):
@@ -150,22 +151,22 @@ def test_durations_have_buckets_by_default_in_the_unit_they_are_exported_in():
 
 
 def test_bounds_may_be_computed():
-    assert options_module.exponential(1, 2, 4) == (1.0, 2.0, 4.0, 8.0)
+    assert buckets_module.exponential(1, 2, 4) == (1.0, 2.0, 4.0, 8.0)
     table = {"start": 0.5, "factor": 10, "count": 2}
     assert definitions.distribution("a.b", buckets=table).buckets == (0.5, 5.0)
     assert definitions.distribution("a.b", buckets=[1, 2, math.inf]).buckets == (1.0, 2.0)
 
 
 def test_exponential_buckets_have_opentelemetrys_defaults():
-    assert definitions.distribution("a.b", buckets="exponential").buckets == options_module.base2(160, 20)
-    assert definitions.distribution("a.b", buckets={"max_size": 80}).buckets == options_module.base2(
+    assert definitions.distribution("a.b", buckets="exponential").buckets == buckets_module.base2(160, 20)
+    assert definitions.distribution("a.b", buckets={"max_size": 80}).buckets == buckets_module.base2(
         max_size=80
     )
 
 
 @given(st.floats(1e-9, 1e9), st.floats(1.01, 100), st.integers(1, 40))
 def test_each_computed_bound_is_the_factor_times_the_one_before(start, factor, count):
-    bounds = options_module.exponential(start, factor, count)
+    bounds = buckets_module.exponential(start, factor, count)
     assert len(bounds) == count
     assert all(math.isclose(b, a * factor, rel_tol=1e-12) for a, b in itertools.pairwise(bounds))
 
@@ -186,16 +187,16 @@ def test_each_computed_bound_is_the_factor_times_the_one_before(start, factor, c
 )
 def test_bounds_that_cannot_be_computed_are_refused(arguments, message):
     if message is None:
-        assert options_module.exponential(*arguments)
+        assert buckets_module.exponential(*arguments)
         return
     with pytest.raises(DefinitionError) as refused:
-        options_module.exponential(*arguments)
+        buckets_module.exponential(*arguments)
     assert str(refused.value) == message
 
 
 def test_base2_refuses_what_no_buckets_can_be():
     with pytest.raises(DefinitionError) as refused:
-        options_module.base2(max_size=1, max_scale=21)
+        buckets_module.base2(max_size=1, max_scale=21)
     assert refused.value.problems == (
         "max_size is 1, an integer, expected a whole number from 2 to 10000",
         "max_scale is 21, an integer, expected a whole number from -10 to 20",
@@ -486,7 +487,7 @@ anything = st.recursive(
     max_leaves=6,
 )
 options = sorted(
-    {option for names in definitions._TYPES.values() for option in definitions._options_of(names)}
+    {option for names in definitions.TYPES.values() for option in definitions._options_of(names)}
     | {"name", "type"}
 )
 
@@ -534,7 +535,7 @@ TABLES = [
     ),
     (
         {"type": "distribution", "name": "a.b", "buckets": {"start": 1, "factor": 2, "count": 3}},
-        definitions.distribution("a.b", buckets=options_module.exponential(1, 2, 3)),
+        definitions.distribution("a.b", buckets=buckets_module.exponential(1, 2, 3)),
     ),
     (
         {"type": "counter", "name": "a.b", "tags": ["x", "y"], "tag_values": {"x": "eu", "y": {"from": "z"}}},
