@@ -37,6 +37,8 @@ class Instrument:
     """What all instruments have."""
 
     api_class: ClassVar[type[Any]]
+    #: What the API has in its place where it cannot be made.
+    nothing: ClassVar[type[Any]]
     streams: tuple[Stream, ...]
     #: Those of them, and of earlier ones, whose series are there: an exporter that is fed no more keeps them.
     known: tuple[Stream, ...]
@@ -72,7 +74,7 @@ class Instrument:
 class Counter(Instrument, api.Counter):
     """See :class:`opentelemetry.metrics.Counter`."""
 
-    api_class = api.Counter
+    api_class, nothing = api.Counter, api.NoOpCounter
 
     def add(self, amount: float, attributes: Any = None, context: Context | None = None) -> None:
         """Add to the sum; a negative amount is refused."""
@@ -84,7 +86,7 @@ class Counter(Instrument, api.Counter):
 class UpDownCounter(Instrument, api.UpDownCounter):
     """See :class:`opentelemetry.metrics.UpDownCounter`."""
 
-    api_class = api.UpDownCounter
+    api_class, nothing = api.UpDownCounter, api.NoOpUpDownCounter
 
     def add(self, amount: float, attributes: Any = None, context: Context | None = None) -> None:
         """Move the sum."""
@@ -96,7 +98,7 @@ class UpDownCounter(Instrument, api.UpDownCounter):
 class Histogram(Instrument, api.Histogram):
     """See :class:`opentelemetry.metrics.Histogram`."""
 
-    api_class = api.Histogram
+    api_class, nothing = api.Histogram, api.NoOpHistogram
 
     def record(self, amount: float, attributes: Any = None, context: Context | None = None) -> None:
         """Add an observation; a negative one is refused."""
@@ -108,7 +110,7 @@ class Histogram(Instrument, api.Histogram):
 class Gauge(Instrument, api._Gauge):  # noqa: SLF001 - as above
     """See the Gauge of OpenTelemetry's metrics API specification."""
 
-    api_class = api._Gauge  # noqa: SLF001 - as above
+    api_class, nothing = api._Gauge, api._NoOpGauge  # noqa: SLF001 - as above
 
     def set(self, amount: float, attributes: Any = None, context: Context | None = None) -> None:
         """Set the value."""
@@ -199,16 +201,16 @@ class Observable(Instrument):
 class ObservableCounter(Observable, api.ObservableCounter):
     """See :class:`opentelemetry.metrics.ObservableCounter`."""
 
-    api_class = api.ObservableCounter
+    api_class, nothing = api.ObservableCounter, api.NoOpObservableCounter
 
 
 class ObservableUpDownCounter(Observable, api.ObservableUpDownCounter):
     """See :class:`opentelemetry.metrics.ObservableUpDownCounter`."""
 
-    api_class = api.ObservableUpDownCounter
+    api_class, nothing = api.ObservableUpDownCounter, api.NoOpObservableUpDownCounter
 
 
 class ObservableGauge(Observable, api.ObservableGauge):
     """See :class:`opentelemetry.metrics.ObservableGauge`."""
 
-    api_class = api.ObservableGauge
+    api_class, nothing = api.ObservableGauge, api.NoOpObservableGauge

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from otpylib_telemetry.aggregation.metric import Scope
 
 
-Made = TypeVar("Made")
-Nothing = TypeVar("Nothing")
+Made = TypeVar("Made", bound=instruments.Instrument)
 
 
 class Meter(api.Meter):
@@ -35,11 +34,11 @@ class Meter(api.Meter):
 
     def create_counter(self, name: str, unit: str = "", description: str = "") -> api.Counter:
         """Return the counter of this name."""
-        return self._made(instruments.Counter, api.NoOpCounter, name, unit, description)
+        return self._made(instruments.Counter, name, unit, description)
 
     def create_up_down_counter(self, name: str, unit: str = "", description: str = "") -> api.UpDownCounter:
         """Return the up-down counter of this name."""
-        return self._made(instruments.UpDownCounter, api.NoOpUpDownCounter, name, unit, description)
+        return self._made(instruments.UpDownCounter, name, unit, description)
 
     def create_histogram(
         self,
@@ -51,43 +50,36 @@ class Meter(api.Meter):
     ) -> api.Histogram:
         """Return the histogram of this name."""
         bounds = explicit_bucket_boundaries_advisory
-        return self._made(instruments.Histogram, api.NoOpHistogram, name, unit, description, bounds)
+        return self._made(instruments.Histogram, name, unit, description, bounds)
 
     def create_gauge(self, name: str, unit: str = "", description: str = "") -> api._Gauge:
         """Return the gauge of this name."""
-        nothing = api._NoOpGauge  # noqa: SLF001 - listed in __all__ under this name
-        return self._made(instruments.Gauge, nothing, name, unit, description)
+        return self._made(instruments.Gauge, name, unit, description)
 
     def create_observable_counter(
         self, name: str, callbacks: Sequence[Any] | None = None, unit: str = "", description: str = ""
     ) -> api.ObservableCounter:
         """Return the observable counter of this name, which asks these callbacks, too, from now on."""
-        made = self._made(instruments.ObservableCounter, api.NoOpObservableCounter, name, unit, description)
-        return _asking(made, callbacks)
+        return self._asking(callbacks, instruments.ObservableCounter, name, unit, description)
 
     def create_observable_up_down_counter(
         self, name: str, callbacks: Sequence[Any] | None = None, unit: str = "", description: str = ""
     ) -> api.ObservableUpDownCounter:
         """Return the observable up-down counter of this name, which asks these callbacks, too."""
-        kind, nothing = instruments.ObservableUpDownCounter, api.NoOpObservableUpDownCounter
-        return _asking(self._made(kind, nothing, name, unit, description), callbacks)
+        return self._asking(callbacks, instruments.ObservableUpDownCounter, name, unit, description)
 
     def create_observable_gauge(
         self, name: str, callbacks: Sequence[Any] | None = None, unit: str = "", description: str = ""
     ) -> api.ObservableGauge:
         """Return the observable gauge of this name, which asks these callbacks, too, from now on."""
-        made = self._made(instruments.ObservableGauge, api.NoOpObservableGauge, name, unit, description)
-        return _asking(made, callbacks)
+        return self._asking(callbacks, instruments.ObservableGauge, name, unit, description)
 
-    def _made(
-        self, kind: type[Made], nothing: Callable[[str], Nothing], name: Any, *how: Any
-    ) -> Made | Nothing:
+    def _made(self, kind: type[Made], name: Any, *how: Any) -> Made:
         made: Made | None = self._make(kind, self._scope, name, *how)
-        return nothing(text(name)) if made is None else made
+        return kind.nothing(text(name)) if made is None else made
 
-
-def _asking(instrument: Made, callbacks: Sequence[Any] | None) -> Made:
-    """Return an instrument that asks these callbacks, unless it is one without effect."""
-    if isinstance(instrument, instruments.Observable):
-        instrument.add_callbacks(callbacks)
-    return instrument
+    def _asking(self, callbacks: Sequence[Any] | None, kind: type[Made], *how: Any) -> Made:
+        made = self._made(kind, *how)
+        if isinstance(made, instruments.Observable):
+            made.add_callbacks(callbacks)
+        return made

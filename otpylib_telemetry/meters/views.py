@@ -38,24 +38,17 @@ __all__ = [
 #: Buckets of a histogram whose instrument suggests none and no view gives any: those of OpenTelemetry's
 #: metrics SDK specification ("Explicit Bucket Histogram Aggregation"), which are meant for milliseconds.
 DEFAULT_BOUNDARIES: Final = (
-    0.0,
-    5.0,
-    10.0,
-    25.0,
-    50.0,
-    75.0,
-    100.0,
-    250.0,
-    500.0,
-    750.0,
-    1_000.0,
-    2_500.0,
-    5_000.0,
-    7_500.0,
-    10_000.0,
+    *(0.0, 5.0, 10.0, 25.0, 50.0, 75.0, 100.0, 250.0, 500.0, 750.0),
+    *(1_000.0, 2_500.0, 5_000.0, 7_500.0, 10_000.0),
 )
 
 _WILD: Final = frozenset("*?")
+
+#: What a view chooses instruments by.
+_CHOOSES: Final = (
+    *("instrument_type", "instrument_name", "instrument_unit"),
+    *("meter_name", "meter_version", "meter_schema_url"),
+)
 
 #: The fewest buckets for either sign: at the coarsest scale, all floats there are share that many.
 _FEWEST: Final = 2
@@ -187,18 +180,10 @@ class View:
 
     def __post_init__(self) -> None:
         """Refuse a view that cannot be meant."""
-        chosen = (
-            self.instrument_type,
-            self.instrument_name,
-            self.instrument_unit,
-            self.meter_name,
-            self.meter_version,
-            self.meter_schema_url,
-        )
-        if all(each is None for each in chosen):
+        if all(getattr(self, each) is None for each in _CHOOSES):
             raise ValueError(
-                "a view chooses by at least one of instrument_type, instrument_name, instrument_unit, "
-                "meter_name, meter_version, meter_schema_url; for every instrument give instrument_name='*'"
+                f"a view chooses by at least one of {', '.join(_CHOOSES)}; for every instrument give "
+                f"instrument_name='*'"
             )
         if self.name is not None and self.instrument_name is not None and _WILD & {*self.instrument_name}:
             raise ValueError(

@@ -35,22 +35,6 @@ class Circuit:
         ValueError: A threshold below 1 or a negative rest.
     """
 
-    __slots__ = (
-        "_back_off",
-        "_clock",
-        "_latest",
-        "_longest_rest",
-        "_opened_at",
-        "_ordinary",
-        "_probe",
-        "_rest",
-        "failure_count",
-        "failure_threshold",
-        "last_failure_time",
-        "reset_timeout",
-        "state",
-    )
-
     def __init__(
         self,
         failure_threshold: int = 5,
