@@ -11,13 +11,16 @@ import contextlib
 import contextvars
 import functools
 import logging
+import os
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otpylib import gen_server, process
+from otpylib.atom import core as _atoms
 from otpylib.gen_server import core as _gen_server
 from otpylib.module import GEN_SERVER, SUPERVISOR, OTPModule
 from otpylib.runtime import get_runtime
+from otpylib.runtime import registry as _registry
 from otpylib.runtime.atoms import DOWN, EXIT, SHUTDOWN
 from otpylib.runtime.backends.asyncio_backend import backend as _backend
 
@@ -49,6 +52,39 @@ def current_emitter(
     as much on the one path where that counts.
     """
     return _process() or _thread()
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the event loop that runs on this thread, or None."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+class _Inherited:
+    """The runtime that the parent of a forked process had: its loop does not run here."""
+
+    runtime: Any = None
+
+
+def _after_fork() -> None:
+    """Begin a forked child.
+
+    Defect: locks that other threads held in the parent stay taken, and ``get_runtime`` would wait for ever.
+    """
+    for lock in (_registry._backend_lock, _registry._distribution_lock, _atoms._table._creation_lock):  # noqa: SLF001
+        lock._at_fork_reinit()  # noqa: SLF001  # as the standard library does
+    _Inherited.runtime = get_runtime()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def is_inherited() -> bool:
+    """Tell whether the runtime that is set is that of the parent of this forked process."""
+    return _Inherited.runtime is not None and get_runtime() is _Inherited.runtime
 
 
 def is_running(emitter: object) -> bool:

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from otpylib import gen_server
-from otpylib.runtime import get_runtime
-
-from otpylib_telemetry import otp
-from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.instrument import logging as logging_bridge
-from otpylib_telemetry.primitives.fork import new_rlock
-from otpylib_telemetry.supervision.specs import checked_argument, start_exporter
+from otpylib_telemetry.supervision.specs import checked_argument
 from otpylib_telemetry_otel.exporter import OtelExporter
-from otpylib_telemetry_otel.installation import LOOK_INTERVAL, SERVICE, Installation, load_providers
-from otpylib_telemetry_otel.own_runtime import OwnRuntime
+from otpylib_telemetry_otel.set_up import DEFAULT_SHUTDOWN, PATIENCE, SetUp
 
 if TYPE_CHECKING:
     import logging
@@ -24,19 +17,6 @@ if TYPE_CHECKING:
 
     from opentelemetry.metrics import Meter
     from opentelemetry.trace import Tracer
-
-_EXPORTER: Final = OtelExporter.registered_name
-
-_SIGNALS: Final = ("traces", "metrics", "logs")
-
-#: Seconds that the exporter may take to start, and beyond its own limit to end.
-_PATIENCE: Final = 30.0
-
-#: Seconds that a change may take to count, and between two looks at what nobody announces.
-_APPLIED: Final = 5.0
-_POLL: Final = 0.02
-
-_DEFAULT_SHUTDOWN: Final = 5.0
 
 
 class Ended:
@@ -86,14 +66,7 @@ class ApplicationTelemetry:
             resource = settings.get("resource")
             given["resource"] = {**(resource or {}), "service.version": service_version}
         self._settings = checked_argument(OtelExporter, given)
-        self._signals: set[str] = set()
-        self._lock = new_rlock()
-        self._own: OwnRuntime | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._installation: Installation | None = None
-        self._pid: Any = None
-        self._starting: asyncio.Task[Any] | None = None
-        self._bridge: logging.Handler | None = None
+        self.set_up: SetUp | None = None
 
     def initialize_tracing(self) -> Tracer:
         """Have spans exported.
@@ -137,12 +110,14 @@ class ApplicationTelemetry:
             RuntimeError: As for :meth:`initialize_tracing`.
             ValueError: There is no such level.
         """
-        self._initialize("logs")
-        self._bridge = logging_bridge.install(level=level)
-        return self._bridge
+        with SetUp.lock:
+            self._initialize("logs").bridged = True
+            return logging_bridge.install(level=level)
 
     def shutdown(self, timeout: float | None = None) -> Ended:
         """Export what is held, and take everything out again. Called again, it does nothing.
+
+        Where another object of the same name and settings shares it, that one goes on with it.
 
         Args:
             timeout: Seconds that exporting may take; ``shutdown_timeout`` by default.
@@ -151,24 +126,20 @@ class ApplicationTelemetry:
             The end. With a runtime of its own it has come when this returns. In an otpylib application, await
             it.
         """
-        with self._lock:
-            if self._bridge is not None:
-                logging_bridge.uninstall()
-                self._bridge = None
-            own, loop, installation = self._own, self._loop, self._installation
-            self._own = self._loop = self._installation = None
-            self._signals = set()
-        if loop is None or installation is None:
-            return Ended()
-        seconds = self._settings.get("shutdown_timeout", _DEFAULT_SHUTDOWN) if timeout is None else timeout
-        if own is None:
-            return Ended(
-                task=otp.run_in_background(loop, self._end(installation, seconds), name="telemetry end")
-            )
-        try:
-            return Ended(own.call(self._end(installation, seconds), seconds + _PATIENCE))
-        finally:
-            own.stop()
+        seconds = self._settings.get("shutdown_timeout", DEFAULT_SHUTDOWN) if timeout is None else timeout
+        with SetUp.lock:
+            set_up, self.set_up = self.set_up, None
+            if set_up is None:
+                return Ended()
+            last = set_up.left_by(self)
+            work = set_up.end(seconds) if last else set_up.flush(seconds)
+            if set_up.own is None:
+                return Ended(task=set_up.in_background(work))
+            try:
+                return Ended(set_up.own.call(work, seconds + PATIENCE))
+            finally:
+                if last:
+                    set_up.own.stop()
 
     def __enter__(self) -> Self:
         return self
@@ -186,107 +157,15 @@ class ApplicationTelemetry:
     ) -> None:
         await self.shutdown()
 
-    def _initialize(self, signal: str) -> None:
-        with self._lock:
-            if signal in self._signals:
-                return
-            self._signals.add(signal)
+    def _initialize(self, signal: str) -> SetUp:
+        with SetUp.lock:
+            set_up = self.set_up
+            if set_up is None:
+                set_up = self.set_up = SetUp.shared_by(self, self._settings)
             try:
-                if self._loop is None:
-                    self._begin()
-                else:
-                    self._run(self._switch_on(signal))
+                set_up.switch_on(signal)
             except BaseException:
-                self._signals.discard(signal)
+                self.set_up = set_up if set_up.signals else None
+                set_up.give_up(self)
                 raise
-
-    def _begin(self) -> None:
-        """Install the providers, here and now, and start the exporter."""
-        providers = load_providers()
-        if get_runtime() is None:
-            own = OwnRuntime()
-            try:
-                self._loop = own.call(self._install(providers), _PATIENCE)
-                own.call(self._start_exporter(self._installation, self._signals), _PATIENCE)
-            except BaseException:
-                self._loop = None
-                own.stop()
-                raise
-            self._own = own
-            return
-        try:
-            self._loop = asyncio.get_running_loop()
-        except RuntimeError:
-            raise RuntimeError(
-                "an otpylib runtime is set: initialize telemetry in a coroutine of the event loop it runs on"
-            ) from None
-        self._install_here(providers)
-        self._starting = otp.run_in_background(
-            self._loop, self._start_exporter(self._installation, self._signals), name="telemetry start"
-        )
-
-    async def _install(self, providers: Any) -> asyncio.AbstractEventLoop:
-        self._install_here(providers)
-        return asyncio.get_running_loop()
-
-    def _install_here(self, providers: Any) -> None:
-        self._installation = Installation(SERVICE, {"exporters": [_EXPORTER]})
-        self._installation.install(*providers)
-        self._look()
-
-    def _look(self) -> None:
-        """Hand over what waits for the exporter, until it has come up."""
-        if self._installation is not None and self._installation.look():
-            self._installation.loop.call_later(LOOK_INTERVAL, self._look)
-
-    async def _start_exporter(self, installation: Installation | None, signals: set[str]) -> None:
-        # Both are handed over: it may be shut down before this begins, and what has ended by then is sent.
-        if otp.whereis(_EXPORTER) is None:
-            # What is not initialized yet is off; the rest is as configured.
-            off = dict.fromkeys(set(_SIGNALS) - signals, False)
-            self._pid = await start_exporter(OtelExporter, {**off, **self._settings})
-        while installation is not None and not installation.ended and not registry.is_configured(_EXPORTER):  # noqa: ASYNC110  # nobody tells
-            await asyncio.sleep(_POLL)
-        if installation is not None:
-            installation.look()
-
-    async def _switch_on(self, signal: str) -> None:
-        if self._starting is not None:
-            await asyncio.shield(self._starting)
-        if self._pid is None:
-            return
-        change = ("config_changed", f"{OtelExporter.section}.{signal}", False, True)
-        await gen_server.cast(_EXPORTER, change)
-        # What is emitted before it counts would be dealt with by the old rule.
-        deadline = asyncio.get_running_loop().time() + _APPLIED
-        while not _counts(signal) and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110  # nobody tells
-            await asyncio.sleep(_POLL)
-
-    def _run(self, work: Any) -> None:
-        if self._own is not None:
-            self._own.call(work, _PATIENCE)
-        elif self._loop is not None:
-            otp.run_in_background(self._loop, work, name="telemetry change")
-
-    async def _end(self, installation: Installation, seconds: float) -> dict[str, Any] | None:
-        if self._starting is not None:
-            await asyncio.wait({self._starting}, timeout=seconds)
-        pid, self._pid = self._pid, None
-        # The spans that have ended until now still go to the exporter.
-        installation.uninstall()
-        if pid is None:
-            return None
-        report: dict[str, Any] = await otp.safe_call(
-            _EXPORTER, ("drain", seconds), timeout=seconds + _PATIENCE
-        )
-        task = otp.task_of(pid)
-        await otp.end_quietly(pid)
-        if task is not None:
-            await asyncio.wait({task}, timeout=_PATIENCE)
-        return report
-
-
-def _counts(signal: str) -> bool:
-    """Tell whether the exporter works with the signal by now."""
-    state = registry.find(_EXPORTER)
-    return state is None or state.applied is None or bool(getattr(state.applied, signal))
+            return set_up

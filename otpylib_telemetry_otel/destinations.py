@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from otpylib_telemetry.exporter.base import ExportError, ExportOutcome
 from otpylib_telemetry.primitives.errors import describe
+from otpylib_telemetry.primitives.fork import importing
 from otpylib_telemetry_otel.errors import BackendUnavailableError
 from otpylib_telemetry_otel.otlp.credentials import CredentialsError
 from otpylib_telemetry_otel.otlp.values import why
@@ -270,14 +271,15 @@ def build(settings: OtelSettings, signal: SignalName, resource: Mapping[str, Any
     over = {None: "", "grpc": " over OTLP/gRPC", "http/protobuf": " over OTLP/HTTP"}[connection.protocol]
     try:
         made = complete(resource)
-        given = settings.processors(signal)
-        if not given:
-            return _unprocessed(settings, signal, made)
-        convert = resolve_name(kind.converter)(made).convert
-        processors = Processors(given, convert, connection.timeout * _PROCESSING)
-        return ProcessedDestination(
-            processors, _unprocessed(settings, signal, made) if connection.has_target else None
-        )
+        with importing():
+            given = settings.processors(signal)
+            if not given:
+                return _unprocessed(settings, signal, made)
+            convert = resolve_name(kind.converter)(made).convert
+            processors = Processors(given, convert, connection.timeout * _PROCESSING)
+            return ProcessedDestination(
+                processors, _unprocessed(settings, signal, made) if connection.has_target else None
+            )
     except CredentialsError as error:
         raise BackendUnavailableError(str(error)) from error
     except ImportError as error:

@@ -14,6 +14,7 @@ from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.exporter.restart import promised
 from otpylib_telemetry.meters.views import checked_views
 from otpylib_telemetry.primitives.errors import describe
+from otpylib_telemetry.primitives.fork import after_fork_in_child
 from otpylib_telemetry.primitives.threads import run_in_thread
 from otpylib_telemetry_otel.api.forwarding import MAX_WAITING, SpanForwarder
 from otpylib_telemetry_otel.exporter import OtelExporter
@@ -61,6 +62,14 @@ class _Current:
 
     service: Installation | None = None
 
+    @classmethod
+    def forget(cls) -> None:
+        """Leave it to the parent: in a forked child there is none."""
+        cls.service = None
+
+
+after_fork_in_child(_Current.forget)
+
 
 class Installation:
     """One installation of our providers, and what becomes of them.
@@ -68,11 +77,12 @@ class Installation:
     Args:
         name: Its registered name.
         argument: What it was started with.
+        loop: The event loop it works on; the running one by default.
     """
 
-    def __init__(self, name: str, argument: object) -> None:
+    def __init__(self, name: str, argument: object, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self.name = name
-        self.loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop() if loop is None else loop
         self.state = "starting"
         self.reason: str | None = None
         self.provider: str | None = None

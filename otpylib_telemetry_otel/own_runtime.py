@@ -12,67 +12,79 @@ from otpylib.runtime.backends.asyncio_backend import AsyncIOBackend
 from otpylib_telemetry.primitives.errors import describe
 
 if TYPE_CHECKING:
+    import concurrent.futures
     from collections.abc import Coroutine
 
 T = TypeVar("T")
 
-#: Seconds that the thread may take to begin, and to end once everything in it has.
+#: Seconds that the thread may take to end once everything in it has.
 _PATIENCE = 30.0
 
 
 class OwnRuntime:
-    """The thread, its loop, and the runtime in it, which is the process's as long as it lives."""
+    """The thread, its loop, and the runtime in it, which is the process's as long as it lives.
+
+    Attributes:
+        loop: The loop; work may be given to it at once.
+        backend: The runtime.
+    """
 
     def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stopping: asyncio.Event | None = None
-        self._backend: Any = None
+        self.loop = asyncio.new_event_loop()
+        self.backend: Any = AsyncIOBackend()
+        self._ready = asyncio.Event()
+        self._stopping = asyncio.Event()
         self._trouble: BaseException | None = None
-        begun = threading.Event()
         # A daemon: an application that forgets to end it must end all the same.
-        self._thread = threading.Thread(
-            target=self._run, args=(begun,), name="otpylib-telemetry", daemon=True
-        )
+        self._thread = threading.Thread(target=self._run, name="otpylib-telemetry", daemon=True)
         self._thread.start()
-        begun.wait(_PATIENCE)
-        if self._stopping is None:
-            why = "its thread did not begin" if self._trouble is None else describe(self._trouble)
-            raise RuntimeError(f"no otpylib runtime could be set up: {why}")
+
+    def begin(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        """Run a coroutine there, once the runtime is up.
+
+        Raises:
+            RuntimeError: The runtime has ended.
+        """
+        if self.loop.is_closed():
+            work.close()
+            raise RuntimeError("the runtime of its own has ended")
+        return asyncio.run_coroutine_threadsafe(self._when_ready(work), self.loop)
 
     def call(self, work: Coroutine[Any, Any, T], timeout: float) -> T:
         """Run a coroutine there and wait for its result.
 
         Raises:
             TimeoutError: It took longer than so many seconds.
-            RuntimeError: The runtime has ended.
+            RuntimeError: The runtime could not be set up, or has ended.
         """
-        if self._loop is None or self._loop.is_closed():
-            work.close()
-            raise RuntimeError("the runtime of its own has ended")
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout)
+        return self.begin(work).result(timeout)
 
     def stop(self) -> None:
         """End the runtime, its loop and its thread."""
-        if self._loop is not None and self._stopping is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._stopping.set)
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join(_PATIENCE)
 
-    def _run(self, begun: threading.Event) -> None:
-        try:
-            asyncio.run(self._main(begun))
-        except BaseException as error:  # noqa: BLE001  # told to whoever waits
-            self._trouble = error
-        finally:
-            begun.set()
+    async def _when_ready(self, work: Coroutine[Any, Any, T]) -> T:
+        await self._ready.wait()
+        if self._trouble is not None:
+            work.close()
+            raise RuntimeError(f"no otpylib runtime could be set up: {describe(self._trouble)}")
+        return await work
 
-    async def _main(self, begun: threading.Event) -> None:
-        self._loop = asyncio.get_running_loop()
-        backend = self._backend = AsyncIOBackend()
-        await backend.initialize()
-        set_runtime(backend)
-        self._stopping = asyncio.Event()
-        begun.set()
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
+            runner.run(self._main())
+
+    async def _main(self) -> None:
+        try:
+            await self.backend.initialize()
+            set_runtime(self.backend)
+        except Exception as error:  # noqa: BLE001  # told to whoever gives it work
+            self._trouble = error
+        self._ready.set()
         await self._stopping.wait()
-        await backend.shutdown()
-        if get_runtime() is backend:
+        if self._trouble is None:
+            await self.backend.shutdown()
+        if get_runtime() is self.backend:
             reset_runtime()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry.exporter.registry import when_forgotten
 from otpylib_telemetry.primitives.any_value import any_values, text
+from otpylib_telemetry.primitives.process_end import is_ending
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -48,7 +49,7 @@ def complete(attributes: Mapping[str, Any]) -> Resource:
     """Make a resource of attributes, with what OpenTelemetry says by itself; all of it can be encoded."""
     from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - see the module's docstring
 
-    made = Resource.create(_exportable(attributes))
+    made = _create(Resource, _exportable(attributes))
     # It may have found more, in OTEL_RESOURCE_ATTRIBUTES for instance.
     return Resource(_exportable(made.attributes), text(made.schema_url, None))
 
@@ -59,6 +60,26 @@ def _forget(exporters: list[str]) -> None:
 
 
 when_forgotten(_forget)
+
+
+def _create(resource: type[Resource], attributes: dict[str, Any]) -> Resource:
+    try:
+        return resource.create(attributes)
+    except RuntimeError:
+        if not is_ending():
+            raise
+    # It asks its detectors on threads, of which there are none any more: the one it has by default is enough.
+    from opentelemetry.sdk import resources  # noqa: PLC0415 - see the module's docstring
+    from opentelemetry.sdk.version import __version__ as version  # noqa: PLC0415 - as above
+
+    itself = resource(
+        {
+            resources.TELEMETRY_SDK_LANGUAGE: "python",
+            resources.TELEMETRY_SDK_NAME: "opentelemetry",
+            resources.TELEMETRY_SDK_VERSION: version,
+        }
+    )
+    return itself.merge(resources.OTELResourceDetector().detect()).merge(resource(attributes))
 
 
 def _exportable(attributes: Mapping[str, Any]) -> dict[str, Any]:

@@ -199,6 +199,12 @@ async def flush(name: str, seconds: float) -> bool:
     return runner is None or not (await runner.shutdown.flush(seconds))["left"]
 
 
+async def wait_decided(name: str, seconds: float) -> None:
+    """Wait until an exporter is at work or it is known why it is not. On the exporters' loop."""
+    if (runner := _runners.get(name)) is not None:
+        await runner.lifecycle.wait_decided(seconds)
+
+
 async def flush_pending(name: str) -> None:
     """Export what is pending now, without waiting for it to arrive. On the exporters' loop."""
     if (runner := _runners.get(name)) is not None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from otpylib_telemetry import otp
 from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.primitives.fork import after_fork_in_child
+from otpylib_telemetry.primitives.process_end import end_process
 
 if TYPE_CHECKING:
     import asyncio
@@ -35,9 +36,7 @@ def drain_on_sigterm(loop: asyncio.AbstractEventLoop) -> None:
     Only where nobody handles the signal: an application with a handler of its own ends in an orderly way by
     itself, and ours would be in its way.
     """
-    if threading.current_thread() is not threading.main_thread():
-        return
-    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL and not _Ours.is_left_over():
+    if not _is_free():
         return
     try:
         # The loop's own handler does nothing. But the loop takes it back when it is closed, and ours with it.
@@ -47,6 +46,23 @@ def drain_on_sigterm(loop: asyncio.AbstractEventLoop) -> None:
         return
     _Ours.loop, _Ours.handler = loop, functools.partial(_arrived, loop)
     signal.signal(signal.SIGTERM, _Ours.handler)
+
+
+def end_on_sigterm() -> None:
+    """Do all that the end of the process asks for when SIGTERM arrives, and then die of it as before.
+
+    For processes without an event loop on the main thread; where and when as for :func:`drain_on_sigterm`.
+    """
+    if _is_free():
+        _Ours.loop, _Ours.handler = None, _arrived_without_loop
+        signal.signal(signal.SIGTERM, _Ours.handler)
+
+
+def _is_free() -> bool:
+    """Tell whether the signal may be handled here, and nobody else does."""
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    return signal.getsignal(signal.SIGTERM) is signal.SIG_DFL or _Ours.is_left_over()
 
 
 class _Ours:
@@ -75,6 +91,20 @@ def _arrived(loop: asyncio.AbstractEventLoop, _signum: int, _frame: object) -> N
         loop.call_soon_threadsafe(_begin, loop)
     except RuntimeError:
         # It is closed: nothing is left that could export anything.
+        _die()
+
+
+def _arrived_without_loop(_signum: int, _frame: object) -> None:
+    """Begin to end, on a thread: what was interrupted may hold locks, and goes on meanwhile."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _thread.start_new_thread(_die_at_last, (registry.longest_shutdown() + GRACE,))
+    _thread.start_new_thread(_end_and_die, ())
+
+
+def _end_and_die() -> None:
+    try:
+        end_process()
+    finally:
         _die()
 
 

@@ -7,13 +7,15 @@ done there; whatever cannot bear that is begun anew by a function of its own.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _locks: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -41,6 +43,58 @@ def new_rlock() -> threading.RLock:
 def locks() -> list[Any]:
     """Return every lock there is."""
     return [*_locks]
+
+
+#: The threads that import modules now, and the most seconds that a fork waits for them.
+_importing: list[int] = []
+_gate = threading.Condition()
+_LONGEST_IMPORT = 10.0
+
+
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """Have forks of other threads wait until this has been done.
+
+    A module that another thread was importing can never be imported in a child: its lock stays taken, and
+    that lock is Python's own.
+    """
+    _guard_forks()
+    with _gate:
+        _importing.append(threading.get_ident())
+    try:
+        yield
+    finally:
+        with _gate:
+            _importing.remove(threading.get_ident())
+            _gate.notify_all()
+
+
+def _before_fork() -> None:
+    _gate.acquire()
+    me = threading.get_ident()
+    _gate.wait_for(lambda: all(each == me for each in _importing), _LONGEST_IMPORT)
+
+
+def _release_gate() -> None:
+    with contextlib.suppress(RuntimeError):  # the fork began before there was a gate
+        _gate.release()
+
+
+def _open_gate() -> None:
+    global _gate  # noqa: PLW0603  # another one for the child: who waits at this one is not there
+    _gate = threading.Condition()
+    _importing.clear()
+
+
+@functools.cache
+def _guard_forks() -> None:
+    """Have forks wait from now on.
+
+    What is registered last is called first: later than logging and executors, whose locks a fork takes, and
+    which what is imported may need.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=_before_fork, after_in_parent=_release_gate, after_in_child=_open_gate)
 
 
 def _free_locks() -> None:

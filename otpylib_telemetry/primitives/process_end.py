@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import importlib
 import logging
 import sys
 import threading
@@ -60,7 +61,10 @@ def expect_process_end() -> None:
 
 
 def is_ending() -> bool:
-    """Tell whether the process ends: from Python 3.12 on no thread can be started any more then."""
+    """Tell whether the process ends: its main thread has ended, however long others go on.
+
+    From then on executors take no work, and from Python 3.12 on no thread can be started.
+    """
     return _Told.ending
 
 
@@ -92,9 +96,12 @@ def _end_after(threads: list[threading.Thread]) -> None:
     _end()
 
 
-@atexit.register
-def _end(**_signal: object) -> None:
+def _begin_to_end() -> None:
     _Told.ending = True
+
+
+def end_process() -> None:
+    """Do now what has to be done before this process ends."""
     for step in reversed(_steps):
         try:
             step()
@@ -102,8 +109,19 @@ def _end(**_signal: object) -> None:
             _log.exception("What had to be done before the process ends failed; it ends all the same")
 
 
+@atexit.register
+def _end(**_signal: object) -> None:
+    _begin_to_end()
+    end_process()
+
+
 def _after_fork() -> None:
     _Told.by_multiprocessing = _Told.ending = False
 
 
 after_fork_in_child(_after_fork)
+# Those of threading are called the other way round, and before those of atexit: so this one comes before the
+# one by which executors end, if that is there already.
+importlib.import_module("concurrent.futures.thread")
+with contextlib.suppress(RuntimeError):  # where this is imported by an interpreter that exits
+    threading._register_atexit(_begin_to_end)  # type: ignore[attr-defined]  # noqa: SLF001  # nothing else is as early

@@ -43,14 +43,22 @@ def start_in_thread(func: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> 
             # The loop is closed: the application has ended and nobody is left to be told.
             return
 
-    try:
-        threading.Thread(target=body, name="otpylib-telemetry", daemon=True).start()
-    except RuntimeError:
-        if not is_ending():
-            raise
+    if start_thread(body) is None:
         # Nobody else needs the loop any more.
         body()
     return future
+
+
+def start_thread(work: Callable[[], None], name: str = "otpylib-telemetry") -> threading.Thread | None:
+    """Start a daemon thread; None where the interpreter exits and starts none any more."""
+    thread = threading.Thread(target=work, name=name, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:
+        if not is_ending():
+            raise
+        return None
+    return thread
 
 
 def _portable(error: BaseException) -> Exception:

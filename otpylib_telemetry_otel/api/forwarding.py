@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Any, Final
 
@@ -106,7 +105,6 @@ class SpanForwarder:
     def __init__(self, names: Iterable[str], loop: asyncio.AbstractEventLoop) -> None:
         self.targets = [Destination(name) for name in names]
         self._loop = loop
-        self._thread = threading.get_ident()
 
     def give(self, span: Any) -> None:
         """Hand a finished span to every exporter; safe in any thread."""
@@ -135,7 +133,7 @@ class SpanForwarder:
     def flush(self, seconds: float) -> bool:
         """Export what was handed over, and tell whether all was; the loop's thread can only begin to."""
         names = [target.name for target in self.targets]
-        if threading.get_ident() == self._thread:
+        if otp.running_loop() is self._loop:
             for name in names:
                 work = registry.flush_pending(name)
                 otp.run_in_background(self._loop, work, name="flush of the API's spans")

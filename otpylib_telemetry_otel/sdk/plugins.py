@@ -5,12 +5,13 @@ Imports OpenTelemetry only where something is asked for.
 
 from __future__ import annotations
 
+import functools
 import logging
-import threading
 import time
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Final
 
+from otpylib_telemetry.primitives.threads import start_thread
 from otpylib_telemetry.tracing.propagation import IdSource
 from otpylib_telemetry_otel.errors import BackendUnavailableError
 from otpylib_telemetry_otel.settings.environment import ID_GENERATORS
@@ -109,12 +110,13 @@ def detect_resource(
             )
 
     # Daemon threads: one that asks an address which never answers must not hold up the end of the program.
-    threads = [
-        (name, threading.Thread(target=detect, args=(name, detector), name=f"detect {name}", daemon=True))
-        for name, detector in detectors
-    ]
-    for _, thread in threads:
-        thread.start()
+    threads = []
+    for name, detector in detectors:
+        thread = start_thread(functools.partial(detect, name, detector), f"detect {name}")
+        if thread is None:
+            detect(name, detector)
+        else:
+            threads.append((name, thread))
     deadline = time.monotonic() + seconds
     for name, thread in threads:
         thread.join(max(deadline - time.monotonic(), 0.0))

@@ -46,6 +46,7 @@ LAYERS = {
         "presets",
         "installation",
         "own_runtime",
+        "set_up",
         "application",
         "service",
     ),
