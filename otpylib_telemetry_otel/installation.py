@@ -14,7 +14,7 @@ from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.exporter.restart import promised
 from otpylib_telemetry.meters.views import checked_views
 from otpylib_telemetry.primitives.errors import describe
-from otpylib_telemetry.primitives.fork import after_fork_in_child
+from otpylib_telemetry.primitives.fork import after_fork_in_child, importing
 from otpylib_telemetry.primitives.threads import run_in_thread
 from otpylib_telemetry_otel.api.forwarding import MAX_WAITING, SpanForwarder
 from otpylib_telemetry_otel.exporter import OtelExporter
@@ -255,11 +255,12 @@ class Installation:
 
 def load_providers() -> tuple[ModuleType, ModuleType, ModuleType]:
     """Import what installs providers of spans, log records and metrics."""
-    from otpylib_telemetry_otel.api import (  # noqa: PLC0415
-        logger_provider,
-        meter_provider,
-        tracer_provider,
-    )
+    with importing():
+        from otpylib_telemetry_otel.api import (  # noqa: PLC0415
+            logger_provider,
+            meter_provider,
+            tracer_provider,
+        )
 
     return tracer_provider, logger_provider, meter_provider
 

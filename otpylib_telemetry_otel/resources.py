@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry.exporter.registry import when_forgotten
 from otpylib_telemetry.primitives.any_value import any_values, text
+from otpylib_telemetry.primitives.fork import importing
 from otpylib_telemetry.primitives.process_end import is_ending
 
 if TYPE_CHECKING:
@@ -47,9 +48,11 @@ def current_resource() -> Resource:
 
 def complete(attributes: Mapping[str, Any]) -> Resource:
     """Make a resource of attributes, with what OpenTelemetry says by itself; all of it can be encoded."""
-    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - see the module's docstring
+    with importing():
+        from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - see the module's docstring
 
-    made = _create(Resource, _exportable(attributes))
+        # It imports detectors.
+        made = _create(Resource, _exportable(attributes))
     # It may have found more, in OTEL_RESOURCE_ATTRIBUTES for instance.
     return Resource(_exportable(made.attributes), text(made.schema_url, None))
 

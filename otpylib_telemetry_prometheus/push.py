@@ -15,7 +15,6 @@ import asyncio
 import base64
 import contextlib
 import contextvars
-import importlib
 import logging
 import re
 import time
@@ -27,6 +26,7 @@ from otpylib_telemetry import otp
 from otpylib_telemetry.config.redaction import hide_in_url, scrubber, secret_texts
 from otpylib_telemetry.metrics.names import readable
 from otpylib_telemetry.primitives.errors import describe
+from otpylib_telemetry.primitives.fork import import_module
 from otpylib_telemetry.primitives.threads import run_in_thread
 
 if TYPE_CHECKING:
@@ -274,7 +274,7 @@ def _private(plan: PushPlan, text: str) -> str:
 
 async def _aiohttp() -> ModuleType:
     try:
-        return await run_in_thread(importlib.import_module, "aiohttp")
+        return await run_in_thread(import_module, "aiohttp")
     except ImportError as error:
         raise PushError(
             f"pushing needs aiohttp, which cannot be imported ({error}): "
@@ -286,7 +286,7 @@ async def _aiohttp() -> ModuleType:
 async def _put(plan: PushPlan, body: bytes) -> None:
     """Send a page."""
     aiohttp = await _aiohttp()
-    yarl = importlib.import_module("yarl")  # imported by aiohttp already
+    yarl = import_module("yarl")  # imported by aiohttp already
     headers = {"Content-Type": _CONTENT_TYPE}
     if plan.credentials is not None:
         # RFC 7617, section 2; aiohttp's own helper differs from version to version.

@@ -12,6 +12,7 @@ from otpylib_telemetry.aggregation.metric import Exponential, Histogram, Kind
 from otpylib_telemetry.aggregation.series import Exemplar, Traced
 from otpylib_telemetry.meters.attributes import attribute_value, frozen
 from otpylib_telemetry.primitives.errors import describe
+from otpylib_telemetry.primitives.fork import importing
 from otpylib_telemetry.tracing.propagation import format_span_id, format_trace_id
 
 if TYPE_CHECKING:
@@ -88,7 +89,8 @@ class Reservoir:
 
 
 def _made(factory: Callable[[Any], Callable[..., Any]], metric: AnyMetric) -> Any:
-    from opentelemetry.sdk.metrics._internal import aggregation  # noqa: PLC0415 - see above
+    with importing():
+        from opentelemetry.sdk.metrics._internal import aggregation  # noqa: PLC0415 - see above
 
     build = factory(getattr(aggregation, _AGGREGATIONS[metric.kind]))
     if isinstance(metric, Histogram):

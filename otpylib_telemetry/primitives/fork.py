@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import os
 import threading
 import weakref
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import ModuleType
 
 _locks: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -67,6 +69,12 @@ def importing() -> Iterator[None]:
         with _gate:
             _importing.remove(threading.get_ident())
             _gate.notify_all()
+
+
+def import_module(name: str) -> ModuleType:
+    """Import a module, for which forks of other threads wait."""
+    with importing():
+        return importlib.import_module(name)
 
 
 def _before_fork() -> None:

@@ -16,6 +16,7 @@ from otpylib_telemetry.config import otpylib_config, resolve, sections
 from otpylib_telemetry.config.environment import KIND, is_name, section_prefix
 from otpylib_telemetry.config.sections import registered_exporters
 from otpylib_telemetry.exporter.server import instance_of
+from otpylib_telemetry.primitives.fork import importing
 from otpylib_telemetry.primitives.once import Once
 from otpylib_telemetry.supervision.specs import checked_argument, said_before_raised
 from otpylib_telemetry.supervision.supervisor import Child, Supervision, supervisor_module
@@ -105,7 +106,8 @@ def _checked_suite(settings: Mapping[str, Any] | None) -> dict[str, dict[str, An
 
 def _load(name: str, entry: Any) -> Any:
     """Return what a package registers under a name."""
-    module = entry.load()
+    with importing():
+        module = entry.load()
     called = getattr(module, "__name__", type(module).__name__)
     if not hasattr(module, "exporter_type"):
         raise ValueError(

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry.exporter.registry import memory_of
 from otpylib_telemetry.primitives.errors import describe
+from otpylib_telemetry.primitives.fork import importing
 from otpylib_telemetry.primitives.polling import Outcome, Round, Watch
 from otpylib_telemetry.primitives.threads import run_in_thread
 
@@ -230,6 +231,7 @@ def _left_out(producer: MetricProducer) -> int:
 
 def _produce(producer: MetricProducer, timeout_millis: float) -> Iterable[MetricPoint]:
     # On a thread: also taking the result apart, which may be large, and may be anything.
-    from otpylib_telemetry_otel.metrics.conversion import points_of  # noqa: PLC0415 - OpenTelemetry is needed here
+    with importing():
+        from otpylib_telemetry_otel.metrics.conversion import points_of  # noqa: PLC0415 - it needs OpenTelemetry
 
     return points_of(producer.produce(timeout_millis))

@@ -7,20 +7,21 @@ or says in ``GRPC_VERBOSITY`` what it wants, is left alone.
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from typing import Any, Final
+
+from otpylib_telemetry.primitives.fork import import_module
 
 _VERBOSITY: Final = "GRPC_VERBOSITY"
 
 
 def _import() -> Any:
     if "grpc" in sys.modules or _VERBOSITY in os.environ:
-        return importlib.import_module("grpc")
+        return import_module("grpc")
     os.environ[_VERBOSITY] = "ERROR"
     try:
-        return importlib.import_module("grpc")
+        return import_module("grpc")
     finally:
         # Not for those that this process starts.
         os.environ.pop(_VERBOSITY, None)

@@ -11,6 +11,7 @@ import logging
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Final
 
+from otpylib_telemetry.primitives.fork import importing
 from otpylib_telemetry_otel.attributes import attributes
 from otpylib_telemetry_otel.errors import BackendUnavailableError
 from otpylib_telemetry_otel.sampling.head import adjusted_count
@@ -112,7 +113,8 @@ def load(name: str, argument: str | None) -> InstalledSampler:
             "unset: sampling_rate then decides"
         )
     try:
-        factory = found.load()
+        with importing():
+            factory = found.load()
         sampler = factory(float(argument or 1.0) if name in _OF_A_NUMBER else argument or "")
         asked = sampler.should_sample
     except Exception as error:

@@ -11,6 +11,7 @@ import time
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Final
 
+from otpylib_telemetry.primitives.fork import importing
 from otpylib_telemetry.primitives.threads import start_thread
 from otpylib_telemetry.tracing.propagation import IdSource
 from otpylib_telemetry_otel.errors import BackendUnavailableError
@@ -57,7 +58,9 @@ def load(group: str, name: str, what: str, package: str) -> Any:
             f"{package}"
         )
     try:
-        return found.load()()
+        with importing():
+            made = found.load()
+        return made()
     except Exception as error:
         raise BackendUnavailableError(
             f"the OpenTelemetry {what} {name!r} ({found.value}) cannot be built: "

@@ -25,7 +25,7 @@ from otpylib_telemetry.aggregation.temporality import Preference
 from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.metrics.reading import SeriesReader
 from otpylib_telemetry.primitives.errors import describe
-from otpylib_telemetry.primitives.fork import new_lock
+from otpylib_telemetry.primitives.fork import importing, new_lock
 from otpylib_telemetry.primitives.once import Once
 from otpylib_telemetry.primitives.polling import Watch, call_each
 from otpylib_telemetry.primitives.threads import run_in_thread
@@ -256,7 +256,8 @@ class Attached:
 
     def _converted(self, points: Sequence[MetricPoint]) -> Any:
         if self._converter is None:
-            from otpylib_telemetry_otel.sdk.metrics import MetricConverter  # noqa: PLC0415 - OpenTelemetry's
+            with importing():
+                from otpylib_telemetry_otel.sdk.metrics import MetricConverter  # noqa: PLC0415 - OpenTelemetry's
 
             self._converter = MetricConverter(complete(self._resource))
         try:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry.aggregation.exporter_stores import store_of
 from otpylib_telemetry.exporter import registry as exporters
+from otpylib_telemetry.primitives.fork import import_module
 from otpylib_telemetry_prometheus.exposition.store_families import families_of
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ class RegistryCollector:
         Yields:
             ``prometheus_client.Metric``.
         """
-        client = importlib.import_module("prometheus_client.metrics_core")
-        samples = importlib.import_module("prometheus_client.samples")
+        client = import_module("prometheus_client.metrics_core")
+        samples = import_module("prometheus_client.samples")
         namespace, global_labels = self._look()
         for family in families_of(store_of(self._exporter), namespace, global_labels):
             metric = client.Metric(family.name, family.documentation, family.type, family.unit)
@@ -84,7 +84,7 @@ def private_registry(exporter: str = "prometheus_exporter") -> CollectorRegistry
     Raises:
         ImportError: prometheus_client is not installed: ``pip install otpylib-telemetry[client]``.
     """
-    client = importlib.import_module("prometheus_client")
+    client = import_module("prometheus_client")
     registry: CollectorRegistry
     try:
         # Without names, ours would be left out where single metrics are asked for.

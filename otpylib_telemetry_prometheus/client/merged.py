@@ -11,7 +11,6 @@ prometheus_client is imported only where ours is asked to be in theirs.
 
 from __future__ import annotations
 
-import importlib
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 from otpylib_telemetry.exporter import registry as exporters
 from otpylib_telemetry.metrics.collectors import collectors_of
 from otpylib_telemetry.primitives.errors import describe
+from otpylib_telemetry.primitives.fork import import_module
 from otpylib_telemetry.primitives.once import Once
 from otpylib_telemetry.primitives.polling import Round, Watches
 from otpylib_telemetry.primitives.threads import run_in_thread
@@ -175,7 +175,7 @@ class MergedRegistries:
         module, _, attribute = path.partition(":")
 
         def load() -> Any:
-            found: Any = importlib.import_module(module)
+            found: Any = import_module(module)
             for part in attribute.split("."):
                 found = getattr(found, part)
             return found

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import importlib
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry import otp
+from otpylib_telemetry.primitives.fork import import_module
 from otpylib_telemetry.primitives.threads import run_in_thread
 from otpylib_telemetry_prometheus.endpoint import sockets
 from otpylib_telemetry_prometheus.endpoint.access import CHALLENGE, WITHHELD, Access, Guard
@@ -394,7 +394,7 @@ async def _afresh(work: Coroutine[Any, Any, None]) -> None:
 
 async def _aiohttp_web() -> ModuleType:
     try:
-        return await run_in_thread(importlib.import_module, "aiohttp.web")
+        return await run_in_thread(import_module, "aiohttp.web")
     except ImportError as error:
         raise EndpointError(
             "the metrics endpoint needs aiohttp, which cannot be imported "

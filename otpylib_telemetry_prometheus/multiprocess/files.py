@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib
 import json
 import os
 import re
@@ -35,6 +34,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from otpylib_telemetry.primitives.fork import import_module
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -78,7 +79,7 @@ def client(module: str) -> ModuleType:
     the metrics that are declared with prometheus_client itself depend on it.
     """
     try:
-        return importlib.import_module(f"prometheus_client.{module}")
+        return import_module(f"prometheus_client.{module}")
     except ImportError as error:
         raise MultiprocessError(
             "PROMETHEUS_MULTIPROC_DIR (multiprocess_dir) needs prometheus_client, which cannot be imported "

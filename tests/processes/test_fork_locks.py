@@ -58,6 +58,39 @@ def test_a_lock_that_nobody_has_any_more_is_forgotten():
     assert len(fork.locks()) <= before + 1
 
 
+SLOW = """
+from tests.support.forking_while_importing import begun, forking
+
+begun.set()
+forking.wait()
+for _ in range(1_000_000):
+    pass
+WHOLE = True
+"""
+
+
+def test_a_child_imports_what_another_thread_was_importing_when_it_was_forked(tmp_path):
+    (tmp_path / "slow_to_import.py").write_text(SLOW)
+    line = [sys.executable, "-W", "ignore", "-m", "tests.support.forking_while_importing", "slow_to_import"]
+    environ = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    ended = subprocess.run(line, capture_output=True, text=True, timeout=300, cwd=ROOT, env=environ)
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_modules_are_imported_by_name_in_one_place():
+    """Those that a thread was importing otherwise can never be imported in a child."""
+    found = [
+        str(path.relative_to(ROOT))
+        for path in sorted(ROOT.glob("otpylib_telemetry*/**/*.py"))
+        if "importlib.import_module(" in path.read_text() or ", importlib.import_module" in path.read_text()
+    ]
+    assert found == [
+        "otpylib_telemetry/primitives/fork.py",
+        # On the thread that imports the library itself.
+        "otpylib_telemetry/primitives/process_end.py",
+    ]
+
+
 def test_no_lock_is_made_anywhere_else():
     """A lock of any other origin would stay taken in a child."""
     found = []
