@@ -10,7 +10,18 @@ from importlib.metadata import version
 from otpylib.runtime import set_runtime
 from otpylib.runtime.backends.asyncio_backend.backend import AsyncIOBackend
 
-from benchmarks import endpoint, memory, meters, ours, outage, peers, scrape, series_memory, shutdown
+from benchmarks import (
+    endpoint,
+    memory,
+    meters,
+    operations,
+    ours,
+    outage,
+    peers,
+    scrape,
+    series_memory,
+    shutdown,
+)
 from benchmarks.harness import Case, Comparison, measure, table
 
 
@@ -149,6 +160,7 @@ def main() -> None:
             ],
         ),
     ]
+    comparisons += operations.comparisons(count)
     comparisons += meters.comparisons(count)
     measure(comparisons, options.rounds)
     names = ("otpylib", "prometheus-client", "opentelemetry-sdk")

@@ -5,6 +5,7 @@ Events are collected a chunk at a time, as a running exporter does when a batch 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from otpylib_telemetry.exporter.queue import EventQueue
 from otpylib_telemetry.primitives.clock import wall_clock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _numbers = itertools.count()
 
@@ -35,20 +36,46 @@ def nobody_listens() -> Callable[[int], None]:
 
 def one_exporter() -> Callable[[int], None]:
     """``execute`` of an event that one exporter queues: what the emitter pays."""
-    queue = EventQueue(10_000_000)
-    table_module.add("bench_queue", ["queued.*"], queue.offer)
+    queue = attached("bench_queue", "queued.*")
 
     def run(count: int) -> None:
-        for _ in range(0, count, CHUNK):
-            for _ in range(CHUNK):
-                execute("queued.event", {"duration_ms": 12.3}, LABELS)
-            queue.take(CHUNK)
+        with reading(queue):
+            for _ in range(0, count, CHUNK):
+                for _ in range(CHUNK):
+                    execute("queued.event", {"duration_ms": 12.3}, LABELS)
+                queue.take(CHUNK)
 
     return run
 
 
-async def _nothing() -> None:
-    return None
+async def nothing() -> None:
+    """Stand for what an exporter may ask of its process."""
+
+
+def attached(name: str, pattern: str) -> EventQueue:
+    """Return a queue that is filled with the events of a pattern.
+
+    Args:
+        name: The handler's id.
+        pattern: Which events.
+    """
+    queue = EventQueue(10_000_000)
+    table_module.add(name, [pattern], queue.offer, reads_log=True)
+    return queue
+
+
+@contextlib.contextmanager
+def reading(*queues: EventQueue) -> Iterator[None]:
+    """Have queues filled meanwhile: those of other cases are none of an application's.
+
+    Args:
+        *queues: The queues.
+    """
+    for queue in queues:
+        queue.read_log(("*",))
+    yield
+    for queue in queues:
+        queue.leave_log()
 
 
 def exporter_of(
@@ -61,9 +88,8 @@ def exporter_of(
         settings_for: Returns what is configured, given the first word of the names of events.
     """
     name = f"bench{next(_numbers)}"
-    context = ExportContext(name, "telemetry.bench", {}, _nothing, dict)
-    queue = EventQueue(10_000_000)
-    table_module.add(name, [f"{name}.*"], queue.offer)
+    context = ExportContext(name, "telemetry.bench", {}, nothing, dict)
+    queue = attached(name, f"{name}.*")
     settings_type = exporter_type.settings_type
     # One signal at a time: where an exporter makes metrics as well as spans, the spans alone are measured.
     alone: dict[str, Any] = (
@@ -95,10 +121,11 @@ def event_to_series(measurement: str = "duration_ms") -> Callable[[int], None]:
     amount = 1 if measurement == "count" else 12.3
 
     def run(count: int) -> None:
-        for _ in range(0, count, CHUNK):
-            for _ in range(CHUNK):
-                execute(event, {measurement: amount}, LABELS)
-            collect(queue, exporter)
+        with reading(queue):
+            for _ in range(0, count, CHUNK):
+                for _ in range(CHUNK):
+                    execute(event, {measurement: amount}, LABELS)
+                collect(queue, exporter)
 
     return run
 
@@ -121,12 +148,13 @@ def event_to_defined(kind: str, measurement: str, **more: Any) -> Callable[[int]
     event = f"{name}.request"
 
     def run(count: int) -> None:
-        for _ in range(0, count, CHUNK):
-            for _ in range(CHUNK):
-                execute(event, {measurement: 12.3}, LABELS)
-            collect(queue, exporter)
-        if not store_in(exporter.context.memory, exporter.context.name).series_count():
-            raise AssertionError("nothing was measured")
+        with reading(queue):
+            for _ in range(0, count, CHUNK):
+                for _ in range(CHUNK):
+                    execute(event, {measurement: 12.3}, LABELS)
+                collect(queue, exporter)
+            if not store_in(exporter.context.memory, exporter.context.name).series_count():
+                raise AssertionError("nothing was measured")
 
     return run
 
@@ -141,23 +169,25 @@ def start_and_stop_to_span(*, encode: bool = False) -> Callable[[int], None]:
 
     name, queue, exporter = exporter_of(OtelBackend)
     start, stop = f"{name}.request.start", f"{name}.request.stop"
-    use = _encoder() if encode else (lambda _: None)
+    use = encoder() if encode else (lambda _: None)
 
     def run(count: int) -> None:
-        finished = 0
-        for number in range(count):
-            execute(start, {}, {"correlation_id": number, **LABELS})
-            execute(stop, {"duration_ms": 1.5}, {"correlation_id": number})
-            if number % CHUNK == 0:
-                finished += collect(queue, exporter, use)
-        finished += collect(queue, exporter, use)
-        if finished != count:
-            raise AssertionError(f"{finished} spans of {count} operations")
+        with reading(queue):
+            finished = 0
+            for number in range(count):
+                execute(start, {}, {"correlation_id": number, **LABELS})
+                execute(stop, {"duration_ms": 1.5}, {"correlation_id": number})
+                if number % CHUNK == 0:
+                    finished += collect(queue, exporter, use)
+            finished += collect(queue, exporter, use)
+            if finished != count:
+                raise AssertionError(f"{finished} spans of {count} operations")
 
     return run
 
 
-def _encoder() -> Callable[[list[Any]], object]:
+def encoder() -> Callable[[list[Any]], object]:
+    """Return what makes an OTLP request of spans."""
     from opentelemetry.sdk.resources import Resource  # noqa: PLC0415  # one case, one extra
 
     from otpylib_telemetry_otel.otlp.spans import SpanEncoder  # noqa: PLC0415  # as above

@@ -53,16 +53,20 @@ def prometheus_increment() -> Callable[[int], None]:
     return run
 
 
-class _Discard(SpanExporter):
+class Discard(SpanExporter):
+    """Forgets what it is given."""
+
     def export(self, spans):
+        """Take them."""
         del spans
         return SpanExportResult.SUCCESS
 
 
-class _Encode(SpanExporter):
+class Encode(SpanExporter):
     """What the OTLP exporter does with a batch, up to the wire."""
 
     def export(self, spans):
+        """Encode them."""
         if not encode_spans(spans).SerializeToString():
             raise AssertionError("nothing was encoded")
         return SpanExportResult.SUCCESS
@@ -74,7 +78,7 @@ def sdk_span(*, encode: bool = False) -> Callable[[int], None]:
     Args:
         encode: Whether the exporter makes an OTLP request of each batch before.
     """
-    exporter = _Encode() if encode else _Discard()
+    exporter = Encode() if encode else Discard()
     provider = TracerProvider(resource=Resource.create({"service.name": "bench"}), shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(exporter, max_queue_size=100_000))
     tracer = provider.get_tracer("bench")

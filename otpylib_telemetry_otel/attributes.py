@@ -64,7 +64,7 @@ def attributes(
     return exportable, dropped
 
 
-def sorted_out(  # noqa: C901, PLR0912, PLR0915 - the loop that every attribute goes through: a call costs half of it
+def sorted_out(  # noqa: C901, PLR0912 - the loop that every attribute goes through: a call costs half of it
     source: Mapping[Any, Any],
     skip: frozenset[str],
     special: frozenset[str],
@@ -76,26 +76,10 @@ def sorted_out(  # noqa: C901, PLR0912, PLR0915 - the loop that every attribute 
     Of ``skip``, the keys to leave out, only those count that are in ``special``. There are ``most`` or fewer
     attributes, their texts no longer than ``longest``; neither is below our own limit.
     """
-    try:
-        keys = tuple(source)
-        # Joined, because only text can be: a key may compare like one without being one.
-        is_fit = keys in _plans[special] and "".join(keys) != ""
-    except KeyboardInterrupt:
-        raise
-    except BaseException:  # noqa: BLE001 - the first table of all, or a key whose own code does anything
-        is_fit = False
-    if is_fit:
-        for value in source.values():
-            kind = type(value)
-            if kind is str:
-                if len(value) > longest or not value.isascii():
-                    break
-            elif kind is int:
-                if not INT64_MIN <= value <= INT64_MAX:
-                    break
-            elif kind is not float and kind is not bool:
-                break
-        else:
+    is_fit = False
+    if (fit := _as_they_are(source, special, longest)) is not None:
+        is_fit = True
+        if fit:
             return {**source}, 0, None
     exportable: dict[str, AttributeValue] = {}
     found: dict[str, Any] | None = None
@@ -132,6 +116,35 @@ def sorted_out(  # noqa: C901, PLR0912, PLR0915 - the loop that every attribute 
     if not is_fit and not dropped and found is None and len(exportable) == len(source):
         _note_plan(source, special)
     return exportable, dropped, found
+
+
+def are_exportable(source: Mapping[Any, Any], special: frozenset[str]) -> bool:
+    """Tell whether attributes are known to be exportable as they are."""
+    return _as_they_are(source, special, MAX_TEXT_LENGTH) is True
+
+
+def _as_they_are(source: Mapping[Any, Any], special: frozenset[str], longest: int) -> bool | None:
+    """Tell whether all values can be exported as they are; None where the keys are not known to be fit."""
+    try:
+        keys = tuple(source)
+        # Joined, because only text can be: a key may compare like one without being one.
+        if keys not in _plans[special] or "".join(keys) == "":
+            return None
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001  # the first table of all, or a key whose own code does anything
+        return None
+    for value in source.values():
+        kind = type(value)
+        if kind is str:
+            if len(value) > longest or not value.isascii():
+                return False
+        elif kind is int:
+            if not INT64_MIN <= value <= INT64_MAX:
+                return False
+        elif kind is not float and kind is not bool:
+            return False
+    return True
 
 
 def _note_plan(source: Mapping[Any, Any], special: frozenset[str]) -> None:

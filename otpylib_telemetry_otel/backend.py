@@ -22,7 +22,7 @@ from otpylib_telemetry_otel.signals.traces import Traces
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from otpylib_telemetry.bus.events import RawEvent
+    from otpylib_telemetry.bus.event_log import Entry
 
 #: What the server looks after, and what is taken over here without a new connection.
 _IN_PLACE: Final = frozenset(ExporterSettings.model_fields).union(
@@ -47,6 +47,7 @@ class OtelBackend(Exporter[OtelSettings]):
 
     settings_type: ClassVar[type[ExporterSettings]] = OtelSettings
     inseparable: ClassVar[tuple[frozenset[str], ...]] = (_CONNECTION,)
+    takes_operations: ClassVar[bool] = True
 
     def __init__(self, settings: OtelSettings, context: ExportContext) -> None:
         super().__init__(settings, context)
@@ -77,7 +78,7 @@ class OtelBackend(Exporter[OtelSettings]):
         for signal in self.signals:
             await signal.open(resource)
 
-    def collect(self, events: Sequence[RawEvent], wall_offset_ns: int) -> Collected:
+    def collect(self, events: Sequence[Entry], wall_offset_ns: int) -> Collected:
         """Make spans, log records and metrics; see ``Exporter.collect``."""
         batch = Batch(events, wall_offset_ns, self.logs.apart())
         for signal in self.signals:

@@ -22,7 +22,7 @@ from otpylib_telemetry_prometheus.sharing import use_look
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
-    from otpylib_telemetry.bus.events import RawEvent
+    from otpylib_telemetry.bus.event_log import Entry
     from otpylib_telemetry.exporter.base import Collected, ExportContext, ExportOutcome
 
 
@@ -55,6 +55,7 @@ class PrometheusBackend(MetricsExporter[PrometheusSettings]):
     settings_type: ClassVar[type[PrometheusSettings]] = PrometheusSettings
     # A new address must not be open to everybody for want of the password that belongs to it.
     inseparable: ClassVar[tuple[frozenset[str], ...]] = (_ENDPOINT_KEYS,)
+    takes_operations: ClassVar[bool] = True
 
     def __init__(self, settings: PrometheusSettings, context: ExportContext) -> None:
         super().__init__(settings, context)
@@ -99,7 +100,7 @@ class PrometheusBackend(MetricsExporter[PrometheusSettings]):
         await self._serve(self.settings)
         self._is_open = True
 
-    def collect(self, events: Sequence[RawEvent], wall_offset_ns: int) -> Collected:
+    def collect(self, events: Sequence[Entry], wall_offset_ns: int) -> Collected:
         """Add events to the series."""
         collected = super().collect(events, wall_offset_ns)
         if self._multiprocess is not None:

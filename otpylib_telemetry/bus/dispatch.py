@@ -158,6 +158,32 @@ def is_listened_to(name: str) -> bool:
         return bool(_resolve(name))
 
 
+def call(
+    handlers: tuple[Handler, ...], name: str, measurements: dict[str, Any], metadata: dict[str, Any]
+) -> None:
+    """Give an event to certain handlers, as :func:`execute` would."""
+    try:
+        pending = _dispatch(handlers, name, measurements, metadata)
+        if pending is not None:
+            for one in pending:
+                backlog.hand_over(*one)
+    except Exception:  # noqa: BLE001  # as in execute
+        refused.abandoned += 1
+
+
+async def call_and_await(
+    handlers: tuple[Handler, ...], name: str, measurements: dict[str, Any], metadata: dict[str, Any]
+) -> None:
+    """Give an event to certain handlers, as :func:`emit` would."""
+    pending: list[Pending] | None = None
+    try:
+        pending = _dispatch(handlers, name, measurements, metadata)
+    except Exception:  # noqa: BLE001  # as in execute
+        refused.abandoned += 1
+    if pending is not None:
+        await _call_all(pending)
+
+
 def _dispatch(  # noqa: C901  # one frame: this is the hot path
     handlers: tuple[Handler, ...], name: str, measurements: Details, metadata: Details
 ) -> list[Pending] | None:

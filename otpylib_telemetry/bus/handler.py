@@ -54,6 +54,10 @@ class Handler:
     _: KW_ONLY
     matches: Callable[[str], Any]
     is_async: bool
+    #: Whether it reads the log of events, and so is not called for each.
+    reads_log: bool = False
+    #: Whether what it gets is told of in traces, so that operations it listens to are parents of others.
+    traces: bool = True
     clock: Callable[[], float] = time.monotonic
     #: Whether the last call failed; while False, calling costs nothing beyond the call.
     troubled: bool = field(default=False, init=False)

@@ -12,9 +12,9 @@ import inspect
 import re
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from otpylib_telemetry.bus import backlog
+from otpylib_telemetry.bus import backlog, event_log
 from otpylib_telemetry.bus.handler import Handler
 from otpylib_telemetry.primitives.fork import new_lock
 
@@ -49,23 +49,91 @@ class HandlerInfo:
     missed: int
 
 
+class Route(NamedTuple):
+    """Who listens to the events of an operation.
+
+    Attributes:
+        start: The event that begins it.
+        success: The event that ends it well.
+        error: The event that ends it in an error.
+        begins: Those called when it begins.
+        succeeds: Those called when it ends well.
+        fails: Those called when it ends in an error.
+        begin_logged: Whether anybody reads of its beginning in the log of events.
+        end_logged: Whether anybody reads of its end there.
+        traced: Whether it is told of in traces.
+    """
+
+    start: str
+    success: str
+    error: str
+    begins: tuple[Handler, ...]
+    succeeds: tuple[Handler, ...]
+    fails: tuple[Handler, ...]
+    begin_logged: bool
+    end_logged: bool
+    traced: bool
+
+
+#: Stands for all handlers that read the log of events.
+LOG: Final = Handler(
+    "telemetry.log", ("*",), event_log.offer, matches=lambda _name: True, is_async=False, reads_log=True
+)
+
+
 class Table:
     """One state of the subscriptions. Never changed, except that it remembers what it has looked up."""
 
-    __slots__ = ("handlers", "resolved")
+    __slots__ = ("handlers", "operations", "resolved")
 
     def __init__(self, handlers: dict[str, Handler]) -> None:
         self.handlers = handlers
         self.resolved: dict[str, tuple[Handler, ...]] = {}
+        #: By the name of an operation; None where nobody listens.
+        self.operations: dict[str, Route | None] = {}
 
     def resolve(self, name: str) -> tuple[Handler, ...]:
-        """Return the handlers of an event name, each once, in the order of attachment."""
-        found = tuple(handler for handler in self.handlers.values() if handler.matches(name))
+        """Return the handlers of an event name, each once, in the order of attachment.
+
+        Where the first comes that reads the log, there the log stands for all of these.
+        """
+        found = tuple(
+            dict.fromkeys(LOG if handler.reads_log else handler for handler in self._matching(name))
+        )
         if len(self.resolved) >= MAX_NAMES:
             # Names without end: forgetting them all keeps a place for those that come back.
             self.resolved = {}
         self.resolved[name] = found
         return found
+
+    def resolve_operation(self, name: str) -> Route | None:
+        """Return who listens to an operation, or None where nobody does."""
+        route: Route | None = None
+        if self.handlers:
+            names = (f"{name}.start", f"{name}.success", f"{name}.error")
+            begins, succeeds, fails = map(self._matching, names)
+            if begins or succeeds or fails:
+                ends = (*succeeds, *fails)
+                route = Route(
+                    *names,
+                    begins=_called(begins),
+                    succeeds=_called(succeeds),
+                    fails=_called(fails),
+                    begin_logged=any(one.reads_log for one in begins),
+                    end_logged=any(one.reads_log for one in ends),
+                    traced=any(one.traces for one in (*begins, *ends)),
+                )
+        if len(self.operations) >= MAX_NAMES:
+            self.operations = {}
+        self.operations[name] = route
+        return route
+
+    def _matching(self, name: str) -> tuple[Handler, ...]:
+        return tuple(handler for handler in self.handlers.values() if handler.matches(name))
+
+
+def _called(handlers: tuple[Handler, ...]) -> tuple[Handler, ...]:
+    return tuple(handler for handler in handlers if not handler.reads_log)
 
 
 class _Current:
@@ -87,14 +155,19 @@ def _matcher(patterns: tuple[str, ...]) -> Callable[[str], Any]:
     return re.compile("|".join(fnmatch.translate(pattern) for pattern in patterns)).match
 
 
-def add(
+def add(  # noqa: PLR0913  # by name
     handler_id: str,
     patterns: Iterable[str],
     callback: Callable[..., Any],
     *,
     clock: Callable[[], float] = time.monotonic,
+    reads_log: bool = False,
+    traces: bool = True,
 ) -> Handler:
-    """Subscribe, as :func:`~otpylib_telemetry.attach` says; the same identifier replaces a handler."""
+    """Subscribe, as :func:`~otpylib_telemetry.attach` says; the same identifier replaces a handler.
+
+    One that ``reads_log`` is not called: it gets what it wants out of the log of events.
+    """
     handler_id = _plain_text(handler_id, "a handler id")
     if isinstance(patterns, str):
         raise TypeError(f"patterns is a list of strings, not the string {patterns!r}")
@@ -110,7 +183,14 @@ def add(
         raise TypeError(f"the callback of handler {handler_id!r} is a generator: calling it does nothing")
     is_async = is_async_callable(callback)
     handler = Handler(
-        handler_id, checked, callback, matches=_matcher(checked), is_async=is_async, clock=clock
+        handler_id,
+        checked,
+        callback,
+        matches=_matcher(checked),
+        is_async=is_async,
+        reads_log=reads_log,
+        traces=traces,
+        clock=clock,
     )
     with _lock:
         replaced = current.table.handlers.get(handler_id)

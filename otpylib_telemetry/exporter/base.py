@@ -14,6 +14,7 @@ server that runs it has those, and the same for every exporter.
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -136,6 +137,11 @@ class Exporter(Generic[SettingsT]):
     #: Sets of keys that are taken over together or not at all, such as an address and the password that goes
     #: with it. Of all other keys, one that cannot be had does not hold up the rest.
     inseparable: ClassVar[tuple[frozenset[str], ...]] = ()
+
+    #: Whether :meth:`collect` takes the entries of the log of events as they are (see ``bus/event_log.py``),
+    #: operations among them, and changes nothing in them. It counts for the class that says so and has a
+    #: ``collect`` of its own. All others get events.
+    takes_operations: ClassVar[bool] = False
 
     def __init__(self, settings: SettingsT, context: ExportContext) -> None:
         self.settings = settings
@@ -344,3 +350,20 @@ def overridden(exporter: object, name: str) -> Callable[[Any], Any] | None:
         return None
     bound: Callable[[Any], Any] = getattr(exporter, name)
     return bound
+
+
+def takes_operations(exporter: object) -> bool:
+    """Tell whether an exporter's ``collect`` takes operations: who overrides one that does gets events.
+
+    Args:
+        exporter: The exporter.
+    """
+    kind = type(exporter)
+    found = _takes_operations.get(kind)
+    if found is None:
+        owner = next((one for one in kind.__mro__ if "collect" in one.__dict__), kind)
+        found = _takes_operations[kind] = bool(owner.__dict__.get("takes_operations", False))
+    return found
+
+
+_takes_operations: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from otpylib_telemetry import otp
 from otpylib_telemetry.bus import table
-from otpylib_telemetry.exporter.base import Collected, overridden
+from otpylib_telemetry.bus.event_log import name_of
+from otpylib_telemetry.exporter.base import Collected, overridden, takes_operations
 from otpylib_telemetry.primitives.clock import wall_clock
 from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.primitives.once import Once
+from otpylib_telemetry.tracing.operation import as_own_events
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,7 +92,7 @@ class QueueConsumer:
     def keep_wanted(self, settings: ExporterSettings | None) -> None:
         """Forget provisional events that the final settings do not ask for; without settings, all of them."""
         patterns = () if settings is None else tuple(settings.event_patterns)
-        self._state.queue.retain(lambda event: _matches(event[0], patterns))
+        self._state.queue.retain(lambda entry: _matches(name_of(entry), patterns))
 
     def work(self) -> bool:
         """Collect what waits, for one slice of time; return whether there is more to collect at once."""
@@ -185,8 +187,11 @@ class QueueConsumer:
         if exporter is None:
             # Nobody to give them to: they wait.
             return
-        events = self._state.queue.take(CHUNK)
-        self._book(exporter.collect, events, wall_clock.offset_ns(), given=len(events))
+        entries = self._state.queue.take(CHUNK)
+        given = len(entries)
+        if not takes_operations(exporter):
+            entries = as_own_events(entries)
+        self._book(exporter.collect, entries, wall_clock.offset_ns(), given=given)
 
     def _book(self, step: Callable[..., Collected], *arguments: Any, given: int = 0) -> bool:
         """Run a step of the exporter and enter its outcome; what it was given and lost is counted.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fnmatch
+import re
 import weakref
 from collections import deque
 from collections.abc import Mapping
@@ -10,85 +12,152 @@ from threading import get_ident
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
+from otpylib_telemetry.bus import event_log
 from otpylib_telemetry.otp import current_process
 from otpylib_telemetry.primitives.fork import after_fork_in_child, new_rlock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otpylib_telemetry.bus.events import RawEvent
+    from otpylib_telemetry.bus.event_log import Entry
+
+
+#: Names whose answer is remembered.
+_MAX_NAMES = 10_000
 
 
 class EventQueue:
-    """Takes events from any thread; one consumer, on the event loop's thread, takes them out.
+    """What one exporter has still to collect; one consumer, on the event loop's thread, takes it out.
 
-    The hot path is :meth:`offer`: a bound check, one append, and at most one wake-up per batch. The bound is
-    checked without a lock: threads that offer at the very same moment may exceed it by one event each.
+    It is filled from the log of events (:meth:`receive`), or by hand (:meth:`offer`). The bound is checked
+    without a lock: threads that offer at the very same moment may exceed it by one event each.
     """
 
     __slots__ = (
         "__weakref__",
-        "_events",
+        "_capacity",
+        "_entries",
         "_lock",
+        "_matches",
+        "_reads",
         "_signalled",
         "_wake",
         "_wake_at",
-        "capacity",
+        "_wanted",
         "overflowed",
         "taken",
         "wakeups",
     )
 
     def __init__(self, capacity: int) -> None:
-        #: Events it holds at most; the exporter lowers it by what it holds elsewhere.
-        self.capacity = capacity
+        self._capacity = capacity
         #: Events taken out so far. Only the consumer counts: a counter in :meth:`offer` would need a lock.
         self.taken = 0
         #: Events refused because the queue was full.
         self.overflowed = 0
         #: Wake-ups sent to the consumer.
         self.wakeups = 0
-        self._events: deque[RawEvent] = deque()
+        self._entries: deque[Entry] = deque()
         # Re-entrant, because a signal handler may emit while its thread is in here.
         self._lock = new_rlock()
         # Whether a wake-up would be too many: one was sent, or nobody is there.
         self._signalled = True
         self._wake: Callable[[], None] | None = None
         self._wake_at = 1
+        #: Whether it is filled from the log; which names are wanted, None for all; and what is known of them.
+        self._reads = False
+        self._matches: Callable[[str], Any] | None = None
+        self._wanted: dict[str, bool] = {}
         _queues.add(self)
 
     def __len__(self) -> int:
-        return len(self._events)
+        self._catch_up()
+        return len(self._entries)
+
+    @property
+    def capacity(self) -> int:
+        """Events it holds at most; the exporter lowers it by what it holds elsewhere."""
+        return self._capacity
+
+    @capacity.setter
+    def capacity(self, capacity: int) -> None:
+        if capacity != self._capacity:
+            self._capacity = capacity
+            if self._reads:
+                event_log.reconsider()
 
     @property
     def accepted(self) -> int:
         """Events that were ever offered, those refused for want of room included."""
-        return self.taken + len(self._events) + self.overflowed
+        return len(self) + self.taken + self.overflowed
+
+    def read_log(self, patterns: tuple[str, ...]) -> None:
+        """Be filled from the log with what any of the patterns matches, from now on."""
+        # What has come until now came under the earlier patterns.
+        event_log.hand_out()
+        self._wanted = {}
+        self._matches = (
+            None if "*" in patterns else re.compile("|".join(map(fnmatch.translate, patterns))).match
+        )
+        self._reads = True
+        event_log.join(self)
+
+    def leave_log(self) -> None:
+        """Be filled no more; what has come stays."""
+        if self._reads:
+            event_log.quit_log(self)
+            self._reads = False
+
+    def receive(self, entries: list[Entry], names: Callable[[], list[str]]) -> None:
+        """Take what is wanted out of what the log hands out, as far as there is room."""
+        if self._matches is not None:
+            wanted = self._wanted
+            try:
+                entries = [entry for entry, name in zip(entries, names(), strict=True) if wanted[name]]
+            except KeyError:
+                entries = [entry for entry, name in zip(entries, names(), strict=True) if self._wants(name)]
+        room = self._capacity - len(self._entries)
+        if len(entries) > room:
+            room = max(room, 0)
+            self.overflowed += len(entries) - room
+            entries = entries[:room]
+        self._entries.extend(entries)
+
+    @property
+    def patience(self) -> int:
+        """How many entries more may come before handing out is due."""
+        waiting = len(self._entries)
+        if self._signalled:
+            return self._capacity - waiting
+        return min(self._wake_at, self._capacity) - waiting
+
+    def wake(self) -> None:
+        """Wake the consumer, if there is a batch for it and it was not woken yet."""
+        waiting = len(self._entries)
+        # A queue that is full before a batch is together must be emptied all the same.
+        if not self._signalled and (waiting >= self._wake_at or waiting >= self._capacity):
+            self._signal()
 
     def offer(self, name: str, measurements: dict[str, Any], metadata: dict[str, Any]) -> None:
-        """Take an event, or count it as overflow; a handler callback.
+        """Take an event that is for this exporter alone, or count it as overflow.
 
         Whoever emits it is the running otpylib process, or else the thread. The metadata is copied, because
         the emitter may go on using its own.
         """
-        events = self._events
-        waiting = len(events) + 1
-        capacity = self.capacity
-        if waiting > capacity:
+        self._catch_up()
+        if len(self._entries) >= self._capacity:
             with self._lock:
                 self.overflowed += 1
             return
-        events.append(
-            (name, measurements.copy(), metadata.copy(), monotonic_ns(), current_process() or get_ident())
-        )
-        # A queue that is full before a batch is together must be emptied all the same.
-        if (waiting >= self._wake_at or waiting >= capacity) and not self._signalled:
-            self._signal()
+        emitter = current_process() or get_ident()
+        self._entries.append((name, measurements.copy(), metadata.copy(), monotonic_ns(), emitter))
+        self.wake()
 
-    def take(self, limit: int) -> list[RawEvent]:
+    def take(self, limit: int) -> list[Entry]:
         """Take out the oldest events, so many at most."""
-        events = self._events
-        batch = list(map(deque.popleft, repeat(events, min(limit, len(events)))))
+        self._catch_up()
+        entries = self._entries
+        batch = list(map(deque.popleft, repeat(entries, min(limit, len(entries)))))
         self.taken += len(batch)
         return batch
 
@@ -99,30 +168,47 @@ class EventQueue:
         which the next event or its clock brings about.
         """
         self._signalled = self._wake is None
+        if self._reads:
+            event_log.reconsider()
 
     def connect(self, wake: Callable[[], None] | None, wake_at: int) -> None:
         """Say whom to wake, from the emitting thread and once until :meth:`rearm`, and by how many events."""
         with self._lock:
             self._wake = wake
             self._wake_at = max(1, wake_at)
-            self._signalled = wake is None
+        self.rearm()
 
-    def retain(self, wanted: Callable[[RawEvent], bool]) -> None:
+    def retain(self, wanted: Callable[[Entry], bool]) -> None:
         """Forget the waiting events that are not wanted, as if they had never been offered."""
-        events = self._events
-        waiting = kept = [events.popleft() for _ in range(len(events))]
+        self._catch_up()
+        entries = self._entries
+        waiting = kept = [entries.popleft() for _ in range(len(entries))]
         try:
-            kept = [event for event in waiting if wanted(event)]
+            kept = [entry for entry in waiting if wanted(entry)]
         finally:
             # In front: whoever offers meanwhile appends behind, so that no emitter's events change order.
-            events.extendleft(reversed(kept))
+            entries.extendleft(reversed(kept))
+
+    def _catch_up(self) -> None:
+        if self._reads and event_log.waits():
+            event_log.hand_out()
+
+    def _wants(self, name: str) -> bool:
+        wanted = self._wanted.get(name)
+        if wanted is None:
+            if len(self._wanted) >= _MAX_NAMES:
+                self._wanted.clear()
+            matches = self._matches
+            wanted = self._wanted[name] = matches is None or matches(name) is not None
+        return wanted
 
     def _abandon(self) -> None:
         """Forget what waits, and take nothing more until somebody sets the capacity again."""
         self._wake = None
         self._signalled = True
-        self._events.clear()
-        self.capacity = 0
+        self._reads = False
+        self._entries.clear()
+        self._capacity = 0
 
     def _signal(self) -> None:
         with self._lock:

@@ -77,11 +77,13 @@ class ExporterState:
 
     def subscribe(self, patterns: tuple[str, ...]) -> None:
         """Have the queue take the events that any of the patterns matches."""
-        table.add(self.name, patterns, self.queue.offer)
+        self.queue.read_log(patterns)
+        table.add(self.name, patterns, self.queue.offer, reads_log=True)
 
     def unsubscribe(self) -> None:
         """Have the queue take no more events; what is queued stays."""
         table.remove(self.name)
+        self.queue.leave_log()
 
     def book(
         self,
@@ -223,6 +225,7 @@ class ExporterState:
         self.lanes.clear()
         self.waiting_events = self.held_events = self.in_flight_events = self.invented = 0
         self.produced_weight = self.produced_held = 0
+        self.queue.leave_log()
         self.queue = EventQueue(0)
         self.ledger = Ledger()
 

@@ -6,8 +6,8 @@ For an event ``shop.checkout.stop`` with the measurements, as Prometheus spells 
 * ``duration_ms``: the histogram ``shop_checkout_stop_duration_seconds`` observes it;
 * ``value``: the gauge ``shop_checkout_stop`` is set to it.
 
-An event that begins or ends an operation ``X`` also moves the gauge ``X_in_flight``, and an ending is
-observed by the histogram ``X_duration_seconds``, labelled with its outcome.
+An event that begins or ends an operation ``X`` moves the gauge ``X_in_flight``, and an ending is observed by
+the histogram ``X_duration_seconds``, labelled with its outcome, in place of one for the ending event alone.
 
 This is the exporter's hot path: what can be known from an event's name is worked out once per name, and what
 can be known from its labels once per set of labels. After that an event costs a few dictionary look-ups.
@@ -36,7 +36,6 @@ from otpylib_telemetry.aggregation.series import (
     GaugeSeries,
     HistogramSeries,
     Labels,
-    Traced,
     UpDownSeries,
 )
 from otpylib_telemetry.aggregation.store import (
@@ -49,6 +48,7 @@ from otpylib_telemetry.aggregation.store import (
 )
 from otpylib_telemetry.aggregation.summation import FLOAT_MAX
 from otpylib_telemetry.metrics.event_values import (
+    in_trace,
     is_of_an_operation,
     number_of,
     operation_of,
@@ -56,17 +56,23 @@ from otpylib_telemetry.metrics.event_values import (
 )
 from otpylib_telemetry.metrics.labels import LabelCache, LabelRules, Place
 from otpylib_telemetry.metrics.names import MAX_NAME, PROMETHEUS, Naming, readable
+from otpylib_telemetry.tracing.operation import Operation
 from otpylib_telemetry.tracing.operations import OpenOperations, Phase, classify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from otpylib_telemetry.bus.events import RawEvent
+    from otpylib_telemetry.aggregation.series import Operation as TracedOperation
+    from otpylib_telemetry.bus.event_log import Entry
 
 
 #: How many operations may be open at once, and for how long: the limits the spans have, too.
 MAX_OPEN: Final = 10_000
 OPEN_TTL_NS: Final = 300 * 1_000_000_000
+
+# The entries of the log, by their lengths: an event, or an operation that has ended.
+_EVENT: Final = 5
+_ENDED: Final = 1
 
 _MS_PER_S: Final = 1_000
 _NS_PER_S: Final = 1_000_000_000
@@ -91,13 +97,16 @@ class _Nowhere:
 
     labels: Final[Labels] = ()
 
-    def add(self, _amount: float, _traced: Traced | None = None) -> bool:
+    def add(self, _amount: float, _traced: TracedOperation | None = None) -> bool:
         return False
 
     set = observe = add
 
 
 _NOWHERE: Final = _Nowhere()
+
+#: Stands for the beginning of an operation that nobody has heard of.
+_UNHEARD: Final = object()
 
 #: Stands in for a series whose first measurement is unusable: a series that shows 0 would be a lie.
 _UNBORN: Final = _Nowhere()
@@ -153,6 +162,8 @@ class Bound:
         "kept",
         "labels",
         "overflown",
+        "place",
+        "timing",
         "timings",
         "traced",
         "value",
@@ -168,6 +179,10 @@ class Bound:
         self.in_flight: _Level | None = None
         #: By what the operation began with (None: it is not known to have begun).
         self.timings: dict[Bound | None, _Histogram] = {}
+        #: Of the successes that end with the labels with which they began.
+        self.timing: _Histogram | None = None
+        #: Where it is to be remembered, once it has its series.
+        self.place: Place[Bound] | None = None
         #: Whether later events find this one again; if not, nothing may be remembered for it either.
         self.kept = False
         #: Whether one of its series is shared with other labels, for want of room.
@@ -235,18 +250,25 @@ class AutomaticMetrics:
         self._exemplars = options.exemplars
         self._distribution = _distribution(options)
         self._plans: dict[str, _Plan] = {}
+        #: By the operation's name: the plans of its start, its success and its error.
+        self._operation_plans: dict[str, tuple[_Plan, _Plan, _Plan]] = {}
+        #: The operations of ``span()`` that have begun and not ended; None where its end is known to come.
+        self._recorded: dict[Operation, Bound | None] = {}
+        #: Whether one of the ids of an operation becomes a label: they are not in its metadata.
+        self._ids_wanted = _wants_ids(options.rules)
         self._bindings = 0
         self._generation = store.generation
 
     @property
     def open(self) -> int:
         """How many operations have begun and not ended."""
-        return len(self._operations)
+        return len(self._operations) + len(self._recorded)
 
     def configure(self, options: MetricOptions) -> None:
         """Go on with other settings. Series stay, but for those of histograms whose buckets change."""
         with self._store.lock:
             self._rules = options.rules
+            self._ids_wanted = _wants_ids(options.rules)
             self._buckets = options.buckets
             self._span_metrics = options.span_metrics
             self._exemplars = options.exemplars
@@ -262,6 +284,7 @@ class AutomaticMetrics:
         """Forget every metric made here, and the operations that are open."""
         with self._store.lock:
             self._operations.drain()
+            self._recorded.clear()
             for metric in self._own():
                 self._store.remove(metric.name)
             self._forget()
@@ -269,7 +292,7 @@ class AutomaticMetrics:
     def _own(self) -> list[AnyMetric]:
         return [metric for metric in self._store.metrics if metric.owner == OWNER]
 
-    def record(self, events: Sequence[RawEvent]) -> tuple[int, int]:
+    def record(self, events: Sequence[Entry]) -> tuple[int, int]:
         """Add events to the series.
 
         An event is rejected if something in it was refused and nothing taken. Returns how many events were
@@ -282,7 +305,13 @@ class AutomaticMetrics:
             one = self._one
             for event in events:
                 try:
-                    if one(event):
+                    if type(event) is Operation:
+                        self._began(event)
+                        taken += 1
+                    elif len(event) == _ENDED:
+                        if self._ended(event[0]):
+                            taken += 1
+                    elif one(event):
                         taken += 1
                 except KeyboardInterrupt:
                     raise
@@ -295,25 +324,157 @@ class AutomaticMetrics:
 
         Returns how many were given up.
         """
-        overdue = self._operations.overdue(now_ns)
-        orphaned = self._operations.orphaned(alive)
+        overdue: list[Bound | None] = [opened.value for opened in self._operations.overdue(now_ns)]
+        orphaned: list[Bound | None] = [opened.value for opened in self._operations.orphaned(alive)]
+        latest_ns = now_ns - OPEN_TTL_NS
+        for operation in list(self._recorded):
+            if operation.at_ns <= latest_ns:
+                overdue.append(self._recorded.pop(operation))
+            elif not alive(operation.emitter):
+                orphaned.append(self._recorded.pop(operation))
         with self._store.lock:
-            for opened in overdue:
-                self._give_up("expired", opened.value)
-            for opened in orphaned:
-                self._give_up("emitter gone", opened.value)
+            for begun in overdue:
+                self._give_up("expired", begun)
+            for begun in orphaned:
+                self._give_up("emitter gone", begun)
         return len(overdue) + len(orphaned)
 
     def give_up_held(self) -> int:
         """Give up every open operation: their ends will not be seen. Returns how many were given up."""
-        everything = self._operations.drain()
+        everything: list[Bound | None] = [opened.value for opened in self._operations.drain()]
+        everything += self._recorded.values()
+        self._recorded.clear()
         with self._store.lock:
-            for opened in everything:
-                self._give_up("stopped", opened.value)
+            for begun in everything:
+                self._give_up("stopped", begun)
         return len(everything)
 
-    def _one(self, event: RawEvent) -> bool:  # noqa: C901, PLR0912, PLR0915 - in one piece, because calls are what it saves
-        name, measurements, metadata, at_ns, emitter = event
+    def _began(self, operation: Operation) -> None:
+        """Count an operation of ``span()`` among those in flight."""
+        if not self._span_metrics:
+            self.unused += 1
+        elif operation.ended_ns:
+            # It has ended meanwhile: what its end does is all there is to do.
+            self._recorded[operation] = None
+        else:
+            plan = (self._operation_plans.get(operation.name) or self._plans_of(operation.name))[0]
+            self._recorded[operation] = binding = self._begun_with(plan, operation)
+            level = binding.in_flight or self._level(plan, binding)
+            if not level.add(1):
+                self._refuse(level)
+            elif binding.place is not None:
+                self._keep_fit(plan, binding)
+            if len(self._recorded) > MAX_OPEN:
+                self._give_up("too many open", self._recorded.pop(next(iter(self._recorded))))
+
+    def _ended(self, operation: Operation) -> bool:
+        """Time an operation of ``span()`` that has ended; return False if nothing was taken."""
+        plans = self._operation_plans.get(operation.name) or self._plans_of(operation.name)
+        start = plans[0]
+        begun = self._recorded.pop(operation, _UNHEARD)
+        traced = in_trace(operation, operation.ended_ns) if self._exemplars else None
+        if begun is None:
+            begun = self._begun_with(start, operation)
+            if begun.in_flight is None:
+                self._level(start, begun)
+        elif type(begun) is not Bound:
+            begun = None
+        elif begun.in_flight is not None:
+            begun.in_flight.add(-1)
+        if begun is not None and operation.is_plain and self._span_metrics:
+            # As most do, it ends with the labels with which it began.
+            plan, binding = plans[1], begun
+            timing = begun.timing or self._timing_of(plan, begun)
+        else:
+            plan = plans[1] if operation.failure is None else plans[2]
+            binding = self._ended_with(plan, operation)
+            if self._span_metrics:
+                timing = binding.timings.get(begun) or self._timing(plan, binding, begun)
+            else:
+                timing = binding.duration or self._histogram(plan, binding)
+        taken = timing.observe(operation.duration_ms / _MS_PER_S, traced)
+        if not taken:
+            self._refuse(timing)
+        elif binding.place is not None:
+            self._keep_fit(start if binding is begun else plan, binding)
+        if operation.measured is not None:
+            binding = self._ended_with(plan, operation)
+            taken = self._measured(plan, binding, operation.measured, traced) or taken
+        return taken or begun is not None
+
+    def _begun_with(self, plan: _Plan, operation: Operation) -> Bound:
+        """Return the series of what an operation began with."""
+        metadata = operation.metadata
+        if self._ids_wanted:
+            metadata = {**metadata, **operation.ids}
+        try:
+            pick, plain = plan.by_size[len(metadata)]  # type: ignore[misc]  # None is among the failures
+            return plain[pick(metadata)]
+        except Exception:  # noqa: BLE001 - values that are not all texts, or peculiar: worked out with more care
+            return self._bound(plan, metadata)
+
+    def _ended_with(self, plan: _Plan, operation: Operation) -> Bound:
+        """Return the series of what an operation ended with."""
+        if operation.is_plain and not self._ids_wanted:
+            return self._bound(plan, operation.metadata)
+        return self._bound(plan, operation.end_event()[2])
+
+    def _bound(self, plan: _Plan, metadata: Mapping[str, Any]) -> Bound:
+        binding, place = self._bind(plan, metadata)
+        binding.place = place
+        return binding
+
+    def _keep_fit(self, plan: _Plan, binding: Bound) -> None:
+        """Remember a binding that has its series, unless one of them is shared with other labels."""
+        place, binding.place = binding.place, None
+        if place is not None and not binding.overflown:
+            self._keep(plan, place, binding)
+
+    def _timing_of(self, plan: _Plan, begun: Bound) -> _Histogram:
+        """Return the series of the successes that end with the labels with which they began."""
+        series = self._timing(plan, begun, begun)
+        begun.timings.pop(begun, None)
+        if not begun.overflown:
+            begun.timing = series
+        return series
+
+    def _measured(
+        self, plan: _Plan, binding: Bound, measurements: Mapping[str, Any], traced: TracedOperation | None
+    ) -> bool:
+        """Add a ``count`` and a ``value``; return whether anything was taken."""
+        taken = False
+        if "count" in measurements:
+            amount = measurements["count"]
+            counter = binding.count or self._counter(plan, binding, amount)
+            kind = type(amount)
+            fit = (kind is int or kind is float) and counter.add(amount, traced)
+            taken = bool(fit or self._retry(counter.add, amount, counter))
+        if "value" in measurements:
+            amount = measurements["value"]
+            gauge = binding.value or self._gauge(plan, binding, amount)
+            kind = type(amount)
+            fit = (kind is int or kind is float) and gauge.set(amount)
+            taken = bool(fit or self._retry(gauge.set, amount, gauge)) or taken
+        return taken
+
+    def _plans_of(self, operation: str) -> tuple[_Plan, _Plan, _Plan]:
+        names = [f"{operation}.{suffix}" for suffix in ("start", "success", "error")]
+        start, success, error = (self._plans.get(name) or self._plan(name) for name in names)
+        if len(operation) <= MAX_NAME:
+            self._operation_plans[operation] = (start, success, error)
+        return start, success, error
+
+    def _keep(self, plan: _Plan, place: Place[Bound], binding: Bound) -> None:
+        binding.kept = True
+        self._bindings += 1
+        plan.bindings.keep(place, binding)
+
+    def _one(self, event: Entry) -> bool:  # noqa: C901, PLR0912, PLR0915 - in one piece, because calls are what it saves
+        if len(event) == _EVENT:
+            name, measurements, metadata, at_ns, emitter = event
+            within = None
+        else:
+            name, measurements, metadata, at_ns, emitter, within = event
         try:
             plan = self._plans[name]
         except KeyError:
@@ -338,7 +499,9 @@ class AutomaticMetrics:
             binding, place = self._bind(plan, metadata)
         taken = refused = False
         seconds: float | None = None
-        traced = operation_of(metadata, at_ns) if binding.traced else None
+        traced: TracedOperation | None = operation_of(metadata, at_ns) if binding.traced else None
+        if traced is None and within is not None and self._exemplars:
+            traced = in_trace(within, at_ns)
 
         if counted:
             amount = measurements["count"]
@@ -357,7 +520,7 @@ class AutomaticMetrics:
             else:
                 seconds = self._milliseconds(amount)
                 refused = refused or (seconds is None and amount is not None)
-            if seconds is not None:
+            if seconds is not None and not (plan.ends and self._span_metrics):
                 histogram = binding.duration or self._histogram(plan, binding)
                 if histogram.observe(seconds, traced):
                     taken = True
@@ -402,9 +565,7 @@ class AutomaticMetrics:
                 self._give_up("too many open", older.value)
 
         if place is not None and taken and not binding.overflown:
-            binding.kept = True
-            self._bindings += 1
-            plan.bindings.keep(place, binding)
+            self._keep(plan, place, binding)
         if not taken and not refused:
             self.unused += 1
             return True
@@ -433,14 +594,15 @@ class AutomaticMetrics:
 
     def _forget(self) -> None:
         self._plans.clear()
+        self._operation_plans.clear()
         self._bindings = 0
         self._generation = self._store.generation
 
     def _rescue(self, event: Any) -> bool:
         """Take an event whose measurements or metadata raise when they are looked at."""
         try:
-            name, measurements, metadata, at_ns, emitter = event
-            plain = (str(name), readable_mapping(measurements), readable_mapping(metadata), at_ns, emitter)
+            name, measurements, metadata, *others = event
+            plain = (str(name), readable_mapping(measurements), readable_mapping(metadata), *others)
             if type(name) is str and (plain[1] is not measurements or plain[2] is not metadata):
                 return self._one(plain)
         except KeyboardInterrupt:
@@ -451,9 +613,9 @@ class AutomaticMetrics:
         self._store.refuse(UNREADABLE)
         return False
 
-    def _give_up(self, reason: str, begun: Bound) -> None:
+    def _give_up(self, reason: str, begun: Bound | None) -> None:
         self.given_up[reason] = self.given_up.get(reason, 0) + 1
-        if begun.in_flight is not None:
+        if begun is not None and begun.in_flight is not None:
             begun.in_flight.add(-1)
 
     # What follows runs once per series, and for what has no series of its own.
@@ -560,6 +722,11 @@ class AutomaticMetrics:
 def _distribution(options: MetricOptions) -> Kind:
     """Return which kind of metric durations are."""
     return Kind.EXPONENTIAL if options.exponential else Kind.HISTOGRAM
+
+
+def _wants_ids(rules: LabelRules) -> bool:
+    """Tell whether an id of an operation would become a label."""
+    return any(rules.keep(key) for key in ("trace_id", "span_id", "parent_span_id", "correlation_id"))
 
 
 def _with_outcome(begun: Labels, ended: Labels, outcome: str) -> Labels:

@@ -6,12 +6,15 @@ Pure.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otpylib_telemetry.aggregation.series import Traced
+from otpylib_telemetry.tracing.propagation import format_span_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from otpylib_telemetry.tracing.operation import LocalTrace, Place
 
 
 _PARTS: Final = 4
@@ -47,6 +50,23 @@ def operation_of(metadata: Mapping[str, Any], at_ns: int) -> Traced | None:
     # https://www.w3.org/TR/trace-context/#traceparent-header: version, trace id, parent's span id, flags.
     parts = parent.split("-", 3)
     return Traced(at_ns, parts[1], parts[2]) if len(parts) == _PARTS else None
+
+
+class InTrace(NamedTuple):
+    """The operation during which something was measured, before its ids are written as text."""
+
+    at_ns: int
+    trace: LocalTrace
+    span_id: int
+
+    def settled(self) -> Traced:
+        """Return what an exemplar keeps."""
+        return Traced(self.at_ns, self.trace.written(), format_span_id(self.span_id))
+
+
+def in_trace(place: Place, at_ns: int) -> InTrace:
+    """Return what was measured at a place in a trace at some time."""
+    return tuple.__new__(InTrace, (at_ns, place.trace, place.span_id))
 
 
 def is_of_an_operation(metadata: Any) -> bool:

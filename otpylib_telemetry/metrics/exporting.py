@@ -26,7 +26,7 @@ from otpylib_telemetry.metrics.settings import MetricsSettings, PushedMetricsSet
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping, Sequence
 
-    from otpylib_telemetry.bus.events import RawEvent
+    from otpylib_telemetry.bus.event_log import Entry
     from otpylib_telemetry.metrics.automatic import MetricOptions
     from otpylib_telemetry.metrics.definitions import Definition
 
@@ -119,7 +119,7 @@ class RecordedMetrics:
         """Do nothing, but raise what :meth:`use` would raise."""
         self.recorder.check(plan.definitions, automatic=plan.automatic)
 
-    def record(self, events: Sequence[RawEvent]) -> tuple[int, int]:
+    def record(self, events: Sequence[Entry]) -> tuple[int, int]:
         """Add events to the series; returns how many were taken or of no use, and how many were rejected."""
         # What clashes is said by ``open``, which is tried again; what can be measured is measured.
         with contextlib.suppress(DefinitionError):
@@ -155,6 +155,7 @@ class MetricsExporter(Exporter[MetricsSettingsT]):
     #: The keys for which nothing is opened anew.
     in_place: ClassVar[frozenset[str]] = frozenset(MetricsSettings.model_fields)
     naming: ClassVar[Naming] = PROMETHEUS
+    takes_operations: ClassVar[bool] = True
 
     def __init__(self, settings: MetricsSettingsT, context: ExportContext) -> None:
         super().__init__(settings, context)
@@ -173,7 +174,7 @@ class MetricsExporter(Exporter[MetricsSettingsT]):
         """Have the definitions in force."""
         self.metrics.use()
 
-    def collect(self, events: Sequence[RawEvent], wall_offset_ns: int) -> Collected:
+    def collect(self, events: Sequence[Entry], wall_offset_ns: int) -> Collected:
         """Add events to the series."""
         del wall_offset_ns
         taken, rejected = self.metrics.record(events)

@@ -17,13 +17,14 @@ from otpylib_telemetry.metrics.automatic import (
 )
 from otpylib_telemetry.metrics.defined import DefinedMetrics
 from otpylib_telemetry.metrics.labels import LabelRules, label_text
+from otpylib_telemetry.tracing.operation import in_trace
 from otpylib_telemetry.tracing.operations import OpenOperations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from otpylib_telemetry.aggregation.store import SeriesStore
-    from otpylib_telemetry.bus.events import RawEvent
+    from otpylib_telemetry.bus.event_log import Entry
     from otpylib_telemetry.metrics.definitions import Definition
     from otpylib_telemetry.metrics.names import Naming
 
@@ -95,7 +96,7 @@ class MetricRecorder:
         """Do nothing, but raise what :meth:`configure` would raise."""
         self._defined.check(definitions, "" if is_automatic(definitions, automatic) else OWNER)
 
-    def record(self, events: Sequence[RawEvent]) -> tuple[int, int]:
+    def record(self, events: Sequence[Entry]) -> tuple[int, int]:
         """Add events to the series; return how many were taken or of no use, and how many wholly refused."""
         if not self._defined.definitions and not self._automatic_on:
             return len(events), 0
@@ -103,7 +104,7 @@ class MetricRecorder:
         if not self._defined.definitions:
             taken, rejected = self._automatic.record(events)
         else:
-            taken, rejected = self._defined.record(events)
+            taken, rejected = self._defined.record(list(map(in_trace, events)))
             if self._automatic_on:
                 also = self._automatic.record(events)
                 taken, rejected = max(taken, also[0]), min(rejected, also[1])

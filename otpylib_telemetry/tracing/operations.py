@@ -29,6 +29,9 @@ class Phase(enum.Enum):
     ERROR = "error"
 
 
+#: An event with one of these measurements is a measurement.
+MEASURED: Final = frozenset({"count", "duration_ms", "value"})
+
 _SUFFIXES: Final[Mapping[str, Phase]] = {
     "start": Phase.START,
     "stop": Phase.OK,
@@ -261,16 +264,21 @@ class OpenOperations(Generic[T]):
 
     def _evict(self) -> list[Opened[T]]:
         """Give up the oldest of too many."""
-        ages = self._ages
         evicted: list[Opened[T]] = []
-        while len(ages) > self.limit:
-            oldest = self._oldest
-            while oldest not in ages:
-                oldest += 1
-            self._oldest = oldest + 1
-            evicted.append(ages[oldest])
-            self._forget(ages[oldest])
+        while len(self._ages) > self.limit:
+            evicted.append(self.give_up_oldest())
         return evicted
+
+    def give_up_oldest(self) -> Opened[T]:
+        """Take out and return what began first; there must be something."""
+        ages = self._ages
+        oldest = self._oldest
+        while oldest not in ages:
+            oldest += 1
+        self._oldest = oldest + 1
+        found = ages[oldest]
+        self._forget(found)
+        return found
 
     def close(self, operation: str, metadata: Mapping[str, Any], emitter: object) -> Opened[T] | None:
         """Take out and return the operation that an event ends, or None if none open belongs to it."""

@@ -1,87 +1,63 @@
-"""span(): an operation as a pair of events, with ids that nest."""
+"""span(): an operation, with ids that nest."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from contextvars import ContextVar
+from threading import get_ident
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from otpylib_telemetry.bus import log
-from otpylib_telemetry.bus.dispatch import as_dict, emit, execute, is_listened_to
-from otpylib_telemetry.bus.table import current, is_async_callable
+from otpylib_telemetry.bus import context, event_log, log
+from otpylib_telemetry.bus.context import innermost
+from otpylib_telemetry.bus.dispatch import as_dict, call, call_and_await
+from otpylib_telemetry.bus.event_log import due, entries
+from otpylib_telemetry.bus.table import MAX_NAME_LENGTH, current, is_async_callable
+from otpylib_telemetry.otp import current_process
 from otpylib_telemetry.primitives.errors import describe, error_text
 from otpylib_telemetry.tracing import bridge as bridge_module
 from otpylib_telemetry.tracing import propagation
-from otpylib_telemetry.tracing.propagation import SpanContext
+from otpylib_telemetry.tracing.operation import LocalTrace, Operation, Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextvars import Token
     from types import TracebackType
 
     from otpylib_telemetry.bus.dispatch import Details
+    from otpylib_telemetry.bus.handler import Handler
+    from otpylib_telemetry.bus.table import Route
+    from otpylib_telemetry.tracing.propagation import SpanContext
 
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
+_new = object.__new__
 
-class _Open:
-    """What one use of a span leaves in the context while it is open.
 
-    It never leads to spans that have ended, or a callback that schedules itself inside its span would keep
-    every span there ever was. So the context variable is empty whenever a span is put into it, which leaves
-    nothing in its token; and what surrounds it is remembered only if it was entered in the same context.
+def place_here() -> Place | None:
+    """Return the place in a trace in which the running code is, or None.
+
+    A task started inside a span is still inside it when the span has ended meanwhile. Where the context is
+    bridged to another tracing API, the place may be a span of that API.
     """
-
-    __slots__ = ("bridged", "context", "ended", "ids", "outer", "started", "token")
-
-    def __init__(self, context: SpanContext, ids: dict[str, Any]) -> None:
-        self.context = context
-        self.ids = ids
-        self.outer = _make_way()
-        #: By which it is taken out of its context; None when it is out, or has never been in.
-        self.token: Token[_Open | None] | None = _innermost.set(self)
-        bridge = bridge_module.installed
-        self.bridged = None if bridge is None else (bridge, bridge.enter(context))
-        self.ended = False
-        self.started = monotonic_ns()
-
-    def end(self) -> None:
-        """Take it out of its context, or leave that to whoever uses the context next."""
-        self.ended = True
-        _leave_ended()
-        if self.token is None:
-            return
-        # It was entered in another context, or something is open in it. What has ended around it is skipped.
-        outer = self.outer
-        while outer is not None and outer.ended:
-            self.bridged = outer.bridged or self.bridged
-            outer = outer.outer
-        self.outer = outer
-
-    def taken_out(self) -> bool:
-        """Take it out of this context; False if it was entered in another, or is not there."""
-        if self.token is None:
-            return False
-        try:
-            _innermost.reset(self.token)
-        except (ValueError, RuntimeError):
-            return False
-        return True
-
-    def inherited(self) -> _Open:
-        """Return what stands for it in a context that was copied while it was the innermost one."""
-        made = _Open.__new__(_Open)
-        made.context, made.ids, made.outer, made.token = self.context, self.ids, None, None
-        made.bridged = None if self.bridged is None else (self.bridged[0], None)
-        # It stays, whatever becomes of the span.
-        made.ended, made.started = False, self.started
-        return made
+    here: Place | None = context.here()  # type: ignore[assignment]  # nothing else is entered
+    bridge = bridge_module.installed
+    if bridge is None or (here is not None and here.bridged is None):
+        return here
+    own = None if here is None else here.context
+    theirs = bridge.around(own)
+    if theirs is None or theirs is own:
+        return here
+    return _place_of(theirs)
 
 
-_innermost: ContextVar[_Open | None] = ContextVar("otpylib_telemetry_span", default=None)
+def _place_of(there: SpanContext) -> Place:
+    place = Place()
+    place.trace = LocalTrace(int(there.trace_id, 16))
+    place.span_id = int(there.span_id, 16)
+    place.sampled = there.sampled
+    place.correlation = there.correlation_id
+    return place
 
 
 def current_span() -> SpanContext | None:
@@ -90,12 +66,8 @@ def current_span() -> SpanContext | None:
     A task started inside a span is still inside it when the span has ended meanwhile. Where the context is
     bridged to another tracing API, the innermost span may be one of that API.
     """
-    _leave_ended()
-    here = _innermost.get()
-    bridge = bridge_module.installed
-    if bridge is None or (here is not None and here.bridged is None):
-        return None if here is None else here.context
-    return bridge.around(None if here is None else here.context)
+    here = place_here()
+    return None if here is None else here.context
 
 
 def trace_context() -> dict[str, Any]:
@@ -107,60 +79,40 @@ def trace_context() -> dict[str, Any]:
     Returns:
         ``traceparent`` and ``correlation_id``; nothing where no span is open or nobody listens to it.
     """
-    context = current_span()
-    if context is None:
+    here = current_span()
+    if here is None:
         return {}
-    return {"traceparent": context.traceparent, "correlation_id": context.correlation_id}
-
-
-def _leave_ended() -> None:
-    """Step out of spans that were entered in this context and have ended in another, or out of order.
-
-    Such a span could not be left where it ended. One that was inherited, by a task that outlives the
-    operation which started it, stays: what the task does still belongs to that operation.
-    """
-    while (here := _innermost.get()) is not None and here.ended and here.taken_out():
-        here.token = None
-        outer, here.outer = here.outer, None
-        if outer is not None:
-            outer.token = _innermost.set(outer)
-        if here.bridged is not None:
-            bridge, token = here.bridged
-            bridge.leave(token)
-
-
-def _make_way() -> _Open | None:
-    """Take the innermost span out of the context for one that begins; return what is to be put back later."""
-    here = _innermost.get()
-    if here is None or here.taken_out():
-        return here
-    _innermost.set(None)
-    return here.inherited()
+    return {"traceparent": here.traceparent, "correlation_id": here.correlation_id}
 
 
 class Span:
     """One use of :func:`span`; see there."""
 
-    __slots__ = ("_details", "_metadata", "_open", "_overlapping", "name")
+    # On the class, so that making one sets as little as possible: most operations are never looked at.
+    _operation: Operation | None = None
+    _scope: Place | None = None
+    _metadata: dict[str, Any] | None = None
+    _overlapping: int = 0
 
     def __init__(self, name: str, details: Details) -> None:
         #: The operation.
-        self.name = str.__str__(name) if issubclass(type(name), str) else name
+        self.name = name
         self._details = details
-        self._metadata: dict[str, Any] | None = None
-        self._open: _Open | None = None
-        self._overlapping = 0
 
     @property
     def context(self) -> SpanContext | None:
         """The span's identity; None unless it is open and somebody listens."""
-        return None if self._open is None else self._open.context
+        operation = self._operation
+        return None if operation is None or operation.ended else operation.context
 
     @property
     def metadata(self) -> dict[str, Any]:
         """The metadata of the events; what is added while the span is open goes into the ending event."""
         if self._metadata is None:
-            self._metadata = _plain(self._details)
+            operation = self._operation
+            self._metadata = (
+                _plain(self._details) if operation is None else {**operation.metadata, **operation.ids}
+            )
         return self._metadata
 
     def __call__(self, function: F) -> F:
@@ -196,59 +148,101 @@ class Span:
         return traced  # type: ignore[return-value]  # as above
 
     def __enter__(self) -> Self:
-        here = self._begin()
-        if here is not None:
+        # The look-up twice over, here and below: where nobody listens, it is all there is.
+        try:
+            route = current.table.operations[self.name]
+        except BaseException:  # noqa: BLE001  # not seen before, or a name that cannot even be looked up
+            route = self._resolve()
+        if route is None:
+            if self._details is not None:
+                self._pass_through()
+            return self
+        if (operation := self._begin(route)) is not None and route.begins:
             try:
-                execute(f"{self.name}.start", {}, self.metadata.copy())
-            except BaseException as error:  # interrupted in a handler: the operation never ran, and says so
-                execute(*self._end(here, error))
+                call(route.begins, *operation.start_event())
+            except BaseException as error:  # interrupted in a handler: it never ran, and says so
+                self._end(operation, error)
                 raise
-            here.started = monotonic_ns()
+            self._started_ns = monotonic_ns()
         return self
 
     def __exit__(
         self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        here = self._leave()
-        if here is not None:
-            execute(*self._end(here, error))
+        operation = self._operation
+        if operation is None or self._overlapping or operation.ended:
+            if self._scope is not None or self._overlapping:
+                self._leave()
+            return
+        self._end(operation, error)
 
     async def __aenter__(self) -> Self:
-        here = self._begin()
-        if here is not None:
+        try:
+            route = current.table.operations[self.name]
+        except BaseException:  # noqa: BLE001  # as above
+            route = self._resolve()
+        if route is None:
+            if self._details is not None:
+                self._pass_through()
+            return self
+        if (operation := self._begin(route)) is not None and route.begins:
             try:
-                await emit(f"{self.name}.start", {}, self.metadata.copy())
+                await call_and_await(route.begins, *operation.start_event())
             except BaseException as error:  # as in __enter__, or cancelled there
-                execute(*self._end(here, error))
+                self._end(operation, error)
                 raise
-            here.started = monotonic_ns()
+            self._started_ns = monotonic_ns()
         return self
 
     async def __aexit__(
         self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        here = self._leave()
-        if here is None:
+        operation = self._operation
+        if operation is None or self._overlapping or operation.ended:
+            if self._scope is not None or self._overlapping:
+                self._leave()
             return
-        event = self._end(here, error)
-        if error is None or issubclass(type(error), Exception):
-            await emit(*event)
-        else:
+        if error is not None and not issubclass(type(error), Exception):
             # Cancelled, closed or interrupted: nothing more may be awaited.
-            execute(*event)
+            self._end(operation, error)
+            return
+        handlers = self._close(operation, error)
+        if handlers:
+            await call_and_await(handlers, *operation.end_event())
 
-    def _begin(self) -> _Open | None:
-        """Take an identity, unless nobody listens to any event of this operation."""
-        if self._open is not None:
+    def _begin(self, route: Route) -> Operation | None:  # noqa: C901, PLR0912  # calls are what it saves
+        """Take an identity; what is done here costs whoever emits, so it is done in one piece."""
+        if self._operation is not None and not self._operation.ended:
             # Counted, so that each use leaves once, and the span itself ends with the last.
             self._overlapping += 1
             log.warning("The span %r was entered again while open; use span(...) anew for each.", self.name)
             return None
-        if not _is_wanted(self.name):
-            return None
-        self._metadata = _plain(self._details)
+        details = self._details
+        metadata = details.copy() if type(details) is dict else _plain(details)
+        here: Place | None = innermost.get()  # type: ignore[assignment]  # nothing else is entered
+        bridge = bridge_module.installed
+        if bridge is not None or (here is not None and here.ended):
+            here = place_here()
+        source = propagation.id_source()
+        operation = Operation()
+        operation.name = self.name
+        operation.route = route
+        operation.metadata = metadata
+        operation.emitter = current_process() or get_ident()
+        operation.span_id = source.span_id()
+        if here is None:
+            operation.trace = LocalTrace(source.trace_id())
+        else:
+            operation.trace = here.trace
+            operation.parent_span_id = here.span_id
+            operation.caller = here.caller
+            operation.sampled = here.sampled
+            operation.correlation = here.correlation
         try:
-            context = _child_context(self._metadata, current_span())
+            if "traceparent" in metadata:
+                _join(operation, here, metadata["traceparent"])
+            if "correlation_id" in metadata and (given := metadata["correlation_id"]) is not None:
+                operation.correlation = given
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001  # metadata whose keys cannot even be compared
@@ -256,29 +250,78 @@ class Span:
                 "The span %r was not emitted: its metadata cannot be used (%s).", self.name, describe(error)
             )
             return None
-        ids = {key: self._metadata[key] for key in ("trace_id", "span_id", "parent_span_id")}
-        self._open = _Open(context, ids)
-        return self._open
+        self._metadata = None
+        self._operation = operation
+        if bridge is None and innermost.get() is None:
+            operation.token = innermost.set(operation)
+        else:
+            context.enter(operation)
+            if bridge is not None:
+                operation.bridged = (bridge, bridge.enter(operation.context))
+        self._started_ns = operation.at_ns = monotonic_ns()
+        if route.begin_logged:
+            entries.append(operation)
+            if len(entries) >= due.at:
+                event_log.hand_out()
+        return operation
 
-    def _leave(self) -> _Open | None:
-        """Return what this exit ends, if anything."""
+    def _resolve(self) -> Route | None:
+        """Look up a name the table has not seen; what is no name reaches nobody."""
+        name = self.name
+        if not issubclass(type(name), str):
+            return None
+        self.name = name = str.__str__(name)
+        if not name or len(name) > MAX_NAME_LENGTH - len(".success"):
+            return None
+        return current.table.resolve_operation(name)
+
+    def _pass_through(self) -> None:
+        """Have what runs inside continue the caller's trace, though nobody listens to this operation."""
+        details = self._details
+        if type(details) is not dict or "traceparent" not in details:
+            return
+        remote = propagation.parse_traceparent(details["traceparent"])
+        if remote is not None and self._scope is None:
+            self._scope = place = Place()
+            place.trace = LocalTrace(remote.trace_id)
+            place.span_id = remote.span_id
+            place.caller = remote
+            place.sampled = remote.sampled
+            context.enter(place)
+
+    def _leave(self) -> None:
+        """Leave a use of it that is no operation."""
         if self._overlapping:
             self._overlapping -= 1
-            return None
-        return self._open
+        elif self._scope is not None:
+            place, self._scope = self._scope, None
+            context.leave(place)
 
-    def _end(self, here: _Open, error: BaseException | None) -> tuple[str, dict[str, Any], dict[str, Any]]:
-        measurements = {"duration_ms": (monotonic_ns() - here.started) / 1e6}
-        self._open = None
-        here.end()
-        # The ids once more: without them an ending that was tampered with could not be paired.
-        metadata = {**self.metadata, **here.ids}
-        if error is None or issubclass(type(error), GeneratorExit):
-            return f"{self.name}.success", measurements, metadata
-        kind = type(error).__name__
-        metadata["error"] = error_text(error) or kind
-        metadata["error_type"] = kind
-        return f"{self.name}.error", measurements, metadata
+    def _end(self, operation: Operation, error: BaseException | None) -> None:
+        handlers = self._close(operation, error)
+        if handlers:
+            call(handlers, *operation.end_event())
+
+    def _close(self, operation: Operation, error: BaseException | None) -> tuple[Handler, ...]:
+        """Complete the record and log it; return who is to be called."""
+        now_ns = monotonic_ns()
+        context.leave(operation)
+        operation.duration_ms = (now_ns - self._started_ns) / 1e6
+        if self._metadata is not None:
+            operation.final = self._metadata
+            operation.is_plain = False
+        if error is not None and not issubclass(type(error), GeneratorExit):
+            kind = type(error).__name__
+            operation.failure = {"error": error_text(error) or kind, "error_type": kind}
+            operation.is_plain = False
+        # Last: whoever sees that it has ended sees how.
+        operation.ended_ns = now_ns
+        route = operation.route
+        if route.end_logged:
+            entries.append((operation,))
+            if len(entries) >= due.at:
+                event_log.hand_out()
+        return route.succeeds if operation.failure is None else route.fails
 
 
 def span(name: str, metadata: Details = None) -> Span:
@@ -299,20 +342,11 @@ def span(name: str, metadata: Details = None) -> Span:
     Returns:
         The context manager, good for one block at a time; its ``metadata`` may be added to while it is open.
     """
-    return Span(name, metadata)
-
-
-def _is_wanted(name: object) -> bool:
-    """Tell whether anybody listens to the operation; cheap where nobody listens to anything."""
-    return (
-        bool(current.table.handlers)
-        and type(name) is str
-        and (
-            is_listened_to(f"{name}.start")
-            or is_listened_to(f"{name}.success")
-            or is_listened_to(f"{name}.error")
-        )
-    )
+    made = _new(Span)
+    # Not by calling the class: that costs as much again.
+    made.name = name
+    made._details = metadata  # noqa: SLF001  # of this module
+    return made
 
 
 def _plain(details: Details) -> dict[str, Any]:
@@ -324,23 +358,13 @@ def _plain(details: Details) -> dict[str, Any]:
         return {"metadata_error": describe(error)}
 
 
-def _child_context(metadata: dict[str, Any], parent: SpanContext | None) -> SpanContext:
-    """Choose the span's ids and write them into its metadata."""
-    remote = propagation.parse_traceparent(metadata.get("traceparent"))
-    sampled = True
+def _join(operation: Operation, here: Place | None, traceparent: object) -> None:
+    """Have an operation continue the trace that its metadata names."""
+    remote = propagation.parse_traceparent(traceparent)
     if remote is not None:
-        trace_id = propagation.format_trace_id(remote.trace_id)
-        metadata["parent_span_id"] = propagation.format_span_id(remote.span_id)
-        sampled = remote.sampled
-    elif parent is not None:
-        trace_id = parent.trace_id
-        metadata["parent_span_id"] = parent.span_id
-        sampled = parent.sampled
-    else:
-        trace_id = propagation.format_trace_id(propagation.new_trace_id())
-        metadata.setdefault("parent_span_id", None)
-    if metadata.get("correlation_id") is None:
-        metadata["correlation_id"] = trace_id if parent is None else parent.correlation_id
-    metadata["trace_id"] = trace_id
-    metadata["span_id"] = span_id = propagation.format_span_id(propagation.new_span_id())
-    return SpanContext(trace_id, span_id, metadata["correlation_id"], sampled)
+        operation.trace = LocalTrace(remote.trace_id)
+        operation.parent_span_id = remote.span_id
+        operation.caller = remote
+        operation.sampled = remote.sampled
+        if here is not None:
+            operation.correlation = here.correlation_id

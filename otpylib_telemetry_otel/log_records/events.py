@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from otpylib_telemetry.instrument.log_record import LogRecord, record_in
 from otpylib_telemetry.instrument.logging import LOG_EVENT
 from otpylib_telemetry.primitives.any_value import any_value, text
-from otpylib_telemetry.tracing.operations import Phase, classify
+from otpylib_telemetry.tracing.operations import MEASURED, Phase, classify
 from otpylib_telemetry.tracing.propagation import parse_span_id, parse_trace_id, parse_traceparent
 from otpylib_telemetry_otel import semantics
 from otpylib_telemetry_otel.attributes import attribute, sorted_out
@@ -33,12 +33,10 @@ from otpylib_telemetry_otel.traces.limits import NO_LIMIT, Limit, at_least_ours,
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from otpylib_telemetry.bus.events import RawEvent
+    from otpylib_telemetry.bus.event_log import Entry
+    from otpylib_telemetry.tracing.operation import Place
     from otpylib_telemetry_otel.traces.spans import FinishedSpan
 
-
-#: An event that measures something is a metric.
-_MEASUREMENTS: Final = ("count", "duration_ms", "value")
 
 _NUMBER: Final = "severity_number"
 _SEVERITY: Final = "severity"
@@ -81,7 +79,7 @@ class LogMaker:
         self._known: dict[str, bool] = {}
 
     def make(
-        self, event: RawEvent, wall_offset_ns: int, around: FinishedSpan | None = None
+        self, event: Entry, wall_offset_ns: int, around: FinishedSpan | Place | None = None
     ) -> LogItem | None:
         """Make a log record of an event that is part of no span; ``around`` is the one it happened in.
 
@@ -94,11 +92,11 @@ class LogMaker:
             item.dropped_attributes += dropped
         return item
 
-    def _make(self, event: RawEvent, wall_offset_ns: int, around: FinishedSpan | None) -> LogItem | None:
-        name, measurements, metadata, at_ns, _ = event
+    def _make(self, event: Entry, wall_offset_ns: int, around: FinishedSpan | Place | None) -> LogItem | None:
+        name, measurements, metadata, at_ns = event[:4]
         if (record := record_in(metadata)) is not None:
             return self._as_made(record, max(at_ns + wall_offset_ns, 0))
-        if any(key in measurements for key in _MEASUREMENTS) or not self._wants(name):
+        if not MEASURED.isdisjoint(measurements) or not self._wants(name):
             return None
         severity, severity_text, told = _severity(name, metadata)
         if severity < self._minimum:
@@ -188,7 +186,7 @@ def _severity(name: str, metadata: Mapping[Any, Any]) -> tuple[int, str, set[str
     return number, words or short_name(number), told
 
 
-def _place(item: LogItem, special: Mapping[str, Any], around: FinishedSpan | None) -> set[str]:
+def _place(item: LogItem, special: Mapping[str, Any], around: FinishedSpan | Place | None) -> set[str]:
     """Find the trace and the span it belongs to.
 
     Its own ids go first, then the open span's, then a ``traceparent``. Ids that are none stay attributes.

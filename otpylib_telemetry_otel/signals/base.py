@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Container, Mapping, Sequence
 
-    from otpylib_telemetry.bus.events import RawEvent
+    from otpylib_telemetry.bus.event_log import Entry
     from otpylib_telemetry.exporter.base import Exporter
+    from otpylib_telemetry.tracing.operation import Place
     from otpylib_telemetry_otel.destinations import Destination
     from otpylib_telemetry_otel.settings.model import OtelSettings
     from otpylib_telemetry_otel.traces.spans import FinishedSpan
@@ -47,11 +48,11 @@ _LINGER: Final = 0.2
 class Batch:
     """Events on their way through the signals; ``others`` are those of which nothing was made so far."""
 
-    events: Sequence[RawEvent]
+    events: Sequence[Entry]
     wall_offset_ns: int
     apart: Container[str] = ()
     collected: Collected = field(default_factory=Collected)
-    others: Sequence[tuple[RawEvent, FinishedSpan | None]] = ()
+    others: Sequence[tuple[Entry, FinishedSpan | Place | None]] = ()
     unused: int = 0
 
 

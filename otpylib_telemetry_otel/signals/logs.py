@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Container, Mapping
 
-    from otpylib_telemetry.bus.events import RawEvent
+    from otpylib_telemetry.bus.event_log import Entry
     from otpylib_telemetry.exporter.base import Exporter
+    from otpylib_telemetry.tracing.operation import Place
     from otpylib_telemetry_otel.settings.model import OtelSettings
     from otpylib_telemetry_otel.traces.spans import FinishedSpan
 
@@ -64,7 +65,7 @@ class Logs(Signal):
         if not self.taken or not batch.others:
             return
         collected = batch.collected
-        left: list[tuple[RawEvent, FinishedSpan | None]] = []
+        left: list[tuple[Entry, FinishedSpan | Place | None]] = []
         make, wall_offset_ns = self._maker.make, batch.wall_offset_ns
         for other in batch.others:
             try:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from otpylib_telemetry.aggregation.points import MetricPoint
-    from otpylib_telemetry.bus.events import RawEvent
+    from otpylib_telemetry.bus.event_log import Entry
     from otpylib_telemetry.exporter.base import Exporter
     from otpylib_telemetry_otel.settings.model import OtelSettings
 
@@ -305,11 +305,9 @@ def _plan(settings: OtelSettings) -> MetricsPlan:
     return MetricsPlan(options, definitions, settings.automatic_metrics, settings.max_series)
 
 
-def _in_runs(
-    events: Sequence[RawEvent], chosen: Sequence[RawEvent]
-) -> Iterator[tuple[bool, Sequence[RawEvent]]]:
+def _in_runs(events: Sequence[Entry], chosen: Sequence[Entry]) -> Iterator[tuple[bool, Sequence[Entry]]]:
     """Yield the events in their order, those that are chosen apart from those that are not."""
-    run: list[RawEvent] = []
+    run: list[Entry] = []
     kind = False
     following = iter(chosen)
     awaited = next(following, None)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from otpylib_telemetry.exporter.base import Collected, ExportError, ExportOutcome
 from otpylib_telemetry.exporter.state import HELD_SHARE
 from otpylib_telemetry.primitives.threads import run_in_thread
+from otpylib_telemetry.tracing.operation import time_of
 from otpylib_telemetry.tracing.propagation import IdSource, use_ids_of, use_own_ids
 from otpylib_telemetry_otel.destinations import build
 from otpylib_telemetry_otel.sampling.head import SAMPLING_WEIGHT
@@ -97,7 +98,7 @@ class Traces(Signal):
     def collect(self, batch: Batch) -> None:
         """Make spans of the events that begin, end or happen during operations."""
         collected, tail = batch.collected, self._sampling()
-        now_ns = batch.events[-1][3] if batch.events else 0
+        now_ns = time_of(batch.events[-1]) if batch.events else 0
         batch.events, finished, unreadable = api_spans.sort(batch.events)
         if not self._wanted and not batch.apart:
             self._forget(finished, collected)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.primitives.any_value import INT64_MAX, any_values, number, scope_text, text
 from otpylib_telemetry.primitives.fork import after_fork_in_child
+from otpylib_telemetry.tracing.operation import Operation
 from otpylib_telemetry.tracing.propagation import TraceParent, format_traceparent
 from otpylib_telemetry_otel.semantics import SpanLink
 from otpylib_telemetry_otel.traces.limits import UNLIMITED, SpanLimits
@@ -21,7 +22,7 @@ from otpylib_telemetry_otel.traces.spans import FinishedSpan, Scope, SpanEvent
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from otpylib_telemetry.bus.events import RawEvent
+    from otpylib_telemetry.bus.event_log import Entry
 
 
 T = TypeVar("T")
@@ -58,8 +59,6 @@ class _Seen:
 class ApiSpan(FinishedSpan):
     """A span that the SDK has finished: what it carries means what it says, and is exportable already."""
 
-    __slots__ = ("notes", "ok", "tracestate")
-
     notes: tuple[str, ...]
     ok: bool
     tracestate: str
@@ -82,7 +81,7 @@ class ApiSpan(FinishedSpan):
 class Sorted(NamedTuple):
     """Events of the bus, spans of the API, and how many events of the reserved name had no span in them."""
 
-    events: Sequence[RawEvent]
+    events: Sequence[Entry]
     spans: list[FinishedSpan]
     rejected: int
 
@@ -93,15 +92,15 @@ def offer(exporter: str, span: Any) -> None:
     registry.offer(exporter, EVENT, {}, {_SPAN: span})
 
 
-def sort(events: Sequence[RawEvent]) -> Sorted:
+def sort(events: Sequence[Entry]) -> Sorted:
     """Take the spans of the API out of events."""
     if not _Seen.any:
         return Sorted(events, [], 0)
-    others: list[RawEvent] = []
+    others: list[Entry] = []
     spans: list[FinishedSpan] = []
     rejected = 0
     for event in events:
-        if event[0] != EVENT:
+        if type(event) is Operation or event[0] != EVENT:
             others.append(event)
             continue
         try:

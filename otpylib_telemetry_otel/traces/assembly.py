@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otpylib_telemetry.instrument.log_record import record_in
+from otpylib_telemetry.tracing.operation import Operation
 from otpylib_telemetry.tracing.operations import (
+    MEASURED,
     Opened,
     OpenOperations,
     Phase,
@@ -31,6 +33,7 @@ from otpylib_telemetry.tracing.propagation import (
     parse_traceparent,
 )
 from otpylib_telemetry_otel.traces.ended import MAX_ENDED, EarlyEndings, Ending, RecentKeys
+from otpylib_telemetry_otel.traces.recorded import RecordedOperations, finished, settle
 from otpylib_telemetry_otel.traces.spans import (
     IDENTITY,
     MAX_EVENTS,
@@ -42,7 +45,9 @@ from otpylib_telemetry_otel.traces.spans import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Mapping
 
-    from otpylib_telemetry.bus.events import RawEvent
+    from otpylib_telemetry.bus.event_log import Entry
+    from otpylib_telemetry.tracing.operation import Place
+    from otpylib_telemetry.tracing.propagation import TraceParent
 
 
 #: Longer operations, some thirty years, are taken for a mistake: their start would lie before the epoch.
@@ -53,6 +58,10 @@ _NS_PER_MS: Final = 1e6
 
 #: Attributes beyond which a start that comes again adds none.
 _MAX_MERGED: Final = 1024
+
+# The entries of the log, by their lengths: an event, or an operation that has ended.
+_EVENT: Final = 5
+_ENDED: Final = 1
 
 # Up to Python 3.11, looking a member up in its enumeration costs as much as a tenth of opening a span.
 _START: Final = Phase.START
@@ -70,7 +79,7 @@ class Assembled:
         rejected: How many events could not be used.
         surplus: How many events found no place on the open span they belong to, or only repeat its start.
         repeated: How many of the unused say again, or too late, what is known of a span by its id.
-        others: The unused that are not repeated, each with the open span to which it belongs all the same.
+        others: The unused that are not repeated, each with the span to which it belongs all the same.
     """
 
     spans: list[FinishedSpan] = field(default_factory=list)
@@ -78,7 +87,7 @@ class Assembled:
     rejected: int = 0
     surplus: int = 0
     repeated: int = 0
-    others: list[tuple[RawEvent, FinishedSpan | None]] = field(default_factory=list)
+    others: list[tuple[Entry, FinishedSpan | Place | None]] = field(default_factory=list)
 
 
 class Assembler:
@@ -104,7 +113,10 @@ class Assembler:
         self.apart: Container[str] = ()
         self.max_held = sys.maxsize
         self.max_events = MAX_EVENTS
-        self._open: OpenOperations[FinishedSpan] = OpenOperations(limit, ttl_ns)
+        #: How many spans may be open; a new value counts from the next start.
+        self.limit = limit
+        self._open: OpenOperations[FinishedSpan] = OpenOperations(sys.maxsize, ttl_ns)
+        self._recorded = RecordedOperations()
         self._given_ids = (trace_ids, span_ids)
         self._trace_ids, self._span_ids = id_source()
         self._held = 0
@@ -113,15 +125,6 @@ class Assembler:
         #: By the span id that was given: operation, trace, and what makes wall-clock time of the trace's.
         self._ended: RecentKeys[tuple[str, int, int]] = RecentKeys(MAX_ENDED)
         self._early = EarlyEndings()
-
-    @property
-    def limit(self) -> int:
-        """How many spans may be open; a new value counts from the next start."""
-        return self._open.limit
-
-    @limit.setter
-    def limit(self, limit: int) -> None:
-        self._open.limit = limit
 
     @property
     def ttl_ns(self) -> int:
@@ -138,12 +141,12 @@ class Assembler:
         return self._held
 
     def __len__(self) -> int:
-        return len(self._open)
+        return len(self._open) + len(self._recorded)
 
     def collect(  # noqa: C901, PLR0912, PLR0915 - the loop that everything goes through: a call costs a tenth of it
-        self, events: Iterable[RawEvent], wall_offset_ns: int
+        self, events: Iterable[Entry], wall_offset_ns: int
     ) -> Assembled:
-        """Take events, in the order in which they came.
+        """Take entries of the log, in the order in which they came.
 
         Returns:
             What became of them, and the spans that ended by them. Every event is in a finished span, in an
@@ -161,8 +164,34 @@ class Assembler:
         self._span_ids = span_ids or source.span_id
         self._wall_offset_ns = wall_offset_ns
         latest_ns = self._latest_ns
+        recorded = self._recorded.open
+        begun_early = self._recorded.begun
         for event in events:
-            name, measurements, metadata, at_ns, emitter = event
+            if type(event) is Operation:
+                recorded[event.span_id] = event
+                self._held += 1
+                if event.caller is not None or event.trace.wall_offset_ns is None:
+                    settle(event, self._local_caller(event), wall_offset_ns)
+                if event.at_ns > latest_ns:  # noqa: PLR1730 - max() costs nine times as much
+                    latest_ns = event.at_ns
+                while len(recorded) + len(opened_spans) > self.limit:
+                    spans.append(self._evict(event.at_ns))
+                continue
+            parts = len(event)
+            if parts == _EVENT:
+                name, measurements, metadata, at_ns, emitter = event
+                within = None
+            elif parts == _ENDED:
+                ended_operation: Operation = event[0]
+                if recorded.pop(ended_operation.span_id, None) is not None:
+                    span = begun_early.pop(ended_operation.span_id, None) if begun_early else None
+                    self._held -= 1 if span is None else span.weight
+                    spans.append(finished(ended_operation, span, wall_offset_ns))
+                else:
+                    self._end_unheard(ended_operation, result)
+                continue
+            else:
+                name, measurements, metadata, at_ns, emitter, within = event
             at_stake = 1
             try:
                 try:
@@ -178,7 +207,7 @@ class Assembler:
                             if self._is_repeated(operation, event, result):
                                 continue
                             is_taken = True
-                    span = self._begin(operation, metadata, at_ns, is_taken)
+                    span = self._begin(operation, metadata, at_ns, is_taken, within)
                     if measurements:
                         span.attributes = {**metadata, **measurements}
                     if early.latest_ns >= at_ns or early.has_span_ids:
@@ -186,16 +215,16 @@ class Assembler:
                         if ending is not None:
                             self._end_early(span, event, ending, result)
                             continue
-                    evicted = opened_spans.open(operation, metadata, emitter, at_ns, span)
+                    opened_spans.open(operation, metadata, emitter, at_ns, span)
                     self._held += 1
-                    if evicted:
-                        spans += [self._abandon(one, at_ns - one.at_ns, "evicted") for one in evicted]
+                    while len(recorded) + len(opened_spans) > self.limit:
+                        spans.append(self._evict(at_ns))
                     if at_ns > latest_ns:  # noqa: PLR1730 - max() costs nine times as much
                         latest_ns = at_ns
                 elif phase is not _NONE:
                     ended = opened_spans.close(operation, metadata, emitter)
                     if ended is None:
-                        self._end_unopened(operation, event, result)
+                        self._end_unopened(operation, event, result, within)
                         continue
                     span = ended.value
                     self._held -= span.weight
@@ -219,7 +248,7 @@ class Assembler:
                         self._remember(ended)
                     spans.append(span)
                 else:
-                    self._happened(event, result)
+                    self._happened(event, result, within)
             except KeyboardInterrupt:
                 raise
             except BaseException:  # noqa: BLE001 - whatever is in an event, it costs that event only
@@ -233,18 +262,28 @@ class Assembler:
         for opened in self._open:
             trace_id = opened.value.trace_id
             traces[trace_id] = min(opened.at_ns, traces.get(trace_id, opened.at_ns))
+        for operation in self._recorded:
+            trace_id = operation.trace.trace_id
+            traces[trace_id] = min(operation.at_ns, traces.get(trace_id, operation.at_ns))
         return traces
 
     def tick(self, now_ns: int, alive: Callable[[object], bool]) -> list[FinishedSpan]:
         """End the spans whose time is up and those whose emitter is gone."""
         self._latest_ns = max(self._latest_ns, now_ns)
         ttl_ns = self._open.ttl_ns
-        finished = [self._abandon(opened, ttl_ns, "ttl") for opened in self._open.overdue(now_ns)]
-        finished += [
+        given_up = [self._abandon(opened, ttl_ns, "ttl") for opened in self._open.overdue(now_ns)]
+        given_up += [
             self._abandon(opened, now_ns - opened.at_ns, "emitter_died")
             for opened in self._open.orphaned(alive)
         ]
-        return finished
+        given_up += [
+            self._give_up(operation, ttl_ns, "ttl") for operation in self._recorded.overdue(now_ns - ttl_ns)
+        ]
+        given_up += [
+            self._give_up(operation, now_ns - operation.at_ns, "emitter_died")
+            for operation in self._recorded.orphaned(alive)
+        ]
+        return given_up
 
     def end_open(self) -> list[FinishedSpan]:
         """End every span that is still open: nothing more will come.
@@ -253,11 +292,47 @@ class Assembler:
         """
         return [
             self._abandon(opened, self._latest_ns - opened.at_ns, "shutdown") for opened in self._open.drain()
+        ] + [
+            self._give_up(operation, self._latest_ns - operation.at_ns, "shutdown")
+            for operation in list(self._recorded)
         ]
 
-    def _is_repeated(self, operation: str, event: RawEvent, result: Assembled) -> bool:
+    def _local_caller(self, operation: Operation) -> Operation | None:
+        """Return the operation in this process by whose ``traceparent`` it joined its trace, if it did so."""
+        caller = operation.caller
+        if caller is None or operation.parent_span_id != caller.span_id:
+            return None
+        found = self._recorded.open.get(caller.span_id)
+        return found if found is not None and found.trace.trace_id == caller.trace_id else None
+
+    def _evict(self, now_ns: int) -> FinishedSpan:
+        """Give up what has been open for longest."""
+        operation = next(iter(self._recorded), None)
+        opened = next(iter(self._open), None)
+        if operation is not None and (opened is None or operation.at_ns <= opened.at_ns):
+            return self._give_up(operation, now_ns - operation.at_ns, "evicted")
+        opened = self._open.give_up_oldest()
+        return self._abandon(opened, now_ns - opened.at_ns, "evicted")
+
+    def _give_up(self, operation: Operation, after_ns: int, reason: str) -> FinishedSpan:
+        span = self._recorded.give_up(operation, after_ns, reason, self._wall_offset_ns)
+        self._held -= span.weight
+        return span
+
+    def _end_unheard(self, operation: Operation, result: Assembled) -> None:
+        """Handle the end of an operation whose beginning did not come here, or which was given up."""
+        if self._recorded.was_given_up(operation):
+            result.unused += 1
+            result.repeated += 1
+            return
+        settle(operation, self._local_caller(operation), self._wall_offset_ns)
+        span = finished(operation, None, self._wall_offset_ns)
+        span.weight = 1
+        result.spans.append(span)
+
+    def _is_repeated(self, operation: str, event: Entry, result: Assembled) -> bool:
         """Whether a start repeats one of the same operation and span id; it then only adds its metadata."""
-        _, measurements, metadata, _, _ = event
+        measurements, metadata = event[1], event[2]
         given = metadata["span_id"]
         twin = self._open.find_span(given, operation)
         if twin is not None:
@@ -280,6 +355,7 @@ class Assembler:
         metadata: Mapping[Any, Any],
         at_ns: int,
         is_taken: bool,  # noqa: FBT001 - by position, because a call by keyword costs half as much again
+        within: Place | None,
     ) -> FinishedSpan:
         """Start a span: decide on its trace, its id and the span around it.
 
@@ -287,7 +363,7 @@ class Assembler:
         (``is_taken``) is not. A span around it is, in this order: the one named by ``parent_span_id``; the
         innermost one open under the same correlation id; the caller's, named by ``traceparent``. Where a
         ``traceparent`` is not the one by which the span open under the correlation id came to its trace, it
-        names a closer parent and goes first.
+        names a closer parent and goes first. Where nothing is named, it is the one in which it was emitted.
         """
         hidden = IDENTITY
         trace_id = span_id = parent_id = 0
@@ -313,14 +389,14 @@ class Assembler:
         ):
             hidden -= {"traceparent"}
         if "parent_span_id" in metadata and (given := metadata["parent_span_id"]) is not None:
-            around = self._open.find_span(given)
-            if around is not None and trace_id and around.value.trace_id != trace_id:
+            around = self._named(given)
+            if around is not None and trace_id and around.trace_id != trace_id:
                 around = None
             parent_id = parse_span_id(given) or 0
             if not parent_id:
                 hidden -= {"parent_span_id"}
             if around is not None:
-                parent_id = around.value.span_id
+                parent_id = around.span_id
             elif parent_id and (past := self._ended.get(identifier(given))) is not None:
                 _, trace, offset_ns = past
                 if not trace_id or trace_id == trace:
@@ -328,14 +404,16 @@ class Assembler:
         remote = False
         if around is None and not (trace_id and parent_id):
             correlation_id = metadata.get("correlation_id")
-            found = None if correlation_id is None else self._open.find(correlation_id)
+            found = None if correlation_id is None else self._correlated(correlation_id)
+            if found is None and within is not None and caller is None and not parent_id:
+                found = _around_in(within)
             if (
                 found is not None
-                and (caller is None or caller == found.value.caller)
-                and (not trace_id or trace_id == found.value.trace_id)
+                and (caller is None or caller == found.caller)
+                and (not trace_id or trace_id == found.trace_id)
             ):
                 around = found
-                parent_id = parent_id or found.value.span_id
+                parent_id = parent_id or found.span_id
             elif caller is not None and (not trace_id or trace_id == caller.trace_id):
                 trace_id = caller.trace_id
                 parent_id = parent_id or caller.span_id
@@ -346,11 +424,11 @@ class Assembler:
                     else self._trace_ids()
                 )
         if around is not None:
-            span = around.value
-            trace_id = span.trace_id
-            caller = caller or span.caller
+            trace_id = around.trace_id
+            caller = caller or around.caller
             # The clock of its trace, which may have been set since.
-            wall_offset_ns = span.start_ns - around.at_ns
+            if around.wall_offset_ns is not None:
+                wall_offset_ns = around.wall_offset_ns
         elif caller is not None:
             remote = parent_id == caller.span_id and trace_id == caller.trace_id
         if not span_id:
@@ -370,14 +448,62 @@ class Assembler:
             remote,
         )
 
+    def _named(self, span_id: object) -> _Around | None:
+        """Return what is open under a span id."""
+        opened = self._open.find_span(span_id)
+        if opened is not None:
+            return _around(opened)
+        operation = self._recorded.find_span(span_id)
+        return None if operation is None else _around_in(operation)
+
+    def _correlated(self, correlation_id: object) -> _Around | None:
+        """Return the innermost that is open under a correlation id."""
+        opened = self._open.find(correlation_id)
+        operation = self._recorded.find(correlation_id)
+        if operation is not None and (opened is None or operation.at_ns > opened.at_ns):
+            return _around_in(operation)
+        return None if opened is None else _around(opened)
+
+    def _host(
+        self, measurements: Mapping[Any, Any], metadata: Mapping[Any, Any], within: Place | None
+    ) -> Opened[FinishedSpan] | Operation | None:
+        """Return the open operation to which an event belongs.
+
+        That is the one which its ``span_id`` names, or the innermost under its correlation id, or the one in
+        which it was emitted; a measurement taken in it is none of its events.
+        """
+        found: Opened[FinishedSpan] | Operation | None = None
+        if (given := metadata.get("span_id")) is not None:
+            found = self._open.find_span(given) or self._recorded.find_span(given)
+        if found is None and (given := metadata.get("correlation_id")) is not None:
+            opened, operation = self._open.find(given), self._recorded.find(given)
+            found = (
+                operation
+                if operation is not None and (opened is None or operation.at_ns > opened.at_ns)
+                else opened
+            )
+        if found is None and within is not None and MEASURED.isdisjoint(measurements):
+            found = self._recorded.open.get(within.span_id)
+        return found
+
+    def _span_of(self, host: Opened[FinishedSpan] | Operation) -> FinishedSpan:
+        if isinstance(host, Operation):
+            return self._recorded.span_of(host, self._wall_offset_ns)
+        return host.value
+
+    def _is_open(self, host: Opened[FinishedSpan] | Operation) -> bool:
+        if isinstance(host, Operation):
+            return host.span_id in self._recorded.open
+        return host in self._open
+
     def _new_trace_id(self, correlation_id: object) -> int:
         if (known := identifier(correlation_id)) is not None:
             return derive_trace_id(known)
         return self._trace_ids()
 
-    def _end_unopened(self, operation: str, event: RawEvent, result: Assembled) -> None:
+    def _end_unopened(self, operation: str, event: Entry, result: Assembled, within: Place | None) -> None:
         """Handle an ending that ends nothing that is open."""
-        name, measurements, metadata, at_ns, _ = event
+        name, measurements, metadata, at_ns = event[:4]
         if (span_id := identifier(metadata.get("span_id"))) is not None:
             past = self._ended.get(span_id)
             is_taken = past is not None or self._open.find_span(span_id) is not None
@@ -390,9 +516,9 @@ class Assembler:
         duration_ns = _duration_ns(measurements)
         ending = Ending(event, is_finished=duration_ns is not None)
         if duration_ns is None:
-            self._happened(event, result, ending)
+            self._happened(event, result, within, ending)
         else:
-            span = self._begin(operation, metadata, at_ns - duration_ns, is_taken)
+            span = self._begin(operation, metadata, at_ns - duration_ns, is_taken, within)
             _end(span, measurements, metadata, duration_ns)
             if classify(name)[1] is _ERROR:
                 _fail(span, name, metadata)
@@ -403,26 +529,27 @@ class Assembler:
                 return
         self._early.put(operation, span_id, ending)
 
-    def _end_early(self, span: FinishedSpan, start: RawEvent, ending: Ending, result: Assembled) -> None:
+    def _end_early(self, span: FinishedSpan, start: Entry, ending: Ending, result: Assembled) -> None:
         """End a span whose end came before its start."""
         if ending.is_finished:
             result.unused += 1
             result.repeated += 1
             return
-        _, _, metadata, at_ns, _ = start
-        name, measurements, ended_with, ended_ns, _ = ending.event
+        metadata, at_ns = start[2:4]
+        name, measurements, ended_with, ended_ns = ending.event[:4]
         _end(span, measurements, ended_with, ended_ns - at_ns)
         if classify(name)[1] is _ERROR:
             _fail(span, name, ended_with)
         host = ending.host
-        if host is not None and host in self._open:
+        if host is not None and self._is_open(host):
             # What was an event of that span is this one's end now.
+            around = self._span_of(host)
             if ending.noted is None:
-                host.value.dropped_events -= 1
+                around.dropped_events -= 1
             else:
-                if host.value.events is not None:
-                    host.value.events.remove(ending.noted)
-                host.value.weight -= 1
+                if around.events is not None:
+                    around.events.remove(ending.noted)
+                around.weight -= 1
                 self._held -= 1
                 span.weight = 2
         if (span_id := identifier(metadata.get("span_id"))) is not None:
@@ -430,29 +557,24 @@ class Assembler:
             self._ended.put(span_id, (operation, span.trace_id, span.start_ns - at_ns))
         result.spans.append(span)
 
-    def _happened(self, event: RawEvent, result: Assembled, ending: Ending | None = None) -> None:
-        """Put an event that begins and ends nothing on the span it belongs to.
-
-        That is the open one which its ``span_id`` names, or else the innermost under its correlation id.
-        """
-        name, measurements, metadata, at_ns, _ = event
-        opened = None
-        if (given := metadata.get("span_id")) is not None:
-            opened = self._open.find_span(given)
-        if opened is None and (given := metadata.get("correlation_id")) is not None:
-            opened = self._open.find(given)
-        if opened is None or name in self.apart or record_in(metadata) is not None:
+    def _happened(
+        self, event: Entry, result: Assembled, within: Place | None, ending: Ending | None = None
+    ) -> None:
+        """Put an event that begins and ends nothing on the span it belongs to."""
+        name, measurements, metadata, at_ns = event[:4]
+        host = self._host(measurements, metadata, within)
+        if host is None or name in self.apart or record_in(metadata) is not None:
             result.unused += 1
-            result.others.append((event, None if opened is None else opened.value))
+            result.others.append((event, within if host is None else self._span_of(host)))
             return
         carried = {**metadata, **measurements}
-        span = opened.value
+        span = self._span_of(host)
         if span.events is None:
             span.events = []
         noted = None
         # One place is kept for the exception by which the span may end.
         if len(span.events) < self.max_events - 1 and self._held < self.max_held:
-            noted = SpanEvent(name, span.start_ns + max(at_ns - opened.at_ns, 0), carried)
+            noted = SpanEvent(name, span.start_ns + max(at_ns - host.at_ns, 0), carried)
             span.events.append(noted)
             span.weight += 1
             self._held += 1
@@ -461,7 +583,7 @@ class Assembler:
             span.dropped_events += 1
             result.surplus += 1
         if ending is not None:
-            ending.host, ending.noted = opened, noted
+            ending.host, ending.noted = host, noted
 
     def _remember(self, opened: Opened[FinishedSpan]) -> None:
         span = opened.value
@@ -475,6 +597,25 @@ class Assembler:
         if opened.span_id is not None:
             self._remember(opened)
         return span
+
+
+class _Around(NamedTuple):
+    """What a span begins in: its trace, its id, and what makes wall-clock time of the trace's."""
+
+    trace_id: int
+    span_id: int
+    caller: TraceParent | None
+    wall_offset_ns: int | None
+
+
+def _around(opened: Opened[FinishedSpan]) -> _Around:
+    span = opened.value
+    return _Around(span.trace_id, span.span_id, span.caller, span.start_ns - opened.at_ns)
+
+
+def _around_in(place: Place) -> _Around:
+    trace = place.trace
+    return _Around(trace.trace_id, place.span_id, place.caller, trace.wall_offset_ns)
 
 
 def _end(

@@ -12,7 +12,8 @@ from otpylib_telemetry.tracing.operations import Opened, identifier
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
 
-    from otpylib_telemetry.bus.events import RawEvent
+    from otpylib_telemetry.bus.event_log import Entry
+    from otpylib_telemetry.tracing.operation import Operation
     from otpylib_telemetry_otel.traces.spans import FinishedSpan, SpanEvent
 
 
@@ -79,13 +80,13 @@ class Ending:
 
     __slots__ = ("at_ns", "correlation_id", "event", "host", "is_finished", "noted", "request_id")
 
-    def __init__(self, event: RawEvent, *, is_finished: bool) -> None:
-        _, _, metadata, self.at_ns, _ = event
+    def __init__(self, event: Entry, *, is_finished: bool) -> None:
+        metadata, self.at_ns = event[2:4]
         self.event = event
         self.is_finished = is_finished
         self.correlation_id = identifier(metadata.get("correlation_id"))
         self.request_id = identifier(metadata.get("request_id"))
-        self.host: Opened[FinishedSpan] | None = None
+        self.host: Opened[FinishedSpan] | Operation | None = None
         self.noted: SpanEvent | None = None
 
 

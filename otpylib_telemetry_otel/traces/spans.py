@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from otpylib_telemetry.primitives.any_value import text
 from otpylib_telemetry_otel import semantics
-from otpylib_telemetry_otel.attributes import attribute, attributes, sorted_out
+from otpylib_telemetry_otel.attributes import are_exportable, attribute, attributes, sorted_out
 from otpylib_telemetry_otel.semantics import MAX_NAME_LENGTH, SpanLink
 from otpylib_telemetry_otel.traces.limits import UNLIMITED, SpanLimits, at_least_ours, limited
 
@@ -56,7 +56,8 @@ class SpanEvent:
     dropped_attributes: int = 0
 
 
-@dataclass(slots=True, eq=False)
+# Without slots: what is as usual stays on the class, so that making a span sets half of it.
+@dataclass(eq=False)
 class FinishedSpan:
     """A span. The assembler keeps it while it is open and hands it out once it is finished.
 
@@ -115,8 +116,10 @@ class FinishedSpan:
     early_links: object = None
     failure: tuple[str, Mapping[Any, Any]] | None = None
     processed: bool = field(init=False, repr=False)
+    #: Whether there is nothing to it but name and attributes, which nobody else has.
+    plain: bool = field(init=False, repr=False, default=False)
 
-    def seal(self, limits: SpanLimits = UNLIMITED) -> None:
+    def seal(self, limits: SpanLimits = UNLIMITED) -> None:  # noqa: C901 - one piece, because calls cost
         """Read what the metadata means, and make name, attributes and events exportable.
 
         ``limits`` are those of OpenTelemetry's variables; ours hold where nothing was said. Done once a span
@@ -124,6 +127,11 @@ class FinishedSpan:
         runs the application, to which the values belong.
         """
         if limits is UNLIMITED:
+            if self.plain and self.name.isascii() and len(self.name) <= MAX_NAME_LENGTH:
+                # By far the most common case.
+                if are_exportable(self.attributes, _SPECIAL):
+                    return
+                self.plain = False
             made = sorted_out(self.attributes, self.hidden, _SPECIAL)
         else:
             made = sorted_out(self.attributes, self.hidden, _SPECIAL, *at_least_ours(limits.span))
@@ -218,7 +226,7 @@ def begun(  # noqa: PLR0913, PLR0917 - a span has as many sides
     hidden: frozenset[str],
     parent_is_remote: bool,  # noqa: FBT001 - by position, like the rest: there is one caller, and it is in a hurry
 ) -> FinishedSpan:
-    """Return a span that has just begun: ``FinishedSpan(...)`` of the same, at three quarters of its cost."""
+    """Return a span that has just begun: ``FinishedSpan(...)`` of the same, at half its cost."""
     span = _new(FinishedSpan)
     span.name = name
     span.trace_id = trace_id
@@ -228,11 +236,6 @@ def begun(  # noqa: PLR0913, PLR0917 - a span has as many sides
     span.start_ns = start_ns
     span.attributes = attributes
     span.hidden = hidden
-    span.parent_is_remote = parent_is_remote
-    span.weight = 1
-    span.end_ns = span.dropped_events = span.dropped_attributes = span.dropped_links = 0
-    span.error = False
-    span.message = ""
-    span.kind = "INTERNAL"
-    span.incomplete = span.events = span.scope = span.links = span.early_links = span.failure = None
+    if parent_is_remote:
+        span.parent_is_remote = True
     return span

@@ -215,9 +215,9 @@ def test_an_application_without_otpylib_gives_them_too(pulled):
     periodic = PeriodicExportingMetricReader(exported := MetricsInMemory(), **NEVER)
     telemetry = TelemetryService("shop", metric_readers=[periodic, pulled], **QUICK)
     telemetry.initialize_metrics().create_counter("sold").add(2)
-    assert values_of(pulled) == {"sold": [2]}
+    assert values_of(pulled)["sold"] == [2]
     telemetry.shutdown()
-    assert exported.names == ["sold"]
+    assert "sold" in exported.names
     assert pulled.get_metrics_data().resource_metrics[0].resource.attributes["service.name"] == "shop"
     periodic.shutdown()
 

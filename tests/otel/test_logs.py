@@ -744,8 +744,8 @@ class TestDelivery:
         logger = logging.getLogger("shop.stock")
         install(logger)
         try:
+            execute("shop.opened", {}, {"message": "we are open"})
             with span("shop.order"):
-                execute("shop.opened", {}, {"message": "we are open"})
                 logger.error("no tea")
         finally:
             uninstall(logger)

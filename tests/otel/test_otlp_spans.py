@@ -108,7 +108,7 @@ def test_the_property_above_sees_every_field_of_a_span():
         *("message", "events", "dropped_events", "dropped_attributes", "parent_is_remote"),
         *("scope", "links", "dropped_links"),
         # These are not exported: they say how the span came about, or are used up when it is sealed.
-        *("caller", "hidden", "weight", "incomplete", "early_links", "failure", "processed"),
+        *("caller", "hidden", "weight", "incomplete", "early_links", "failure", "processed", "plain"),
     }
     assert {field.name for field in dataclasses.fields(FinishedSpan)} <= known
 

@@ -143,14 +143,14 @@ def sales(found):
     return samples.get(("shop_sale_total", (("item", "tea"),)), 0)
 
 
-TOOK = "shop_checkout_success_duration_seconds"
+TOOK = "shop_checkout_duration_seconds"
 
 
 def checkouts(found):
     """How many checkouts a page tells of: the histogram's count, which its last bucket must agree with."""
     _, _, samples = found.get(TOOK, ("", "", {}))
-    count = samples.get((f"{TOOK}_count", ()), 0)
-    assert samples.get((f"{TOOK}_bucket", (("le", "+Inf"),)), 0) == count
+    count = samples.get((f"{TOOK}_count", (("outcome", "success"),)), 0)
+    assert samples.get((f"{TOOK}_bucket", (("le", "+Inf"), ("outcome", "success"))), 0) == count
     return count
 
 

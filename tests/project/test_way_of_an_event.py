@@ -25,7 +25,7 @@ from tests.support.waiting import eventually
 
 PAGE = Path(__file__).parents[2] / "docs" / "architecture.md"
 
-OFFER = "otpylib_telemetry/exporter/queue.py: EventQueue.offer"
+OFFER = "otpylib_telemetry/bus/event_log.py: offer"
 SEND_BATCH = "otpylib_telemetry/exporter/sender.py: Sender._send_batch"
 
 #: Where an event changes hands on its way to the wire, and what has to lie on the way there.

@@ -1,0 +1,192 @@
+"""One record per operation: it knows its start, its end, its ids and what it carries.
+
+Exporters read the record itself. The two events that tell of it, with ids as text, are made only for those
+who read events. Until it has ended, its fields but for those of the end stay as they are.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from otpylib_telemetry.bus.context import Scope
+from otpylib_telemetry.tracing.propagation import SpanContext, format_span_id, format_trace_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from otpylib_telemetry.bus.event_log import Entry
+    from otpylib_telemetry.bus.events import RawEvent
+    from otpylib_telemetry.bus.table import Route
+    from otpylib_telemetry.tracing.propagation import TraceParent
+
+
+#: What happened during an operation: name, monotonic time in nanoseconds, attributes.
+Happening: TypeAlias = "tuple[str, int, Mapping[str, Any]]"
+
+
+class LocalTrace:
+    """What the operations of one trace in this process have in common.
+
+    Attributes:
+        trace_id: The trace.
+        text: Its id as 32 hexadecimal digits, once somebody has asked.
+        wall_offset_ns: What to add to monotonic times to get nanoseconds since the epoch, once it is settled.
+    """
+
+    __slots__ = ("text", "trace_id", "wall_offset_ns")
+
+    def __init__(self, trace_id: int) -> None:
+        self.trace_id = trace_id
+        self.text: str | None = None
+        self.wall_offset_ns: int | None = None
+
+    def written(self) -> str:
+        """Return the trace id as text."""
+        if self.text is None:
+            self.text = format_trace_id(self.trace_id)
+        return self.text
+
+
+class Place(Scope):
+    """A place in a trace: code inside of it continues the trace from there.
+
+    Attributes:
+        trace: The trace.
+        span_id: The span that is the parent of what begins here.
+        caller: The ``traceparent`` by which the trace came into this process, if it came from elsewhere.
+        sampled: Whether the service that began the trace records it.
+        correlation: What ties together the events of one request; None where that is the trace's id.
+    """
+
+    trace: LocalTrace
+    span_id: int
+    caller: TraceParent | None = None
+    sampled: bool = True
+    correlation: Any = None
+
+    @property
+    def trace_id(self) -> int:
+        """The trace, 128 bits."""
+        return self.trace.trace_id
+
+    @property
+    def correlation_id(self) -> Any:
+        """What ties together the events of one request."""
+        return self.trace.written() if self.correlation is None else self.correlation
+
+    @property
+    def context(self) -> SpanContext:
+        """The same as text."""
+        return SpanContext(
+            self.trace.written(), format_span_id(self.span_id), self.correlation_id, self.sampled
+        )
+
+
+class Operation(Place):
+    """An operation that has begun, and may have ended.
+
+    Attributes:
+        name: The operation.
+        route: Who listened when it began, and the names of its events.
+        metadata: What it began with, without its ids.
+        at_ns: When, on the monotonic clock, in nanoseconds.
+        emitter: The pid of the otpylib process in which it began, or else the thread.
+        parent_span_id: The span around it; 0 for none.
+        ended_ns: When its end was told, likewise; 0 as long as it is open.
+        duration_ms: How long it took, in milliseconds; 0.0 as long as it is open.
+        final: What its metadata has become: None where it is what it began with.
+        measured: What it measured besides its duration.
+        failure: How it failed: what it says in ``error``, ``error_type`` and the like; None where it did not.
+        happenings: What happened during it.
+        dropped_happenings: What happened beyond those that are kept.
+        is_plain: Whether it ended well, and with nothing but what it began with.
+        parent_is_local: Whether the span that its ``traceparent`` names is one of this process.
+    """
+
+    name: str
+    route: Route
+    metadata: dict[str, Any]
+    at_ns: int
+    emitter: object
+    parent_span_id: int = 0
+    ended_ns: int = 0
+    duration_ms: float = 0.0
+    final: Mapping[str, Any] | None = None
+    measured: Mapping[str, Any] | None = None
+    failure: Mapping[str, Any] | None = None
+    happenings: Sequence[Happening] = ()
+    dropped_happenings: int = 0
+    is_plain: bool = True
+    parent_is_local: bool = False
+
+    @property
+    def ids(self) -> dict[str, Any]:
+        """Its ids, as events have them."""
+        return {
+            "parent_span_id": format_span_id(self.parent_span_id) if self.parent_span_id else None,
+            "correlation_id": self.correlation_id,
+            "trace_id": self.trace.written(),
+            "span_id": format_span_id(self.span_id),
+        }
+
+    @property
+    def outcome(self) -> str:
+        """The event that ends it."""
+        return self.route.success if self.failure is None else self.route.error
+
+    def start_event(self) -> tuple[str, dict[str, Any], dict[str, Any]]:
+        """Return the event that tells of its beginning."""
+        return self.route.start, {}, {**self.metadata, **self.ids}
+
+    def end_event(self) -> tuple[str, dict[str, Any], dict[str, Any]]:
+        """Return the event that tells of its end."""
+        metadata = {**(self.metadata if self.final is None else self.final), **self.ids}
+        if self.failure is not None:
+            metadata |= self.failure
+        measurements = {"duration_ms": self.duration_ms}
+        if self.measured is not None:
+            measurements |= self.measured
+        return self.outcome, measurements, metadata
+
+
+#: An entry of the log that tells of an end.
+_ENDED: Final = 1
+
+#: An entry that is an event emitted during an operation, which is its last part.
+_WITHIN: Final = 6
+
+
+def time_of(entry: Entry) -> int:
+    """Return when an entry was logged, on the monotonic clock, in nanoseconds."""
+    if type(entry) is Operation:
+        return entry.at_ns
+    return entry[0].ended_ns if len(entry) == _ENDED else entry[3]  # type: ignore[no-any-return]  # a time
+
+
+def as_event(entry: Entry) -> RawEvent:
+    """Return an entry of the log as an event."""
+    if type(entry) is Operation:
+        return (*entry.start_event(), entry.at_ns, entry.emitter)
+    if len(entry) == _ENDED:
+        operation: Operation = entry[0]
+        return (*operation.end_event(), operation.ended_ns, operation.emitter)
+    return entry if len(entry) < _WITHIN else entry[:5]  # type: ignore[no-any-return]  # an event
+
+
+def as_own_events(entries: Iterable[Entry]) -> list[RawEvent]:
+    """Return entries as events that nobody else has."""
+    return [
+        (name, {**measurements}, {**metadata}, at_ns, emitter)
+        for name, measurements, metadata, at_ns, emitter in map(as_event, entries)
+    ]
+
+
+def in_trace(entry: Entry) -> RawEvent:
+    """Return an entry as an event that says to which trace it belongs, if it was emitted in one."""
+    if type(entry) is Operation or len(entry) != _WITHIN:
+        return as_event(entry)
+    name, measurements, metadata, at_ns, emitter, within = entry
+    if "trace_id" in metadata or "traceparent" in metadata:
+        return name, measurements, metadata, at_ns, emitter
+    ids = {"trace_id": within.trace.written(), "span_id": format_span_id(within.span_id)}
+    return name, measurements, {**metadata, **ids}, at_ns, emitter
