@@ -1,20 +1,17 @@
-"""Attributes and requests as OTLP has them, for every signal.
+"""Attributes and values put into OTLP's messages, for every signal.
 
 The messages to be filled are passed in: this module imports no OpenTelemetry.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otpylib_telemetry.primitives.any_value import WHOLE, any_value, scope_text, text
 from otpylib_telemetry.primitives.errors import describe
-from otpylib_telemetry.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from opentelemetry.sdk.resources import Resource
+    from collections.abc import Mapping
 
 
 class Encoded(NamedTuple):
@@ -115,78 +112,3 @@ def why(item: Any, error: BaseException) -> str:
 
 #: How much is quoted of a name.
 _MAX_NAME: Final = 120
-
-
-class Encoder:
-    """Makes requests of the items of one resource, grouped by instrumentation scope."""
-
-    #: The message class of the request.
-    request: ClassVar[type[Any]]
-    #: Its repeated field of resources, that of scopes in a resource, and that of items in a scope.
-    fields: ClassVar[tuple[str, str, str]]
-
-    def __init__(self, resource: Resource) -> None:
-        self._template = self.request()
-        group = getattr(self._template, self.fields[0]).add()
-        say(group, "schema_url", resource.schema_url)
-        fill(group.resource.attributes, resource.attributes)
-        self._scope = ("otpylib_telemetry", __version__)
-
-    def encode(self, items: Sequence[Any]) -> Encoded:
-        """Encode items; one that cannot be encoded is left out, so that the others go."""
-        request = self.request()
-        request.CopyFrom(self._template)
-        groups = getattr(getattr(request, self.fields[0])[0], self.fields[1])
-        encode = self.encode_item
-        scopes: dict[tuple[Any, ...] | str, Any] = {}
-        refused, reason = 0, ""
-        for item in items:
-            # Name and version, and perhaps the URL of a schema and attributes as pairs.
-            scope = item.scope or self._scope
-            message: Any = None
-            try:
-                # The text tells 1 from True, which are equal, and may be of what cannot be a key.
-                key = scope if len(scope) == 2 else repr(scope)  # noqa: PLR2004 - name and version
-                messages: Any = scopes.get(key)
-                if messages is None:
-                    messages = scopes[key] = self._begin(groups, *scope)
-                message = messages.add()
-                encode(message, item)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:  # noqa: BLE001 - whatever is in it, it must not hold up the others
-                if message is not None:
-                    del messages[-1]
-                refused, reason = refused + 1, why(item, error)
-        try:
-            return Encoded(request.SerializeToString(), refused, reason)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001 - as above
-            return self._encode_what_can_be(items, error)
-
-    def _begin(
-        self, groups: Any, name: Any, version: Any, schema_url: Any = "", attributes: Sequence[Any] = ()
-    ) -> Any:
-        """Begin the items of a scope."""
-        group = groups.add()
-        say(group.scope, "name", name)
-        say(group.scope, "version", version)
-        say(group, "schema_url", schema_url)
-        fill(group.scope.attributes, dict(attributes))
-        return getattr(group, self.fields[2])
-
-    def _encode_what_can_be(self, items: Sequence[Any], error: BaseException) -> Encoded:
-        """Encode items that are no message together, as far as each is one by itself."""
-        alone = [self.encode([item]) for item in items] if len(items) > 1 else []
-        fit = [item for item, encoded in zip(items, alone, strict=False) if not encoded.refused]
-        if not fit or len(fit) == len(items):
-            return Encoded(b"", len(items), why(items[-1], error))
-        reason = next(encoded.reason for encoded in reversed(alone) if encoded.refused)
-        together = self.encode(fit)
-        return Encoded(together.body, together.refused + len(items) - len(fit), reason)
-
-    @staticmethod
-    def encode_item(message: Any, item: Any) -> None:
-        """Fill one message from one item."""
-        raise NotImplementedError
