@@ -125,7 +125,7 @@ class MetricSpec:
         key: By what it is found in the store, where that is not its name.
         scope: What made it.
         observed: Whether its values are read off when somebody asks, as those of observable instruments are.
-        passing: Whether it goes with the last of its series that expires, because events made it.
+        passing: Whether it goes with the last of its series that expires: the next measurement makes it anew.
         max_series: How many series it may have; None for as many as the store says.
         multiprocess_mode: How the gauges of several processes become one, in the words of prometheus_client.
         bounds: Of a histogram: upper bounds of its buckets, inclusive, ascending.

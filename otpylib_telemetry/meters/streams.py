@@ -411,6 +411,8 @@ class Stream:
             scale=plan.scale,
             max_size=plan.max_size,
             extremes=plan.extremes,
+            # What observes is there with every reading: it would come and go with each of them.
+            passing=not self._whole,
         )
         try:
             metric = store.declare(spec)

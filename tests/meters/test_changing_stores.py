@@ -7,11 +7,12 @@ import sys
 import threading
 
 import pytest
+from opentelemetry.metrics import Observation
 
 from otpylib_telemetry.aggregation.exporter_stores import store_of
 from otpylib_telemetry.meters.streams import Feed
 from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS
-from tests.support.meters import OTLP, PROM, values
+from tests.support.meters import OTLP, PROM, read, values
 
 
 def test_a_series_that_has_gone_comes_back_with_the_next_measurement(provide):
@@ -29,6 +30,53 @@ def test_a_series_that_has_gone_comes_back_with_the_next_measurement(provide):
     (key,) = store._metrics
     store.remove(key)
     counter.add(2)
+    assert values() == {("n",): 2}
+
+
+MAKERS = {
+    "counter": lambda meter, name: meter.create_counter(name).add,
+    "up-down counter": lambda meter, name: meter.create_up_down_counter(name).add,
+    "gauge": lambda meter, name: meter.create_gauge(name).set,
+    "histogram": lambda meter, name: (
+        meter.create_histogram(name, explicit_bucket_boundaries_advisory=[1]).record
+    ),
+}
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+@pytest.mark.parametrize(("naming", "exporter"), [(OPENTELEMETRY, OTLP), (PROMETHEUS, PROM)])
+def test_an_instrument_whose_series_have_all_gone_gives_its_place_back(provide, make, naming, exporter):
+    meter = provide(naming).get_meter("shop")
+    store = store_of(exporter)
+    store.max_metrics = 3
+    measures = [make(meter, f"n{number}") for number in range(5)]
+    for measure in measures:
+        measure(0, {"a": "x"})
+    assert len(store) == 3
+    assert len(store.refusals) == 2
+    for now in (0, 1, 20):
+        store.expire(now, 10)
+    assert (len(store), store.refusals) == (0, {})
+    # Now those are taken that were refused before, and of the first whichever there is room for.
+    for measure in [*reversed(measures)]:
+        measure(0, {"a": "y"})
+    assert [[dict(labels)["a"] for labels in metric.series] for metric in store.metrics] == [["y"]] * 3
+    assert len(store.refusals) == 2
+
+
+def test_what_observes_nothing_does_not_come_and_go(provide):
+    provider = provide(OPENTELEMETRY)
+    seen = [Observation(1)]
+    provider.get_meter("shop").create_observable_gauge("n", [lambda _: seen])
+    store = store_of(OTLP)
+    read(provider)
+    seen.clear()
+    read(provider)
+    for now in (0, 1, 20, 40):
+        store.expire(now, 10)
+    assert len(store) == 1
+    seen.append(Observation(2))
+    read(provider)
     assert values() == {("n",): 2}
 
 
