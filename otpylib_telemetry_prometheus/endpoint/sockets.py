@@ -78,7 +78,9 @@ def _bound(address: Address, port: int, *, shared: bool, both: bool) -> socket.s
         if shared and hasattr(socket, "SO_REUSEPORT"):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if address.family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not both))
+            # An IPv4 address that is written as one of IPv6 is served over IPv4 alone.
+            only = not both and not address.sockaddr[0].startswith("::ffff:")
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(only))
         sock.bind((address.sockaddr[0], port, *address.sockaddr[2:]))
         # Listening here, not later, finds out about a port that is taken while it can still be refused.
         sock.listen(BACKLOG)

@@ -717,6 +717,12 @@ async def test_every_address_is_ipv4_as_well(endpoint, host):
     assert await body(port) == PAGE
 
 
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+async def test_an_address_of_ipv4_may_be_written_as_one_of_ipv6(endpoint):
+    await endpoint.place("::ffff:127.0.0.1", 0, "/metrics")
+    assert await body(endpoint.port, host=LOCAL) == PAGE
+
+
 @pytest.mark.parametrize("host", ["", "  ", "::", "[::]"])
 def test_every_address_can_be_written_so(host):
     assert PrometheusSettings(host=host).host == host.strip(" []")
