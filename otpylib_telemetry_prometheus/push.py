@@ -21,12 +21,14 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, unquote, urlsplit
+from urllib.request import getproxies
 
 from otpylib_telemetry import otp
 from otpylib_telemetry.config.redaction import hide_in_url, scrubber, secret_texts
 from otpylib_telemetry.metrics.names import readable
 from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.primitives.fork import import_module
+from otpylib_telemetry.primitives.proxies import Proxy, ProxyError, proxy_for
 from otpylib_telemetry.primitives.threads import run_in_thread
 
 if TYPE_CHECKING:
@@ -283,8 +285,32 @@ async def _aiohttp() -> ModuleType:
         ) from error
 
 
+def _proxy_of(plan: PushPlan) -> Proxy | None:
+    """Return the proxy that the environment names for a gateway."""
+    try:
+        proxy = proxy_for(plan.url, getproxies())
+    except ProxyError as error:
+        raise PushError(str(error), refused=True) from error
+    if proxy is not None and proxy.is_socks:
+        raise PushError(
+            f"the proxy {proxy.name} speaks SOCKS: expected one that speaks HTTP, or the gateway in no_proxy",
+            refused=True,
+        )
+    return proxy
+
+
 async def _put(plan: PushPlan, body: bytes) -> None:
-    """Send a page."""
+    """Send a page, through a proxy if there is one."""
+    proxy = _proxy_of(plan)
+    try:
+        await _send(plan, proxy, body)
+    except PushError as error:
+        if proxy is not None:
+            raise PushError(f"{error} (through the proxy {proxy.name})", refused=error.refused) from error
+        raise
+
+
+async def _send(plan: PushPlan, proxy: Proxy | None, body: bytes) -> None:
     aiohttp = await _aiohttp()
     yarl = import_module("yarl")  # imported by aiohttp already
     headers = {"Content-Type": _CONTENT_TYPE}
@@ -292,6 +318,10 @@ async def _put(plan: PushPlan, body: bytes) -> None:
         # RFC 7617, section 2; aiohttp's own helper differs from version to version.
         token = base64.b64encode(":".join(plan.credentials).encode()).decode()
         headers["Authorization"] = f"Basic {token}"
+    told = {"Proxy-Authorization": proxy.authorization} if proxy and proxy.authorization else {}
+    if not plan.url.startswith("https:"):
+        # The proxy reads the request itself; else it is asked for a connection, and hears no more.
+        headers |= told
     try:
         # A session for each push: between two of them no connection has to be kept, nor closed at the end.
         async with (
@@ -301,6 +331,8 @@ async def _put(plan: PushPlan, body: bytes) -> None:
                 data=body,
                 headers=headers,
                 allow_redirects=False,
+                proxy=proxy and proxy.url,
+                proxy_headers=told,
             ) as answer,
         ):
             if answer.status >= _FIRST_SERVER_ERROR:

@@ -37,7 +37,8 @@ class Proxy(NamedTuple):
         if self.username is None:
             return None
         pair = f"{self.username}:{self.password or ''}"
-        return f"Basic {base64.b64encode(pair.encode()).decode()}"
+        # Bytes of the environment that are no Unicode are what the proxy is to be told.
+        return f"Basic {base64.b64encode(pair.encode('utf-8', 'surrogateescape')).decode()}"
 
 
 def proxy_for(url: str, proxies: Mapping[str, str]) -> Proxy | None:

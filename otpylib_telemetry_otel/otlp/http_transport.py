@@ -24,9 +24,9 @@ import urllib3
 
 from otpylib_telemetry.exporter.base import ExportError, ExportOutcome
 from otpylib_telemetry.primitives.fork import new_lock
+from otpylib_telemetry.primitives.proxies import Proxy, ProxyError, proxy_for
 from otpylib_telemetry_otel.otlp.certificates import why_refused
 from otpylib_telemetry_otel.otlp.credentials import watched
-from otpylib_telemetry_otel.otlp.proxies import Proxy, ProxyError, proxy_for
 from otpylib_telemetry_otel.otlp.reply import PROTOBUF, accepted, no_answer, refused_by_http, too_large
 from otpylib_telemetry_otel.version import user_agent
 

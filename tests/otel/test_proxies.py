@@ -2,15 +2,17 @@
 
 import base64
 import http.server
+import os
 import threading
+import urllib.request
 
 import pytest
 import requests.utils
 
 from otpylib_telemetry.exporter.base import ExportError
+from otpylib_telemetry.primitives.proxies import ProxyError, is_excepted, proxy_for
 from otpylib_telemetry_mock.otlp_receiver.ports import free_port
 from otpylib_telemetry_otel.destinations import transport
-from otpylib_telemetry_otel.otlp.proxies import ProxyError, is_excepted, proxy_for
 from otpylib_telemetry_otel.otlp.services import TRACES
 from otpylib_telemetry_otel.settings.model import OtelSettings
 
@@ -109,6 +111,17 @@ def test_name_and_password_are_percent_decoded(name, password):
     found = proxy_for("http://c:4318", {"http": f"http://{quoted}:{secret}@proxy:3128"})
     assert base64.b64decode(found.authorization.split()[1]).decode() == f"{name}:{password}"
     assert found.url == "http://proxy:3128"
+
+
+def test_a_password_that_is_no_unicode_is_told_as_it_is(monkeypatch):
+    if not os.supports_bytes_environ:
+        pytest.skip("the environment is text here")
+    monkeypatch.setitem(os.environb, b"http_proxy", b"http://caf\xe9:p\xff@proxy:3128")
+    found = proxy_for("http://c:4318", urllib.request.getproxies())
+    assert base64.b64decode(found.authorization.split()[1]) == b"caf\xe9:p\xff"
+    transport(
+        OtelSettings(endpoint="http://c:4318", protocol="http/protobuf").connection("traces"), TRACES
+    ).close()
 
 
 @pytest.mark.parametrize(

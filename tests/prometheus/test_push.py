@@ -2,7 +2,9 @@
 
 import asyncio
 import base64
+import http.server
 import logging
+import threading
 import urllib.parse
 
 import pytest
@@ -219,6 +221,96 @@ def test_the_job_is_the_service_s_name_unless_it_is_said():
     assert settings.push_job == "shop"
     of_instance = resolve(PrometheusSettings, "telemetry.inner", environ=environ, config={}).settings
     assert of_instance.push_job == "shop"
+
+
+# --- proxies
+
+
+@pytest.fixture(autouse=True)
+def _no_proxies(monkeypatch):
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+class Proxy(http.server.BaseHTTPRequestHandler):
+    """Takes pushes itself, and refuses whoever asks for a connection."""
+
+    def do_PUT(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.answer(200)
+
+    def do_CONNECT(self):
+        self.answer(407)
+
+    def answer(self, status):
+        self.server.asked.append((self.command, self.path, self.headers["Proxy-Authorization"]))
+        self.send_response(status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def proxy():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+        server.asked = []
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+TOLD = f"Basic {base64.b64encode(b'me:p@ss').decode()}"
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "all_proxy"])
+async def test_a_push_goes_through_the_proxy_of_the_environment(monkeypatch, proxy, variable):
+    monkeypatch.setenv(variable, f"http://me:p%40ss@127.0.0.1:{proxy.server_port}")
+    pushing = pusher("http://gateway.invalid:9091", push_job="nightly")
+    assert await pushing.push_now(), pushing.trouble
+    assert proxy.asked == [("PUT", "http://gateway.invalid:9091/metrics/job/nightly", TOLD)]
+
+
+async def test_a_proxy_that_refuses_is_named_and_its_password_is_not(monkeypatch, proxy, caplog):
+    monkeypatch.setenv("https_proxy", f"http://me:p%40ss@127.0.0.1:{proxy.server_port}")
+    pushing = pusher("https://gateway.invalid")
+    assert not await pushing.push_now()
+    assert proxy.asked == [("CONNECT", "gateway.invalid:443", TOLD)]
+    assert "407" in pushing.trouble
+    assert pushing.trouble.endswith(f"(through the proxy 127.0.0.1:{proxy.server_port})")
+    assert "p@ss" not in caplog.text
+    assert "p%40ss" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("ftp://127.0.0.1:1", "the environment variable http_proxy names no proxy"),
+        ("socks5://127.0.0.1:1", "the proxy 127.0.0.1:1 speaks SOCKS: expected one that speaks HTTP"),
+        ("http://me:secret@127.0.0.1:1", "(through the proxy 127.0.0.1:1)"),
+    ],
+)
+async def test_a_proxy_that_cannot_be_used_is_said(monkeypatch, value, said):
+    monkeypatch.setenv("http_proxy", value)
+    pushing = pusher("http://gateway.invalid:9091")
+    assert not await pushing.push_now()
+    assert said in pushing.trouble
+    assert "secret" not in pushing.trouble
+
+
+@pytest.mark.parametrize("excepted", ["*", "127.0.0.0/8", "localhost, 127.0.0.1"])
+async def test_a_gateway_that_is_excepted_is_reached_without_a_proxy(
+    monkeypatch, pushgateway, proxy, excepted
+):
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.server_port}")
+    monkeypatch.setenv("no_proxy", excepted)
+    gateway = pushgateway()
+    pushing = pusher(gateway.url)
+    assert await pushing.push_now(), pushing.trouble
+    assert proxy.asked == []
+    assert await said(gateway) == 1
 
 
 # --- the last push
