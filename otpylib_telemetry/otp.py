@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import contextvars
 import functools
+import itertools
 import logging
 import os
 import threading
@@ -25,7 +26,7 @@ from otpylib.runtime.atoms import DOWN, EXIT, SHUTDOWN
 from otpylib.runtime.backends.asyncio_backend import backend as _backend
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
 
 _log = logging.getLogger("otpylib_telemetry")
 
@@ -374,10 +375,10 @@ def _check_startable(name: Any) -> None:
             f"{name} cannot start: no otpylib runtime is set. "
             "Call otpylib.runtime.set_runtime(backend) after await backend.initialize()."
         )
-    pid = whereis(name)
-    task = None if pid is None else task_of(pid)
-    if task is not None and not task.done() and task.cancelling() == 0:
-        raise RuntimeError(f"{name} cannot start: a process of that name is running ({pid})")
+    if name is not None and _is_taken(name):
+        raise RuntimeError(
+            f"{name} cannot start: a process of that name is running ({whereis(name) or 'unregistered'})"
+        )
 
 
 async def _spawn_in_new_context(func: Callable[..., Awaitable[None]], **options: Any) -> Any:
@@ -500,7 +501,36 @@ def _adopt(server: Any, default_name: str) -> str:
     found = None if runtime is None else runtime._processes.get(pid)  # noqa: SLF001
     if task is not None:
         task.add_done_callback(functools.partial(_terminate_adopted, server))
-    return default_name if found is None or found.name is None else str(found.name)
+    if found is not None and found.name is not None:
+        return str(found.name)
+    name = next(each for each in _names_like(default_name) if not _is_taken(each))
+    if task is not None:
+        _unnamed[name] = task
+    if name != default_name:
+        _log.warning(
+            "%s was started without a name beside %s: it works as %s, with a queue and books of its own.",
+            type(server).__name__,
+            default_name,
+            name,
+        )
+    return name
+
+
+#: What servers without a registered name work as.
+_unnamed: dict[str, asyncio.Task[Any]] = {}
+
+
+def _names_like(name: str) -> Iterator[str]:
+    yield name
+    for number in itertools.count(2):
+        yield f"{name}_{number}"
+
+
+def _is_taken(name: Any) -> bool:
+    """Tell whether a process works under a name, registered or not."""
+    pid = whereis(name)
+    tasks = (None if pid is None else task_of(pid), _unnamed.get(name))
+    return any(task is not None and not task.done() and task.cancelling() == 0 for task in tasks)
 
 
 def _terminate_adopted(server: Any, task: asyncio.Task[Any]) -> None:

@@ -7,11 +7,14 @@ need not be imported for that, since whoever has made one has imported it.
 from __future__ import annotations
 
 import datetime as dt
+import difflib
 import sys
 from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry.config.settings import RefusedError
+from otpylib_telemetry_otel.settings.environment import EXPORTERS
 
 if TYPE_CHECKING:
     from otpylib_telemetry_otel.settings.endpoint import SignalName
@@ -22,6 +25,10 @@ _EXPORTERS: Final[Mapping[SignalName, tuple[str, tuple[str, ...]]]] = {
     "metrics": ("opentelemetry.sdk.metrics.export", ("MetricExporter",)),
     "traces": ("opentelemetry.sdk.trace.export", ("SpanExporter",)),
 }
+
+#: The exporter that nobody need register, and how much alike two names are of which one is misspelt.
+_OTLP: Final = "otlp"
+_NEAR: Final = 0.85
 
 #: What a file can have and a program cannot mean.
 _DATA: Final = (bool, int, float, bytes, Mapping, dt.date, dt.time)
@@ -55,6 +62,8 @@ class Given:
 
 def exporters(value: object) -> object:
     """Take an exporter of OpenTelemetry, or a list with one for each signal."""
+    if isinstance(value, str):
+        _refuse_misspelt(value)
     if isinstance(value, (str, Given)):
         return value
     _refuse_data(value)
@@ -100,6 +109,20 @@ def several(what: str, call: str, *choices: tuple[str, ...]) -> Callable[[object
         return tuple(dict.fromkeys(given))
 
     return taken
+
+
+def _refuse_misspelt(name: str) -> None:
+    """Refuse what is nearly the name of an exporter; any other may be that of a package still to install."""
+    wanted = name.strip().lower()
+    if wanted == _OTLP:
+        return
+    known = {_OTLP: _OTLP}
+    known.update(
+        (entry.name.lower(), entry.name) for group in EXPORTERS for entry in entry_points(group=group)
+    )
+    near = [] if wanted in known else difflib.get_close_matches(wanted, known, n=1, cutoff=_NEAR)
+    if near:
+        raise RefusedError(f"expected the name of an installed exporter; did you mean {known[near[0]]!r}?")
 
 
 def _refuse_data(value: object) -> None:

@@ -86,6 +86,36 @@ async def test_without_a_name_it_has_that_of_its_class(runtime):
     await in_process(scenario)
 
 
+@pytest.mark.parametrize("names", [(None, None, None), ("mock_exporter", None, None)], ids=str)
+async def test_each_of_several_without_a_name_has_books_of_its_own(runtime, caplog, names):
+    async def scenario():
+        pids = [await gen_server.start(MockExporterServer, None, name) for name in names]
+        execute("shop.sold")
+        works_as = ["mock_exporter", "mock_exporter_2", "mock_exporter_3"]
+        for name in works_as:
+            await eventually(lambda name=name: registry.stats_of(name)["exported"] == 1)
+        assert [registry.stats_of(name)["lives"] for name in works_as] == [1, 1, 1]
+        assert caplog.text.count("without a name beside mock_exporter") == 2
+        # One that comes again goes on with what its predecessor had.
+        await process.exit(pids[1], "bye")
+        await eventually(lambda: not registry.is_running("mock_exporter_2"))
+        await gen_server.start(MockExporterServer, None)
+        execute("shop.sold")
+        await eventually(lambda: registry.stats_of("mock_exporter_2")["exported"] == 2)
+        assert registry.stats_of("mock_exporter")["lives"] == 1
+
+    await in_process(scenario)
+
+
+async def test_a_name_that_one_without_a_name_works_under_is_refused_aloud(runtime):
+    async def scenario():
+        await gen_server.start(OtelExporter, None)
+        with pytest.raises(RuntimeError, match="a process of that name is running"):
+            await start_otel_exporter({})
+
+    await in_process(scenario)
+
+
 async def test_what_it_holds_is_sent_and_released_when_it_ends(otlp_receiver, runtime):
     async def scenario():
         pid = await gen_server.start(

@@ -220,6 +220,11 @@ def test_in_a_thread_beside_the_loop_of_otpylib_it_says_where_to_call_it(otlp_re
 def test_a_wrong_setting_is_refused_where_it_is_given():
     with pytest.raises(ValueError, match=r"endpont.*endpoint"):
         TelemetryService("my-application", endpont="http://localhost:4317")
+    for misspelt in ("consol", "Consoles", "cosnole", "otlpp"):
+        with pytest.raises(ValueError, match=f"'?{misspelt}.*did you mean '(console|otlp)'"):
+            TelemetryService("my-application", exporter=misspelt)
+    # What is like nothing that is installed may belong to a package that is still to be.
+    TelemetryService("my-application", exporter="zipkin_json")
     with pytest.raises(ValueError, match="level"):
         logging_level_is_checked()
 
