@@ -33,12 +33,12 @@ class LocalTrace:
         wall_offset_ns: What to add to monotonic times to get nanoseconds since the epoch, once it is settled.
     """
 
-    __slots__ = ("text", "trace_id", "wall_offset_ns")
+    # On the class, so that making one sets its id and nothing else.
+    text: str | None = None
+    wall_offset_ns: int | None = None
 
     def __init__(self, trace_id: int) -> None:
         self.trace_id = trace_id
-        self.text: str | None = None
-        self.wall_offset_ns: int | None = None
 
     def written(self) -> str:
         """Return the trace id as text."""

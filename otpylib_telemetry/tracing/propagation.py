@@ -105,6 +105,9 @@ def _parse_id(value: Any, digits: int, bound: int) -> int | None:
 #: otherwise hand out the same ids in every run. Not a cryptographic one: ids must differ, not be secret.
 _random = random.Random()  # noqa: S311
 
+#: Returns so many random bits; an id of which all are zero is none.
+draw_bits = _random.getrandbits
+
 
 def _reseed() -> None:
     _random.seed(os.urandom(32))
@@ -131,9 +134,10 @@ class IdSource(NamedTuple):
     span_id: Callable[[], int]
 
 
-_DRAWN: Final = IdSource(_draw_trace_id, _draw_span_id)
+#: Draws ids at random: for whoever does that itself, to save the calls, as long as it is in force.
+DRAWN: Final = IdSource(_draw_trace_id, _draw_span_id)
 
-_source = _DRAWN
+_source = DRAWN
 
 
 def new_trace_id() -> int:
@@ -164,7 +168,7 @@ def use_ids_of(source: IdSource) -> IdSource:
     return _source
 
 
-def use_own_ids(instead_of: IdSource, before: IdSource = _DRAWN) -> None:
+def use_own_ids(instead_of: IdSource, before: IdSource = DRAWN) -> None:
     """Draw ids again, or take them from where they came before, unless another source was chosen since."""
     global _source  # noqa: PLW0603  # as in use_ids_of
     if _source is instead_of:

@@ -166,16 +166,20 @@ class Assembler:
         latest_ns = self._latest_ns
         recorded = self._recorded.open
         begun_early = self._recorded.begun
+        room = self.limit - len(opened_spans)
         for event in events:
             if type(event) is Operation:
                 recorded[event.span_id] = event
                 self._held += 1
-                if event.caller is not None or event.trace.wall_offset_ns is None:
+                if event.caller is not None:
                     settle(event, self._local_caller(event), wall_offset_ns)
+                elif event.trace.wall_offset_ns is None:
+                    event.trace.wall_offset_ns = wall_offset_ns
                 if event.at_ns > latest_ns:  # noqa: PLR1730 - max() costs nine times as much
                     latest_ns = event.at_ns
-                while len(recorded) + len(opened_spans) > self.limit:
+                while len(recorded) > room:
                     spans.append(self._evict(event.at_ns))
+                    room = self.limit - len(opened_spans)
                 continue
             parts = len(event)
             if parts == _EVENT:
@@ -219,10 +223,12 @@ class Assembler:
                     self._held += 1
                     while len(recorded) + len(opened_spans) > self.limit:
                         spans.append(self._evict(at_ns))
+                    room = self.limit - len(opened_spans)
                     if at_ns > latest_ns:  # noqa: PLR1730 - max() costs nine times as much
                         latest_ns = at_ns
                 elif phase is not _NONE:
                     ended = opened_spans.close(operation, metadata, emitter)
+                    room = self.limit - len(opened_spans)
                     if ended is None:
                         self._end_unopened(operation, event, result, within)
                         continue
