@@ -121,6 +121,7 @@ class RecordedOperations:
         span = self.span_of(operation, wall_offset_ns)
         del self.begun[operation.span_id], self.open[operation.span_id]
         self._given_up.put(operation.span_id, value=True)
+        span.attributes = {**operation.metadata, "correlation_id": operation.correlation_id}
         span.end_ns = span.start_ns + max(after_ns, 0)
         span.incomplete = reason
         return span
