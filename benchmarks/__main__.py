@@ -11,6 +11,8 @@ from otpylib.runtime import set_runtime
 from otpylib.runtime.backends.asyncio_backend.backend import AsyncIOBackend
 
 from benchmarks import (
+    allocations,
+    application,
     endpoint,
     memory,
     meters,
@@ -37,6 +39,12 @@ def main() -> None:
         "--outage", action="store_true", help="measure what the application feels of a dead collector instead"
     )
     arguments.add_argument(
+        "--application", action="store_true", help="measure an aiohttp application at full load instead"
+    )
+    arguments.add_argument(
+        "--seconds", type=float, default=application.SECONDS, help="of load in each round, for --application"
+    )
+    arguments.add_argument(
         "--scrape", action="store_true", help="measure scrapes instead; takes some minutes"
     )
     arguments.add_argument(
@@ -48,6 +56,9 @@ def main() -> None:
         print(scrape.table(rounds, options.series))
         print(f"\n{endpoint.table(rounds, options.series)}")
         print(f"\n{series_memory.table(min(options.series, series_memory.SERIES))}")
+        return
+    if options.application:
+        print(application.table(min(options.rounds, application.ROUNDS), options.seconds))
         return
     if options.outage:
         print(outage.table())
@@ -168,6 +179,7 @@ def main() -> None:
     print(f"Python {platform.python_version()}, {versions}; median of {options.rounds} rounds of {count}.\n")
     print(table(comparisons))
     print(f"\n{memory.table()}")
+    print(f"\n{allocations.table()}")
     loop.run_until_complete(backend.shutdown())
     loop.close()
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 def named_in_the_source():
     """Titles of comparisons and names of cases, in the order in which the program has them."""
-    return [named for module in ("__main__", "meters") for named in named_in(module)]
+    return [named for module in ("__main__", "operations", "meters") for named in named_in(module)]
 
 
 def named_in(module):
@@ -91,3 +91,30 @@ def test_scrapes_are_measured_with_pages_that_say_the_same(tmp_path):
     ]
     for number in numbers:
         assert re.fullmatch(r"\d+(\.\d+)?", number)
+
+
+@pytest.mark.slow
+def test_the_application_answers_and_exports_whatever_its_telemetry_is(tmp_path):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "TELEMETRY_"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--application", "--rounds", "1", "--seconds", "0.1"],
+        cwd=tmp_path,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=100,
+        env={**kept, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    head, table = done.stdout.strip().split("\n\n")
+    assert "median of 1 rounds of 0.1 s" in head
+    bare, *others = rows_of(table)
+    assert bare[5:] == ["", "", ""]
+    assert len(others) == 3
+    for row in [bare, *others]:
+        assert re.fullmatch(r"\d+", row[1])
+        assert all(re.fullmatch(r"\d+\.\d ms", cell) for cell in row[2:4])
+        assert re.fullmatch(r"\d+ µs", row[4])
+    for row in others:
+        assert re.fullmatch(r"-?\d+ µs", row[5])
+        # That every request is on the page, the benchmark sees for itself.
+        assert row[7] == "0.0%"
