@@ -82,6 +82,9 @@ class Lifecycle:
         self._suspended = False
         # Set once it is known whether an exporter is at work, and if not, why.
         self._decided = asyncio.Event()
+        #: Set while no change is being brought into force.
+        self._at_rest = asyncio.Event()
+        self._at_rest.set()
 
     @property
     def _state(self) -> ExporterState:
@@ -116,6 +119,7 @@ class Lifecycle:
                 metadata = {"exporter": self._state.name, "key": problem.key, "reason": problem.message}
                 execute("telemetry.config.rejected", {"generation": self._configuration.generation}, metadata)
         self._again.set()
+        self._at_rest.clear()
         self._sender.recheck()
         if self._reconciling is None or self._reconciling.done():
             self._reconciling = self._start(self._reconcile(), "reconfiguration")
@@ -137,6 +141,17 @@ class Lifecycle:
                 await self._decided.wait()
         except TimeoutError:
             return
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether no change is being brought into force; one that waits for its next attempt is not."""
+        return self._at_rest.is_set() or self._reconciling is None or self._reconciling.done()
+
+    async def wait_at_rest(self, seconds: float) -> None:
+        """Wait for the change that is being brought into force."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._at_rest.wait()
 
     async def suspend(self) -> None:
         """Apply no more changes; returns when none is being applied."""
@@ -207,6 +222,7 @@ class Lifecycle:
             self._announce(generation)
             if wanted is not self._configuration.settings:
                 self._again.set()
+        self._at_rest.set()
         self._wake()
 
     def _put_in_force(self, settings: ExporterSettings) -> None:
@@ -217,6 +233,8 @@ class Lifecycle:
 
     async def _pause(self, seconds: float) -> None:
         """Wait before the next attempt; a change of configuration ends the wait."""
+        if not self._again.is_set():
+            self._at_rest.set()
         try:
             async with asyncio.timeout(seconds):
                 await self._again.wait()

@@ -46,6 +46,9 @@ MOST_READINGS = 5
 #: Seconds to wait for otpylib-config before starting without what it says.
 FIRST_READ = 2.0
 
+#: Seconds a call for the configuration waits for a change under way: it is asked for its outcome.
+CONFIG_PATIENCE = 0.5
+
 #: Seconds a call to an exporter that is still starting waits for it to be up.
 ANSWER_PATIENCE = FIRST_READ + 1.0
 
@@ -299,6 +302,11 @@ class ExporterServer:
             await gen_server.reply(from_, reply)
 
         otp.run_in_background(self.loop, answer(), name=f"{self.state.name} call")
+
+    async def settled_configuration(self) -> dict[str, Any]:
+        """Return the configuration once a change that was asked for before is in force, if that is soon."""
+        await self.runner.lifecycle.wait_at_rest(CONFIG_PATIENCE)
+        return self.configuration.as_dict()
 
     async def ask_exporter(self, request: tuple[Any, ...]) -> Any:
         """Return the exporter's own answer to a call, once everything emitted before it is collected."""

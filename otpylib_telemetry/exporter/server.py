@@ -20,12 +20,17 @@ if TYPE_CHECKING:
 LONGEST_CALL = 3600.0
 
 
-async def _handle_call(_self: Any, message: Any, from_: Any, state: ExporterServer) -> Any:
+async def _handle_call(  # noqa: PLR0911  # a message each
+    _self: Any, message: Any, from_: Any, state: ExporterServer
+) -> Any:
     state.apply()
     if otp.is_request(message, "get_stats"):
         return (Reply(payload=state.runner.stats()), state)
     if otp.is_request(message, "get_config"):
-        return (Reply(payload=state.configuration.as_dict()), state)
+        if state.runner.lifecycle.is_at_rest:
+            return (Reply(payload=state.configuration.as_dict()), state)
+        state.reply_later(from_, state.settled_configuration())
+        return (NoReply(), state)
     for tag, work in (("flush", state.runner.shutdown.flush), ("drain", state.runner.shutdown.drain)):
         if otp.is_request(message, tag, 2):
             try:
