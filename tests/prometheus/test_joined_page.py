@@ -274,7 +274,7 @@ def test_a_job_that_ends_right_after_its_last_event_has_pushed_it(pushgateway):
 
 def test_a_job_that_ends_before_its_endpoint_is_up_has_pushed_all_the_same(pushgateway):
     gateway = pushgateway()
-    output, _ = run(gateway.url, 4.0, "never")
+    output, _ = run(gateway.url, 12.0, "never")
     assert gateway.value("import_rows_total", job="nightly/import") == 123, output
 
 
