@@ -17,7 +17,8 @@ from otpylib_telemetry.primitives.threads import run_in_thread
 from otpylib_telemetry.supervision.specs import exporter_child_spec, start_exporter
 from otpylib_telemetry.supervision.suite import TelemetrySupervisor, child_spec, start_link
 from otpylib_telemetry.tracing.propagation import SpanContext
-from otpylib_telemetry.tracing.span import current_span, span, trace_context
+from otpylib_telemetry.tracing.span import current_span, span
+from otpylib_telemetry.tracing.transfer import extract, inject, trace_context
 from otpylib_telemetry.version import __version__
 
 __all__ = [
@@ -47,6 +48,8 @@ __all__ = [
     "execute",
     "exporter_child_spec",
     "exporter_module",
+    "extract",
+    "inject",
     "list_handlers",
     "run_in_thread",
     "span",

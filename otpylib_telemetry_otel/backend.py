@@ -61,6 +61,11 @@ class OtelBackend(Exporter[OtelSettings]):
         self.signals: tuple[Signal, ...] = (self.traces, self.logs, self.metrics)
         self._by_lane = {signal.lane: signal for signal in self.signals}
 
+    @classmethod
+    def tells_of_traces(cls, settings: OtelSettings | None) -> bool:
+        """Tell whether spans are sent."""
+        return settings is None or (settings.traces and settings.sends("traces"))
+
     def idle_reason(self) -> str | None:
         """Return why nothing is exported under the present settings, or None."""
         settings = self.settings

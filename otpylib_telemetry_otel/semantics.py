@@ -56,6 +56,8 @@ class SpanLink:
     dropped_attributes: int = 0
     tracestate: str = ""
     is_remote: bool = False
+    #: Those of its trace, where they say more than whether it is recorded.
+    flags: int = 0
 
 
 @dataclass(frozen=True, slots=True)

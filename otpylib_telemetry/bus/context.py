@@ -21,6 +21,7 @@ class Scope:
         outer: What surrounds it, as long as it is open and was entered in the same context.
         token: By which it is taken out of its context; None when it is out, or has never been in.
         ended: Whether it is over.
+        is_place: Whether there is a place in a trace to tell of.
         bridged: The bridge to another API's context, and what leaves that one; None where there is none.
     """
 
@@ -28,6 +29,7 @@ class Scope:
     outer: Scope | None = None
     token: Token[Scope | None] | None = None
     ended: bool = False
+    is_place: bool = True
     bridged: tuple[Any, Any] | None = None
 
     def copied(self) -> Self:

@@ -99,7 +99,7 @@ def offer(name: str, measurements: dict[str, Any], metadata: dict[str, Any]) -> 
     Whoever emits it is the running otpylib process, or else the thread. The metadata is copied, because the
     emitter may go on using its own.
     """
-    if innermost.get() is None or (within := here()) is None:
+    if innermost.get() is None or (within := here()) is None or not within.is_place:
         entries.append(
             (name, measurements.copy(), metadata.copy(), monotonic_ns(), current_process() or get_ident())
         )

@@ -147,6 +147,19 @@ class Exporter(Generic[SettingsT]):
         self.settings = settings
         self.context = context
 
+    @classmethod
+    def tells_of_traces(cls, settings: SettingsT | None) -> bool:
+        """Tell whether operations that only this exporter hears of are parents of others, here and elsewhere.
+
+        They are if it tells of traces: somebody will find them there. An exporter that makes nothing but
+        metrics says no; what runs inside an operation then continues the trace around it.
+
+        Args:
+            settings: Those to come into force; None as long as nobody knows them.
+        """
+        del settings
+        return True
+
     def ahead(self) -> Mapping[str, Any]:
         """Return values that count already, by key, though the settings they are part of wait.
 

@@ -61,6 +61,7 @@ class QueueConsumer:
         self._wake = wake
         self._scrub = scrub
         self._patterns: tuple[str, ...] = ()
+        self._traces = True
         self._said = Once(REPORTS)
         self._producing = asyncio.Lock()
         # The limit of the producing that is under way.
@@ -70,15 +71,22 @@ class QueueConsumer:
     def _state(self) -> ExporterState:
         return self._lease.state
 
-    def subscribe(self, settings: ExporterSettings, *, to_everything: bool = False) -> None:
-        """Take events from now on; every event where the settings are not final yet."""
+    def subscribe(
+        self, settings: ExporterSettings, *, to_everything: bool = False, traces: bool = True
+    ) -> None:
+        """Take events from now on; every event where the settings are not final yet.
+
+        ``traces`` says whether what it gets is told of in traces.
+        """
         state = self._state
         patterns = ("*",) if to_everything else tuple(settings.event_patterns)
         state.limit(settings.queue_limit)
         state.queue.connect(self._wake, settings.batch_size)
-        if patterns != self._patterns or state.name not in table.current.table.handlers:
-            state.subscribe(patterns)
-            self._patterns = patterns
+        if (patterns, traces) != (self._patterns, self._traces) or (
+            state.name not in table.current.table.handlers
+        ):
+            state.subscribe(patterns, traces=traces)
+            self._patterns, self._traces = patterns, traces
 
     def unsubscribe(self) -> None:
         """Take no more events; what is queued stays."""

@@ -39,7 +39,7 @@ class _NobodysState(ExporterState):
         super().__init__(name)
         self.limit(0)
 
-    def subscribe(self, patterns: tuple[str, ...]) -> None:
+    def subscribe(self, patterns: tuple[str, ...], *, traces: bool = True) -> None:
         """Whoever listens under the name is somebody else."""
 
     def unsubscribe(self) -> None:

@@ -100,9 +100,10 @@ class Lifecycle:
         if self._refusal is not None:
             return
         if provisional and not self._state.configured:
-            self._consumer.subscribe(settings, to_everything=True)
+            traces = self._type.tells_of_traces(None)
+            self._consumer.subscribe(settings, to_everything=True, traces=traces)
         elif settings.enabled:
-            self._consumer.subscribe(settings)
+            self._consumer.subscribe(settings, traces=self._type.tells_of_traces(settings))
 
     @property
     def is_configured(self) -> bool:
@@ -277,7 +278,7 @@ class Lifecycle:
         """Take the settings into use that are the chassis' own."""
         self._state.settings = wanted
         self._state.breaker.adjust(wanted.failure_threshold, wanted.reset_timeout)
-        self._consumer.subscribe(wanted)
+        self._consumer.subscribe(wanted, traces=self._type.tells_of_traces(wanted))
         self._keep_wanted(wanted)
         before, kept = self._configuration.in_force, frozenset[str]()
         if self.opened or self.status in {"disabled", "idle"}:

@@ -75,10 +75,13 @@ class ExporterState:
         self.last_announced: tuple[str, str] | None = None
         self._said = Once()
 
-    def subscribe(self, patterns: tuple[str, ...]) -> None:
-        """Have the queue take the events that any of the patterns matches."""
+    def subscribe(self, patterns: tuple[str, ...], *, traces: bool = True) -> None:
+        """Have the queue take the events that any of the patterns matches.
+
+        ``traces`` says whether what it gets is told of in traces.
+        """
         self.queue.read_log(patterns)
-        table.add(self.name, patterns, self.queue.offer, reads_log=True)
+        table.add(self.name, patterns, self.queue.offer, reads_log=True, traces=traces)
 
     def unsubscribe(self) -> None:
         """Have the queue take no more events; what is queued stays."""

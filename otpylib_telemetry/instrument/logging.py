@@ -222,7 +222,7 @@ def _metadata(record: logging.LogRecord) -> dict[str, Any]:
     span = current_span()
     if span is not None:
         made.trace_id, made.span_id = int(span.trace_id, 16), int(span.span_id, 16)
-        made.flags = int(span.sampled)
+        made.flags = span.trace_flags
         sent.setdefault("correlation_id", span.correlation_id)
         if extra.get("trace_id") is None and extra.get("span_id") is None:
             metadata["trace_id"], metadata["span_id"] = span.trace_id, span.span_id

@@ -163,6 +163,12 @@ class MetricsExporter(Exporter[MetricsSettingsT]):
             context.memory, context.name, self.naming, self.plan(settings), self.series_may_go
         )
 
+    @classmethod
+    def tells_of_traces(cls, settings: MetricsSettingsT | None) -> bool:
+        """Return False: there are only metrics."""
+        del settings
+        return False
+
     def series_may_go(self) -> None:
         """Do what is to be done before series go: say the rest of them, for instance."""
 

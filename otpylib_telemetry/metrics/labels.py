@@ -35,6 +35,7 @@ CORRELATION_KEYS: Final = frozenset(
         "request_id",
         "traceparent",
         "tracestate",
+        "baggage",
     }
 )
 

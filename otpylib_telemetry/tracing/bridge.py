@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 class ContextBridge(Protocol):
     """Keeps two notions of "the span that is open here" in step. No method raises."""
 
-    def enter(self, context: SpanContext) -> Any:
-        """Make a span of ours the other API's current one; return what :meth:`leave` needs."""
+    def enter(self, context: SpanContext | None, baggage: str) -> Any:
+        """Make a span of ours the other API's current one, if there is one; return what :meth:`leave` needs.
+
+        ``baggage`` is what goes on from here, as far as it came through us.
+        """
         ...
 
     def leave(self, token: Any) -> None:
@@ -24,6 +27,10 @@ class ContextBridge(Protocol):
 
     def around(self, own: SpanContext | None) -> SpanContext | None:
         """Return the innermost span that is open here, whoever opened it."""
+        ...
+
+    def baggage(self, own: str) -> str:
+        """Return the baggage that goes on from here: ours, with what the other API has made of it."""
         ...
 
 

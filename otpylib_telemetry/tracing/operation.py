@@ -6,10 +6,10 @@ who read events. Until it has ended, its fields but for those of the end stay as
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from otpylib_telemetry.bus.context import Scope
-from otpylib_telemetry.tracing.propagation import SpanContext, format_span_id, format_trace_id
+from otpylib_telemetry.tracing.propagation import SAMPLED, SpanContext, format_span_id, format_trace_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -47,22 +47,44 @@ class LocalTrace:
         return self.text
 
 
+class Carried(NamedTuple):
+    """What a request brings along, and what goes on with everything that belongs to it.
+
+    Attributes:
+        caller: The ``traceparent`` by which the trace came into this process, if it came from elsewhere.
+        flags: The flags of the trace, as they came.
+        tracestate: The ``tracestate``; empty where there is none.
+        baggage: The ``baggage``; empty where there is none.
+    """
+
+    caller: TraceParent | None = None
+    flags: int = SAMPLED
+    tracestate: str = ""
+    baggage: str = ""
+
+
+#: What is carried where nothing came from elsewhere.
+NOTHING_CARRIED: Final = Carried()
+
+
 class Place(Scope):
     """A place in a trace: code inside of it continues the trace from there.
 
     Attributes:
         trace: The trace.
         span_id: The span that is the parent of what begins here.
-        caller: The ``traceparent`` by which the trace came into this process, if it came from elsewhere.
-        sampled: Whether the service that began the trace records it.
+        carried: What came along from elsewhere, if anything did.
         correlation: What ties together the events of one request; None where that is the trace's id.
+        is_parent: Whether it is the parent of what begins here, and passed on as such.
+        beyond: The place that is so instead, if there is one.
     """
 
     trace: LocalTrace
-    span_id: int
-    caller: TraceParent | None = None
-    sampled: bool = True
+    span_id: int = 0
+    carried: Carried | None = None
     correlation: Any = None
+    is_parent: bool = True
+    beyond: Place | None = None
 
     @property
     def trace_id(self) -> int:
@@ -75,11 +97,55 @@ class Place(Scope):
         return self.trace.written() if self.correlation is None else self.correlation
 
     @property
+    def caller(self) -> TraceParent | None:
+        """The ``traceparent`` by which the trace came into this process, if it came from elsewhere."""
+        return None if self.carried is None else self.carried.caller
+
+    @property
+    def baggage(self) -> str:
+        """The ``baggage`` that goes on from here."""
+        return "" if self.carried is None else self.carried.baggage
+
+    @property
     def context(self) -> SpanContext:
         """The same as text."""
+        caller, flags, tracestate, baggage = self.carried or NOTHING_CARRIED
         return SpanContext(
-            self.trace.written(), format_span_id(self.span_id), self.correlation_id, self.sampled
+            self.trace.written(),
+            format_span_id(self.span_id),
+            self.correlation_id,
+            flags,
+            tracestate,
+            baggage,
+            caller is not None and caller.span_id == self.span_id,
         )
+
+    @property
+    def parent(self) -> Place | None:
+        """The place that is the parent of what begins here, if there is one."""
+        return self if self.is_parent else self.beyond
+
+
+def remote_place(caller: TraceParent, tracestate: str, baggage: str) -> Place:
+    """Return the place elsewhere at which a trace has come into this process."""
+    place = Place()
+    place.trace = LocalTrace(caller.trace_id)
+    place.span_id = caller.span_id
+    place.carried = Carried(caller, caller.flags, tracestate, baggage)
+    return place
+
+
+def with_baggage(around: Place | None, baggage: str) -> Place:
+    """Return the place where the running code is with more baggage: that of no trace, where it is at none."""
+    place = Place()
+    if around is None or not around.is_place:
+        place.is_place = place.is_parent = False
+    else:
+        place.trace, place.span_id, place.correlation = around.trace, around.span_id, around.correlation
+        place.is_parent, place.beyond = around.is_parent, around.beyond
+    carried = NOTHING_CARRIED if around is None or around.carried is None else around.carried
+    place.carried = carried._replace(baggage=baggage)
+    return place
 
 
 class Operation(Place):

@@ -11,7 +11,7 @@ import os
 import random
 import re
 from binascii import unhexlify
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from otpylib_telemetry.primitives.fork import after_fork_in_child
 
@@ -24,23 +24,44 @@ _TRACE_ID_BYTES: Final = 16
 _SPAN_ID_BYTES: Final = 8
 
 
-#: Four fields of fixed length. A later version may append fields after another dash; version 00 may not.
-_TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+#: Four fields of fixed length, with blanks around them, as OpenTelemetry has it: not every transport takes
+#: them away. A later version may append fields after another dash; version 00 may not.
+_TRACEPARENT: Final = re.compile(
+    r"[ \t]*([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:(-.*)|[ \t]*)\n?"
+)
 
-#: What may surround the value of a header (RFC 9110, section 5.5). Not every transport takes it away.
-_BLANKS: Final = " \t"
+#: Longest header that is read.
+_MAX_TRACEPARENT: Final = 512
 
 _INVALID_VERSION: Final = "ff"
 
-_SAMPLED: Final = 0x01
+#: The flag that says that the trace is recorded.
+SAMPLED: Final = 0x01
+
+#: There are eight.
+_MAX_FLAGS: Final = 0xFF
 
 
-class TraceParent(NamedTuple):
-    """A valid ``traceparent``: ids that are not zero, and whether the caller records its trace."""
-
+class _Parent(NamedTuple):
     trace_id: int
     span_id: int
     sampled: bool
+
+
+class TraceParent(_Parent):
+    """A valid ``traceparent``: ids that are not zero, and whether the caller records its trace.
+
+    Attributes:
+        flags: All of its flags, as they came.
+    """
+
+    flags: int
+
+    def __new__(cls, trace_id: int, span_id: int, flags: int) -> Self:
+        """Make one of its parts."""
+        made = super().__new__(cls, trace_id, span_id, bool(flags & SAMPLED))
+        made.flags = int(flags)
+        return made
 
 
 def parse_traceparent(text: Any) -> TraceParent | None:
@@ -48,8 +69,8 @@ def parse_traceparent(text: Any) -> TraceParent | None:
     # Not by isinstance(), which asks the value.
     if not issubclass(type(text), str):
         return None
-    match = _TRACEPARENT.fullmatch(text) or _TRACEPARENT.fullmatch(str.strip(text, _BLANKS))
-    if match is None:
+    header = str.__str__(text)
+    if len(header) > _MAX_TRACEPARENT or (match := _TRACEPARENT.fullmatch(header)) is None:
         return None
     version, trace, span, flags, more = match.groups()
     if version == _INVALID_VERSION or (version == "00" and more is not None):
@@ -57,12 +78,12 @@ def parse_traceparent(text: Any) -> TraceParent | None:
     trace_id, span_id = int(trace, 16), int(span, 16)
     if not trace_id or not span_id:
         return None
-    return TraceParent(trace_id, span_id, bool(int(flags, 16) & _SAMPLED))
+    return TraceParent(trace_id, span_id, int(flags, 16))
 
 
-def format_traceparent(trace_id: int, span_id: int, *, sampled: bool = True) -> str:
+def format_traceparent(trace_id: int, span_id: int, flags: int = SAMPLED) -> str:
     """Write a ``traceparent`` of version 00; ``span_id`` is the parent's."""
-    return f"00-{trace_id:032x}-{span_id:016x}-{'01' if sampled else '00'}"
+    return f"00-{trace_id:032x}-{span_id:016x}-{flags & _MAX_FLAGS:02x}"
 
 
 def format_trace_id(trace_id: int) -> str:
@@ -220,15 +241,26 @@ class SpanContext(NamedTuple):
         trace_id: 32 hexadecimal digits (W3C Trace Context).
         span_id: 16 hexadecimal digits.
         correlation_id: What ties together the events of one request.
-        sampled: Whether the service that began the trace records it.
+        trace_flags: The flags of a ``traceparent``, as they came; 1 says that the trace is recorded.
+        tracestate: The ``tracestate`` that goes with it; empty where there is none.
+        baggage: The ``baggage`` that goes with it, as the header has it; empty where there is none.
+        is_remote: Whether it is the identity of an operation elsewhere.
     """
 
     trace_id: str
     span_id: str
     correlation_id: Any
-    sampled: bool = True
+    trace_flags: int = SAMPLED
+    tracestate: str = ""
+    baggage: str = ""
+    is_remote: bool = False
+
+    @property
+    def sampled(self) -> bool:
+        """Whether the service that began the trace records it."""
+        return bool(self.trace_flags & SAMPLED)
 
     @property
     def traceparent(self) -> str:
         """The header that hands this context to another service (W3C Trace Context, section 3.2)."""
-        return f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}"
+        return f"00-{self.trace_id}-{self.span_id}-{self.trace_flags & _MAX_FLAGS:02x}"

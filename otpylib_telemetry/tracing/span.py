@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Mapping
 from threading import get_ident
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -17,7 +18,15 @@ from otpylib_telemetry.otp import current_process
 from otpylib_telemetry.primitives.errors import describe, error_text
 from otpylib_telemetry.tracing import bridge as bridge_module
 from otpylib_telemetry.tracing import propagation
-from otpylib_telemetry.tracing.operation import LocalTrace, Operation, Place
+from otpylib_telemetry.tracing.headers import header_text, merge_baggage, read_baggage, read_tracestate
+from otpylib_telemetry.tracing.operation import (
+    Carried,
+    LocalTrace,
+    Operation,
+    Place,
+    remote_place,
+    with_baggage,
+)
 from otpylib_telemetry.tracing.propagation import DRAWN, draw_bits, id_source
 
 if TYPE_CHECKING:
@@ -27,7 +36,7 @@ if TYPE_CHECKING:
     from otpylib_telemetry.bus.dispatch import Details
     from otpylib_telemetry.bus.handler import Handler
     from otpylib_telemetry.bus.table import Route
-    from otpylib_telemetry.tracing.propagation import SpanContext
+    from otpylib_telemetry.tracing.propagation import SpanContext, TraceParent
 
 
 F = TypeVar("F", bound="Callable[..., Any]")
@@ -45,19 +54,25 @@ def place_here() -> Place | None:
     bridge = bridge_module.installed
     if bridge is None or (here is not None and here.bridged is None):
         return here
-    own = None if here is None else here.context
+    own = None if here is None or not here.is_place else here.context
     theirs = bridge.around(own)
     if theirs is None or theirs is own:
         return here
-    return _place_of(theirs)
+    return _place_of(theirs, here)
 
 
-def _place_of(there: SpanContext) -> Place:
+def _place_of(there: SpanContext, here: Place | None) -> Place:
+    """Return the place of a span of another API, begun at a place of ours."""
     place = Place()
-    place.trace = LocalTrace(int(there.trace_id, 16))
-    place.span_id = int(there.span_id, 16)
-    place.sampled = there.sampled
+    trace_id, place.span_id = int(there.trace_id, 16), int(there.span_id, 16)
     place.correlation = there.correlation_id
+    caller = propagation.TraceParent(trace_id, place.span_id, there.trace_flags) if there.is_remote else None
+    if here is not None and here.is_place and here.trace_id == trace_id:
+        place.trace = here.trace
+        caller = caller or here.caller
+    else:
+        place.trace = LocalTrace(trace_id)
+    place.carried = Carried(caller, there.trace_flags, there.tracestate, there.baggage)
     return place
 
 
@@ -65,25 +80,16 @@ def current_span() -> SpanContext | None:
     """Return the identity of the innermost span that is open in this context, or None.
 
     A task started inside a span is still inside it when the span has ended meanwhile. Where the context is
-    bridged to another tracing API, the innermost span may be one of that API.
+    bridged to another tracing API, the innermost span may be one of that API. A span that no trace tells of,
+    because only metrics are made of it, does not count, unless there is no other.
     """
     here = place_here()
-    return None if here is None else here.context
-
-
-def trace_context() -> dict[str, Any]:
-    """Return the metadata that makes a span elsewhere a child of the one that is open here.
-
-    otpylib runs every process in the context of whoever spawned it, not of whoever sent the message it is
-    handling: send this along, and give it to :func:`span` there. The ``traceparent`` is the HTTP header.
-
-    Returns:
-        ``traceparent`` and ``correlation_id``; nothing where no span is open or nobody listens to it.
-    """
-    here = current_span()
     if here is None:
-        return {}
-    return {"traceparent": here.traceparent, "correlation_id": here.correlation_id}
+        return None
+    parent = here.parent
+    if parent is not None:
+        return parent.context
+    return here.context if here.is_place else None
 
 
 class Span:
@@ -156,8 +162,10 @@ class Span:
             route = self._resolve()
         if route is None:
             details = self._details
-            if type(details) is dict and "traceparent" in details:
-                self._pass_through(details["traceparent"])
+            if details is not None and (
+                type(details) is not dict or "traceparent" in details or "baggage" in details
+            ):
+                self._pass_through(details)
             return self
         if (operation := self._begin(route)) is not None and route.begins:
             try:
@@ -187,8 +195,10 @@ class Span:
             route = self._resolve()
         if route is None:
             details = self._details
-            if type(details) is dict and "traceparent" in details:
-                self._pass_through(details["traceparent"])
+            if details is not None and (
+                type(details) is not dict or "traceparent" in details or "baggage" in details
+            ):
+                self._pass_through(details)
             return self
         if (operation := self._begin(route)) is not None and route.begins:
             try:
@@ -239,15 +249,16 @@ class Span:
         if here is None:
             operation.trace = trace = _new(LocalTrace)
             trace.trace_id = (draw_bits(128) if source is DRAWN else 0) or source.trace_id()
-        else:
+        elif here.is_parent:
             operation.trace = here.trace
             operation.parent_span_id = here.span_id
-            operation.caller = here.caller
-            operation.sampled = here.sampled
+            operation.carried = here.carried
             operation.correlation = here.correlation
+        else:
+            _begin_beyond(operation, here)
         try:
-            if "traceparent" in metadata:
-                _join(operation, here, metadata["traceparent"])
+            if "traceparent" in metadata or "baggage" in metadata:
+                _join(operation, here, metadata)
             if "correlation_id" in metadata and (given := metadata["correlation_id"]) is not None:
                 operation.correlation = given
         except KeyboardInterrupt:
@@ -257,14 +268,14 @@ class Span:
                 "The span %r was not emitted: its metadata cannot be used (%s).", self.name, describe(error)
             )
             return None
+        if not route.traced:
+            _step_aside(operation)
         self._metadata = None
         self._operation = operation
         if bridge is None and innermost.get() is None:
             operation.token = innermost.set(operation)
         else:
-            context.enter(operation)
-            if bridge is not None:
-                operation.bridged = (bridge, bridge.enter(operation.context))
+            enter(operation)
         self._started_ns = operation.at_ns = monotonic_ns()
         if route.begin_logged:
             entries.append(operation)
@@ -282,16 +293,19 @@ class Span:
             return None
         return current.table.resolve_operation(name)
 
-    def _pass_through(self, traceparent: object) -> None:
+    def _pass_through(self, details: Any) -> None:
         """Have what runs inside continue the caller's trace, though nobody listens to this operation."""
-        remote = propagation.parse_traceparent(traceparent)
-        if remote is not None and self._scope is None:
-            self._scope = place = Place()
-            place.trace = LocalTrace(remote.trace_id)
-            place.span_id = remote.span_id
-            place.caller = remote
-            place.sampled = remote.sampled
-            context.enter(place)
+        if self._scope is not None or not issubclass(type(details), Mapping):
+            # A callable is called only if somebody listens.
+            return
+        try:
+            self._scope = place_there(details)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001  # a mapping of the caller's, or keys that cannot be compared
+            return
+        if self._scope is not None:
+            enter(self._scope)
 
     def _leave(self) -> None:
         """Leave a use of it that is no operation."""
@@ -362,13 +376,83 @@ def _plain(details: Details) -> dict[str, Any]:
         return {"metadata_error": describe(error)}
 
 
-def _join(operation: Operation, here: Place | None, traceparent: object) -> None:
-    """Have an operation continue the trace that its metadata names."""
-    remote = propagation.parse_traceparent(traceparent)
+def _begin_beyond(operation: Operation, here: Place) -> None:
+    """Have an operation begin where others do that are inside of what is no parent."""
+    beyond = here.beyond
+    if beyond is not None:
+        operation.trace = beyond.trace
+        operation.parent_span_id = beyond.span_id
+        operation.correlation = here.correlation
+    else:
+        operation.trace = LocalTrace(propagation.new_trace_id())
+        if here.is_place:
+            operation.correlation = here.correlation_id
+    operation.carried = here.carried
+
+
+def _step_aside(operation: Operation) -> None:
+    """Have what runs inside of an operation begin where it has begun itself: no trace tells of it."""
+    operation.is_parent = False
+    if operation.parent_span_id:
+        operation.beyond = place = Place()
+        place.trace = operation.trace
+        place.span_id = operation.parent_span_id
+        place.carried = operation.carried
+        place.correlation = operation.correlation
+
+
+def _join(operation: Operation, here: Place | None, metadata: Mapping[str, Any]) -> None:
+    """Have an operation continue the trace that its metadata names, with the baggage there."""
+    carried = operation.carried
+    baggage = "" if carried is None else carried.baggage
+    if "baggage" in metadata:
+        baggage = merge_baggage(baggage, read_baggage(metadata["baggage"]))
+    remote = _caller_in(metadata)
     if remote is not None:
         operation.trace = LocalTrace(remote.trace_id)
         operation.parent_span_id = remote.span_id
-        operation.caller = remote
-        operation.sampled = remote.sampled
-        if here is not None:
+        operation.carried = Carried(remote, remote.flags, _tracestate_in(metadata), baggage)
+        if here is not None and here.is_place:
             operation.correlation = here.correlation_id
+    elif baggage:
+        operation.carried = Carried(baggage=baggage) if carried is None else carried._replace(baggage=baggage)
+
+
+def _caller_in(metadata: Mapping[str, Any]) -> TraceParent | None:
+    if "traceparent" not in metadata:
+        return None
+    return propagation.parse_traceparent(header_text(metadata["traceparent"]))
+
+
+def _tracestate_in(metadata: Mapping[str, Any]) -> str:
+    return read_tracestate(metadata["tracestate"]) if "tracestate" in metadata else ""
+
+
+def place_there(metadata: Mapping[str, Any]) -> Place | None:
+    """Return the place that metadata names, with the baggage there and here; None where it names none."""
+    here = place_here()
+    given = read_baggage(metadata["baggage"]) if "baggage" in metadata else ""
+    remote = _caller_in(metadata)
+    if remote is None and not given:
+        return None
+    baggage = merge_baggage("" if here is None else here.baggage, given)
+    if remote is None:
+        return with_baggage(here, baggage)
+    place = remote_place(remote, _tracestate_in(metadata), baggage)
+    if "correlation_id" in metadata:
+        place.correlation = metadata["correlation_id"]
+    if place.correlation is None and here is not None and here.is_place:
+        place.correlation = here.correlation_id
+    return place
+
+
+def enter(place: Place) -> None:
+    """Put the running code at a place, in the context of another tracing API as well, if there is one."""
+    context.enter(place)
+    bridge = bridge_module.installed
+    if bridge is not None:
+        parent = place.parent
+        place.bridged = (
+            bridge,
+            bridge.enter(None if parent is None else parent.context, place.baggage),
+        )

@@ -29,7 +29,6 @@ from otpylib_telemetry_otel.attributes import MAX_ATTRIBUTES
 from otpylib_telemetry_otel.traces import api_spans
 
 _MAX_COUNT: Final = 2**32 - 1
-_SAMPLED: Final = 1
 
 
 def read(record: Any, scope: Any) -> LogRecord:
@@ -106,7 +105,6 @@ def metadata_of(record: LogRecord, name: str) -> dict[str, Any]:
     if record.trace_id and record.span_id:
         trace_id, span_id = record.trace_id, record.span_id
         metadata["trace_id"], metadata["span_id"] = format_trace_id(trace_id), format_span_id(span_id)
-        sampled = bool(record.flags & _SAMPLED)
-        metadata["traceparent"] = format_traceparent(trace_id, span_id, sampled=sampled)
+        metadata["traceparent"] = format_traceparent(trace_id, span_id, record.flags)
     metadata[RECORD] = record
     return metadata

@@ -12,16 +12,18 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
+from opentelemetry import baggage as api_baggage
 from opentelemetry import context as api_context
 from opentelemetry import trace
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
-from opentelemetry.trace import NonRecordingSpan, ProxyTracerProvider, TraceFlags
+from opentelemetry.trace import NonRecordingSpan, ProxyTracerProvider
 
 from otpylib_telemetry.primitives.fork import after_fork_in_child, new_lock
 from otpylib_telemetry.tracing import bridge, propagation
-from otpylib_telemetry.tracing.propagation import SpanContext
+from otpylib_telemetry.tracing.headers import baggage_values, merge_baggage
+from otpylib_telemetry.tracing.propagators import as_ours, as_theirs, their_baggage
 from otpylib_telemetry_otel.api.scopes import scope_of
 from otpylib_telemetry_otel.api.spans import guarded
 from otpylib_telemetry_otel.resources import current_resource, speak_for
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace.span import TraceState
     from opentelemetry.util.types import Attributes
 
+    from otpylib_telemetry.tracing.propagation import SpanContext
     from otpylib_telemetry_otel.api.forwarding import SpanForwarder
 
 
@@ -164,6 +167,10 @@ class _Provider(TracerProvider):
         return current_resource()
 
 
+#: Under which the baggage that came through us is remembered in OpenTelemetry's context.
+_BAGGAGE: Final = api_context.create_key("otpylib-telemetry-baggage")
+
+
 class _Mirror(NonRecordingSpan):
     """A span of ours, as OpenTelemetry sees it: a parent, and nothing that could be written to."""
 
@@ -171,20 +178,17 @@ class _Mirror(NonRecordingSpan):
 class _Bridge:
     """One context for the spans of both; see :class:`~otpylib_telemetry.tracing.bridge.ContextBridge`."""
 
-    def enter(self, context: SpanContext) -> Any:
-        """Make a span of ours the current one of OpenTelemetry."""
-        around = trace.get_current_span().get_span_context()
-        trace_id = int(context.trace_id, 16)
-        mirror = _Mirror(
-            trace.SpanContext(
-                trace_id,
-                int(context.span_id, 16),
-                is_remote=False,
-                trace_flags=TraceFlags(TraceFlags.SAMPLED if context.sampled else TraceFlags.DEFAULT),
-                trace_state=around.trace_state if around.trace_id == trace_id else None,
-            )
-        )
-        return api_context.attach(trace.set_span_in_context(mirror))
+    def enter(self, context: SpanContext | None, baggage: str) -> Any:
+        """Make a span of ours the current one of OpenTelemetry, with the baggage that came through us."""
+        made = api_context.get_current()
+        if context is not None:
+            made = trace.set_span_in_context(_Mirror(as_theirs(context)), made)
+        if baggage and made.get(_BAGGAGE) != baggage:
+            # New here. What is inherited may have been changed there since.
+            for name, value in baggage_values(baggage).items():
+                made = api_baggage.set_baggage(name, value, made)
+            made = api_context.set_value(_BAGGAGE, baggage, made)
+        return api_context.attach(made)
 
     def leave(self, token: Any) -> None:
         """Let OpenTelemetry have the span again that was current before."""
@@ -196,13 +200,16 @@ class _Bridge:
         theirs = span.get_span_context()
         if isinstance(span, _Mirror) or not theirs.is_valid:
             return own
-        trace_id = propagation.format_trace_id(theirs.trace_id)
-        return SpanContext(
-            trace_id,
-            propagation.format_span_id(theirs.span_id),
-            own.correlation_id if own is not None and own.trace_id == trace_id else trace_id,
-            bool(theirs.trace_flags.sampled),
-        )
+        if own is None:
+            return as_ours(theirs)
+        same = theirs.trace_id == int(own.trace_id, 16)
+        return as_ours(theirs, own.correlation_id if same else None, own.baggage)
+
+    def baggage(self, own: str) -> str:
+        """Return the baggage of OpenTelemetry's context, and ours where that has not come there."""
+        theirs = their_baggage(own)
+        known = api_context.get_value(_BAGGAGE) or ""
+        return theirs if known == own else merge_baggage(own, theirs)
 
 
 _bridge: Final = _Bridge()

@@ -16,7 +16,7 @@ from otpylib_telemetry.instrument.log_record import LogRecord, record_in
 from otpylib_telemetry.instrument.logging import LOG_EVENT
 from otpylib_telemetry.primitives.any_value import any_value, text
 from otpylib_telemetry.tracing.operations import MEASURED, Phase, classify
-from otpylib_telemetry.tracing.propagation import parse_span_id, parse_trace_id, parse_traceparent
+from otpylib_telemetry.tracing.propagation import SAMPLED, parse_span_id, parse_trace_id, parse_traceparent
 from otpylib_telemetry_otel import semantics
 from otpylib_telemetry_otel.attributes import attribute, sorted_out
 from otpylib_telemetry_otel.log_records.item import LogItem
@@ -197,7 +197,7 @@ def _place(item: LogItem, special: Mapping[str, Any], around: FinishedSpan | Pla
     if around is not None and trace_id in {None, around.trace_id}:
         trace_id = around.trace_id
         span_id = span_id or around.span_id
-        item.flags = int(around.caller is None or around.caller.sampled)
+        item.flags = SAMPLED if around.caller is None else around.caller.flags
     elif caller is not None and trace_id in {None, caller.trace_id}:
         trace_id = caller.trace_id
         span_id = span_id or caller.span_id
@@ -211,7 +211,7 @@ def _place(item: LogItem, special: Mapping[str, Any], around: FinishedSpan | Pla
         if parse_span_id(special.get(_SPAN)) == span_id:
             used.add(_SPAN)
     if caller is not None and caller.trace_id == trace_id:
-        item.flags = int(caller.sampled)
+        item.flags = caller.flags
         used.add(_CALLER)
     return used
 

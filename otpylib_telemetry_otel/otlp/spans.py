@@ -45,6 +45,7 @@ _parent: Final = struct.Struct(">2sQB").pack
 _kind_and_times: Final = struct.Struct("<BBBQBQ").pack
 _time: Final = struct.Struct("<BQB").pack
 _link_flags: Final = struct.Struct("<BI").pack
+_flags: Final = struct.Struct("<I").pack
 
 _CODE_ERROR: Final = bytes((0x18, _ERROR))
 _CODE_OK: Final = bytes((0x18, _OK))
@@ -53,7 +54,7 @@ _FLAGS_LOCAL: Final = b"\x85\x01" + struct.pack("<I", _LOCAL)
 _FLAGS_REMOTE: Final = b"\x85\x01" + struct.pack("<I", _REMOTE)
 
 
-def _begin_with_state(item: ApiSpan) -> bytes:
+def _begin_with_state(item: FinishedSpan) -> bytes:
     """Write the ids of a span, the state of its trace and the tag of its name."""
     begun = _ids(b"\x0a\x10", item.trace_id.to_bytes(16, "big"), b"\x12\x08", item.span_id)
     parent = item.parent_span_id
@@ -80,7 +81,7 @@ def _details(item: FinishedSpan) -> bytes:
         fields = [begun + b"\x1a" + text(link.tracestate)]
         add_pairs(fields, link.attributes)
         # Where nobody knows where the span linked to was, it is not said to be elsewhere.
-        flags = _link_flags(0x35, _REMOTE if link.is_remote else _LOCAL)
+        flags = _link_flags(0x35, (_REMOTE if link.is_remote else _LOCAL) | link.flags)
         content = b"\x22".join(fields) + count(b"\x28", link.dropped_attributes) + flags
         written += b"\x6a" + sized(content)
     return written + count(b"\x70", item.dropped_links)
@@ -112,7 +113,7 @@ def _fill_links(message: Any, span: FinishedSpan) -> None:
         linked.trace_id = link.trace_id.to_bytes(16, "big")
         linked.span_id = link.span_id.to_bytes(8, "big")
         # Where nobody knows where the span linked to was, it is not said to be elsewhere.
-        linked.flags = _REMOTE if link.is_remote else _LOCAL
+        linked.flags = (_REMOTE if link.is_remote else _LOCAL) | link.flags
         linked.trace_state = link.tracestate
         linked.dropped_attributes_count = link.dropped_attributes
         fill(linked.attributes, link.attributes)
@@ -132,7 +133,7 @@ class SpanEncoder(Encoder):
         """Write one span; raises for what it does not know how to write."""
         parent = item.parent_span_id
         trace_id = item.trace_id.to_bytes(16, "big")
-        if type(item) is ApiSpan and item.tracestate:
+        if item.tracestate:
             begun = _begin_with_state(item)
         elif parent:
             begun = _begin_with_parent(
@@ -152,6 +153,9 @@ class SpanEncoder(Encoder):
             written += _details(item)
         # There, though nothing may be in it: "unset" is said, not left open.
         written += _status(item) if item.error or type(item) is ApiSpan else _UNSET
+        if item.flags:
+            where = _REMOTE if parent and item.parent_is_remote else _LOCAL
+            return written + b"\x85\x01" + _flags(where | item.flags)
         return written + (_FLAGS_REMOTE if parent and item.parent_is_remote else _FLAGS_LOCAL)
 
     @staticmethod
@@ -164,7 +168,9 @@ class SpanEncoder(Encoder):
         message.kind = _KINDS.get(item.kind, _INTERNAL)
         message.start_time_unix_nano = item.start_ns
         message.end_time_unix_nano = item.end_ns
-        message.flags = _REMOTE if item.parent_is_remote and item.parent_span_id else _LOCAL
+        where = _REMOTE if item.parent_is_remote and item.parent_span_id else _LOCAL
+        message.flags = where | item.flags
+        message.trace_state = item.tracestate
         if item.parent_span_id:
             message.parent_span_id = item.parent_span_id.to_bytes(8, "big")
         fill(message.attributes, item.attributes)
@@ -175,10 +181,8 @@ class SpanEncoder(Encoder):
         else:
             # There, though nothing is in it: "unset" is said, not left open.
             status.SetInParent()
-        if type(item) is ApiSpan:
-            message.trace_state = item.tracestate
-            if item.ok:
-                status.code = _OK
+        if type(item) is ApiSpan and item.ok:
+            status.code = _OK
         message.dropped_attributes_count = item.dropped_attributes
         if item.events or item.dropped_events:
             _fill_events(message, item)

@@ -96,13 +96,7 @@ def _as_the_caller(trace_id: int, spans: Sequence[FinishedSpan]) -> Verdict | No
 
 
 def _told(span: FinishedSpan, trace_id: int) -> float | None:
-    try:
-        tracestate = span.attributes.get("tracestate")
-    except KeyboardInterrupt:
-        raise
-    except BaseException:  # noqa: BLE001 - a key of the application's own may raise when it is compared
-        return None
-    return adjusted_count(tracestate, trace_id)
+    return adjusted_count(span.tracestate, trace_id)
 
 
 def adjusted_count(tracestate: object, trace_id: int) -> float | None:

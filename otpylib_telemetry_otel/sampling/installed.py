@@ -90,15 +90,14 @@ class InstalledSampler:
             caller.trace_id,
             caller.span_id,
             is_remote=True,
-            trace_flags=self._api.TraceFlags(int(caller.sampled)),
+            trace_flags=self._api.TraceFlags(caller.flags),
             trace_state=self._tracestate(span),
         )
         context: Context = self._api.set_span_in_context(self._api.NonRecordingSpan(parent))
         return context
 
     def _tracestate(self, span: FinishedSpan) -> Any:
-        header = span.attributes.get("tracestate")
-        return self._api.TraceState.from_header([header]) if isinstance(header, str) else None
+        return self._api.TraceState.from_header([span.tracestate]) if span.tracestate else None
 
 
 def load(name: str, argument: str | None) -> InstalledSampler:

@@ -48,9 +48,11 @@ class SpanConverter:
         return [self._convert(span) for span in spans]
 
     def _convert(self, span: FinishedSpan) -> ReadableSpan:
-        state = _state(span.tracestate) if type(span) is ApiSpan else None
+        state = _state(span.tracestate)
+        # What is exported was sampled.
+        flags = TraceFlags(span.flags | TraceFlags.SAMPLED) if span.flags else _SAMPLED
         context = SpanContext(
-            span.trace_id, span.span_id, is_remote=False, trace_flags=_SAMPLED, trace_state=state
+            span.trace_id, span.span_id, is_remote=False, trace_flags=flags, trace_state=state
         )
         parent = None
         if span.parent_span_id:
@@ -58,7 +60,7 @@ class SpanConverter:
                 span.trace_id,
                 span.parent_span_id,
                 is_remote=span.parent_is_remote,
-                trace_flags=_SAMPLED,
+                trace_flags=flags,
                 trace_state=state,
             )
         return ReadableSpan(
@@ -117,6 +119,7 @@ def _links(span: FinishedSpan) -> Sequence[Link]:
                     link.trace_id,
                     link.span_id,
                     is_remote=link.is_remote,
+                    trace_flags=TraceFlags(link.flags),
                     trace_state=_state(link.tracestate),
                 ),
                 bounded(link.attributes, link.dropped_attributes),

@@ -17,7 +17,7 @@ from otpylib_telemetry.tracing.operation import Operation
 from otpylib_telemetry.tracing.propagation import TraceParent, format_traceparent
 from otpylib_telemetry_otel.semantics import SpanLink
 from otpylib_telemetry_otel.traces.limits import UNLIMITED, SpanLimits
-from otpylib_telemetry_otel.traces.spans import FinishedSpan, Scope, SpanEvent
+from otpylib_telemetry_otel.traces.spans import FinishedSpan, Scope, SpanEvent, told_flags
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -61,7 +61,6 @@ class ApiSpan(FinishedSpan):
 
     notes: tuple[str, ...]
     ok: bool
-    tracestate: str
 
     def seal(self, limits: SpanLimits = UNLIMITED) -> None:
         """Take away what is no attribute, and mend what OTLP cannot carry; nothing else is changed."""
@@ -155,14 +154,14 @@ def _converted(span: Any) -> ApiSpan:
     given = _mapping(span.attributes)
     notes: dict[str, str] = {}
     caller = None
-    sampled = bool(context.trace_flags.sampled)
+    flags = int(context.trace_flags)
     # The id of its trace is known to whoever was called meanwhile, so this may not be all there is of it.
-    notes["traceparent"] = format_traceparent(context.trace_id, context.span_id, sampled=sampled)
+    notes["traceparent"] = format_traceparent(context.trace_id, context.span_id, flags)
     tracestate = _state(context)
     if tracestate:
         notes["tracestate"] = tracestate
     if parent is not None and parent.is_remote:
-        caller = TraceParent(parent.trace_id, parent.span_id, bool(parent.trace_flags.sampled))
+        caller = TraceParent(parent.trace_id, parent.span_id, int(parent.trace_flags))
     error = status.status_code.name == "ERROR"
     events, lost_events = _each(span.events, _event)
     links, lost_links = _each(span.links, _link)
@@ -189,6 +188,7 @@ def _converted(span: Any) -> ApiSpan:
     made.notes = tuple(key for key in notes if key not in given)
     made.ok = status.status_code.name == "OK"
     made.tracestate = tracestate
+    made.flags = told_flags(flags)
     return made
 
 
@@ -223,6 +223,7 @@ def _link(link: Any) -> SpanLink:
         _count(link.dropped_attributes),
         _state(context),
         bool(context.is_remote),
+        told_flags(int(context.trace_flags)),
     )
 
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otpylib_telemetry.instrument.log_record import record_in
-from otpylib_telemetry.tracing.operation import Operation
+from otpylib_telemetry.tracing.headers import read_tracestate
+from otpylib_telemetry.tracing.operation import NOTHING_CARRIED, Operation
 from otpylib_telemetry.tracing.operations import (
     MEASURED,
     Opened,
@@ -40,6 +41,7 @@ from otpylib_telemetry_otel.traces.spans import (
     FinishedSpan,
     SpanEvent,
     begun,
+    told_flags,
 )
 
 if TYPE_CHECKING:
@@ -171,7 +173,7 @@ class Assembler:
             if type(event) is Operation:
                 recorded[event.span_id] = event
                 self._held += 1
-                if event.caller is not None:
+                if event.carried is not None:
                     settle(event, self._local_caller(event), wall_offset_ns)
                 elif event.trace.wall_offset_ns is None:
                     event.trace.wall_offset_ns = wall_offset_ns
@@ -196,6 +198,9 @@ class Assembler:
                 continue
             else:
                 name, measurements, metadata, at_ns, emitter, within = event
+                if not within.is_parent:
+                    # There is no span of it: what happened in it happened in the one around it.
+                    within = within.beyond
             at_stake = 1
             try:
                 try:
@@ -355,7 +360,7 @@ class Assembler:
             return True
         return False
 
-    def _begin(  # noqa: C901, PLR0912 - the rules in their order, and in one piece for the sake of speed
+    def _begin(  # noqa: C901, PLR0912, PLR0915 - the rules in their order, and in one piece for the sake of speed
         self,
         operation: str,
         metadata: Mapping[Any, Any],
@@ -431,6 +436,7 @@ class Assembler:
                 )
         if around is not None:
             trace_id = around.trace_id
+            remote = around.is_remote and parent_id == around.span_id
             caller = caller or around.caller
             # The clock of its trace, which may have been set since.
             if around.wall_offset_ns is not None:
@@ -442,7 +448,7 @@ class Assembler:
         if parent_id == span_id:
             parent_id, remote = 0, False
         start_ns = at_ns + wall_offset_ns
-        return begun(
+        span = begun(
             operation,
             trace_id,
             span_id,
@@ -453,6 +459,9 @@ class Assembler:
             hidden,
             remote,
         )
+        if around is not None or caller is not None or "tracestate" in metadata:
+            _carry(span, around, caller)
+        return span
 
     def _named(self, span_id: object) -> _Around | None:
         """Return what is open under a span id."""
@@ -612,16 +621,44 @@ class _Around(NamedTuple):
     span_id: int
     caller: TraceParent | None
     wall_offset_ns: int | None
+    tracestate: str
+    flags: int
+    is_remote: bool = False
+
+
+def _carry(span: FinishedSpan, around: _Around | None, caller: TraceParent | None) -> None:
+    """Have a span say what its trace carries: as the one around it, or as its own metadata says."""
+    if around is not None:
+        span.tracestate, span.flags = around.tracestate, around.flags
+    elif caller is not None and caller.trace_id == span.trace_id:
+        span.tracestate, span.flags = (
+            read_tracestate(span.attributes.get("tracestate")),
+            told_flags(caller.flags),
+        )
+    if not span.tracestate and "tracestate" in span.attributes:
+        # None that goes on: it stays to be seen.
+        span.hidden -= {"tracestate"}
 
 
 def _around(opened: Opened[FinishedSpan]) -> _Around:
     span = opened.value
-    return _Around(span.trace_id, span.span_id, span.caller, span.start_ns - opened.at_ns)
+    return _Around(
+        span.trace_id,
+        span.span_id,
+        span.caller,
+        span.start_ns - opened.at_ns,
+        span.tracestate,
+        span.flags,
+    )
 
 
 def _around_in(place: Place) -> _Around:
     trace = place.trace
-    return _Around(trace.trace_id, place.span_id, place.caller, trace.wall_offset_ns)
+    caller, flags, tracestate, _ = place.carried or NOTHING_CARRIED
+    remote = caller is not None and caller.span_id == place.span_id and not isinstance(place, Operation)
+    return _Around(
+        trace.trace_id, place.span_id, caller, trace.wall_offset_ns, tracestate, told_flags(flags), remote
+    )
 
 
 def _end(

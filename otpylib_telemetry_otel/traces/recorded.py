@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry.tracing.operations import identifier
-from otpylib_telemetry.tracing.propagation import parse_span_id
+from otpylib_telemetry.tracing.propagation import SAMPLED, parse_span_id
 from otpylib_telemetry_otel.traces.ended import RecentKeys
-from otpylib_telemetry_otel.traces.spans import IDENTITY, FinishedSpan, SpanEvent, begun
+from otpylib_telemetry_otel.traces.spans import IDENTITY, FinishedSpan, SpanEvent, begun, told_flags
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
 
-    from otpylib_telemetry.tracing.operation import Operation
+    from otpylib_telemetry.tracing.operation import Carried, Operation
 
 
 _NS_PER_MS: Final = 1e6
@@ -148,8 +148,9 @@ def settle(operation: Operation, parent: Operation | None, wall_offset_ns: int) 
 def _begun(operation: Operation, wall_offset_ns: int) -> FinishedSpan:
     offset_ns = operation.trace.wall_offset_ns
     start_ns = operation.at_ns + (wall_offset_ns if offset_ns is None else offset_ns)
-    caller = operation.caller
-    return begun(
+    carried = operation.carried
+    caller = None if carried is None else carried.caller
+    span = begun(
         operation.name,
         operation.trace.trace_id,
         operation.span_id,
@@ -160,9 +161,25 @@ def _begun(operation: Operation, wall_offset_ns: int) -> FinishedSpan:
         IDENTITY,
         caller is not None and operation.parent_span_id == caller.span_id and not operation.parent_is_local,
     )
+    if carried is not None:
+        _carry(span, operation, carried)
+    return span
 
 
-def finished(operation: Operation, span: FinishedSpan | None, wall_offset_ns: int) -> FinishedSpan:
+def _carry(span: FinishedSpan, operation: Operation, carried: Carried) -> None:
+    """Have a span say what its trace carries."""
+    if carried.tracestate:
+        span.tracestate = carried.tracestate
+    if carried.flags > SAMPLED:
+        span.flags = told_flags(carried.flags)
+    if not carried.tracestate and "tracestate" in operation.metadata:
+        # None that goes on: it stays to be seen.
+        span.hidden = IDENTITY - {"tracestate"}
+
+
+def finished(  # noqa: C901 - one piece, because calls cost
+    operation: Operation, span: FinishedSpan | None, wall_offset_ns: int
+) -> FinishedSpan:
     """Return the span of an operation that has ended; ``span`` is what there is of it already."""
     duration_ms = operation.duration_ms
     correlation = operation.correlation
@@ -179,7 +196,10 @@ def finished(operation: Operation, span: FinishedSpan | None, wall_offset_ns: in
             span.trace_id = operation.trace.trace_id
             span.span_id = operation.span_id
             span.parent_span_id = parent_span_id = operation.parent_span_id
-            span.caller = caller = operation.caller
+            carried = operation.carried
+            span.caller = caller = None if carried is None else carried.caller
+            if carried is not None:
+                _carry(span, operation, carried)
             span.start_ns = start_ns = operation.at_ns + offset_ns
             span.end_ns = start_ns + int(duration_ms * _NS_PER_MS)
             span.attributes = attributes

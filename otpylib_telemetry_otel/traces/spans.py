@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from otpylib_telemetry.primitives.any_value import text
+from otpylib_telemetry.tracing.propagation import SAMPLED
 from otpylib_telemetry_otel import semantics
 from otpylib_telemetry_otel.attributes import are_exportable, attribute, attributes, sorted_out
 from otpylib_telemetry_otel.semantics import MAX_NAME_LENGTH, SpanLink
@@ -30,9 +31,12 @@ INCOMPLETE: Final = "otpylib.telemetry.incomplete"
 MAX_EVENTS: Final = 128
 
 #: These are the span's identity, and not repeated among its attributes.
-IDENTITY: Final = frozenset({"trace_id", "span_id", "parent_span_id", "traceparent"})
+IDENTITY: Final = frozenset({"trace_id", "span_id", "parent_span_id", "traceparent", "tracestate"})
 
 _SPECIAL: Final = IDENTITY | semantics.MEANINGFUL
+
+#: There are eight.
+_MAX_FLAGS: Final = 0xFF
 
 _new: Final = object.__new__
 
@@ -86,6 +90,8 @@ class FinishedSpan:
         dropped_links: How many links did not fit or could not be read.
         early_links: What its start said in ``links``, where the end has said it anew.
         failure: The name and the metadata of the event that ended it in an error.
+        tracestate: The ``tracestate`` of its trace.
+        flags: Those of its trace, where they say more than whether it is recorded; see :func:`told_flags`.
         processed: Whether processors have been handed it; there once they have.
     """
 
@@ -115,6 +121,8 @@ class FinishedSpan:
     dropped_links: int = 0
     early_links: object = None
     failure: tuple[str, Mapping[Any, Any]] | None = None
+    tracestate: str = field(init=False, default="")
+    flags: int = field(init=False, default=0)
     processed: bool = field(init=False, repr=False)
     #: Whether there is nothing to it but name and attributes, which nobody else has.
     plain: bool = field(init=False, repr=False, default=False)
@@ -213,6 +221,14 @@ class FinishedSpan:
             self.events = []
         self.events.append(SpanEvent("exception", self.end_ns, failed.details))
         return failed.told
+
+
+def told_flags(flags: int) -> int:
+    """Return the flags of a trace as they are sent: all of them, or none.
+
+    OpenTelemetry's SDK sends none. What says nothing but that the trace is recorded is sent as by the SDK.
+    """
+    return flags & _MAX_FLAGS if flags > SAMPLED else 0
 
 
 def begun(  # noqa: PLR0913, PLR0917 - a span has as many sides

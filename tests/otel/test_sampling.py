@@ -163,7 +163,7 @@ def test_a_policy_knows_when_there_is_nothing_to_wait_for(policy, keeps_everythi
 
 
 def caller(sampled, trace_id=LOW):
-    return TraceParent(trace_id, 7, sampled)
+    return TraceParent(trace_id, 7, int(sampled))
 
 
 def test_the_callers_decision_is_followed_where_that_is_asked_for():
@@ -189,7 +189,8 @@ def test_the_caller_counts_for_the_whole_trace_whichever_span_it_called():
 
 def test_what_a_callers_trace_stands_for_is_known_only_if_it_says_so():
     policy = Policy(parent_based=True)
-    told = span(HIGH, caller=caller(True, HIGH), tracestate="ot=th:c")
+    told = span(HIGH, caller=caller(True, HIGH))
+    told.tracestate = "ot=th:c"
     assert decide(policy, [told]) == Verdict(keep=True, weight=4.0)
     assert decide(policy, [span(HIGH, caller=caller(True, HIGH))]).weight is None
 
@@ -319,9 +320,8 @@ def asked_about(one, result):
 
 
 def test_an_installed_sampler_is_told_what_there_is_to_know():
-    one = span(
-        HIGH, name="shop.order", caller=caller(False, HIGH), tracestate="v=1", tenant=object, kind="server"
-    )
+    one = span(HIGH, name="shop.order", caller=caller(False, HIGH), tenant=object, kind="server")
+    one.tracestate = "v=1"
     verdict, (context, trace_id, name, kind, attributes, state) = asked_about(
         one, SamplingResult(Decision.DROP)
     )

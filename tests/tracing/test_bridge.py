@@ -14,7 +14,7 @@ class Recording:
         self.calls = []
         self.foreign = None
 
-    def enter(self, context):
+    def enter(self, context, _baggage):
         self.calls.append(("enter", context.span_id))
         return context.span_id
 
@@ -23,6 +23,9 @@ class Recording:
 
     def around(self, own):
         return self.foreign or own
+
+    def baggage(self, own):
+        return own
 
 
 @pytest.fixture
@@ -52,7 +55,7 @@ def test_out_of_order_each_is_left_once_and_from_the_inside(bridge):
 
 
 def test_what_is_open_on_the_other_side_is_the_parent(bridge):
-    bridge.foreign = SpanContext("1" * 32, "2" * 16, "order 7", sampled=False)
+    bridge.foreign = SpanContext("1" * 32, "2" * 16, "order 7", trace_flags=0)
     assert current_span() == bridge.foreign
     assert trace_context() == {"traceparent": f"00-{'1' * 32}-{'2' * 16}-00", "correlation_id": "order 7"}
     with span("a") as a:

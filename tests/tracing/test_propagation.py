@@ -40,6 +40,8 @@ ARABIC_ONE = "\u0661"  # a digit to str.isdigit and to int
         (f" 00-{TRACE}-{SPAN}-01", True),
         (f"00-{TRACE}-{SPAN}-00\t", False),
         (f"\t  00-{TRACE}-{SPAN}-01 \t ", True),
+        # As OpenTelemetry has it.
+        (f"00-{TRACE}-{SPAN}-01\n", True),
     ],
 )
 def test_a_valid_traceparent_is_read(text, sampled):
@@ -65,7 +67,8 @@ class Text(str):
         f"00-{TRACE[1:]}-{SPAN}-01",
         f"00-{TRACE}-{SPAN}0-01",
         f"00-{TRACE}-{SPAN}-1",
-        f"00-{TRACE}-{SPAN}-01\n",
+        f"00-{TRACE}-{SPAN}-01\n\n",
+        f"00-{TRACE}-{SPAN}-01{' ' * 500}",
         f"\u00a000-{TRACE}-{SPAN}-01",
         f"00- {TRACE}-{SPAN}-01",
         f"cc-{TRACE}-{SPAN}-01-\nmore",
@@ -84,7 +87,7 @@ def test_an_invalid_traceparent_is_none(text):
 
 @given(st.integers(1, 2**128 - 1), st.integers(1, 2**64 - 1), st.booleans())
 def test_what_is_written_is_read_back(trace_id, span_id, sampled):
-    written = format_traceparent(trace_id, span_id, sampled=sampled)
+    written = format_traceparent(trace_id, span_id, int(sampled))
     assert len(written) == 55
     assert parse_traceparent(written) == (trace_id, span_id, sampled)
     assert parse_traceparent(Text(written)) == (trace_id, span_id, sampled)

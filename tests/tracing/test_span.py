@@ -11,7 +11,7 @@ from otpylib_telemetry.bus import table
 from otpylib_telemetry.tracing import propagation
 from otpylib_telemetry.tracing import span as span_module
 from otpylib_telemetry.tracing.propagation import SpanContext
-from otpylib_telemetry.tracing.span import trace_context
+from otpylib_telemetry.tracing.transfer import trace_context
 from tests.support import absurd
 from tests.tracing.span_forms import IDS, PARENT, every_block, every_form
 

@@ -446,7 +446,7 @@ class _Recording:
 
     variable = contextvars.ContextVar("other", default=None)
 
-    def enter(self, context):
+    def enter(self, context, _baggage):
         return self.variable.set(context)
 
     def leave(self, token):

@@ -37,6 +37,8 @@ from otpylib_telemetry import (
     execute,
     exporter_child_spec,
     exporter_module,
+    extract,
+    inject,
     list_handlers,
     metrics,
     run_in_thread,
@@ -120,10 +122,20 @@ async def nests() -> None:
         execute("shop.order.checked", metadata=context)
 
 
+async def passes_on(headers: dict[str, str]) -> None:
+    with extract(headers), span("shop.order"):
+        assert_type(inject(headers), None)
+    async with extract([(b"traceparent", b"")]):
+        pass
+
+
 def identity(context: SpanContext) -> None:
     assert_type(context.trace_id, str)
     assert_type(context.span_id, str)
     assert_type(context.sampled, bool)
+    assert_type(context.trace_flags, int)
+    assert_type(context.tracestate, str)
+    assert_type(context.baggage, str)
 
 
 @span("shop.decorated")

@@ -341,7 +341,7 @@ class TestMeaning:
             (format_trace_id(TRACE), format_span_id(9)),
             (TRACE, 9),
             [TRACE, 9],
-            TraceParent(TRACE, 9, sampled=True),
+            TraceParent(TRACE, 9, 1),
             {"trace_id": format_trace_id(TRACE), "span_id": 9},
             {"traceparent": format_traceparent(TRACE, 9), "attributes": {"why": "retry"}},
             SpanContext(format_trace_id(TRACE), format_span_id(9), "x"),

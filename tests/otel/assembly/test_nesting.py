@@ -141,12 +141,12 @@ class TestNesting:
 
 class TestTraceparent:
     def test_it_joins_the_callers_trace(self, trace):
-        given_by_caller = format_traceparent(TRACE, CALLER, sampled=False)
+        given_by_caller = format_traceparent(TRACE, CALLER, 0)
         trace.emit("a.start", traceparent=given_by_caller)
         trace.emit("a.stop")
         span = trace.one()
         assert (span.trace_id, span.parent_span_id, span.parent_is_remote) == (TRACE, CALLER, True)
-        assert span.caller == TraceParent(TRACE, CALLER, sampled=False)
+        assert span.caller == TraceParent(TRACE, CALLER, 0)
 
     def test_repeated_on_nested_operations_it_does_not_flatten_them(self, trace):
         common = {"traceparent": format_traceparent(TRACE, CALLER), "correlation_id": "x"}
@@ -183,10 +183,10 @@ class TestTraceparent:
         assert trace.one().parent_is_remote
 
     def test_what_is_inside_knows_the_caller(self, trace):
-        trace.emit("a.start", traceparent=format_traceparent(TRACE, CALLER, sampled=False), span_id="a")
+        trace.emit("a.start", traceparent=format_traceparent(TRACE, CALLER, 0), span_id="a")
         trace.emit("b.start", parent_span_id="a")
         trace.emit("b.stop")
-        assert trace.named("b").caller == TraceParent(TRACE, CALLER, sampled=False)
+        assert trace.named("b").caller == TraceParent(TRACE, CALLER, 0)
         assert not trace.named("b").parent_is_remote
 
     def test_an_invalid_one_starts_a_trace_of_its_own_and_stays_visible(self, trace):
