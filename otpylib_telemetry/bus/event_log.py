@@ -15,7 +15,6 @@ Readers share the entries, and change nothing in them.
 
 from __future__ import annotations
 
-import sys
 from threading import get_ident
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
@@ -26,6 +25,9 @@ from otpylib_telemetry.primitives.fork import after_fork_in_child, new_rlock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+#: How many entries may wait where a reader has no more room.
+_FULL: Final = 64
 
 #: Parts of an entry that tells of an end.
 _ENDED: Final = 1
@@ -164,8 +166,12 @@ def quit_log(reader: Reader) -> None:
 
 
 def _set_due() -> None:
+    # A reader without room loses what comes, now or later: during an outage no emitter is to pay for each.
     # Without readers at once: what nobody reads must not pile up.
-    due.at = max(1, min((reader.patience for reader in _readers), default=1))
+    due.at = min(
+        (patience if patience > 0 else _FULL for patience in [reader.patience for reader in _readers]),
+        default=1,
+    )
 
 
 def _after_fork() -> None:
@@ -176,6 +182,3 @@ def _after_fork() -> None:
 
 
 after_fork_in_child(_after_fork)
-
-#: More than any queue holds.
-NO_HURRY: Final = sys.maxsize

@@ -77,8 +77,22 @@ def test_a_reader_without_room_holds_nothing_up_and_the_log_stays_short(reader):
     free = reader("free", "*", capacity=100_000)
     for _ in range(5000):
         execute("a")
-    assert len(event_log.entries) <= 1
+    assert len(event_log.entries) <= 64
     assert len(free) == 5000
+
+
+def test_while_a_reader_has_no_room_emitters_do_not_hand_out_each_event(reader, monkeypatch):
+    full = reader("full", "*", capacity=10)
+    for _ in range(10):
+        execute("a")
+    times = []
+    hand_out = event_log.hand_out
+    monkeypatch.setattr(event_log, "hand_out", lambda: times.append(1) or hand_out())
+    for _ in range(6400):
+        execute("a")
+    assert len(times) <= 101
+    monkeypatch.undo()
+    assert (len(full), full.overflowed, full.accepted) == (10, 6400, 6410)
 
 
 def test_who_comes_later_gets_what_comes_later_and_who_leaves_keeps_what_came(reader):
