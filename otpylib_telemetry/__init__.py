@@ -16,6 +16,7 @@ from otpylib_telemetry.exporter.server import exporter_module
 from otpylib_telemetry.primitives.threads import run_in_thread
 from otpylib_telemetry.supervision.specs import exporter_child_spec, start_exporter
 from otpylib_telemetry.supervision.suite import TelemetrySupervisor, child_spec, start_link
+from otpylib_telemetry.tracing.parts import span_stack_traces
 from otpylib_telemetry.tracing.propagation import SpanContext
 from otpylib_telemetry.tracing.span import current_span, span
 from otpylib_telemetry.tracing.transfer import extract, inject, trace_context
@@ -53,6 +54,7 @@ __all__ = [
     "list_handlers",
     "run_in_thread",
     "span",
+    "span_stack_traces",
     "start_exporter",
     "start_link",
     "trace_context",

@@ -13,8 +13,10 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, Final
 
-from otpylib_telemetry.primitives.any_value import MAX_TEXT_LENGTH, scope_text, text
-from otpylib_telemetry.tracing.propagation import parse_span_id, parse_trace_id, parse_traceparent
+from otpylib_telemetry.primitives.any_value import scope_text, text
+from otpylib_telemetry.primitives.exceptions import MAX_FRAMES, class_name, cut, stack_trace, traceback_of
+from otpylib_telemetry.tracing.links import read_link
+from otpylib_telemetry.tracing.propagation import SAMPLED
 from otpylib_telemetry_otel.attributes import attributes
 
 #: The kinds of span there are: OpenTelemetry's ``SpanKind``.
@@ -35,15 +37,14 @@ _SCOPE_VERSION: Final = "otel.scope.version"
 _LINKS: Final = "links"
 _EXCEPTION: Final = "exception"
 _STACK: Final = "stacktrace"
+#: The attribute of an event for the stack trace of an exception.
+STACK_TRACE: Final = "exception.stacktrace"
 _DESCRIPTION: Final = "otel.status_description"
 
 #: Keys that may mean something other than an attribute.
 MEANINGFUL: Final = frozenset(
     {_KIND, _SHORT_KIND, _NAME, _SCOPE_NAME, _SCOPE_VERSION, _LINKS, _EXCEPTION, _STACK, _DESCRIPTION}
 )
-
-#: Of deeper stacks the innermost frames are kept; so many are some ten thousand characters.
-_MAX_FRAMES: Final = 64
 
 
 @dataclass(slots=True, eq=False)
@@ -115,10 +116,8 @@ def _words(value: object) -> str | None:
 def links(*several: object, most: int = MAX_LINKS) -> tuple[list[SpanLink], int]:
     """Read what ``links`` says: each span once, and how many are no links or beyond ``most``.
 
-    Each of ``several`` is a link or a list, tuple or set of links. A link is a ``traceparent``, a pair of
-    trace id and span id, a table or an object with ``trace_id`` and ``span_id`` (a table may have
-    ``traceparent`` instead, and ``attributes``), or an object whose ``context`` is one, such as
-    OpenTelemetry's ``Link``. Ids are hexadecimal text or integers.
+    Each of ``several`` is a link or a list, tuple or set of links; see
+    :func:`~otpylib_telemetry.tracing.links.read_link`.
     """
     found: dict[tuple[int, int], SpanLink] = {}
     left_out = 0
@@ -127,8 +126,9 @@ def links(*several: object, most: int = MAX_LINKS) -> tuple[list[SpanLink], int]
         several_links: Any = given
         if kind not in _COLLECTIONS or (kind is tuple and _link(given) is not None):
             several_links = (given,)
-        left_out += max(len(several_links) - _MAX_READ, 0)
-        for element in islice(several_links, _MAX_READ):
+        read = max(_MAX_READ, most)
+        left_out += max(len(several_links) - read, 0)
+        for element in islice(several_links, read):
             link = _link(element)
             if link is None:
                 left_out += 1
@@ -147,41 +147,19 @@ _MAX_READ: Final = 1024
 
 
 def _link(value: Any) -> SpanLink | None:
-    kind = type(value)
-    if value is None or kind in _NO_LINKS:
+    found = read_link(value)
+    if found is None:
         return None
-    try:
-        trace_id, span_id, carried = _linked(kind, value)
-        trace, span = parse_trace_id(trace_id), parse_span_id(span_id)
-        if trace is None or span is None:
+    flags = found.flags if found.flags > SAMPLED else 0
+    link = SpanLink(found.trace_id, found.span_id, {}, tracestate=found.tracestate, flags=flags)
+    if issubclass(type(found.attributes), Mapping):
+        try:
+            link.attributes, link.dropped_attributes = attributes(found.attributes)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001 - the mapping's own code may do anything
             return None
-        link = SpanLink(trace, span, {})
-        if issubclass(type(carried), Mapping):
-            link.attributes, link.dropped_attributes = attributes(carried)
-    except KeyboardInterrupt:
-        raise
-    except BaseException:  # noqa: BLE001 - the value's own code may do anything
-        return None
     return link
-
-
-def _linked(kind: type, value: Any) -> tuple[Any, Any, Any]:
-    """What a link says: trace id, span id and attributes, any of them None or nonsense."""
-    if issubclass(kind, str):
-        return (*(parse_traceparent(value) or (None, None))[:2], None)
-    if kind is tuple or kind is list:
-        return (*value, None) if len(value) == 2 else (None, None, None)  # noqa: PLR2004 - a pair
-    if issubclass(kind, Mapping):
-        if (header := value.get("traceparent")) is not None:
-            return (*(parse_traceparent(header) or (None, None))[:2], value.get("attributes"))
-        return value.get("trace_id"), value.get("span_id"), value.get("attributes")
-    context = getattr(value, "context", None)
-    if context is None:
-        return getattr(value, "trace_id", None), getattr(value, "span_id", None), None
-    return context.trace_id, context.span_id, getattr(value, "attributes", None)
-
-
-_NO_LINKS: Final = frozenset({bool, int, float, bytes, bytearray})
 
 
 def failure(event_name: str, metadata: Mapping[Any, Any]) -> Failure:
@@ -200,9 +178,9 @@ def failure(event_name: str, metadata: Mapping[Any, Any]) -> Failure:
     raised: Any = next((one for one in (exception, error) if issubclass(type(one), BaseException)), None)
     if raised is not None and raised is exception:
         told.add(_EXCEPTION)
-    kind = _first(get("error_type"), get("exception.type"), get("error.type"))
+    kind = _first(get("exception.type"), get("error_type"), get("error.type"))
     if kind is None and raised is not None:
-        kind = _class_name(type(raised))
+        kind = class_name(type(raised))
     message = text(_first(error, get("exception.message"), exception, kind, event_name))
     details = {"exception.message": message}
     if kind is not None:
@@ -210,8 +188,8 @@ def failure(event_name: str, metadata: Mapping[Any, Any]) -> Failure:
     stack = get(_STACK)
     if stack is not None:
         told.add(_STACK)
-    if written := _stack(_first(stack, get("exception.stacktrace"), raised)):
-        details["exception.stacktrace"] = written
+    if written := _stack(_first(stack, get(STACK_TRACE), raised)):
+        details[STACK_TRACE] = written
     description = get(_DESCRIPTION)
     if description is not None:
         told.add(_DESCRIPTION)
@@ -223,40 +201,20 @@ def _first(*values: Any) -> Any:
     return next((value for value in values if value is not None), None)
 
 
-def _class_name(kind: type) -> str:
-    try:
-        return (
-            kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-        )
-    except KeyboardInterrupt:
-        raise
-    except BaseException:  # noqa: BLE001 - a metaclass may do anything
-        return text(kind)
-
-
 def _stack(value: Any) -> str:
     if value is None:
         return ""
+    kind = type(value)
     try:
-        lines = _lines(value)
+        if issubclass(kind, BaseException):
+            return "" if traceback_of(value) is None else text(stack_trace(value))
+        if kind is TracebackType:
+            return text(cut("".join(traceback.format_tb(value, limit=-MAX_FRAMES))))
+        if kind is list and all(type(line) is str for line in value):
+            # The end says what went wrong.
+            return text(cut("".join(line if line.endswith("\n") else f"{line}\n" for line in value)))
     except KeyboardInterrupt:
         raise
-    except BaseException:  # noqa: BLE001 - an exception of the application's own making may do anything
+    except BaseException:  # noqa: BLE001 - a traceback of the application's own making may do anything
         return ""
-    if lines is None:
-        return text(value)
-    written = "".join(lines)
-    # The end says what went wrong.
-    return text(written if len(written) <= MAX_TEXT_LENGTH else "…" + written[1 - MAX_TEXT_LENGTH :])
-
-
-def _lines(value: Any) -> list[str] | None:
-    """The lines of a stack, each with its end; None for what is no stack of a kind that is known."""
-    kind = type(value)
-    if issubclass(kind, BaseException):
-        return [] if value.__traceback__ is None else traceback.format_exception(value, limit=-_MAX_FRAMES)
-    if kind is TracebackType:
-        return traceback.format_tb(value, limit=-_MAX_FRAMES)
-    if kind is list and all(type(line) is str for line in value):
-        return [line if line.endswith("\n") else f"{line}\n" for line in value]
-    return None
+    return text(value)

@@ -72,6 +72,7 @@ GROUPS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
             "span_link_count_limit",
             "event_attribute_count_limit",
             "link_attribute_count_limit",
+            "span_stack_traces",
             "logrecord_attribute_count_limit",
             "logrecord_attribute_value_length_limit",
         ),

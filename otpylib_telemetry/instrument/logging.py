@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from otpylib_telemetry.bus import log
 from otpylib_telemetry.bus.dispatch import execute, is_listened_to
-from otpylib_telemetry.instrument.exceptions import cut, failure
 from otpylib_telemetry.instrument.last_resort import print_as_before
 from otpylib_telemetry.instrument.log_record import RECORD, LogRecord
 from otpylib_telemetry.primitives.any_value import any_value, any_values, text
 from otpylib_telemetry.primitives.errors import describe
+from otpylib_telemetry.primitives.exceptions import cut, failure
 from otpylib_telemetry.primitives.once import Once
 from otpylib_telemetry.tracing.span import current_span
 

@@ -424,7 +424,7 @@ class AutomaticMetrics:
         """Return the series of what an operation ended with."""
         if operation.is_plain and not self._ids_wanted:
             return self._bound(plan, operation.metadata)
-        return self._bound(plan, operation.end_event()[2])
+        return self._bound(plan, operation.end_metadata())
 
     def _bound(self, plan: _Plan, metadata: Mapping[str, Any]) -> Bound:
         binding, place = self._bind(plan, metadata)

@@ -39,8 +39,9 @@ CORRELATION_KEYS: Final = frozenset(
     }
 )
 
-#: What is left out unless it is asked for by name; an error's text differs from error to error.
-DROPPED_BY_DEFAULT: Final = CORRELATION_KEYS | {"error"}
+#: What is left out unless it is asked for by name; an error's text differs from error to error, and where it
+#: was raised is no label.
+DROPPED_BY_DEFAULT: Final = CORRELATION_KEYS | {"error", "stacktrace"}
 
 #: Labels a series may have. What has more is data, not description; the first by name stay.
 _MAX_LABELS: Final = 64

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 #: What happened during an operation: name, monotonic time in nanoseconds, attributes.
 Happening: TypeAlias = "tuple[str, int, Mapping[str, Any]]"
 
+#: A span somewhere, as the metadata ``links`` names one: with ``traceparent`` and, where there are, others.
+Linked: TypeAlias = "Mapping[str, Any]"
+
 
 class LocalTrace:
     """What the operations of one trace in this process have in common.
@@ -163,8 +166,12 @@ class Operation(Place):
         final: What its metadata has become: None where it is what it began with.
         measured: What it measured besides its duration.
         failure: How it failed: what it says in ``error``, ``error_type`` and the like; None where it did not.
+        raised: The type of the exception with which it failed, if it was one.
         happenings: What happened during it.
         dropped_happenings: What happened beyond those that are kept.
+        links: The spans it is linked to, besides those that its metadata names.
+        dropped_links: Those beyond these that are kept.
+        dropped_attributes: How many attributes were set beyond those that are kept.
         is_plain: Whether it ended well, and with nothing but what it began with.
         parent_is_local: Whether the span that its ``traceparent`` names is one of this process.
     """
@@ -177,11 +184,15 @@ class Operation(Place):
     parent_span_id: int = 0
     ended_ns: int = 0
     duration_ms: float = 0.0
-    final: Mapping[str, Any] | None = None
+    final: dict[str, Any] | None = None
     measured: Mapping[str, Any] | None = None
     failure: Mapping[str, Any] | None = None
+    raised: str | None = None
     happenings: Sequence[Happening] = ()
     dropped_happenings: int = 0
+    links: Sequence[Linked] = ()
+    dropped_links: int = 0
+    dropped_attributes: int = 0
     is_plain: bool = True
     parent_is_local: bool = False
 
@@ -204,11 +215,25 @@ class Operation(Place):
         """Return the event that tells of its beginning."""
         return self.route.start, {}, {**self.metadata, **self.ids}
 
-    def end_event(self) -> tuple[str, dict[str, Any], dict[str, Any]]:
-        """Return the event that tells of its end."""
+    def end_metadata(self) -> dict[str, Any]:
+        """Return the metadata of the event that tells of its end, but for what has happened during it."""
         metadata = {**(self.metadata if self.final is None else self.final), **self.ids}
         if self.failure is not None:
             metadata |= self.failure
+        return metadata
+
+    def end_event(self) -> tuple[str, dict[str, Any], dict[str, Any]]:
+        """Return the event that tells of its end."""
+        metadata = self.end_metadata()
+        if self.happenings:
+            metadata["span_events"] = [
+                {"name": name, "at_ms": (at_ns - self.at_ns) / 1e6, "attributes": dict(attributes)}
+                for name, at_ns, attributes in [*self.happenings]
+            ]
+        if self.links:
+            given = metadata.get("links")
+            named = [*given] if type(given) is list else [] if given is None else [given]
+            metadata["links"] = [*named, *self.links]
         measurements = {"duration_ms": self.duration_ms}
         if self.measured is not None:
             measurements |= self.measured

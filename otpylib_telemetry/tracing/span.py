@@ -15,9 +15,9 @@ from otpylib_telemetry.bus.dispatch import as_dict, call, call_and_await
 from otpylib_telemetry.bus.event_log import due, entries
 from otpylib_telemetry.bus.table import MAX_NAME_LENGTH, current, is_async_callable
 from otpylib_telemetry.otp import current_process
-from otpylib_telemetry.primitives.errors import describe, error_text
+from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.tracing import bridge as bridge_module
-from otpylib_telemetry.tracing import propagation
+from otpylib_telemetry.tracing import parts, propagation
 from otpylib_telemetry.tracing.headers import header_text, merge_baggage, read_baggage, read_tracestate
 from otpylib_telemetry.tracing.operation import (
     Carried,
@@ -117,10 +117,57 @@ class Span:
         """The metadata of the events; what is added while the span is open goes into the ending event."""
         if self._metadata is None:
             operation = self._operation
-            self._metadata = (
-                _plain(self._details) if operation is None else {**operation.metadata, **operation.ids}
-            )
+            self._metadata = _plain(self._details) if operation is None else parts.metadata_of(operation)
         return self._metadata
+
+    def set_attribute(self, key: str, value: object) -> None:
+        """Put an attribute into the metadata of the ending event, and on the span that is exported.
+
+        This, and whatever follows, does nothing where nobody listens, and after the span has ended; nothing
+        of it raises, whatever it is given.
+        """
+        if (operation := self._operation) is not None:
+            parts.set_attribute(operation, key, value)
+
+    def add_event(self, name: str, attributes: Details = None) -> None:
+        """Note that something happened during the span, now.
+
+        Args:
+            name: What.
+            attributes: Name to anything, or a callable that gives it.
+        """
+        if (operation := self._operation) is not None:
+            parts.add_event(operation, name, attributes)
+
+    def add_link(self, context: object, attributes: Details = None) -> None:
+        """Link the span to another that has to do with it, without being its parent.
+
+        Args:
+            context: A ``SpanContext``, ours or OpenTelemetry's, what ``trace_context()`` has returned there,
+                or a ``traceparent``. What names no span is ignored.
+            attributes: What is said about the link.
+        """
+        if (operation := self._operation) is not None:
+            parts.add_link(operation, context, attributes)
+
+    def record_exception(self, error: BaseException, attributes: Details = None) -> None:
+        """Note an exception, as an event of the span; how the span ends is not changed by that."""
+        if (operation := self._operation) is not None:
+            parts.record_exception(operation, error, attributes)
+
+    def measure(self, **numbers: float) -> None:
+        """Put further numbers among the measurements of the ending event.
+
+        ``count`` counts, ``value`` is a level, and ``duration_ms`` goes before what was timed, as in every
+        other event.
+        """
+        if (operation := self._operation) is not None:
+            parts.measure(operation, numbers)
+
+    def fail(self, reason: str) -> None:
+        """Have the span end in an error, though nothing is raised; an exception goes before it."""
+        if (operation := self._operation) is not None:
+            parts.fail(operation, reason)
 
     def __call__(self, function: F) -> F:
         """Decorate a function, plain or async: every call is a span of its own.
@@ -325,13 +372,10 @@ class Span:
         now_ns = monotonic_ns()
         context.leave(operation)
         operation.duration_ms = (now_ns - self._started_ns) / 1e6
-        if self._metadata is not None:
-            operation.final = self._metadata
-            operation.is_plain = False
-        if error is not None and not issubclass(type(error), GeneratorExit):
-            kind = type(error).__name__
-            operation.failure = {"error": error_text(error) or kind, "error_type": kind}
-            operation.is_plain = False
+        if not operation.is_plain:
+            parts.complete(operation)
+        if error is not None:
+            parts.raised(operation, error)
         # Last: whoever sees that it has ended sees how.
         operation.ended_ns = now_ns
         route = operation.route

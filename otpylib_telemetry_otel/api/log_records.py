@@ -9,7 +9,6 @@ from itertools import islice
 from typing import Any, Final
 
 from otpylib_telemetry.bus.table import MAX_NAME_LENGTH
-from otpylib_telemetry.instrument.exceptions import failure
 from otpylib_telemetry.instrument.log_record import (
     MAX_FLAGS,
     MAX_SEVERITY,
@@ -23,6 +22,7 @@ from otpylib_telemetry.instrument.log_record import (
 )
 from otpylib_telemetry.instrument.logging import LOG_EVENT
 from otpylib_telemetry.primitives.any_value import any_value, any_values, scope_text, text
+from otpylib_telemetry.primitives.exceptions import failure
 from otpylib_telemetry.tracing.operations import Phase, classify
 from otpylib_telemetry.tracing.propagation import format_span_id, format_trace_id, format_traceparent
 from otpylib_telemetry_otel.attributes import MAX_ATTRIBUTES

@@ -18,8 +18,8 @@ from opentelemetry.sdk import trace as sdk
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
 from opentelemetry.util._decorator import _agnosticcontextmanager
 
-from otpylib_telemetry.instrument.exceptions import failure
 from otpylib_telemetry.primitives.any_value import any_value, any_values, text
+from otpylib_telemetry.primitives.exceptions import failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -59,6 +59,12 @@ class LimitSettings(ExporterSettings):
     link_attribute_count_limit: WholeNumber | None = _limit(
         "How many attributes a link of a span has", "link_attribute_count_limit", "`attribute_count_limit`"
     )
+    span_stack_traces: bool = Field(
+        True,
+        description="Whether the exceptions on spans, by which they end or that were recorded there, have "
+        "their stack traces. The variable `TELEMETRY_SPAN_STACK_TRACES=false` has none written in the first "
+        "place.",
+    )
     logrecord_attribute_count_limit: WholeNumber | None = _limit(
         "How many attributes a log record has",
         "logrecord_attribute_count_limit",
@@ -83,6 +89,7 @@ class LimitSettings(ExporterSettings):
             Limit(_first(self.link_attribute_count_limit, count), length),
             self.span_event_count_limit,
             self.span_link_count_limit,
+            self.span_stack_traces,
         )
 
     def log_limit(self) -> Limit:

@@ -16,6 +16,7 @@ from otpylib_telemetry.exporter.base import Collected, ExportError, ExportOutcom
 from otpylib_telemetry.exporter.state import HELD_SHARE
 from otpylib_telemetry.primitives.threads import run_in_thread
 from otpylib_telemetry.tracing.operation import time_of
+from otpylib_telemetry.tracing.parts import keep_at_least
 from otpylib_telemetry.tracing.propagation import IdSource, use_ids_of, use_own_ids
 from otpylib_telemetry_otel.destinations import build
 from otpylib_telemetry_otel.sampling.head import SAMPLING_WEIGHT
@@ -241,7 +242,11 @@ class Traces(Signal):
     def _take_limits(self, settings: OtelSettings) -> None:
         assembler, tail = self._assembler, self._tail
         assembler.limit = settings.max_active_spans
-        assembler.max_events = max(MAX_EVENTS, settings.span_event_count_limit or 0)
+        events = settings.span_event_count_limit or 0
+        assembler.max_events = max(MAX_EVENTS, events)
+        keep_at_least(
+            attributes=self._limits.span.most or 0, events=events, links=settings.span_link_count_limit or 0
+        )
         assembler.trace_id_from_correlation = settings.trace_id_from_correlation
         assembler.ttl_ns = tail.max_age_ns = _ttl_ns(settings)
         tail.max_spans = settings.max_held_spans

@@ -1,4 +1,4 @@
-"""How much a span carries at most, as OpenTelemetry's variables ``OTEL_SPAN_..._LIMIT`` and others say.
+"""How much a span carries at most, as OpenTelemetry's variables ``OTEL_SPAN_..._LIMIT`` and settings say.
 
 Pure, and without OpenTelemetry.
 """
@@ -26,13 +26,14 @@ NO_LIMIT: Final = Limit()
 
 
 class SpanLimits(NamedTuple):
-    """What was said about spans; None where nothing was."""
+    """What was said about spans; None where nothing was, and whether exceptions have their stack traces."""
 
     span: Limit = Limit()
     event: Limit = Limit()
     link: Limit = Limit()
     events: int | None = None
     links: int | None = None
+    stack_traces: bool = True
 
 
 UNLIMITED: Final = SpanLimits()

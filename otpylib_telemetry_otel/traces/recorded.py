@@ -121,7 +121,7 @@ class RecordedOperations:
         span = self.span_of(operation, wall_offset_ns)
         del self.begun[operation.span_id], self.open[operation.span_id]
         self._given_up.put(operation.span_id, value=True)
-        span.attributes = {**operation.metadata, "correlation_id": operation.correlation_id}
+        _put_on(span, operation, {**operation.metadata, "correlation_id": operation.correlation_id})
         span.end_ns = span.start_ns + max(after_ns, 0)
         span.incomplete = reason
         return span
@@ -177,9 +177,7 @@ def _carry(span: FinishedSpan, operation: Operation, carried: Carried) -> None:
         span.hidden = IDENTITY - {"tracestate"}
 
 
-def finished(  # noqa: C901 - one piece, because calls cost
-    operation: Operation, span: FinishedSpan | None, wall_offset_ns: int
-) -> FinishedSpan:
+def finished(operation: Operation, span: FinishedSpan | None, wall_offset_ns: int) -> FinishedSpan:
     """Return the span of an operation that has ended; ``span`` is what there is of it already."""
     duration_ms = operation.duration_ms
     correlation = operation.correlation
@@ -214,28 +212,35 @@ def finished(  # noqa: C901 - one piece, because calls cost
     span.end_ns = span.start_ns + int(duration_ms * _NS_PER_MS)
     if operation.is_plain:
         return span
-    if operation.final is not None:
-        if "links" in operation.final:
-            span.early_links = operation.metadata.get("links")
-        attributes |= operation.final
+    _put_on(span, operation, attributes)
+    attributes["duration_ms"] = duration_ms
     if operation.measured is not None:
         attributes |= operation.measured
     if operation.failure is not None:
         attributes |= operation.failure
         span.error = True
-        span.failure = (operation.outcome, attributes)
-    if operation.happenings:
-        _add_happenings(span, operation)
+        if operation.raised is None:
+            span.message = operation.failure["error"]
+        else:
+            span.failure = (operation.outcome, {**attributes, "exception.type": operation.raised})
     return span
 
 
-def _add_happenings(span: FinishedSpan, operation: Operation) -> None:
-    """Put on the span what was put on the operation, in the order of time."""
-    offset_ns = span.start_ns - operation.at_ns
-    events = [
-        SpanEvent(name, at_ns + offset_ns, attributes) for name, at_ns, attributes in operation.happenings
-    ]
-    events += span.events or ()
-    events.sort(key=lambda event: event.at_ns)
-    span.events = events
+def _put_on(span: FinishedSpan, operation: Operation, attributes: dict[str, Any]) -> None:
+    """Put on the span what was put on the operation."""
+    if operation.final is not None:
+        if "links" in operation.final:
+            span.early_links = operation.metadata.get("links")
+        attributes |= operation.final
+        attributes["correlation_id"] = operation.correlation_id
+    span.attributes = attributes
+    span.dropped_attributes = operation.dropped_attributes
+    span.added_links = operation.links
+    span.dropped_links = operation.dropped_links
     span.dropped_events += operation.dropped_happenings
+    if operation.happenings:
+        offset_ns = span.start_ns - operation.at_ns
+        events = [SpanEvent(name, at_ns + offset_ns, told) for name, at_ns, told in [*operation.happenings]]
+        events += span.events or ()
+        events.sort(key=lambda event: event.at_ns)
+        span.events = events

@@ -16,7 +16,7 @@ from otpylib_telemetry_otel.semantics import MAX_NAME_LENGTH, SpanLink
 from otpylib_telemetry_otel.traces.limits import UNLIMITED, SpanLimits, at_least_ours, limited
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from otpylib_telemetry.tracing.propagation import TraceParent
 
@@ -89,6 +89,7 @@ class FinishedSpan:
         links: The spans it is linked to; there once sealed.
         dropped_links: How many links did not fit or could not be read.
         early_links: What its start said in ``links``, where the end has said it anew.
+        added_links: Tables that name further spans it is linked to.
         failure: The name and the metadata of the event that ended it in an error.
         tracestate: The ``tracestate`` of its trace.
         flags: Those of its trace, where they say more than whether it is recorded; see :func:`told_flags`.
@@ -120,6 +121,7 @@ class FinishedSpan:
     links: list[SpanLink] | None = None
     dropped_links: int = 0
     early_links: object = None
+    added_links: Sequence[Mapping[str, Any]] = ()
     failure: tuple[str, Mapping[Any, Any]] | None = None
     tracestate: str = field(init=False, default="")
     flags: int = field(init=False, default=0)
@@ -143,20 +145,18 @@ class FinishedSpan:
             made = sorted_out(self.attributes, self.hidden, _SPECIAL)
         else:
             made = sorted_out(self.attributes, self.hidden, _SPECIAL, *at_least_ours(limits.span))
-        exportable, self.dropped_attributes, special = made
+        exportable, dropped, special = made
+        self.dropped_attributes += dropped
         if self.events is not None:
-            most, longest = at_least_ours(limits.event)
-            for event in self.events:
-                event.name = text(event.name, MAX_NAME_LENGTH)
-                event.attributes, event.dropped_attributes = attributes(
-                    event.attributes, IDENTITY, most, longest
-                )
+            self._seal_events(self.events, limits)
         told: frozenset[str] = frozenset()
         if self.failure is not None:
-            told = self._fail(*self.failure)
+            told = self._fail(*self.failure, with_stack=limits.stack_traces)
             self.failure = None
         if special:
             self._interpret(special, told, exportable, limits)
+        if self.added_links:
+            self._link(limits)
         if self.early_links is not None:
             self.early_links = None
         name = self.name
@@ -167,6 +167,18 @@ class FinishedSpan:
             self._limit(limits)
         if self.incomplete is not None:
             self.attributes = {**self.attributes, INCOMPLETE: self.incomplete}
+
+    def _seal_events(self, events: list[SpanEvent], limits: SpanLimits) -> None:
+        # One place is kept for the exception by which it ended.
+        count = max(MAX_EVENTS, limits.events or 0) - (self.failure is not None)
+        self.dropped_events += max(len(events) - count, 0)
+        del events[count:]
+        most, longest = at_least_ours(limits.event)
+        for event in events:
+            if not limits.stack_traces and semantics.STACK_TRACE in event.attributes:
+                event.attributes = {**event.attributes, semantics.STACK_TRACE: None}
+            event.name = text(event.name, MAX_NAME_LENGTH)
+            event.attributes, event.dropped_attributes = attributes(event.attributes, IDENTITY, most, longest)
 
     def _limit(self, limits: SpanLimits) -> None:
         """Leave out what is beyond the limits; of events the first stay, and how the span failed."""
@@ -207,19 +219,33 @@ class FinishedSpan:
             early = () if self.early_links is None or self.early_links is given else (self.early_links,)
             found, left_out = semantics.links(*early, given, most=max(semantics.MAX_LINKS, limits.links or 0))
             if found:
-                self.links, self.dropped_links = found, left_out
+                self.links = found
+                self.dropped_links += left_out
                 used.add("links")
         for key, value in special.items():
             if key not in used and not attribute(exportable, key, value, most):
                 self.dropped_attributes += 1
 
-    def _fail(self, event_name: str, metadata: Mapping[Any, Any]) -> frozenset[str]:
+    def _link(self, limits: SpanLimits) -> None:
+        """Add the links that were put on it one by one to those that its metadata names."""
+        added, left_out = semantics.links([*self.added_links], most=len(self.added_links))
+        links = self.links or []
+        known = {(link.trace_id, link.span_id) for link in links}
+        links += [link for link in added if (link.trace_id, link.span_id) not in known]
+        most = max(semantics.MAX_LINKS, limits.links or 0)
+        self.links, self.added_links = links[:most], ()
+        self.dropped_links += left_out + max(len(links) - most, 0)
+
+    def _fail(self, event_name: str, metadata: Mapping[Any, Any], *, with_stack: bool) -> frozenset[str]:
         """Take over how the span failed, with an event; return the metadata keys that were told by it."""
         failed = semantics.failure(event_name, metadata)
         self.message = failed.message
         if self.events is None:
             self.events = []
-        self.events.append(SpanEvent("exception", self.end_ns, failed.details))
+        details = failed.details
+        if not with_stack:
+            details = {key: value for key, value in details.items() if key != semantics.STACK_TRACE}
+        self.events.append(SpanEvent("exception", self.end_ns, details))
         return failed.told
 
 

@@ -253,6 +253,36 @@ def spans(odd):
         pass
 
 
+@call
+def methods_of_spans(odd):
+    for name in ("s", "nobody.listens"):
+        with span(name, {"k": 1}) as made:
+            put_on(made, odd)
+        # After the end.
+        put_on(made, odd)
+    # Before the beginning.
+    put_on(span("s"), odd)
+
+
+def put_on(made, odd):
+    made.set_attribute("k", odd)
+    made.set_attribute(odd, odd)
+    made.add_event(odd)
+    made.add_event("e", odd)
+    made.add_event("e", {"k": odd})
+    made.add_link(odd)
+    made.add_link({"trace_id": odd, "span_id": odd, "tracestate": odd})
+    made.add_link({"trace_id": 1, "span_id": 2, "trace_flags": odd, "attributes": odd})
+    made.add_link(HERE, odd)
+    made.add_link(HERE, {"k": odd})
+    made.record_exception(odd)
+    made.record_exception(ValueError(odd), odd)
+    made.record_exception((ValueError, odd, odd), {"k": odd})
+    for measurement in ("count", "value", "duration_ms", "rows"):
+        made.measure(**{measurement: odd})
+    made.fail(odd)
+
+
 async def awaited(odd):
     async with span("s", {"k": odd}):
         pass

@@ -42,7 +42,10 @@ async def test_an_exception_is_an_error_with_text_and_type_and_passes(run, event
     assert events.names == ["shop.checkout.start", "shop.checkout.error"]
     (_, _, begun), (_, measurements, ended) = events
     assert list(measurements) == ["duration_ms"]
+    stack = ended.pop("stacktrace")
     assert ended == {**begun, "error": "no stock", "error_type": "ValueError"}
+    assert stack.startswith("Traceback (most recent call last):\n")
+    assert stack.endswith('in fail\n    raise ValueError("no stock")\nValueError: no stock\n')
 
 
 async def test_a_cancellation_is_an_outcome_of_its_own_and_passes(events):
