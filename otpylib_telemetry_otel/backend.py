@@ -85,7 +85,7 @@ class OtelBackend(Exporter[OtelSettings]):
 
     def collect(self, events: Sequence[Entry], wall_offset_ns: int) -> Collected:
         """Make spans, log records and metrics; see ``Exporter.collect``."""
-        batch = Batch(events, wall_offset_ns, self.logs.apart())
+        batch = Batch(events, wall_offset_ns, self.logs.apart(), self.logs.span_events())
         for signal in self.signals:
             signal.collect(batch)
         self._counts[_UNUSED] += batch.unused

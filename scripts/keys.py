@@ -76,7 +76,7 @@ GROUPS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
             "logrecord_attribute_count_limit",
             "logrecord_attribute_value_length_limit",
         ),
-        "Log records": ("logs", "log_severity", "log_patterns"),
+        "Log records": ("logs", "log_severity", "log_patterns", "span_events"),
         "Metrics": (
             "metrics",
             "metrics_interval",

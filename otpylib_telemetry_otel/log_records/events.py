@@ -95,7 +95,7 @@ class LogMaker:
     def _make(self, event: Entry, wall_offset_ns: int, around: FinishedSpan | Place | None) -> LogItem | None:
         name, measurements, metadata, at_ns = event[:4]
         if (record := record_in(metadata)) is not None:
-            return self._as_made(record, max(at_ns + wall_offset_ns, 0))
+            return self._as_made(record, max(at_ns + wall_offset_ns, 0), around)
         if not MEASURED.isdisjoint(measurements) or not self._wants(name):
             return None
         severity, severity_text, told = _severity(name, metadata)
@@ -129,11 +129,13 @@ class LogMaker:
                 item.dropped_attributes += 1
         return item
 
-    def _as_made(self, record: LogRecord, observed_ns: int) -> LogItem | None:
+    def _as_made(
+        self, record: LogRecord, observed_ns: int, around: FinishedSpan | Place | None
+    ) -> LogItem | None:
         # One that says nothing of its severity is not known to be too slight.
         if 0 < record.severity_number < self._minimum or not self._wants(record.event_name or LOG_EVENT):
             return None
-        return LogItem(
+        item = LogItem(
             record.event_name,
             record.time_unix_nano,
             record.observed_time_unix_nano or observed_ns,
@@ -147,6 +149,10 @@ class LogMaker:
             record.flags,
             record.scope,
         )
+        if not item.trace_id and around is not None:
+            # It was made where no span is passed on, as where none are sent.
+            _place(item, {}, around)
+        return item
 
     def _wants(self, name: str) -> bool:
         if self._patterns is None:

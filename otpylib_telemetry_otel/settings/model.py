@@ -166,6 +166,13 @@ class OtelSettings(SpanSettings, SeriesSettings):
         description="Whether events that are neither part of a span nor a measurement, and records of the "
         "logging bridge, are sent as log records.",
     )
+    span_events: Literal["event", "log", "both"] = Field(
+        "event",
+        description="What an event emitted inside an operation becomes, if it is no start, end or "
+        "measurement: an `event` of its span, a `log` record with the ids of the span, or `both`. Log "
+        "records are chosen by `log_patterns` and `log_severity`. Where no log records are sent, it is "
+        "`event`; where no spans are, `log`.",
+    )
     log_patterns: Words = Field(
         ("*",),
         description="Which of these become log records, as shell patterns over the event's name; records of "

@@ -51,6 +51,7 @@ class Batch:
     events: Sequence[Entry]
     wall_offset_ns: int
     apart: Container[str] = ()
+    span_events: str = "event"
     collected: Collected = field(default_factory=Collected)
     others: Sequence[tuple[Entry, FinishedSpan | Place | None]] = ()
     unused: int = 0

@@ -1,4 +1,4 @@
-"""The signal "logs" of one exporter: log records of events that are part of no span."""
+"""The signal "logs" of one exporter: log records of events that are part of no span, or not of one alone."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Logs(Signal):
 
     name = "logs"
     lane = "logs"
-    in_place = frozenset({"log_patterns", "log_severity", *LOG_LIMITS})
+    in_place = frozenset({"log_patterns", "log_severity", "span_events", *LOG_LIMITS})
 
     def __init__(self, exporter: Exporter[OtelSettings], counts: Counter[str]) -> None:
         super().__init__(exporter, counts)
@@ -53,6 +53,10 @@ class Logs(Signal):
     def apart(self) -> Container[str]:
         """Return the names of the events that are not put on spans."""
         return self._apart if self.taken else ()
+
+    def span_events(self) -> str:
+        """Return what becomes of events during an operation: without log records, events of spans."""
+        return self._settings.span_events if self.taken else "event"
 
     async def apply(self, settings: OtelSettings, changed: frozenset[str]) -> None:
         """Take patterns and severity into use."""

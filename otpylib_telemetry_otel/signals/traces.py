@@ -108,7 +108,7 @@ class Traces(Signal):
             collected.rejected += unreadable
             return
         assembler = self._assembler
-        assembler.apart = batch.apart
+        assembler.apart, assembler.span_events = batch.apart, batch.span_events
         assembled = assembler.collect(batch.events, batch.wall_offset_ns)
         batch.others, batch.unused = assembled.others, assembled.unused
         collected.rejected += assembled.rejected + unreadable

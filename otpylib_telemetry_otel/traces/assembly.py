@@ -64,6 +64,7 @@ _MAX_MERGED: Final = 1024
 # The entries of the log, by their lengths: an event, or an operation that has ended.
 _EVENT: Final = 5
 _ENDED: Final = 1
+_WITHIN: Final = 6
 
 # Up to Python 3.11, looking a member up in its enumeration costs as much as a tenth of opening a span.
 _START: Final = Phase.START
@@ -98,6 +99,9 @@ class Assembler:
     Attributes:
         trace_id_from_correlation: As above; a new value counts from the next start.
         apart: Names of events that are not put on the open span to which they belong.
+        span_events: What becomes of other events that belong to an open span, unless they are measurements:
+            ``event`` (they are put on it), ``log`` (they are not), or ``both`` (they are, and are among
+            the unused all the same).
         max_held: How many events open spans may be made of before they take none but their starts and ends.
         max_events: How many events a span has at most.
     """
@@ -113,6 +117,7 @@ class Assembler:
     ) -> None:
         self.trace_id_from_correlation = trace_id_from_correlation
         self.apart: Container[str] = ()
+        self.span_events = "event"
         self.max_held = sys.maxsize
         self.max_events = MAX_EVENTS
         #: How many spans may be open; a new value counts from the next start.
@@ -122,6 +127,8 @@ class Assembler:
         self._given_ids = (trace_ids, span_ids)
         self._trace_ids, self._span_ids = id_source()
         self._held = 0
+        #: Events on open spans that are counted elsewhere.
+        self._copies = 0
         self._latest_ns = 0
         self._wall_offset_ns = 0
         #: By the span id that was given: operation, trace, and what makes wall-clock time of the trace's.
@@ -191,7 +198,10 @@ class Assembler:
                 ended_operation: Operation = event[0]
                 if recorded.pop(ended_operation.span_id, None) is not None:
                     span = begun_early.pop(ended_operation.span_id, None) if begun_early else None
-                    self._held -= 1 if span is None else span.weight
+                    if span is None:
+                        self._held -= 1
+                    else:
+                        self._let_go(span)
                     spans.append(finished(ended_operation, span, wall_offset_ns))
                 else:
                     self._end_unheard(ended_operation, result)
@@ -239,6 +249,8 @@ class Assembler:
                         continue
                     span = ended.value
                     self._held -= span.weight
+                    if self._copies:
+                        self._copies -= span.copies
                     span.weight += 1
                     at_stake = span.weight
                     measured = measurements.get("duration_ms")
@@ -327,8 +339,13 @@ class Assembler:
 
     def _give_up(self, operation: Operation, after_ns: int, reason: str) -> FinishedSpan:
         span = self._recorded.give_up(operation, after_ns, reason, self._wall_offset_ns)
-        self._held -= span.weight
+        self._let_go(span)
         return span
+
+    def _let_go(self, span: FinishedSpan) -> None:
+        """Count no more what is on a span that was open."""
+        self._held -= span.weight
+        self._copies -= span.copies
 
     def _end_unheard(self, operation: Operation, result: Assembled) -> None:
         """Handle the end of an operation whose beginning did not come here, or which was given up."""
@@ -564,9 +581,13 @@ class Assembler:
             else:
                 if around.events is not None:
                     around.events.remove(ending.noted)
-                around.weight -= 1
-                self._held -= 1
-                span.weight = 2
+                if ending.noted.is_copy:
+                    around.copies -= 1
+                    self._copies -= 1
+                else:
+                    around.weight -= 1
+                    self._held -= 1
+                    span.weight = 2
         if (span_id := identifier(metadata.get("span_id"))) is not None:
             operation, _ = classify(start[0])
             self._ended.put(span_id, (operation, span.trace_id, span.start_ns - at_ns))
@@ -575,12 +596,18 @@ class Assembler:
     def _happened(
         self, event: Entry, result: Assembled, within: Place | None, ending: Ending | None = None
     ) -> None:
-        """Put an event that begins and ends nothing on the span it belongs to."""
+        """Put an event that begins and ends nothing on the span it belongs to, or leave it to others."""
         name, measurements, metadata, at_ns = event[:4]
         host = self._host(measurements, metadata, within)
-        if host is None or name in self.apart or record_in(metadata) is not None:
+        is_apart = host is None or name in self.apart or record_in(metadata) is not None
+        # What measures something becomes no log record, and stays where it is.
+        is_copy = not is_apart and self.span_events != "event" and MEASURED.isdisjoint(measurements)
+        if is_apart or is_copy:
             result.unused += 1
-            result.others.append((event, within if host is None else self._span_of(host)))
+            around = host.value if isinstance(host, Opened) else host or within
+            # Where nobody tells of the operation either: it still ties together what was emitted in it.
+            result.others.append((event, around or (event[5] if len(event) == _WITHIN else None)))
+        if host is None or is_apart or (is_copy and self.span_events == "log"):
             return
         carried = {**metadata, **measurements}
         span = self._span_of(host)
@@ -588,15 +615,20 @@ class Assembler:
             span.events = []
         noted = None
         # One place is kept for the exception by which the span may end.
-        if len(span.events) < self.max_events - 1 and self._held < self.max_held:
-            noted = SpanEvent(name, span.start_ns + max(at_ns - host.at_ns, 0), carried)
+        if len(span.events) < self.max_events - 1 and self._held + self._copies < self.max_held:
+            noted = SpanEvent(name, span.start_ns + max(at_ns - host.at_ns, 0), carried, is_copy=is_copy)
             span.events.append(noted)
-            span.weight += 1
-            self._held += 1
+            if is_copy:
+                span.copies += 1
+                self._copies += 1
+            else:
+                span.weight += 1
+                self._held += 1
         else:
             # Not held: an operation may go on for ever, and what is finished needs the room.
             span.dropped_events += 1
-            result.surplus += 1
+            if not is_copy:
+                result.surplus += 1
         if ending is not None:
             ending.host, ending.noted = host, noted
 
@@ -606,7 +638,7 @@ class Assembler:
 
     def _abandon(self, opened: Opened[FinishedSpan], after_ns: int, reason: str) -> FinishedSpan:
         span = opened.value
-        self._held -= span.weight
+        self._let_go(span)
         span.end_ns = span.start_ns + max(after_ns, 0)
         span.incomplete = reason
         if opened.span_id is not None:

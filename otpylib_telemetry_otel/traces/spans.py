@@ -58,6 +58,8 @@ class SpanEvent:
     at_ns: int
     attributes: Mapping[Any, Any]
     dropped_attributes: int = 0
+    #: Whether it is a log record, too, and counted as that.
+    is_copy: bool = False
 
 
 # Without slots: what is as usual stays on the class, so that making a span sets half of it.
@@ -76,6 +78,7 @@ class FinishedSpan:
         hidden: Keys out of :data:`IDENTITY` that are not to become attributes.
         parent_is_remote: Whether the span around it was reported by another process.
         weight: How many events it is made of: start, end and those in between.
+        copies: How many further events are on it that are counted elsewhere.
         end_ns: When it ended, in nanoseconds since the epoch.
         error: Whether it ended in an error.
         message: What the error said; there once the span is sealed.
@@ -109,6 +112,7 @@ class FinishedSpan:
     hidden: frozenset[str] = IDENTITY
     parent_is_remote: bool = False
     weight: int = 1
+    copies: int = 0
     end_ns: int = 0
     error: bool = False
     message: str = ""

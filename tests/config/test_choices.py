@@ -124,6 +124,7 @@ def test_modes_of_gauges():
         ("sampler", "ALWAYS_ON", "always_on"),
         ("sampler", " ParentBased_Always_Off", "parentbased_always_off"),
         ("id_generator", "RANDOM", "random"),
+        ("span_events", " Both ", "both"),
         ("log_severity", "WARNING", "warn"),
         ("log_severity", " Error ", "error"),
     ],

@@ -193,6 +193,11 @@ SIGNALS = [
     ),
     (
         "otel",
+        {"span_events": "events"},
+        "telemetry.otel.span_events ('events', a string) from the configuration is refused: expected one of 'event', 'log', 'both'. 'event' stays in force (the default).",
+    ),
+    (
+        "otel",
         {"metrics_histogram": "native"},
         "telemetry.otel.metrics_histogram ('native', a string) from the configuration is refused: expected one of 'explicit', 'exponential'. 'explicit' stays in force (the default).",
     ),
