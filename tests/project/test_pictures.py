@@ -5,10 +5,10 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from scripts.pictures import event, house, layers, svg
+from scripts.pictures import application, event, house, layers, svg
 from tests.project.test_layers import LAYERS, ROOT
 
-DRAWN = {module.PAGE: module for module in (event, house, layers)}
+DRAWN = {module.PAGE: module for module in (application, event, house, layers)}
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 
 
