@@ -36,9 +36,10 @@ def _ours() -> float:
     name, queue, exporter = ours.exporter_of(OtelBackend)
 
     def fill() -> object:
-        for number in range(SPANS):
-            execute(f"{name}.request.start", {}, {"correlation_id": number, **LABELS})
-        ours.collect(queue, exporter)
+        with ours.reading(queue):
+            for number in range(SPANS):
+                execute(f"{name}.request.start", {}, {"correlation_id": number, **LABELS})
+            ours.collect(queue, exporter)
         return exporter
 
     return _bytes_per_span(fill)
