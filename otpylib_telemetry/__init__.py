@@ -17,8 +17,9 @@ from otpylib_telemetry.primitives.threads import run_in_thread
 from otpylib_telemetry.supervision.specs import exporter_child_spec, start_exporter
 from otpylib_telemetry.supervision.suite import TelemetrySupervisor, child_spec, start_link
 from otpylib_telemetry.tracing.parts import span_stack_traces
+from otpylib_telemetry.tracing.places import current_span
 from otpylib_telemetry.tracing.propagation import SpanContext
-from otpylib_telemetry.tracing.span import current_span, span
+from otpylib_telemetry.tracing.span import span
 from otpylib_telemetry.tracing.transfer import extract, inject, trace_context
 from otpylib_telemetry.version import __version__
 

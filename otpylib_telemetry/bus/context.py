@@ -113,6 +113,23 @@ def leave(scope: Scope) -> None:
     scope.outer = outer
 
 
+def set_aside() -> Scope | None:
+    """Take the running code out of what it is inside of; return what :func:`take_up` needs."""
+    found = innermost.get()
+    if found is not None and not found._taken_out():  # noqa: SLF001 - of this module
+        innermost.set(None)
+        found = found._inherited()  # noqa: SLF001 - of this module
+    return found
+
+
+def take_up(scope: Scope | None) -> None:
+    """Put the running code, which is inside of nothing, back into something, be it in another context."""
+    if scope is not None:
+        scope.token = innermost.set(scope)
+        if scope.ended:
+            _leave_ended()
+
+
 def _leave_ended() -> None:
     """Step out of what was entered in this context and has ended in another, or out of order.
 

@@ -22,7 +22,7 @@ from otpylib_telemetry.primitives.any_value import any_value, any_values, text
 from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.primitives.exceptions import cut, failure
 from otpylib_telemetry.primitives.once import Once
-from otpylib_telemetry.tracing.span import current_span
+from otpylib_telemetry.tracing.places import current_span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 from opentelemetry.trace import INVALID_SPAN, TraceFlags, get_current_span
 
 from otpylib_telemetry.aggregation.series import Traced
+from otpylib_telemetry.tracing.places import current_span
 from otpylib_telemetry.tracing.propagation import format_span_id, format_trace_id
-from otpylib_telemetry.tracing.span import current_span
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context

@@ -25,6 +25,14 @@ class ContextBridge(Protocol):
         """Undo :meth:`enter`; called in the context in which that was called."""
         ...
 
+    def set_aside(self, token: Any) -> Any:
+        """Undo :meth:`enter` for a while; return what :meth:`take_up` needs. Called where that was called."""
+        ...
+
+    def take_up(self, held: Any) -> Any:
+        """Undo :meth:`set_aside`, be it in another context; return what :meth:`leave` needs from now on."""
+        ...
+
     def around(self, own: SpanContext | None) -> SpanContext | None:
         """Return the innermost span that is open here, whoever opened it."""
         ...

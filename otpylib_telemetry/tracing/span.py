@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Mapping
 from threading import get_ident
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from otpylib_telemetry.bus import context, event_log, log
 from otpylib_telemetry.bus.context import innermost
 from otpylib_telemetry.bus.dispatch import as_dict, call, call_and_await
 from otpylib_telemetry.bus.event_log import due, entries
-from otpylib_telemetry.bus.table import MAX_NAME_LENGTH, current, is_async_callable
+from otpylib_telemetry.bus.table import MAX_NAME_LENGTH, current
 from otpylib_telemetry.otp import current_process
 from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.tracing import bridge as bridge_module
-from otpylib_telemetry.tracing import parts, propagation
-from otpylib_telemetry.tracing.headers import header_text, merge_baggage, read_baggage, read_tracestate
-from otpylib_telemetry.tracing.operation import (
-    Carried,
-    LocalTrace,
-    Operation,
-    Place,
-    remote_place,
-    with_baggage,
-)
+from otpylib_telemetry.tracing import parts
+from otpylib_telemetry.tracing.decoration import decorated, is_decorated, name_of
+from otpylib_telemetry.tracing.operation import LocalTrace, Operation, Place
+from otpylib_telemetry.tracing.places import begin_beyond, enter, join, place_here, place_there, step_aside
 from otpylib_telemetry.tracing.propagation import DRAWN, draw_bits, id_source
 
 if TYPE_CHECKING:
@@ -36,60 +28,12 @@ if TYPE_CHECKING:
     from otpylib_telemetry.bus.dispatch import Details
     from otpylib_telemetry.bus.handler import Handler
     from otpylib_telemetry.bus.table import Route
-    from otpylib_telemetry.tracing.propagation import SpanContext, TraceParent
+    from otpylib_telemetry.tracing.propagation import SpanContext
 
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
 _new = object.__new__
-
-
-def place_here() -> Place | None:
-    """Return the place in a trace in which the running code is, or None.
-
-    A task started inside a span is still inside it when the span has ended meanwhile. Where the context is
-    bridged to another tracing API, the place may be a span of that API.
-    """
-    here: Place | None = context.here()  # type: ignore[assignment]  # nothing else is entered
-    bridge = bridge_module.installed
-    if bridge is None or (here is not None and here.bridged is None):
-        return here
-    own = None if here is None or not here.is_place else here.context
-    theirs = bridge.around(own)
-    if theirs is None or theirs is own:
-        return here
-    return _place_of(theirs, here)
-
-
-def _place_of(there: SpanContext, here: Place | None) -> Place:
-    """Return the place of a span of another API, begun at a place of ours."""
-    place = Place()
-    trace_id, place.span_id = int(there.trace_id, 16), int(there.span_id, 16)
-    place.correlation = there.correlation_id
-    caller = propagation.TraceParent(trace_id, place.span_id, there.trace_flags) if there.is_remote else None
-    if here is not None and here.is_place and here.trace_id == trace_id:
-        place.trace = here.trace
-        caller = caller or here.caller
-    else:
-        place.trace = LocalTrace(trace_id)
-    place.carried = Carried(caller, there.trace_flags, there.tracestate, there.baggage)
-    return place
-
-
-def current_span() -> SpanContext | None:
-    """Return the identity of the innermost span that is open in this context, or None.
-
-    A task started inside a span is still inside it when the span has ended meanwhile. Where the context is
-    bridged to another tracing API, the innermost span may be one of that API. A span that no trace tells of,
-    because only metrics are made of it, does not count, unless there is no other.
-    """
-    here = place_here()
-    if here is None:
-        return None
-    parent = here.parent
-    if parent is not None:
-        return parent.context
-    return here.context if here.is_place else None
 
 
 class Span:
@@ -170,36 +114,16 @@ class Span:
             parts.fail(operation, reason)
 
     def __call__(self, function: F) -> F:
-        """Decorate a function, plain or async: every call is a span of its own.
+        """Decorate a function, of whatever kind: every call is a span of its own.
+
+        A generator's span begins with the first step and ends with the last. Its steps run inside the span,
+        and who iterates over it does not.
 
         Raises:
-            TypeError: It is no function, or a generator: one runs only while somebody iterates over it, so
-                that a span around its call would measure nothing.
+            TypeError: It is no function.
         """
-        wrapped: Any
-        if isinstance(function, staticmethod | classmethod):
-            wrapped = type(function)(self(function.__func__))
-            return wrapped  # type: ignore[no-any-return]  # of the same kind as function
-        if inspect.isclass(function) or not callable(function):
-            raise TypeError(f"span({self.name!r}) decorates functions, not {type(function).__name__}")
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise TypeError(f"span({self.name!r}) does not decorate generators; use 'with span(...)' inside")
         name, details = self.name, self._details
-        if is_async_callable(function):
-
-            @functools.wraps(function)
-            async def traced_async(*args: Any, **kwargs: Any) -> Any:
-                async with Span(name, details):
-                    return await function(*args, **kwargs)
-
-            return traced_async  # type: ignore[return-value]  # the same signature, by functools.wraps
-
-        @functools.wraps(function)
-        def traced(*args: Any, **kwargs: Any) -> Any:
-            with Span(name, details):
-                return function(*args, **kwargs)
-
-        return traced  # type: ignore[return-value]  # as above
+        return decorated(function, name, lambda: span(name, details))
 
     def __enter__(self) -> Self:
         # The look-up twice over, here and below: where nobody listens, it is all there is.
@@ -302,10 +226,10 @@ class Span:
             operation.carried = here.carried
             operation.correlation = here.correlation
         else:
-            _begin_beyond(operation, here)
+            begin_beyond(operation, here)
         try:
             if "traceparent" in metadata or "baggage" in metadata:
-                _join(operation, here, metadata)
+                join(operation, here, metadata)
             if "correlation_id" in metadata and (given := metadata["correlation_id"]) is not None:
                 operation.correlation = given
         except KeyboardInterrupt:
@@ -316,7 +240,7 @@ class Span:
             )
             return None
         if not route.traced:
-            _step_aside(operation)
+            step_aside(operation)
         self._metadata = None
         self._operation = operation
         if bridge is None and innermost.get() is None:
@@ -386,24 +310,37 @@ class Span:
         return route.succeeds if operation.failure is None else route.fails
 
 
-def span(name: str, metadata: Details = None) -> Span:
+@overload
+def span(name: F) -> F: ...
+
+
+@overload
+def span(name: str, metadata: Details = None) -> Span: ...
+
+
+def span(name: Any, metadata: Details = None) -> Any:
     """Emit the beginning and the end of an operation.
 
-    A context manager, sync and async, and a decorator for functions of both kinds. Emits ``name.start``, then
-    ``name.success`` or ``name.error`` with ``duration_ms`` (milliseconds), the start's metadata and, on an
-    error, ``error`` and ``error_type``. Cancellation ends it with ``error_type="CancelledError"``. The
-    metadata carries ``trace_id``, ``span_id``, ``parent_span_id`` and ``correlation_id`` (W3C Trace Context);
-    spans nest through a context variable, and a ``traceparent`` in the metadata joins that trace.
+    A context manager, sync and async, and a decorator for functions: plain and async ones, generators and
+    async generators, static methods and class methods. Emits ``name.start``, then ``name.success`` or
+    ``name.error`` with ``duration_ms`` (milliseconds), the start's metadata and, on an error, ``error``,
+    ``error_type`` and ``stacktrace``. Cancellation ends it with ``error_type="CancelledError"``. The metadata
+    carries ``trace_id``, ``span_id``, ``parent_span_id`` and ``correlation_id`` (W3C Trace Context); spans
+    nest through a context variable, and a ``traceparent`` in the metadata joins that trace.
 
-    Where nobody listens to the operation, nothing of this happens. Closing a generator early is a success.
+    Where nobody listens to the operation, nothing of this happens, but what runs inside stays in the trace.
+    Closing a generator early is a success, and so is ``sys.exit(0)``.
 
     Args:
-        name: The operation, for instance ``shop.checkout``.
+        name: The operation, for instance ``shop.checkout``. Or the function that is decorated, which is
+            named by its module and its own name: ``@span``.
         metadata: Name to anything, or a callable that gives it.
 
     Returns:
         The context manager, good for one block at a time; its ``metadata`` may be added to while it is open.
     """
+    if type(name) is not str and is_decorated(name):
+        return span(name_of(name), metadata)(name)
     made = _new(Span)
     # Not by calling the class: that costs as much again.
     made.name = name
@@ -418,85 +355,3 @@ def _plain(details: Details) -> dict[str, Any]:
         raise
     except BaseException as error:  # noqa: BLE001  # telemetry never breaks the operation it describes
         return {"metadata_error": describe(error)}
-
-
-def _begin_beyond(operation: Operation, here: Place) -> None:
-    """Have an operation begin where others do that are inside of what is no parent."""
-    beyond = here.beyond
-    if beyond is not None:
-        operation.trace = beyond.trace
-        operation.parent_span_id = beyond.span_id
-        operation.correlation = here.correlation
-    else:
-        operation.trace = LocalTrace(propagation.new_trace_id())
-        if here.is_place:
-            operation.correlation = here.correlation_id
-    operation.carried = here.carried
-
-
-def _step_aside(operation: Operation) -> None:
-    """Have what runs inside of an operation begin where it has begun itself: no trace tells of it."""
-    operation.is_parent = False
-    if operation.parent_span_id:
-        operation.beyond = place = Place()
-        place.trace = operation.trace
-        place.span_id = operation.parent_span_id
-        place.carried = operation.carried
-        place.correlation = operation.correlation
-
-
-def _join(operation: Operation, here: Place | None, metadata: Mapping[str, Any]) -> None:
-    """Have an operation continue the trace that its metadata names, with the baggage there."""
-    carried = operation.carried
-    baggage = "" if carried is None else carried.baggage
-    if "baggage" in metadata:
-        baggage = merge_baggage(baggage, read_baggage(metadata["baggage"]))
-    remote = _caller_in(metadata)
-    if remote is not None:
-        operation.trace = LocalTrace(remote.trace_id)
-        operation.parent_span_id = remote.span_id
-        operation.carried = Carried(remote, remote.flags, _tracestate_in(metadata), baggage)
-        if here is not None and here.is_place:
-            operation.correlation = here.correlation_id
-    elif baggage:
-        operation.carried = Carried(baggage=baggage) if carried is None else carried._replace(baggage=baggage)
-
-
-def _caller_in(metadata: Mapping[str, Any]) -> TraceParent | None:
-    if "traceparent" not in metadata:
-        return None
-    return propagation.parse_traceparent(header_text(metadata["traceparent"]))
-
-
-def _tracestate_in(metadata: Mapping[str, Any]) -> str:
-    return read_tracestate(metadata["tracestate"]) if "tracestate" in metadata else ""
-
-
-def place_there(metadata: Mapping[str, Any]) -> Place | None:
-    """Return the place that metadata names, with the baggage there and here; None where it names none."""
-    here = place_here()
-    given = read_baggage(metadata["baggage"]) if "baggage" in metadata else ""
-    remote = _caller_in(metadata)
-    if remote is None and not given:
-        return None
-    baggage = merge_baggage("" if here is None else here.baggage, given)
-    if remote is None:
-        return with_baggage(here, baggage)
-    place = remote_place(remote, _tracestate_in(metadata), baggage)
-    if "correlation_id" in metadata:
-        place.correlation = metadata["correlation_id"]
-    if place.correlation is None and here is not None and here.is_place:
-        place.correlation = here.correlation_id
-    return place
-
-
-def enter(place: Place) -> None:
-    """Put the running code at a place, in the context of another tracing API as well, if there is one."""
-    context.enter(place)
-    bridge = bridge_module.installed
-    if bridge is not None:
-        parent = place.parent
-        place.bridged = (
-            bridge,
-            bridge.enter(None if parent is None else parent.context, place.baggage),
-        )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 from otpylib_telemetry.bus import context
 from otpylib_telemetry.tracing import bridge as bridge_module
 from otpylib_telemetry.tracing import propagators
-from otpylib_telemetry.tracing.span import enter, place_here, place_there
+from otpylib_telemetry.tracing.places import enter, place_here, place_there
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -194,6 +194,16 @@ class _Bridge:
         """Let OpenTelemetry have the span again that was current before."""
         api_context.detach(token)
 
+    def set_aside(self, token: Any) -> Any:
+        """Let OpenTelemetry have the context again that was there before, and keep what it has become."""
+        held = api_context.get_current()
+        api_context.detach(token)
+        return held
+
+    def take_up(self, held: Any) -> Any:
+        """Let OpenTelemetry have the context that was kept."""
+        return api_context.attach(held)
+
     def around(self, own: SpanContext | None) -> SpanContext | None:
         """Return the innermost span: ours, unless one of OpenTelemetry was begun in it."""
         span = trace.get_current_span()

@@ -257,18 +257,6 @@ async def test_objects_that_wrap_a_coroutine_function_are_awaited_inside(events)
     assert events.names == ["a.start", "inside", "a.success"] * 2
 
 
-def test_a_generator_is_refused_for_the_span_would_measure_nothing():
-    def plain():
-        yield
-
-    async def later():
-        yield
-
-    for function in (plain, later):
-        with pytest.raises(TypeError, match=r"span\('a'\) does not decorate generators; use 'with span"):
-            span("a")(function)
-
-
 @pytest.mark.parametrize("thing", [int, 5, None, "text"])
 def test_what_is_no_function_is_refused(thing):
     with pytest.raises(TypeError, match=r"span\('a'\) decorates functions"):

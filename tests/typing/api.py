@@ -5,7 +5,7 @@ longer exported, an override that no longer fits.
 """
 
 # ruff: noqa: T201
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any, assert_type
 
 import otpylib_telemetry
@@ -43,6 +43,7 @@ from otpylib_telemetry import (
     metrics,
     run_in_thread,
     span,
+    span_stack_traces,
     start_exporter,
     start_link,
     trace_context,
@@ -136,6 +137,39 @@ def identity(context: SpanContext) -> None:
     assert_type(context.trace_flags, int)
     assert_type(context.tracestate, str)
     assert_type(context.baggage, str)
+
+
+def put_on_spans(carrier: dict[str, str]) -> None:
+    with span("shop.order") as order:
+        order.set_attribute("items", 3)
+        order.add_event("shop.picked", {"shelf": 7})
+        order.add_event("shop.packed", lambda: {"weight": 1.5})
+        order.add_link(trace_context())
+        order.add_link(carrier["traceparent"], {"why": "batch"})
+        order.record_exception(ValueError("no tea"))
+        order.measure(rows=12, weight=1.5)
+        order.fail("status 502")
+    span_stack_traces(False)
+    span_stack_traces(None)
+
+
+@span
+def unnamed(amount: int) -> int:
+    return amount
+
+
+@span
+async def unnamed_later(amount: int) -> str:
+    return str(amount)
+
+
+@span("shop.rows")
+def rows(count: int) -> Iterator[int]:
+    yield from range(count)
+
+
+assert_type(unnamed(1), int)
+assert_type(rows(1), Iterator[int])
 
 
 @span("shop.decorated")
