@@ -12,7 +12,7 @@ from opentelemetry.sdk.resources import Resource
 from otpylib_telemetry_otel.otlp.spans import SpanEncoder
 from otpylib_telemetry_otel.sdk.spans import SpanConverter
 from otpylib_telemetry_otel.semantics import SpanLink
-from otpylib_telemetry_otel.traces.spans import FinishedSpan, SpanEvent
+from otpylib_telemetry_otel.traces.spans import FinishedSpan, SpanEvent, told_flags
 from tests.support.absurd import UnprintableError
 
 RESOURCE = {"service.name": "shop", "replica": 3, "zones": ("a", "b"), "ratio": 0.5, "canary": True}
@@ -69,6 +69,7 @@ def spans(draw):
         )
     )
     span.dropped_links = draw(COUNTS)
+    span.tracestate = draw(st.sampled_from(["", "", "a=1", "vendor=abc,other=1"]))
     span.dropped_events = draw(COUNTS)
     span.dropped_attributes += draw(COUNTS)
     return span
@@ -106,7 +107,9 @@ def test_the_property_above_sees_every_field_of_a_span():
             "error",
         ),
         *("message", "events", "dropped_events", "dropped_attributes", "parent_is_remote"),
-        *("scope", "links", "dropped_links"),
+        *("scope", "links", "dropped_links", "tracestate"),
+        # Seen below: the SDK's encoder leaves them out.
+        "flags",
         # These are not exported: they say how the span came about, or are used up when it is sealed.
         *("caller", "hidden", "weight", "incomplete", "early_links", "failure", "processed", "plain"),
     }
@@ -158,3 +161,15 @@ def test_an_attribute_that_otlp_does_not_have_is_mended_and_costs_nothing(both, 
     assert (before.key, mended.key, after.key) == ("before", key, "after")
     assert mended.value.WhichOneof("value") == kind
     assert getattr(mended.value, kind) == expected
+
+
+def test_flags_are_sent_where_they_say_more_than_sampled(both):
+    ours, theirs = both
+    link = SpanLink(5, 6, {}, is_remote=True, flags=told_flags(3))
+    one = FinishedSpan("shop.order", 1, 2, 3, None, 4, {}, parent_is_remote=True, end_ns=5, links=[link])
+    one.flags = told_flags(3)
+    request = ExportTraceServiceRequest.FromString(ours.encode([one]).body)
+    (sent,) = request.resource_spans[0].scope_spans[0].spans
+    (expected,) = theirs([one]).resource_spans[0].scope_spans[0].spans
+    assert (sent.flags, sent.links[0].flags) == (expected.flags | 3, expected.links[0].flags | 3)
+    assert [told_flags(flags) for flags in (0, 1, 2, 0x81)] == [0, 0, 2, 0x81]

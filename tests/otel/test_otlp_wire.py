@@ -92,8 +92,10 @@ def spans(draw):
     )
     link = st.builds(SpanLink, TRACE_IDS, IDS, ATTRIBUTES, COUNTS, NAMES, st.booleans())
     span.links = draw(st.one_of(st.none(), st.lists(link, max_size=2)))
+    span.tracestate = draw(st.one_of(st.just(""), TEXTS))
+    span.flags = draw(st.sampled_from([0, 0, 2, 3, 255]))
     if kind is ApiSpan:
-        span.tracestate, span.ok = draw(TEXTS), draw(st.booleans())
+        span.ok = draw(st.booleans())
     return span
 
 
