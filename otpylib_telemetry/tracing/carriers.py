@@ -113,9 +113,12 @@ def _getter(carrier: Any) -> Callable[[str], list[Any]]:
 
 
 def _is_case_insensitive(carrier: Any) -> bool:
-    """Tell whether a headers object looks names up whatever their case: all that have several values do."""
+    """Tell whether a headers object looks names up whatever their case, as the first name in it shows."""
     kind = type(carrier)
-    return kind is not dict and any(hasattr(kind, method) for method in _ALL_VALUES)
+    if kind is dict or not hasattr(kind, "__iter__"):
+        return False
+    name = next(iter(carrier), None)
+    return type(name) is str and name.swapcase() != name and name.swapcase() in carrier
 
 
 def _pairs(carrier: Any) -> Iterator[tuple[Any, Any]]:

@@ -12,14 +12,17 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote, unquote_plus
 
-#: Longest ``tracestate``, and most members of one.
-_MAX_STATE: Final = 512
+#: Longest ``tracestate`` as it comes, and most members of one. The standard asks for 512 characters at least.
+_MAX_STATE: Final = 8192
 _MAX_STATE_MEMBERS: Final = 32
 
 #: Longest ``baggage`` and longest member of one, in bytes; most members.
 _MAX_BAGGAGE: Final = 8192
 _MAX_BAGGAGE_MEMBER: Final = 4096
 _MAX_BAGGAGE_MEMBERS: Final = 180
+
+#: How many values of one header are read.
+_MAX_VALUES: Final = 512
 
 _BLANKS: Final = " \t"
 
@@ -52,7 +55,7 @@ def header_text(value: Any) -> str:
     if issubclass(kind, bytes | bytearray):
         return bytes(value).decode("latin-1")
     if kind is list or kind is tuple:
-        return ",".join([header_text(one) for one in value[:_MAX_STATE] if type(one) not in {list, tuple}])
+        return ",".join([header_text(one) for one in value[:_MAX_VALUES] if type(one) not in {list, tuple}])
     return ""
 
 

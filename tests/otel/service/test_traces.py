@@ -4,11 +4,11 @@ import asyncio
 import threading
 
 import pytest
+from opentelemetry import baggage, propagate, trace
 from opentelemetry import context as api_context
-from opentelemetry import trace
 from opentelemetry.trace import Link, SpanKind, StatusCode
 
-from otpylib_telemetry import current_span, span, trace_context
+from otpylib_telemetry import current_span, extract, inject, span, trace_context
 from otpylib_telemetry.bus import table
 from otpylib_telemetry_otel import start_otel_exporter
 from otpylib_telemetry_otel.service import start_telemetry_service
@@ -219,6 +219,50 @@ async def test_a_span_that_ends_in_another_context_leaves_no_trace_and_no_compla
 
 async def enter(manager):
     manager.__enter__()
+
+
+async def test_what_came_with_a_request_is_there_for_both(runtime, http_receiver):
+    """Flags, state and baggage: in spans of ours and of the API, below each other, and in what goes out."""
+    state, ids = "vendor=abc,other=1", (f"{5:032x}", f"{6:016x}")
+    came = {
+        "traceparent": f"00-{ids[0]}-{ids[1]}-03",
+        "tracestate": state,
+        "baggage": "user=ada;p=1,plan=gold",
+    }
+    await start_otel_exporter(settings(http_receiver))
+    await start_telemetry_service()
+    await up(EXPORTER)
+
+    def both():
+        ours, theirs = {}, {}
+        inject(ours)
+        propagate.inject(theirs)
+        assert ours["traceparent"] == theirs["traceparent"]
+        assert ours["traceparent"][-2:] == "03"
+        assert ours["tracestate"] == theirs["tracestate"] == state
+        return ours["baggage"]
+
+    with extract(came):
+        assert both() == came["baggage"]
+        with tracer().start_as_current_span("api.first"), span("ours.below"):
+            assert both() == came["baggage"]
+        token = api_context.attach(baggage.remove_baggage("plan"))
+        with span("ours.first"), tracer().start_as_current_span("api.below"):
+            assert baggage.get_baggage("user") == "ada;p=1"
+            inner = api_context.attach(baggage.set_baggage("step", "two words"))
+            assert both() == "user=ada;p=1,step=two%20words"
+            api_context.detach(inner)
+        api_context.detach(token)
+    assert outgoing() is None
+    await eventually(lambda: len(http_receiver.spans) == 4)
+    await stop()
+    spans = {one.name: one for one in http_receiver.spans}
+    assert {one.trace_state for one in spans.values()} == {state}
+    assert {one.trace_id for one in spans.values()} == {ids[0]}
+    assert {one.flags & 0xFF for one in spans.values()} == {3}
+    assert spans["api.first"].parent_span_id == spans["ours.first"].parent_span_id == ids[1]
+    assert spans["ours.below"].parent_span_id == spans["api.first"].span_id
+    assert spans["api.below"].parent_span_id == spans["ours.first"].span_id
 
 
 async def test_nobody_listening_means_that_the_context_is_left_alone(runtime):

@@ -30,8 +30,8 @@ class TraceContextTextMapPropagator(TextMapPropagator):
     def extract(self, carrier, context=None, getter=default_getter):
         recording.take_part()
         context = context if context is not None else api_context.Context()
-        found = {name: values[0] for name in _HEADERS if (values := getter.get(carrier, name))}
-        caller = parse_traceparent(found.get("traceparent"))
+        found = {name: list(values) for name in _HEADERS if (values := getter.get(carrier, name))}
+        caller = parse_traceparent(*found.get("traceparent", [""]))
         if caller is None:
             return context
         with span("peer.hop", found):
