@@ -112,6 +112,7 @@ def test_the_property_above_sees_every_field_of_a_span():
         "flags",
         # These are not exported: they say how the span came about, or are used up when it is sealed.
         *("caller", "hidden", "weight", "incomplete", "early_links", "failure", "processed", "plain"),
+        *("copies", "added_links"),
     }
     assert {field.name for field in dataclasses.fields(FinishedSpan)} <= known
 
