@@ -261,6 +261,10 @@ def load_providers() -> tuple[ModuleType, ModuleType, ModuleType]:
             meter_provider,
             tracer_provider,
         )
+        from otpylib_telemetry_otel.resources import current_resource  # noqa: PLC0415
+        from otpylib_telemetry_otel.sdk.spans import SpanConverter  # noqa: PLC0415
+
+    tracer_provider.convert_with(lambda span: SpanConverter(current_resource()).convert([span])[0])
 
     return tracer_provider, logger_provider, meter_provider
 

@@ -8,17 +8,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from otpylib_telemetry.tracing.operation import Operation, Place
     from otpylib_telemetry.tracing.propagation import SpanContext
 
 
 class ContextBridge(Protocol):
     """Keeps two notions of "the span that is open here" in step. No method raises."""
 
-    def enter(self, context: SpanContext | None, baggage: str) -> Any:
-        """Make a span of ours the other API's current one, if there is one; return what :meth:`leave` needs.
+    def enter(self, place: Place | None, baggage: str) -> Any:
+        """Make a place of ours the other API's current span, if there is one; return what ``leave`` needs.
 
         ``baggage`` is what goes on from here, as far as it came through us.
         """
+        ...
+
+    def ended(self, operation: Operation) -> None:
+        """Hear that an operation has ended; called where it did, once its record is complete."""
         ...
 
     def leave(self, token: Any) -> None:

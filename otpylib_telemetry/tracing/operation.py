@@ -167,6 +167,7 @@ class Operation(Place):
         measured: What it measured besides its duration.
         failure: How it failed: what it says in ``error``, ``error_type`` and the like; None where it did not.
         raised: The type of the exception with which it failed, if it was one.
+        is_ok: Whether it was said to be well.
         happenings: What happened during it.
         dropped_happenings: What happened beyond those that are kept.
         links: The spans it is linked to, besides those that its metadata names.
@@ -188,6 +189,7 @@ class Operation(Place):
     measured: Mapping[str, Any] | None = None
     failure: Mapping[str, Any] | None = None
     raised: str | None = None
+    is_ok: bool = False
     happenings: Sequence[Happening] = ()
     dropped_happenings: int = 0
     links: Sequence[Linked] = ()

@@ -19,6 +19,8 @@ from otpylib_telemetry.primitives.fork import new_rlock
 from otpylib_telemetry.tracing.links import link_table, read_link
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from otpylib_telemetry.tracing.operation import Operation
 
 
@@ -113,6 +115,13 @@ def set_attribute(operation: Operation, key: Any, value: object) -> None:
         operation.dropped_attributes += 1
 
 
+def set_attributes(operation: Operation, attributes: Any) -> None:
+    """Put several attributes on it."""
+    if not operation.ended:
+        for key, value in _table(attributes).items():
+            set_attribute(operation, key, value)
+
+
 def measure(operation: Operation, numbers: dict[str, Any]) -> None:
     """Put measurements on it."""
     if operation.ended or not numbers:
@@ -164,8 +173,17 @@ def add_link(operation: Operation, context: object, attributes: Any = None) -> N
         operation.links.append(link)  # type: ignore[attr-defined]  # the list just made
 
 
-def record_exception(operation: Operation, error: object, attributes: Any = None) -> None:
-    """Note an exception, or what ``sys.exc_info()`` says of one, which it may survive."""
+def record_exception(
+    operation: Operation,
+    error: object,
+    attributes: Any = None,
+    at_ns: int | None = None,
+    more: Mapping[str, Any] | None = None,
+) -> None:
+    """Note an exception, or what ``sys.exc_info()`` says of one, which it may survive.
+
+    ``more`` is what else is known of it; ``attributes`` go before everything.
+    """
     if operation.ended:
         return
     told: dict[str, Any] = {}
@@ -174,9 +192,11 @@ def record_exception(operation: Operation, error: object, attributes: Any = None
     if not told:
         # No exception: what it is, is said all the same.
         told = {"exception.type": exceptions.short_name(type(error)), "exception.message": text(error)}
+    if more is not None:
+        told |= more
     if attributes is not None:
         told |= _table(attributes)
-    add_event(operation, EXCEPTION, told)
+    add_event(operation, EXCEPTION, told, at_ns)
 
 
 def fail(operation: Operation, reason: object) -> None:
@@ -186,6 +206,16 @@ def fail(operation: Operation, reason: object) -> None:
     said = "" if reason is None else text(reason, _MAX_REASON)
     with _lock:
         operation.failure = {"error": said}
+        operation.is_ok = operation.is_plain = False
+
+
+def succeed(operation: Operation) -> None:
+    """Have it said to be well, whatever becomes of it."""
+    if operation.ended:
+        return
+    with _lock:
+        operation.failure = None
+        operation.is_ok = True
         operation.is_plain = False
 
 

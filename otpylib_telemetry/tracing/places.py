@@ -147,8 +147,4 @@ def enter(place: Place) -> None:
     context.enter(place)
     bridge = bridge_module.installed
     if bridge is not None:
-        parent = place.parent
-        place.bridged = (
-            bridge,
-            bridge.enter(None if parent is None else parent.context, place.baggage),
-        )
+        place.bridged = (bridge, bridge.enter(place.parent, place.baggage))

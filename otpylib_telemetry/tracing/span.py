@@ -302,6 +302,8 @@ class Span:
             parts.raised(operation, error)
         # Last: whoever sees that it has ended sees how.
         operation.ended_ns = now_ns
+        if operation.bridged is not None and operation.is_parent:
+            operation.bridged[0].ended(operation)
         route = operation.route
         if route.end_logged:
             entries.append((operation,))

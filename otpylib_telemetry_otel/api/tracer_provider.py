@@ -9,6 +9,7 @@ Imports OpenTelemetry's SDK: to be imported only where it is wanted.
 
 from __future__ import annotations
 
+import logging
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,12 +19,15 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
-from opentelemetry.trace import NonRecordingSpan, ProxyTracerProvider
+from opentelemetry.trace import ProxyTracerProvider
 
+from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.primitives.fork import after_fork_in_child, new_lock
+from otpylib_telemetry.primitives.once import Once
 from otpylib_telemetry.tracing import bridge, propagation
 from otpylib_telemetry.tracing.headers import baggage_values, merge_baggage
-from otpylib_telemetry.tracing.propagators import as_ours, as_theirs, their_baggage
+from otpylib_telemetry.tracing.propagators import as_ours, their_baggage
+from otpylib_telemetry_otel.api.own_spans import OwnSpan, finished_span
 from otpylib_telemetry_otel.api.scopes import scope_of
 from otpylib_telemetry_otel.api.spans import guarded
 from otpylib_telemetry_otel.resources import current_resource, speak_for
@@ -39,9 +43,12 @@ if TYPE_CHECKING:
     from opentelemetry.trace.span import TraceState
     from opentelemetry.util.types import Attributes
 
+    from otpylib_telemetry.tracing.operation import Operation, Place
     from otpylib_telemetry.tracing.propagation import SpanContext
     from otpylib_telemetry_otel.api.forwarding import SpanForwarder
+    from otpylib_telemetry_otel.traces.spans import FinishedSpan
 
+_log = logging.getLogger("otpylib_telemetry")
 
 #: Whose provider the spans come from.
 OURS: Final = "otpylib-telemetry"
@@ -98,6 +105,51 @@ class _Processor(SpanProcessor):
         """Have everything exported; see ``SpanForwarder.flush``."""
         forwarder = _Switch.forwarder
         return forwarder is None or forwarder.flush(timeout_millis / _MS_PER_SECOND)
+
+
+class _Others:
+    """The processors that others have added to our provider: what they raise is reported once each."""
+
+    processors: tuple[SpanProcessor, ...] = ()
+    #: Makes a span of the SDK of one of ours.
+    convert: Callable[[FinishedSpan], ReadableSpan] | None = None
+    said: Final = Once()
+
+    @classmethod
+    def began(cls, span: OwnSpan, around: Context) -> None:
+        for processor in cls.processors:
+            cls._call(processor, lambda one=processor: one.on_start(span, around))  # type: ignore[misc]
+
+    @classmethod
+    def ended(cls, operation: Operation) -> None:
+        convert = cls.convert
+        if convert is None:
+            return
+        try:
+            span = convert(finished_span(operation))
+        except Exception as error:  # noqa: BLE001 - what an operation holds may do anything
+            if cls.said.is_news("convert"):
+                _log.warning("A span could not be handed to span processors (%s).", describe(error))
+            return
+        for processor in cls.processors:
+            cls._call(processor, lambda one=processor: one.on_end(span))  # type: ignore[misc]
+
+    @classmethod
+    def _call(cls, processor: SpanProcessor, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except Exception as error:  # noqa: BLE001 - a processor of any package may raise anything
+            if cls.said.is_news(id(processor)):
+                _log.warning(
+                    "The OpenTelemetry %s failed (%s). Further cases are not logged.",
+                    type(processor).__name__,
+                    describe(error),
+                )
+
+
+def convert_with(convert: Callable[[FinishedSpan], ReadableSpan]) -> None:
+    """Say how a span of ours becomes one of the SDK."""
+    _Others.convert = staticmethod(convert)
 
 
 class _Sampler(Sampler):
@@ -161,6 +213,12 @@ class _Provider(TracerProvider):
         scope = scope_of(instrumenting_module_name, instrumenting_library_version, schema_url, attributes)
         return guarded(super().get_tracer(*scope))
 
+    def add_span_processor(self, span_processor: SpanProcessor) -> None:
+        """Add a processor, which hears of the operations of ``span()`` as well."""
+        super().add_span_processor(span_processor)
+        if not isinstance(span_processor, _Processor):
+            _Others.processors = (*_Others.processors, span_processor)
+
     @property
     def resource(self) -> Resource:
         """The exporter's resource, as far as it is known by now."""
@@ -171,18 +229,17 @@ class _Provider(TracerProvider):
 _BAGGAGE: Final = api_context.create_key("otpylib-telemetry-baggage")
 
 
-class _Mirror(NonRecordingSpan):
-    """A span of ours, as OpenTelemetry sees it: a parent, and nothing that could be written to."""
-
-
 class _Bridge:
     """One context for the spans of both; see :class:`~otpylib_telemetry.tracing.bridge.ContextBridge`."""
 
-    def enter(self, context: SpanContext | None, baggage: str) -> Any:
+    def enter(self, place: Place | None, baggage: str) -> Any:
         """Make a span of ours the current one of OpenTelemetry, with the baggage that came through us."""
         made = api_context.get_current()
-        if context is not None:
-            made = trace.set_span_in_context(_Mirror(as_theirs(context)), made)
+        if place is not None:
+            span = OwnSpan(place)
+            if _Others.processors and span.is_recording():
+                _Others.began(span, made)
+            made = trace.set_span_in_context(span, made)
         if baggage and made.get(_BAGGAGE) != baggage:
             # New here. What is inherited may have been changed there since.
             for name, value in baggage_values(baggage).items():
@@ -204,11 +261,16 @@ class _Bridge:
         """Let OpenTelemetry have the context that was kept."""
         return api_context.attach(held)
 
+    def ended(self, operation: Operation) -> None:
+        """Tell the processors of others, if there are any."""
+        if _Others.processors:
+            _Others.ended(operation)
+
     def around(self, own: SpanContext | None) -> SpanContext | None:
         """Return the innermost span: ours, unless one of OpenTelemetry was begun in it."""
         span = trace.get_current_span()
         theirs = span.get_span_context()
-        if isinstance(span, _Mirror) or not theirs.is_valid:
+        if isinstance(span, OwnSpan) or not theirs.is_valid:
             return own
         if own is None:
             return as_ours(theirs)

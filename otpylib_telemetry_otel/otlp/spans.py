@@ -18,7 +18,6 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 from otpylib_telemetry_otel.otlp.encoder import Encoder
 from otpylib_telemetry_otel.otlp.values import fill
 from otpylib_telemetry_otel.otlp.wire import add_pairs, count, known_text, sized, text
-from otpylib_telemetry_otel.traces.api_spans import ApiSpan
 
 if TYPE_CHECKING:
     from otpylib_telemetry_otel.traces.spans import FinishedSpan
@@ -91,7 +90,7 @@ def _status(item: FinishedSpan) -> bytes:
     """Write how a span ended."""
     # Not kept as names are: what an error says is often said once.
     status = b"\x12" + sized(str.encode(item.message)) + _CODE_ERROR if item.error else b""
-    if type(item) is ApiSpan and item.ok:
+    if item.ok:
         # The last one counts.
         status += _CODE_OK
     return b"\x7a" + sized(status)
@@ -152,7 +151,7 @@ class SpanEncoder(Encoder):
         if item.events or item.links or item.dropped_attributes or item.dropped_events or item.dropped_links:
             written += _details(item)
         # There, though nothing may be in it: "unset" is said, not left open.
-        written += _status(item) if item.error or type(item) is ApiSpan else _UNSET
+        written += _status(item) if item.error or item.ok else _UNSET
         if item.flags:
             where = _REMOTE if parent and item.parent_is_remote else _LOCAL
             return written + b"\x85\x01" + _flags(where | item.flags)
@@ -181,7 +180,7 @@ class SpanEncoder(Encoder):
         else:
             # There, though nothing is in it: "unset" is said, not left open.
             status.SetInParent()
-        if type(item) is ApiSpan and item.ok:
+        if item.ok:
             status.code = _OK
         message.dropped_attributes_count = item.dropped_attributes
         if item.events or item.dropped_events:

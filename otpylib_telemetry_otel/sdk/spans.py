@@ -14,7 +14,6 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
 from otpylib_telemetry.version import __version__
-from otpylib_telemetry_otel.traces.api_spans import ApiSpan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -98,7 +97,7 @@ def _state(header: str) -> TraceState | None:
 def _status(span: FinishedSpan) -> Status:
     if span.error:
         return Status(StatusCode.ERROR, span.message)
-    return _OK if type(span) is ApiSpan and span.ok else _UNSET
+    return _OK if span.ok else _UNSET
 
 
 def _events(span: FinishedSpan) -> Sequence[Event]:

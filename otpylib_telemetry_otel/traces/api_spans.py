@@ -60,7 +60,6 @@ class ApiSpan(FinishedSpan):
     """A span that the SDK has finished: what it carries means what it says, and is exportable already."""
 
     notes: tuple[str, ...]
-    ok: bool
 
     def seal(self, limits: SpanLimits = UNLIMITED) -> None:
         """Take away what is no attribute, and mend what OTLP cannot carry; nothing else is changed."""

@@ -218,7 +218,7 @@ def finished(operation: Operation, span: FinishedSpan | None, wall_offset_ns: in
         attributes |= operation.measured
     if operation.failure is not None:
         attributes |= operation.failure
-        span.error = True
+        span.error = not operation.is_ok
         if operation.raised is None:
             span.message = operation.failure["error"]
         else:
@@ -235,6 +235,7 @@ def _put_on(span: FinishedSpan, operation: Operation, attributes: dict[str, Any]
         attributes["correlation_id"] = operation.correlation_id
     span.attributes = attributes
     span.dropped_attributes = operation.dropped_attributes
+    span.ok = operation.is_ok
     span.added_links = operation.links
     span.dropped_links = operation.dropped_links
     span.dropped_events += operation.dropped_happenings

@@ -127,6 +127,8 @@ class FinishedSpan:
     early_links: object = None
     added_links: Sequence[Mapping[str, Any]] = ()
     failure: tuple[str, Mapping[Any, Any]] | None = None
+    #: Whether it was said to be well, which is the last word.
+    ok: bool = field(init=False, repr=False, default=False)
     tracestate: str = field(init=False, default="")
     flags: int = field(init=False, default=0)
     processed: bool = field(init=False, repr=False)

@@ -70,6 +70,7 @@ def spans(draw):
     )
     span.dropped_links = draw(COUNTS)
     span.tracestate = draw(st.sampled_from(["", "", "a=1", "vendor=abc,other=1"]))
+    span.ok = not span.error and draw(st.booleans())
     span.dropped_events = draw(COUNTS)
     span.dropped_attributes += draw(COUNTS)
     return span
@@ -105,6 +106,7 @@ def test_the_property_above_sees_every_field_of_a_span():
             "attributes",
             "kind",
             "error",
+            "ok",
         ),
         *("message", "events", "dropped_events", "dropped_attributes", "parent_is_remote"),
         *("scope", "links", "dropped_links", "tracestate"),

@@ -12,11 +12,16 @@ class Recording:
 
     def __init__(self):
         self.calls = []
+        self.over = []
         self.foreign = None
 
-    def enter(self, context, _baggage):
-        self.calls.append(("enter", context.span_id))
-        return context.span_id
+    def enter(self, place, _baggage):
+        self.calls.append(("enter", place.context.span_id))
+        return place.context.span_id
+
+    def ended(self, operation):
+        assert operation.ended_ns
+        self.over.append(operation.context.span_id)
 
     def leave(self, token):
         self.calls.append(("leave", token))
@@ -41,6 +46,7 @@ def test_it_is_told_of_every_span_in_order(bridge):
     with span("a") as a, span("b") as b:
         ids = (a.context.span_id, b.context.span_id)
     assert bridge.calls == [("enter", ids[0]), ("enter", ids[1]), ("leave", ids[1]), ("leave", ids[0])]
+    assert bridge.over == [ids[1], ids[0]]
 
 
 def test_out_of_order_each_is_left_once_and_from_the_inside(bridge):
