@@ -16,9 +16,11 @@ from otpylib_telemetry.aggregation.series import CounterSeries, GaugeSeries, Ser
 from otpylib_telemetry.aggregation.temporality import (
     ROUNDING,
     Cursor,
+    Missed,
     Preference,
     Reading,
     Wanted,
+    joined,
     read,
     stream_of,
     take_out,
@@ -27,7 +29,7 @@ from otpylib_telemetry.aggregation.temporality import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from otpylib_telemetry.aggregation.metric import AnyMetric
     from otpylib_telemetry.aggregation.store import SeriesStore
@@ -74,6 +76,8 @@ class Cursors:
         for one in series:
             cursor = known.get(one)
             if cursor is None:
+                if one.moved:
+                    continue  # since these series were listed; another one tells of it the next time
                 cursor = self.at(metric, one, offset_ns)
             if shared and (taken := take_out(metric, one, offset_ns)) is not None:
                 for each in self.readers:
@@ -95,11 +99,35 @@ class Cursors:
                 found.extremes = known.whole_extremes(found.extremes)
         return found
 
+    def fold(self, metric: AnyMetric, merged: Mapping[Series, Sequence[Series]]) -> None:
+        """Have what was said of several series be said of the one that was made of them."""
+        for whole, parts in merged.items():
+            self._hand_on(metric, whole, parts)
+            for each in self.readers:
+                found = [each.known.pop(one, None) for one in (whole, *parts)]
+                known = [cursor for cursor in found if cursor is not None]
+                if known:
+                    each.known[whole] = joined(known)
+
+    def _hand_on(self, metric: AnyMetric, whole: Series, parts: Iterable[Series]) -> None:
+        """Have the exemplars of series that go told with the one that was made of them."""
+        sources: Mapping[Any, Any] = metric.reservoirs
+        if not sources or not self._offset_ns:
+            return
+        taken = Missed()
+        for one in parts:
+            if (source := sources.get(one)) is not None:
+                taken.exemplars += source.collect(one.labels, self._offset_ns)
+        if taken.exemplars:
+            for each in self.readers:
+                each.at(metric, whole, self._offset_ns).miss(taken)
+
     def grant(self, store: SeriesStore, preference: Wanted) -> None:
         """Let a full metric have as many series as it may have once more: to be called after each reading.
 
         "Cardinality limits" of OpenTelemetry's metrics SDK specification: of what is told as deltas, the
-        limit is for one interval. Series of which nothing new came since then make room for others.
+        limit is for one interval. Series of which nothing new came since then make room for others, and
+        labels that were folded have values of their own.
         """
         self._asked.clear()
         self.preference = preference
@@ -112,6 +140,8 @@ class Cursors:
         store.idle = self._idle
         for metric in store.metrics:
             overflow = metric.overflow
+            if metric.folded and self._is_of_intervals(metric):
+                metric.unfold()
             if overflow is not None and self._is_of_intervals(metric) and self._is_idle(overflow):
                 self._hand_over(metric, [overflow])
                 metric.overflow = None

@@ -13,6 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Protocol, TypeAlias, TypeVar, cast
 
 from otpylib_telemetry.aggregation.exponential import MAX_SCALE
+from otpylib_telemetry.aggregation.folding import FOLDED, folded_away, fullest
 from otpylib_telemetry.aggregation.series import (
     CounterSeries,
     ExponentialSeries,
@@ -25,9 +26,9 @@ from otpylib_telemetry.aggregation.series import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-    from otpylib_telemetry.aggregation.series import Exemplar, Operation
+    from otpylib_telemetry.aggregation.series import Exemplar, Operation, Series
 
 
 #: The labels of the series that takes what has no series of its own any more, as OpenTelemetry's SDK
@@ -40,8 +41,16 @@ MAX_SUMMARY_SERIES: Final = 200
 #: Labels named where it is told what fills a metric up.
 TOP_LABELS: Final = 3
 
+#: Labels of a metric of which it is remembered that they were folded.
+_MAX_FOLDS: Final = 64
+
 #: Series looked at for that.
 _LOOKED_AT: Final = 10_000
+
+
+def is_shared(series: Series, labels: Labels) -> bool:
+    """Tell whether a series that was found for labels is the one of other labels, too."""
+    return series.labels is OVERFLOW_LABELS or series.labels != labels
 
 
 class SeriesBudget(Protocol):
@@ -53,6 +62,9 @@ class SeriesBudget(Protocol):
 
     def make_room(self, metric: AnyMetric) -> bool:
         """Forget series of a full metric that have no claim to their place any more; tells if there were."""
+
+    def moved(self, metric: AnyMetric, merged: Mapping[Series, Sequence[Series]]) -> None:
+        """Take notice of series that were made of others, which are the metric's no more."""
 
 
 class ExemplarSource(Protocol):
@@ -127,6 +139,7 @@ class MetricSpec:
         observed: Whether its values are read off when somebody asks, as those of observable instruments are.
         passing: Whether it goes with the last of its series that expires: the next measurement makes it anew.
         max_series: How many series it may have; None for as many as the store says.
+        folds: Whether a label is folded when there are too many, before the overflow series is used.
         multiprocess_mode: How the gauges of several processes become one, in the words of prometheus_client.
         bounds: Of a histogram: upper bounds of its buckets, inclusive, ascending.
         scale: Of an exponential histogram: the resolution its series begin with.
@@ -146,6 +159,7 @@ class MetricSpec:
     observed: bool = False
     passing: bool = False
     max_series: int | None = None
+    folds: bool = True
     multiprocess_mode: str = "mostrecent"
     bounds: tuple[float, ...] = ()
     scale: int = MAX_SCALE
@@ -174,6 +188,10 @@ class Metric(ABC, Generic[S]):
         self.extremes = spec.extremes
         self.series: dict[Labels, S] = {}
         self.overflow: S | None = None
+        #: Whether labels may be folded, and which are; and which ever were, with how many values they had.
+        self.folds = spec.folds
+        self.folded: frozenset[str] = frozenset()
+        self.ever_folded: dict[str, int] = {}
         #: Where the exemplars of a series come from, if not from the series.
         self.reservoirs: dict[S, ExemplarSource] = {}
         self._store = store
@@ -189,20 +207,91 @@ class Metric(ABC, Generic[S]):
         return self._store.max_series if self.max_series is None else self.max_series
 
     def at(self, labels: Labels) -> S:
-        """Return the series with these labels, if need be a new one, or the overflow series if it is full."""
+        """Return the series with these labels, if need be a new one.
+
+        Where there is no room, the label with the most values is folded: they become one. Only if that does
+        not help, it is the overflow series that is returned.
+        """
         found = self.series.get(labels)
         if found is not None:
             return found
         store = self._store
-        if len(self.series) < self.limit or store.make_room(cast("AnyMetric", self)):
-            found = self.series[labels] = self._new(labels, store.now_ns())
-            return found
+        while True:
+            if self.folded:
+                labels = folded_away(labels, self.folded)
+                found = self.series.get(labels)
+                if found is not None:
+                    return found
+            if len(self.series) < self.limit or store.make_room(cast("AnyMetric", self)):
+                found = self.series[labels] = self._new(labels, store.now_ns())
+                return found
+            if self.overflow is not None or not self._fold(labels):
+                return self._beyond()
+
+    def as_folded(self, labels: Labels) -> Labels:
+        """Return labels as a series has them now."""
+        return folded_away(labels, self.folded) if self.folded else labels
+
+    def _fold(self, labels: Labels) -> bool:
+        """Make one of the values of the label that has most; tells whether there is such a label."""
+        if not self.folds:
+            return False
+        found = fullest([labels, *self.series], self.folded)
+        if found is None:
+            return False
+        name, count = found
+        self.folded |= {name}
+        if name in self.ever_folded or len(self.ever_folded) < _MAX_FOLDS:
+            if name not in self.ever_folded:
+                self._store.report(self._told_folded(name, count))
+            self.ever_folded[name] = count
+        groups: dict[Labels, list[S]] = {}
+        for present, series in self.series.items():
+            groups.setdefault(folded_away(present, self.folded), []).append(series)
+        merged: dict[Series, Sequence[Series]] = {}
+        for wanted, parts in groups.items():
+            whole = self.series.get(wanted)
+            others = [one for one in parts if one is not whole]
+            if others:
+                born_ns = min(one.born_ns for one in parts)
+                if whole is None:
+                    whole = self._new(wanted, born_ns)
+                whole.born_ns = born_ns
+                for one in others:
+                    whole.absorb(one)
+                    del self.series[one.labels]
+                self.series[wanted] = whole
+                merged[whole] = others
+        self._store.moved(cast("AnyMetric", self), merged)
+        return True
+
+    def unfold(self) -> None:
+        """Give labels that were folded values of their own again; what was folded remains so."""
+        self.folded = frozenset()
+
+    def unfold_gone(self) -> None:
+        """Unfold the labels of which no series is left that was folded."""
+        if self.folded:
+            self.folded = frozenset(
+                name for labels in self.series for name, value in labels if value == FOLDED
+            ).intersection(self.folded)
+
+    def _beyond(self) -> S:
         if self.overflow is None:
-            self.overflow = self._new(OVERFLOW_LABELS, store.now_ns())
+            self.overflow = self._new(OVERFLOW_LABELS, self._store.now_ns())
             if not self._said_full:
                 self._said_full = True
-                store.report(self._full())
+                self._store.report(self._full())
         return self.overflow
+
+    def _told_folded(self, name: str, count: int) -> str:
+        return (
+            f"metric {self.name} has reached its limit of {self.limit} series (max_series): its label "
+            f'{name}, which has most values ({count}), is folded. It has the one value "{FOLDED}" from now '
+            f"on; the other labels stay as they are. To settle it for good, leave the label out with "
+            f"drop_labels, or name those you want with labels (of a definition: tags; of a view: "
+            f"attribute_keys), or raise max_series; this is said once for each label"
+        )
 
     def _full(self) -> str:
         most = ", ".join(f"{name} ({count} values)" for name, count in self.most_values())
@@ -232,6 +321,8 @@ class Metric(ABC, Generic[S]):
         """Forget every series."""
         self.series = {}
         self.overflow = None
+        self.unfold()
+        self.ever_folded.clear()
 
 
 class Counter(Metric[CounterSeries]):

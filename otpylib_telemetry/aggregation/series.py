@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
+from itertools import count
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, Protocol, TypeAlias
 
 from otpylib_telemetry.aggregation.exponential import ExponentialBuckets, PackedBuckets, sum_of
 from otpylib_telemetry.aggregation.summation import FLOAT_MAX, WHOLE, corrected, halves
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 #: Pairs of label name and label value, in the order of the names.
 Labels: TypeAlias = tuple[tuple[str, str], ...]
+
+#: Counts the settings of gauges, so that of two the one that was set last is known.
+_next_setting: Final = count(1).__next__
 
 #: Nanoseconds an exemplar stands before another of its bucket takes its place: what is scraped is recent all
 #: the same, and a busy series does not make one per measurement.
@@ -70,6 +74,12 @@ def _due(present: Exemplar | None, traced: Operation) -> bool:
     return present is None or traced.at_ns - present.traced.at_ns >= _EXEMPLAR_STANDS_NS
 
 
+def _later(one: Exemplar | None, other: Exemplar | None) -> Exemplar | None:
+    if one is None or other is None:
+        return one or other
+    return one if one.traced.at_ns >= other.traced.at_ns else other
+
+
 class _Sum:
     """A sum, and what rounding has taken away from it."""
 
@@ -95,7 +105,10 @@ class _Sum:
 class CounterSeries(_Sum):
     """A sum that never falls; its exemplar is a recent addition with the trace it was part of."""
 
-    __slots__ = ("_seen", "born_ns", "exemplar", "labels")
+    __slots__ = ("_seen", "born_ns", "exemplar", "labels", "successor")
+
+    moved: ClassVar[bool] = False
+    successor: CounterSeries
 
     def __init__(self, labels: Labels, born_ns: int = 0) -> None:
         super().__init__()
@@ -140,6 +153,13 @@ class CounterSeries(_Sum):
             return True
         return False
 
+    def absorb(self, other: CounterSeries) -> None:
+        """Go on with what another one has as well; it becomes a way to this one."""
+        self.add(other._total)
+        self._lost += other._lost
+        self.exemplar = _later(self.exemplar, other.exemplar)
+        other.successor, other.__class__ = self, _MovedCounter
+
     def stirred(self) -> bool:
         """Tell whether it has changed since this was asked last, or was told again by who keeps it."""
         before, self._seen = self._seen, self.value
@@ -149,7 +169,10 @@ class CounterSeries(_Sum):
 class GaugeSeries:
     """A number that is what it was last set to; ``fresh`` tells of a setting since it was made False."""
 
-    __slots__ = ("_set", "born_ns", "exemplar", "fresh", "labels", "value")
+    __slots__ = ("_seen", "_set", "born_ns", "exemplar", "fresh", "labels", "successor", "value")
+
+    moved: ClassVar[bool] = False
+    successor: GaugeSeries
 
     def __init__(self, labels: Labels, born_ns: int = 0) -> None:
         self.labels = labels
@@ -157,28 +180,41 @@ class GaugeSeries:
         self.value: float = 0
         self.exemplar: Exemplar | None = None
         self.fresh = True
-        self._set = True
+        #: The how manieth setting of all gauges was the last of this one.
+        self._set = 0
+        self._seen = -1
 
     def set(self, value: float, traced: Operation | None = None) -> bool:
         """Set it. Returns False if the value was refused because it is not finite."""
         if -FLOAT_MAX <= value <= FLOAT_MAX:
             self.value = value
-            self.fresh = self._set = True
+            self.fresh = True
+            self._set = _next_setting()
             if traced is not None and _due(self.exemplar, traced):
                 self.exemplar = Exemplar(value, traced.settled())
             return True
         return False
 
+    def absorb(self, other: GaugeSeries) -> None:
+        """Be what another one is if that was set later; it becomes a way to this one."""
+        if other._set >= self._set:
+            self.value, self._set = other.value, other._set
+        self.exemplar = _later(self.exemplar, other.exemplar)
+        other.successor, other.__class__ = self, _MovedGauge
+
     def stirred(self) -> bool:
         """Tell whether it has been set since this was asked last, be it to the same number."""
-        was, self._set = self._set, False
-        return was
+        before, self._seen = self._seen, self._set
+        return self._seen != before
 
 
 class UpDownSeries(_Sum):
     """A sum that rises and falls; its exemplar is a recent change with the trace it was part of."""
 
-    __slots__ = ("_seen", "born_ns", "exemplar", "labels")
+    __slots__ = ("_seen", "born_ns", "exemplar", "labels", "successor")
+
+    moved: ClassVar[bool] = False
+    successor: UpDownSeries
 
     def __init__(self, labels: Labels, born_ns: int = 0) -> None:
         super().__init__()
@@ -219,6 +255,13 @@ class UpDownSeries(_Sum):
             return True
         return False
 
+    def absorb(self, other: UpDownSeries) -> None:
+        """Go on with what another one has as well; it becomes a way to this one."""
+        self.add(other._total)
+        self._lost += other._lost
+        self.exemplar = _later(self.exemplar, other.exemplar)
+        other.successor, other.__class__ = self, _MovedUpDown
+
     def stirred(self) -> bool:
         """Tell whether it has changed or been told again since this was asked last, or counts something."""
         before, self._seen = self._seen, self.value
@@ -230,8 +273,11 @@ class HistogramSeries:
 
     __slots__ = (
         *("_lost", "_seen", "_total", "born_ns", "bounds", "counts", "exemplars", "greatest", "labels"),
-        "least",
+        *("least", "successor"),
     )
+
+    moved: ClassVar[bool] = False
+    successor: HistogramSeries
 
     def __init__(self, labels: Labels, bounds: tuple[float, ...], born_ns: int = 0) -> None:
         self.labels = labels
@@ -286,6 +332,21 @@ class HistogramSeries:
         before, self._seen = self._seen, self.count
         return self._seen != before
 
+    def absorb(self, other: HistogramSeries) -> None:
+        """Go on with what another one has as well; it becomes a way to this one."""
+        old, amount = self._total, other._total
+        total = old + amount
+        if -FLOAT_MAX <= total <= FLOAT_MAX:
+            part = total - old
+            self._lost += (old - (total - part)) + (amount - part) + other._lost
+            self._total = total
+        self.counts = [mine + its for mine, its in zip(self.counts, other.counts, strict=True)]
+        self.least, self.greatest = min(self.least, other.least), max(self.greatest, other.greatest)
+        if other.exemplars is not None:
+            mine = self.exemplars or [None] * len(self.counts)
+            self.exemplars = [_later(one, its) for one, its in zip(mine, other.exemplars, strict=True)]
+        other.successor, other.__class__ = self, _MovedHistogram
+
     def take_extremes(self) -> tuple[float, float]:
         """Return the least and the greatest observation since this was called last."""
         found = self.least, self.greatest
@@ -307,7 +368,10 @@ class HistogramSeries:
 class ExponentialSeries:
     """A distribution over buckets that widen by a constant factor, as fine as their number allows."""
 
-    __slots__ = ("_recent", "_scale", "_seen", "born_ns", "exemplar", "labels", "told")
+    __slots__ = ("_recent", "_scale", "_seen", "born_ns", "exemplar", "labels", "successor", "told")
+
+    moved: ClassVar[bool] = False
+    successor: ExponentialSeries
 
     def __init__(self, labels: Labels, scale: int, max_size: int, born_ns: int = 0) -> None:
         self.labels = labels
@@ -345,6 +409,15 @@ class ExponentialSeries:
         if traced is not None and _due(self.exemplar, traced):
             self.exemplar = Exemplar(value, traced.settled())
         return True
+
+    def absorb(self, other: ExponentialSeries) -> None:
+        """Go on with what another one has as well; it becomes a way to this one."""
+        if other.told is not None:
+            self.told = self.told or other.told.empty()
+            self.told.merge(other.told)
+        self._recent.merge(other._recent)
+        self.exemplar = _later(self.exemplar, other.exemplar)
+        other.successor, other.__class__ = self, _MovedExponential
 
     def turn(self) -> ExponentialBuckets:
         """Return what was observed since this was called last; what comes is as fine as the first again."""
@@ -393,7 +466,11 @@ class SummarySeries:
         "_untold",
         "born_ns",
         "labels",
+        "successor",
     )
+
+    moved: ClassVar[bool] = False
+    successor: SummarySeries
 
     def __init__(  # noqa: PLR0913, PLR0917 - what every series has, and its shape
         self,
@@ -447,6 +524,27 @@ class SummarySeries:
         if self._untold is not None:
             self._untold.add(value)
         return True
+
+    def absorb(self, other: SummarySeries) -> None:
+        """Go on with what another one has as well; it becomes a way to this one."""
+        self._close()
+        other._close()
+        if self._untold is not None or other._untold is not None:
+            untold = self.buckets if self._untold is None else self._untold
+            untold.merge(other.buckets if other._untold is None else other._untold)
+            self._untold = untold
+        closed: dict[int, list[PackedBuckets]] = {}
+        for number, part in (*self._closed, *other._closed):
+            closed.setdefault(number, []).append(part)
+        self._closed = [(number, self._packed(closed[number])) for number in sorted(closed)]
+        before = [part for part in (self._before, other._before) if part is not None]
+        self._before = self._packed(before) if before else None
+        self._open.merge(other._open)
+        self._quantiles = None
+        other.successor, other.__class__ = self, _MovedSummary
+
+    def _packed(self, parts: Sequence[PackedBuckets]) -> PackedBuckets:
+        return parts[0] if len(parts) == 1 else PackedBuckets(self._merged(parts))
 
     def turn(self) -> ExponentialBuckets:
         """Return what was observed since this was called last."""
@@ -506,6 +604,64 @@ class SummarySeries:
         if old:
             self._closed = self._closed[len(old) :]
             self._before = PackedBuckets(self._merged(old if self._before is None else [self._before, *old]))
+
+
+# What a series becomes that others have absorbed. An open operation may hold it still, and so may whoever is
+# reading: what it had stays to be read, and what comes goes to its successor. That costs the others nothing.
+
+
+class _MovedCounter(CounterSeries):
+    __slots__ = ()
+
+    moved = True
+
+    def add(self, amount: float, traced: Operation | None = None) -> bool:
+        return self.successor.add(amount, traced)
+
+
+class _MovedGauge(GaugeSeries):
+    __slots__ = ()
+
+    moved = True
+
+    def set(self, value: float, traced: Operation | None = None) -> bool:
+        return self.successor.set(value, traced)
+
+
+class _MovedUpDown(UpDownSeries):
+    __slots__ = ()
+
+    moved = True
+
+    def add(self, amount: float, traced: Operation | None = None) -> bool:
+        return self.successor.add(amount, traced)
+
+
+class _MovedHistogram(HistogramSeries):
+    __slots__ = ()
+
+    moved = True
+
+    def observe(self, value: float, traced: Operation | None = None) -> bool:
+        return self.successor.observe(value, traced)
+
+
+class _MovedExponential(ExponentialSeries):
+    __slots__ = ()
+
+    moved = True
+
+    def observe(self, value: float, traced: Operation | None = None) -> bool:
+        return self.successor.observe(value, traced)
+
+
+class _MovedSummary(SummarySeries):
+    __slots__ = ()
+
+    moved = True
+
+    def observe(self, value: float, traced: Operation | None = None) -> bool:
+        return self.successor.observe(value, traced)
 
 
 Series: TypeAlias = (

@@ -16,11 +16,12 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
+from otpylib_telemetry.aggregation.folding import FOLDED
 from otpylib_telemetry.aggregation.metric import CLASSES, TOP_LABELS, Histogram, Summary
 from otpylib_telemetry.primitives.fork import new_rlock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from otpylib_telemetry.aggregation.metric import AnyMetric, Kind, MetricSpec
     from otpylib_telemetry.aggregation.series import (
@@ -61,7 +62,8 @@ class SeriesStore:
     Attributes:
         lock: To be held while writing, or while reading what must be of one moment. May be taken again by who
             has it.
-        max_series: How many series a metric may have; may be changed at any time. Series that exist stay.
+        max_series: How many series a metric may have; may be changed at any time. Series that exist stay, and
+            where there may be more than before, labels that were folded have values of their own again.
         generation: Grows whenever series have gone or have been replaced: references to series that were kept
             outside the store are stale then.
         refused: Samples that were not taken, by reason.
@@ -70,6 +72,8 @@ class SeriesStore:
         shared: Metrics that are made of more than one thing, with what these are; the first ten of each.
         idle: Returns the series of a full metric whose places others may have, because whoever reads the
             store has said all there is of them; None where a place is for good.
+        folding: Is told of a metric's series that were made of others, by what they were made of, so that
+            whoever reads the store says nothing twice.
     """
 
     def __init__(
@@ -80,7 +84,7 @@ class SeriesStore:
         now_ns: Callable[[], int] = _long_ago,
     ) -> None:
         self.lock = new_rlock()
-        self.max_series = max_series
+        self._max_series = max_series
         self.max_metrics = max_metrics
         self.report = report
         self.now_ns = now_ns
@@ -89,6 +93,7 @@ class SeriesStore:
         self.refusals: dict[str, str] = {}
         self.expired = 0
         self.idle: Callable[[AnyMetric], Iterable[Series]] | None = None
+        self.folding: Callable[[AnyMetric, Mapping[Series, Sequence[Series]]], None] | None = None
         self._metrics: dict[str, AnyMetric] = {}
         self._claims: dict[str, str] = {}
         #: Those of the refused names for which there were too many metrics.
@@ -101,6 +106,18 @@ class SeriesStore:
         self._idle_since: dict[Series, int] = {}
         self._idle: dict[Series, int] = {}
         self._to_look_at: Iterator[tuple[AnyMetric, Labels]] | None = None
+
+    @property
+    def max_series(self) -> int:
+        """How many series a metric may have."""
+        return self._max_series
+
+    @max_series.setter
+    def max_series(self, limit: int) -> None:
+        with self.lock:
+            more, self._max_series = limit > self._max_series, limit
+            if more:
+                self.unfold(metric for metric in self._metrics.values() if metric.max_series is None)
 
     @property
     def metrics(self) -> list[AnyMetric]:
@@ -132,6 +149,18 @@ class SeriesStore:
     def overflowing(self) -> list[str]:
         """Names of the metrics that have reached their limit."""
         return [metric.name for metric in self.metrics if metric.overflow is not None]
+
+    def folded(self) -> dict[str, dict[str, int]]:
+        """Return by metric the labels that were folded, and how many values each had by then."""
+        with self.lock:
+            return {one.name: dict(one.ever_folded) for one in self.metrics if one.ever_folded}
+
+    def unfold(self, metrics: Iterable[AnyMetric]) -> None:
+        """Begin with labels afresh: those that were folded have values of their own from now on."""
+        with self.lock:
+            for metric in metrics:
+                metric.unfold()
+                metric.ever_folded.clear()
 
     def cardinality(self, top: int = TOP_LABELS) -> dict[str, dict[str, int]]:
         """Return by metric that is full the labels with the most different values, and how many these are."""
@@ -207,6 +236,8 @@ class SeriesStore:
                 series: Any = metric.series.pop(labels)
                 self._idle_since.pop(series, None)
                 self._idle.pop(series, None)
+                if any(value == FOLDED for _, value in labels):
+                    metric.unfold_gone()
             else:
                 metric.restart()
                 self._forget({name})
@@ -232,6 +263,18 @@ class SeriesStore:
         gone = [present.pop(series.labels, None) for series in idle]
         self.generation += bool(gone)
         return bool(gone)
+
+    def moved(self, metric: AnyMetric, merged: Mapping[Series, Sequence[Series]]) -> None:
+        """Take notice of series that were made of others, which are the metric's no more."""
+        if self.folding is not None:
+            self.folding(metric, merged)
+        sources: dict[Any, Any] = metric.reservoirs
+        for parts in merged.values():
+            for series in parts:
+                sources.pop(series, None)
+                self._idle_since.pop(series, None)
+                self._idle.pop(series, None)
+        self.generation += 1
 
     def advance(self, now_ns: int) -> None:
         """Let time go on for the summaries; takes as long as there are summaries, not series."""
@@ -278,7 +321,12 @@ class SeriesStore:
             return gone
 
     def _give_back(self) -> None:
-        """Let go of what is empty after series have expired: overflow series, and metrics made of data."""
+        """Let go of what is empty after series have expired: overflow series, and metrics made of data.
+
+        A label of which nothing is left that was folded is as good as a new one.
+        """
+        for metric in self._metrics.values():
+            metric.unfold_gone()
         emptied = [(key, one) for key, one in self._metrics.items() if not one.series]
         for _, metric in emptied:
             self.generation += metric.overflow is not None

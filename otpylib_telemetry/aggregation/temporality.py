@@ -45,7 +45,7 @@ from otpylib_telemetry.aggregation.series import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from otpylib_telemetry.aggregation.exponential import ExponentialBuckets
     from otpylib_telemetry.aggregation.metric import AnyMetric, ExemplarSource
@@ -162,6 +162,39 @@ class Cursor:
         if self.start_ns > at_ns:
             self.start_ns = self.began_ns + offset_ns
         return at_ns
+
+
+def joined(known: Sequence[Cursor]) -> Cursor:
+    """Return what was said of several series as what was said of the one that was made of them."""
+    first = min(known, key=lambda one: one.began_ns)
+    cursor = Cursor(first.metric, first.began_ns, first.start_ns - first.began_ns, overflow=False)
+    told = [one for one in known if one.last is not None]
+    if told:
+        latest = max(told, key=lambda one: one.read_ns)
+        cursor.at_ns, cursor.read_ns = latest.at_ns, latest.read_ns
+        cursor.last = _added([one.last for one in told])
+    for one in known:
+        cursor.extremes = (
+            min(cursor.extremes[0], one.extremes[0]),
+            max(cursor.extremes[1], one.extremes[1]),
+        )
+        if one.missed is not None:
+            cursor.miss(one.missed)
+    return cursor
+
+
+def _added(said: Sequence[Any]) -> Any:
+    """Add up what was reported: numbers, or counts, of each bucket or of all, with sums."""
+    if not isinstance(said[0], tuple):
+        return _sum(said)
+    counts, sums = zip(*said, strict=True)
+    if isinstance(counts[0], tuple):
+        return tuple(map(sum, zip(*counts, strict=True))), _sum(sums)
+    return sum(counts), _sum(sums)
+
+
+def _sum(numbers: Sequence[float]) -> float:
+    return sum(numbers) if all(type(one) is int for one in numbers) else math.fsum(numbers)
 
 
 def temporality_of(metric: AnyMetric, preference: Wanted) -> Temporality:

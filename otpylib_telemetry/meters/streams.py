@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from otpylib_telemetry.aggregation import exporter_stores
 from otpylib_telemetry.aggregation.metric import (
     NO_SCOPE,
-    OVERFLOW_LABELS,
     AnyMetric,
     Histogram,
     Kind,
     MetricSpec,
     Scope,
+    is_shared,
 )
 from otpylib_telemetry.aggregation.store import (
     FAILED,
@@ -42,7 +42,7 @@ from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.primitives.once import Once
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from otpylib_telemetry.aggregation.series import Labels, Operation, Traced
     from otpylib_telemetry.metrics.names import Naming
@@ -177,6 +177,7 @@ class Stream:
             metric = store.find(self.key)
             if metric is not None:
                 metric.description, metric.max_series = self.plan.description, self.plan.max_series
+                metric.folds = self.plan.max_series is None
                 metric.reservoirs.clear()
 
     def retire(self, shared: Collection[Labels] = ()) -> None:
@@ -266,11 +267,7 @@ class Stream:
             with store.lock:
                 if self._generation != store.generation:
                     self._renew(store)
-                for labels in self._observed - totals.keys():
-                    store.remove(self.key, labels)
-                    self._written.discard(labels)
                 refused = self._take(store, totals)
-                self._observed = set(totals)
                 # What has gone was not in the memory of a stream that only observes.
                 self._generation = store.generation
             for reason, amount in refused:
@@ -286,31 +283,52 @@ class Stream:
         """Bring the series to what was observed; returns what was refused, and why."""
         metric = self._metric or (self._declare(store) if totals else None)
         if metric is None:
+            self._give_up(store, self._observed)
+            self._observed = set()
             return [(self._why_not(), amount) for amount, _ in totals.values()]
+        unseen = set(map(metric.as_folded, self._observed)).difference(map(metric.as_folded, totals))
         refused: list[tuple[str, float]] = []
-        beyond: list[float] = []
+        usable: dict[Labels, tuple[float, Operation | None]] = {}
         for labels, (amount, traced) in totals.items():
-            if not self._least <= amount <= FLOAT_MAX:
-                refused.append((OUT_OF_RANGE, amount))
-                store.remove(self.key, labels)
-                self._written.discard(labels)
-                continue
-            series = metric.at(labels)
-            if series.labels is OVERFLOW_LABELS:
-                beyond.append(amount)
-            elif self._putting(metric, series)(amount, traced):
-                self._written.add(labels)
+            if self._least <= amount <= FLOAT_MAX:
+                usable[labels] = amount, traced
             else:
                 refused.append((OUT_OF_RANGE, amount))
-        if beyond and metric.overflow is not None:
-            rest = beyond[-1] if self.plan.kind is Kind.GAUGE else sum(beyond)
-            if not getattr(metric.overflow, self._put)(rest):
-                refused.append((OUT_OF_RANGE, rest))
-        elif self._overflown:
+                unseen.add(labels)
+        self._give_up(store, unseen)
+        found = self._placed(metric, usable)
+        overflow = metric.overflow
+        for series, (amount, traced) in found.items():
+            if not self._putting(metric, series)(amount, traced):
+                refused.append((OUT_OF_RANGE, amount))
+            elif series is not overflow:
+                self._written.add(series.labels)
+        self._observed = {series.labels for series in found if series is not overflow}
+        if overflow is not None and overflow not in found and self._overflown:
             metric.overflow = None
             store.generation += 1
-        self._overflown = bool(beyond)
+        self._overflown = overflow in found
         return refused
+
+    def _placed(
+        self, metric: AnyMetric, totals: Mapping[Labels, tuple[float, Operation | None]]
+    ) -> dict[Any, tuple[float, Operation | None]]:
+        """Return what was observed by the series it is of; what is of one series is added up, or the last."""
+        for labels in totals:
+            # Each may be the one for which a label is folded, of those before it as well.
+            metric.at(labels)
+        sums = self.plan.kind is not Kind.GAUGE
+        found: dict[Any, tuple[float, Operation | None]] = {}
+        for labels, (amount, traced) in totals.items():
+            series = metric.at(labels)
+            before = found[series][0] if sums and series in found else 0
+            found[series] = before + amount, traced
+        return found
+
+    def _give_up(self, store: SeriesStore, every: Iterable[Labels]) -> None:
+        for labels in every:
+            store.remove(self.key, labels)
+            self._written.discard(labels)
 
     def _totals(self, readings: Readings) -> dict[Labels, tuple[float, Operation | None]]:
         """Return the readings by the labels they have here.
@@ -357,11 +375,14 @@ class Stream:
         metric = self._metric or self._declare(store)
         if metric is None:
             return _nowhere
-        series = metric.at(self._labels(attributes))
+        labels = self._labels(attributes)
+        series: Any = metric.at(labels)
         put = self._putting(metric, series)
-        if series.labels is OVERFLOW_LABELS:
+        if series is metric.overflow:
             return put
         self._written.add(series.labels)
+        if is_shared(series, labels):
+            return put
         if not attributes:
             self._alone = put
             return put
@@ -381,7 +402,9 @@ class Stream:
         self._cache = LabelCache(self._rules)
         self._alone = None
         metric = store.find(self.key)
-        self._written &= metric.series.keys() if metric is not None else set()
+        self._written = (
+            set() if metric is None else {*map(metric.as_folded, self._written)} & metric.series.keys()
+        )
         if self._metric is None or store.find(self.key) is not self._metric:
             self._metric = None
             self._declare(store)
@@ -407,6 +430,8 @@ class Stream:
             scope=plan.scope if naming.scopes else NO_SCOPE,
             observed=self._whole,
             max_series=plan.max_series,
+            # Who gives a view a limit knows what OpenTelemetry does beyond it.
+            folds=plan.max_series is None,
             bounds=plan.bounds,
             scale=plan.scale,
             max_size=plan.max_size,

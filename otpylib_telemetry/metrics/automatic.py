@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from otpylib_telemetry.aggregation.metric import (
-    OVERFLOW_LABELS,
     AnyMetric,
     Counter,
     Exponential,
@@ -29,6 +28,7 @@ from otpylib_telemetry.aggregation.metric import (
     Kind,
     MetricSpec,
     UpDown,
+    is_shared,
 )
 from otpylib_telemetry.aggregation.series import (
     CounterSeries,
@@ -189,7 +189,8 @@ class Bound:
         self.place: Place[Bound] | None = None
         #: Whether later events find this one again; if not, nothing may be remembered for it either.
         self.kept = False
-        #: Whether one of its series is shared with other labels, for want of room.
+        #: Whether one of its series is shared with other labels, for want of room: that of a folded label,
+        #: or the overflow series.
         self.overflown = False
 
 
@@ -271,6 +272,8 @@ class AutomaticMetrics:
     def configure(self, options: MetricOptions) -> None:
         """Go on with other settings. Series stay, but for those of histograms whose buckets change."""
         with self._store.lock:
+            if self._rules != options.rules:
+                self._store.unfold(self._own())
             self._rules = options.rules
             self._ids_wanted = _wants_ids(options.rules)
             self._buckets = options.buckets
@@ -635,7 +638,7 @@ class AutomaticMetrics:
             name = self._naming.counter(plan.event)
             plan.count = self._declared(Kind.COUNTER, name, text, plan.event)
         binding.count = series = plan.count.at(binding.labels)
-        binding.overflown |= series.labels is OVERFLOW_LABELS
+        binding.overflown |= _is_shared(series, binding.labels)
         return series
 
     def _gauge(self, plan: _Plan, binding: Bound, amount: Any) -> _Gauge:
@@ -645,7 +648,7 @@ class AutomaticMetrics:
             text = f'Last "value" of the events {readable(plan.event)}.'
             plan.value = self._declared(Kind.GAUGE, self._naming.gauge(plan.event), text, plan.event)
         binding.value = series = plan.value.at(binding.labels)
-        binding.overflown |= series.labels is OVERFLOW_LABELS
+        binding.overflown |= _is_shared(series, binding.labels)
         return series
 
     def _level(self, plan: _Plan, binding: Bound) -> _Level:
@@ -654,7 +657,7 @@ class AutomaticMetrics:
             name = self._naming.in_flight(plan.operation)
             plan.in_flight = self._declared(Kind.UP_DOWN, name, text, plan.operation)
         binding.in_flight = series = plan.in_flight.at(binding.labels)
-        binding.overflown |= series.labels is OVERFLOW_LABELS
+        binding.overflown |= _is_shared(series, binding.labels)
         return series
 
     def _histogram(self, plan: _Plan, binding: Bound) -> _Histogram:
@@ -663,7 +666,7 @@ class AutomaticMetrics:
             name = self._naming.duration(plan.event)
             plan.duration = self._declared(self._distribution, name, text, plan.event)
         binding.duration = series = plan.duration.at(binding.labels)
-        binding.overflown |= series.labels is OVERFLOW_LABELS
+        binding.overflown |= _is_shared(series, binding.labels)
         return series
 
     def _timing(self, plan: _Plan, binding: Bound, begun: Bound | None) -> _Histogram:
@@ -671,8 +674,9 @@ class AutomaticMetrics:
             text = f"How long the operations {readable(plan.operation)} took, in seconds, by outcome."
             name = self._naming.duration(plan.operation)
             plan.timing = self._declared(self._distribution, name, text, plan.operation)
-        series = plan.timing.at(_with_outcome(begun.labels if begun else (), binding.labels, plan.outcome))
-        binding.overflown |= series.labels is OVERFLOW_LABELS
+        labels = _with_outcome(begun.labels if begun else (), binding.labels, plan.outcome)
+        series = plan.timing.at(labels)
+        binding.overflown |= _is_shared(series, labels)
         if not binding.overflown and (begun is None or begun.kept):
             binding.timings[begun] = series
             self._bindings += 1
@@ -729,6 +733,10 @@ class AutomaticMetrics:
 def _distribution(options: MetricOptions) -> Kind:
     """Return which kind of metric durations are."""
     return Kind.EXPONENTIAL if options.exponential else Kind.HISTOGRAM
+
+
+def _is_shared(series: Any, labels: Labels) -> bool:
+    return series is not _NOWHERE and is_shared(series, labels)
 
 
 def _wants_ids(rules: LabelRules) -> bool:

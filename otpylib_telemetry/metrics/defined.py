@@ -18,7 +18,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from otpylib_telemetry.aggregation.exponential import scale_for
-from otpylib_telemetry.aggregation.metric import OVERFLOW_LABELS, Kind, MetricSpec, SummaryShape
+from otpylib_telemetry.aggregation.metric import Kind, MetricSpec, SummaryShape, is_shared
 from otpylib_telemetry.aggregation.store import (
     NAME_TAKEN,
     NOT_A_NUMBER,
@@ -435,9 +435,13 @@ class DefinedMetrics:
             return None
         self.resolved += 1
         labels, whole = bound.tags.labels(values)
-        series: Any = bound.metric.at(labels)
+        metric: Any = bound.metric
+        series = metric.at(labels)
+        if self._generation != self._store.generation:
+            # Others have made room for it, or have become one.
+            self._renew()
         put: _Put = getattr(series, _PUTS[bound.definition.type])
-        if whole and series.labels is not OVERFLOW_LABELS:
+        if whole and not is_shared(series, labels):
             bound.tags.keep(values, put)
         return put
 

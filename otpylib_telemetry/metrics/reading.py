@@ -39,6 +39,7 @@ class SeriesReader:
         cursors: Cursors = memory.setdefault(_CURSORS, Cursors())
         with store.lock:
             self._cursors = Cursors(cursors) if beside else cursors
+            store.folding = cursors.fold
 
     def leave(self) -> None:
         """Read no more; for one who reads beside the exporter."""

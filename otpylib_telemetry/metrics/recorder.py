@@ -136,6 +136,7 @@ class MetricRecorder:
             "metrics": len(store),
             "series": store.series_count(),
             "series_expired": store.expired,
+            "labels_folded": store.folded(),
             "overflowing": store.overflowing(),
             "cardinality": store.cardinality(),
             "samples_refused": dict(store.refused),

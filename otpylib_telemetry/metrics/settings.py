@@ -161,8 +161,8 @@ class MetricsSettings(ExporterSettings):
         2_000,
         ge=1,
         le=1_000_000,
-        description="How many series one metric may have; what comes beyond is counted in one series "
-        'labelled `otel_metric_overflow="true"`.',
+        description="How many series one metric may have. Then the label with the most values is folded; if "
+        'that does not help, the rest is counted in one series labelled `otel_metric_overflow="true"`.',
     )
     span_metrics: bool = Field(
         True,

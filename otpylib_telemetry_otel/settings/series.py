@@ -90,8 +90,9 @@ class SeriesSettings(ExporterSettings):
         DEFAULT_MAX_SERIES,
         ge=1,
         le=1_000_000,
-        description="How many series one metric may have; what comes beyond is counted in one series "
-        "with the attribute `otel.metric.overflow`.",
+        description="How many series one metric may have. Then the attribute with the most values is folded; "
+        "if that does not help, the rest is counted in one series with the attribute "
+        "`otel.metric.overflow`.",
     )
     series_ttl: OptionalNumber = Field(
         None,

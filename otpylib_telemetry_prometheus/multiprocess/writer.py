@@ -178,21 +178,20 @@ class StoreWriter(Generic[FilesT]):
             slot = slots.get(series)
             if slot is None:
                 slot = slots[series] = self._slot(metric, series)
-            kind = type(series)
             numbers: list[float] | None
             timestamp = 0.0
-            if kind is HistogramSeries:
+            if isinstance(series, HistogramSeries):
                 numbers = [series.sum, *series.counts]
-            elif kind is SummarySeries:
+            elif isinstance(series, SummarySeries):
                 # Both are worked out anew each time, which takes a while.
                 same = slot.last is not None and slot.last[0] == series.count
                 numbers = slot.last if same else [series.count, series.sum]
-            elif kind is ExponentialSeries:
+            elif isinstance(series, ExponentialSeries):
                 same = slot.last is not None and sum(slot.last[1:]) == series.count
                 numbers = slot.last if same else _exponential(slot, series, self._bounds_of(metric))
             else:
                 numbers = [series.value]
-                if kind is GaugeSeries and "mostrecent" in slot.prefix:
+                if isinstance(series, GaugeSeries) and "mostrecent" in slot.prefix:
                     timestamp = self._time(slot, series, now)
             if numbers is not None and numbers != slot.last:
                 yield slot, numbers, timestamp
@@ -223,7 +222,7 @@ class StoreWriter(Generic[FilesT]):
         labels = self._distinct(metric, series.labels, gauge=gauge)
         keys = _Keys(self._look.name(metric), labels, metric.description)
         if isinstance(metric, Histogram | Exponential):
-            if type(series) is not HistogramSeries:
+            if not isinstance(series, HistogramSeries):
                 return _Slot(POWERS, [keys.of("_sum")], keys.of_bucket)
             bounds = [*map(float, series.bounds), math.inf]
             every = [keys.of("_sum"), *map(keys.of_bucket, bounds)]

@@ -69,6 +69,13 @@ def listed(path: str) -> Callable[[Stats], Iterable[Reading]]:
     return lambda stats: [("", (str(name),), 1) for name in _at(stats, path)]
 
 
+def pairs(path: str) -> Callable[[Stats], Iterable[Reading]]:
+    """Read what is listed by name: 1 for each of each name."""
+    return lambda stats: [
+        ("", (str(name), str(entry)), 1) for name, entries in _at(stats, path).items() for entry in entries
+    ]
+
+
 def of(**paths: str) -> Callable[[Stats], Iterable[Reading]]:
     """Read a number from each of several places, which is its reason."""
     return lambda stats: [("", (reason,), _at(stats, path)) for reason, path in paths.items()]

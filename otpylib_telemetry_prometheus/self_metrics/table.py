@@ -249,6 +249,13 @@ SELF_METRICS: Final[tuple[SelfMetric, ...]] = (
         readings.listed("overflowing"),
         "metric",
     ),
+    _gauge(
+        f"{PROMETHEUS}metric_label_folded",
+        "1 for each label whose values were made one, because with them the metric had reached max_series.",
+        readings.pairs("labels_folded"),
+        "metric",
+        "label",
+    ),
     _counter(
         f"{PROMETHEUS}samples_refused_total",
         f"Measurements that were not taken, by reason, for instance: {NOT_A_NUMBER}; {OUT_OF_RANGE}; "

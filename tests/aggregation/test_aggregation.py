@@ -107,7 +107,7 @@ def test_series_are_told_apart_by_their_labels_alone(store):
 
 
 def test_beyond_the_limit_one_series_takes_everything_and_it_is_said_once(store, reports):
-    metric = declare.counter(store, "hits", "Hits.")
+    metric = declare.counter(store, "hits", "Hits.", folds=False)
     for number in range(10):
         metric.at(labels(user=str(number))).add(1)
     assert len(metric.series) == 3
@@ -121,7 +121,7 @@ def test_beyond_the_limit_one_series_takes_everything_and_it_is_said_once(store,
 
 
 def test_series_that_exist_keep_counting_when_the_metric_is_full(store):
-    metric = declare.counter(store, "hits", "Hits.")
+    metric = declare.counter(store, "hits", "Hits.", folds=False)
     for number in range(10):
         metric.at(labels(user=str(number))).add(1)
     metric.at(labels(user="0")).add(1)
@@ -129,7 +129,7 @@ def test_series_that_exist_keep_counting_when_the_metric_is_full(store):
 
 
 def test_a_lower_limit_takes_no_series_away_and_a_higher_one_makes_room(store):
-    metric = declare.gauge(store, "level", "Level.")
+    metric = declare.gauge(store, "level", "Level.", folds=False)
     first = metric.at(labels(n="1"))
     metric.at(labels(n="2"))
     store.max_series = 1
@@ -220,7 +220,7 @@ def test_refused_samples_are_counted_by_reason(store):
 
 
 def test_what_fills_a_metric_up_is_named_with_numbers(store, reports):
-    metric = declare.counter(store, "hits", "Hits.")
+    metric = declare.counter(store, "hits", "Hits.", folds=False)
     for number in range(5):
         metric.at(labels(country="de", user=str(number))).add(1)
     assert "user (3 values), country (1 values)" in reports[0]
@@ -233,7 +233,7 @@ def test_nothing_is_told_of_metrics_that_are_not_full(store):
 
 
 def test_a_metric_may_have_a_limit_of_its_own(store):
-    metric = declare.counter(store, "hits", "Hits.")
+    metric = declare.counter(store, "hits", "Hits.", folds=False)
     metric.max_series = 1
     assert metric.at(labels(a="1")) is not metric.at(labels(a="2"))
     assert metric.at(labels(a="2")) is metric.overflow
@@ -432,7 +432,7 @@ def test_a_summary_has_no_more_than_200_series_unless_it_is_said_how_many():
 
 def test_what_fills_metrics_up_is_counted_anew_only_when_it_may_be_others(monkeypatch):
     store = SeriesStore(3)
-    metric = declare.counter(store, "hits", "Hits.")
+    metric = declare.counter(store, "hits", "Hits.", folds=False)
     for number in range(5):
         metric.at(labels(user=str(number))).add(1)
     looked = []

@@ -30,6 +30,7 @@ class Exit:
         self.now = 10
         self.store = SeriesStore(max_series, now_ns=lambda: self.now)
         self.cursors = Cursors()
+        self.store.folding = self.cursors.fold
         self.preference = preference
         self.reference = Reference()
 
@@ -341,9 +342,9 @@ class TestSeriesThatGo:
     def test_the_limit_is_for_one_interval_where_deltas_are_told(self, kind):
         there = Exit("delta", max_series=3)
         if kind == "counter":
-            metric, put = declare.counter(there.store, "sold.total", ""), "add"
+            metric, put = declare.counter(there.store, "sold.total", "", folds=False), "add"
         else:
-            metric, put = distribution(there.store, kind), "observe"
+            metric, put = distribution(there.store, kind, folds=False), "observe"
 
         def measured(*names):
             for name in names:
@@ -360,7 +361,10 @@ class TestSeriesThatGo:
 
     def test_what_is_told_as_a_whole_keeps_its_place(self):
         there = Exit("delta", max_series=1)
-        for metric in (declare.up_down(there.store, "a"), declare.counter(there.store, "b", observed=True)):
+        for metric in (
+            declare.up_down(there.store, "a", folds=False),
+            declare.counter(there.store, "b", observed=True, folds=False),
+        ):
             for name in ("x", "y"):
                 one = metric.at((("shop", name),))
                 one.advance_to(1)
@@ -383,7 +387,7 @@ class TestSeriesThatGo:
     @given(st.lists(st.lists(st.integers(0, 9), max_size=8), max_size=8))
     def test_nothing_is_lost_while_series_make_room(self, intervals):
         there = Exit("delta", max_series=2)
-        metric = declare.counter(there.store, "sold.total", "")
+        metric = declare.counter(there.store, "sold.total", "", folds=False)
         for names in intervals:
             for name in names:
                 metric.at((("shop", str(name)),)).add(1)
@@ -394,7 +398,7 @@ class TestSeriesThatGo:
 
     def test_the_overflow_series_is_marked_as_the_sdk_does(self):
         there = Exit(max_series=1)
-        counter = declare.counter(there.store, "sold.total", "")
+        counter = declare.counter(there.store, "sold.total", "", folds=False)
         counter.at(A).add(1)
         counter.at((("shop", "b"),)).add(2)
         counter.at((("shop", "c"),)).add(3)

@@ -281,14 +281,24 @@ def test_the_end_gives_up_everything(metrics):
     assert metrics.series("job_in_flight") == {"": 0}
 
 
-def test_in_flight_comes_back_to_nothing_when_labels_overflow():
+def test_in_flight_comes_back_to_nothing_when_series_overflow():
+    metrics = Metrics(max_series=2)
+    for number in range(6):
+        metrics.emit("job.start", metadata={f"n{number}": 1, "span_id": number})
+    assert metrics.series("job_in_flight") == {"n0=1": 1, "n1=1": 1, "otel_metric_overflow=true": 4}
+    for number in range(6):
+        metrics.emit("job.stop", metadata={f"n{number}": 1, "span_id": number})
+    assert set(metrics.series("job_in_flight").values()) == {0}
+
+
+def test_in_flight_comes_back_to_nothing_when_a_label_is_folded_meanwhile():
     metrics = Metrics(max_series=2)
     for number in range(6):
         metrics.emit("job.start", metadata={"n": number, "span_id": number})
-    assert metrics.series("job_in_flight") == {"n=0": 1, "n=1": 1, "otel_metric_overflow=true": 4}
+    assert metrics.series("job_in_flight") == {"n=(folded)": 6}
     for number in range(6):
         metrics.emit("job.stop", metadata={"n": number, "span_id": number})
-    assert set(metrics.series("job_in_flight").values()) == {0}
+    assert metrics.series("job_in_flight") == {"n=(folded)": 0}
 
 
 def test_operations_are_still_timed_when_their_gauge_is_refused(metrics):
@@ -476,6 +486,15 @@ def test_labels_with_ever_new_values_end_in_one_series_and_are_not_remembered():
     metrics = Metrics(max_series=10)
     for number in range(1000):
         assert metrics.emit("e", {"count": 1}, {"user": f"u{number}"}) == (1, 0)
+    assert metrics.series("e_total") == {"user=(folded)": 1000}
+    assert metrics.metrics._bindings == 0
+    assert len(metrics.reports) == 1
+
+
+def test_ever_new_labels_end_in_one_series_and_are_not_remembered():
+    metrics = Metrics(max_series=10)
+    for number in range(1000):
+        assert metrics.emit("e", {"count": 1}, {f"u{number}": "here"}) == (1, 0)
     series = metrics.series("e_total")
     assert len(series) == 11
     assert series["otel_metric_overflow=true"] == 990

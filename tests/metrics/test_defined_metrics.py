@@ -350,10 +350,22 @@ def test_beyond_its_limit_a_metric_counts_in_one_series_and_remembers_nothing_mo
     )
     for number in range(10):
         given.emit("a", {}, {"id": number})
-    assert given.series("a_n_total") == {"id=0": 1, "id=1": 1, "otel_metric_overflow=true": 8}
+    assert given.series("a_n_total") == {"id=(folded)": 10}
     assert len(given.series("b_n_total")) == 10
-    assert given.store.overflowing() == ["a_n_total"]
+    assert given.store.folded() == {"a_n_total": {"id": 3}}
     (bound, _) = given.metrics._bound
+    assert len(bound.tags.texts) + len(bound.tags._typed) == 0
+    assert len(given.reports) == 1
+
+
+def test_what_no_folded_label_makes_room_for_is_counted_in_one_series():
+    tags = [f"id{number}" for number in range(10)]
+    given = Metrics(definitions_module.counter("a.n", event="a", tags=tags, max_series=2))
+    for tag in tags:
+        given.emit("a", {}, {tag: 1})
+    assert given.series("a_n_total") == {"id0=1": 1, "id1=1": 1, "otel_metric_overflow=true": 8}
+    assert given.store.overflowing() == ["a_n_total"]
+    (bound,) = given.metrics._bound
     assert len(bound.tags.texts) + len(bound.tags._typed) == 2
     assert len(given.reports) == 1
     assert OVERFLOW_LABELS[0][0] in given.reports[0]

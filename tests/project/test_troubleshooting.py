@@ -595,6 +595,7 @@ async def _(stage):
         await stage.started("prometheus_exporter")
         for number in range(5):
             execute("shop.orders", {"count": 1}, {"order": str(number)})
+            execute("shop.visits", {"count": 1}, {f"user_{number}": "here"})
         yield
 
 

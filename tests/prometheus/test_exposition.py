@@ -122,7 +122,7 @@ def test_a_series_keeps_a_label_that_has_a_global_label_s_name_under_another():
 
 
 def test_the_overflow_series_is_on_the_page():
-    events = [("hits", {"count": 1, "duration_ms": 1}, {"user": str(number)}, 0) for number in range(5)]
+    events = [("hits", {"count": 1, "duration_ms": 1}, {f"user{number}": "1"}, 0) for number in range(5)]
     samples = parsed(Exposition().text([recorded(events, max_series=2)]))
     overflow = (("otel_metric_overflow", "true"),)
     assert samples["hits_total", overflow] == 3

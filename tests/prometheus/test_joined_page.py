@@ -91,6 +91,7 @@ async def test_every_metric_of_the_table_is_in_a_real_scrape_and_no_other(runtim
     await chassis.delivered(backend, 1)
     await emit_counter("shop.orders", country="de")
     await emit_counter("shop.orders", country="fr")
+    await emit_counter("shop.orders", city="berlin")
     await emit_counter("shop.bad", float("nan"))
     # Operations that were given up are the one thing that is there only once it has happened.
     sometimes = {"otpylib_telemetry_prometheus_operations_given_up_total"}

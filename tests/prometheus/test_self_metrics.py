@@ -62,6 +62,7 @@ def complete(answer):
         **answer,
         "lanes": {"spans": 3},
         "overflowing": ["shop_orders_total"],
+        "labels_folded": {"shop_orders_total": {"order": 2001}},
         "samples_refused": {"not a number": 2},
         "operations_given_up": {"expired": 1},
         "pages": 4,
@@ -232,6 +233,7 @@ async def test_they_need_no_series_and_come_under_no_limit(runtime):
     await serving(max_series=1)
     await emit_counter("shop.orders", country="de")
     await emit_counter("shop.orders", country="fr")
+    await emit_counter("shop.orders", city="berlin")
 
     async def overflowing():
         return (await stats_of("prometheus_exporter"))["overflowing"]
@@ -241,6 +243,8 @@ async def test_they_need_no_series_and_come_under_no_limit(runtime):
     found = values(self_families(registry.all_stats()))
     assert found[f"{PROMETHEUS}overflowing_metrics",]["prometheus_exporter"] == 1
     assert found[f"{PROMETHEUS}metric_overflowing", "shop_orders_total"]["prometheus_exporter"] == 1
+    folded = found[f"{PROMETHEUS}metric_label_folded", "shop_orders_total", "country"]
+    assert folded["prometheus_exporter"] == 1
     assert (await stats_of("prometheus_exporter"))["series"] == before
 
 
@@ -264,6 +268,7 @@ KEYS = [
     "breaker",
     "dropped",
     "lanes",
+    "labels_folded",
     "overflowing",
     "push",
     "merged",
