@@ -20,8 +20,8 @@ def trace_context() -> dict[str, Any]:
     """Return the metadata that makes a span elsewhere a child of the one that is open here.
 
     otpylib runs every process in the context of whoever spawned it, not of whoever sent the message it is
-    handling: send this along, and give it to :func:`span` there. For headers of requests there are
-    :func:`inject` and :func:`extract`.
+    handling: send this along, and give it to :func:`~otpylib_telemetry.span` there. For headers of requests
+    there are :func:`inject` and :func:`extract`.
 
     Returns:
         ``traceparent`` and ``correlation_id``, and ``tracestate`` and ``baggage`` where there are some. Where
