@@ -14,6 +14,7 @@ from benchmarks import (
     allocations,
     application,
     endpoint,
+    folding,
     memory,
     meters,
     operations,
@@ -50,7 +51,18 @@ def main() -> None:
     arguments.add_argument(
         "--series", type=int, default=scrape.SERIES, help="counters, and histograms, for --scrape"
     )
+    arguments.add_argument(
+        "--folding",
+        action="store_true",
+        help="measure a label with ever new values instead; takes some minutes",
+    )
+    arguments.add_argument(
+        "--events", type=int, default=folding.EVENTS, help="how many events, for --folding"
+    )
     options = arguments.parse_args()
+    if options.folding:
+        print(folding.table(options.events))
+        return
     if options.scrape:
         rounds = min(options.rounds, scrape.ROUNDS)
         print(scrape.table(rounds, options.series))

@@ -118,3 +118,21 @@ def test_the_application_answers_and_exports_whatever_its_telemetry_is(tmp_path)
         assert re.fullmatch(r"-?\d+ µs", row[5])
         # That every request is on the page, the benchmark sees for itself.
         assert row[7] == "0.0%"
+
+
+def test_a_label_with_ever_new_values_is_folded_and_the_others_are_exact(tmp_path):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "TELEMETRY_"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--folding", "--events", "40000"],
+        cwd=tmp_path,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=100,
+        env={**kept, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    table, conclusion = done.stdout.strip().split("\n\n")
+    # That the other labels are exact, the benchmark sees for itself.
+    assert [row[3] for row in rows_of(table)] == ["60"] * 10
+    assert "exact" in conclusion
+    assert "order_id" in done.stderr

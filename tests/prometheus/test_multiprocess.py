@@ -207,6 +207,49 @@ def test_series_that_are_gone_are_gone_from_the_page(tmp_path):
     assert page(tmp_path)["requests"][2] == {("requests_total", (("k", "b"),)): 4}
 
 
+def test_a_label_that_one_worker_has_folded_adds_up_with_what_others_have(tmp_path):
+    first, second = Ours(tmp_path, 1), Ours(tmp_path, 2)
+    first.store.max_series = 3
+    for number in range(3):
+        first.count(1, order=f"{number}", shop="a")
+        first.observe(0.5, order=f"{number}", shop="a")
+    first.write()
+    for number in range(3, 6):
+        first.count(1, order=f"{number}", shop="a")
+        first.observe(0.5, order=f"{number}", shop="a")
+    second.count(1, order="1", shop="a")
+    for worker in (first, second):
+        worker.write()
+    folded, exact = (("order", "(folded)"), ("shop", "a")), (("order", "1"), ("shop", "a"))
+    found = page(tmp_path)
+    assert found["requests"][2] == {("requests_total", folded): 6, ("requests_total", exact): 1}
+    assert found["seconds"][2]["seconds_count", folded] == 6
+
+
+def test_what_is_folded_while_it_is_written_is_written_as_it_was_listed(tmp_path, monkeypatch):
+    monkeypatch.setattr(writer, "_SLICE", 2)
+    worker = Ours(tmp_path, 1)
+    worker.store.max_series = 6
+    for number in range(6):
+        worker.observe(0.5, order=f"{number}")
+    changes = writer.StoreWriter._changes
+    slices = []
+
+    def fold_after_the_first(one, metric, present, now):
+        yield from changes(one, metric, present, now)
+        slices.append(present)
+        if len(slices) == 1:
+            worker.observe(0.5, order="new")
+
+    monkeypatch.setattr(writer.StoreWriter, "_changes", fold_after_the_first)
+    worker.write()
+    count = "seconds_count"
+    assert sum(value for (name, _), value in page(tmp_path)["seconds"][2].items() if name == count) == 6
+    worker.write()
+    found = {key: value for (name, key), value in page(tmp_path)["seconds"][2].items() if name == count}
+    assert found == {(("order", "(folded)"),): 7}
+
+
 def test_a_summary_has_its_count_and_its_sum(tmp_path):
     worker = Ours(tmp_path, 1)
     shape = SummaryShape((0.5,), scale=3, max_size=160, slice_ns=10**9, slices=6)
