@@ -71,6 +71,9 @@ if TYPE_CHECKING:
 MAX_OPEN: Final = 10_000
 OPEN_TTL_NS: Final = 300 * 1_000_000_000
 
+#: An operation that ended so many nanoseconds ago has lost its end, for want of room: its record knows it.
+_LOST_NS: Final = 5 * 1_000_000_000
+
 # The entries of the log, by their lengths: an event, or an operation that has ended.
 _EVENT: Final = 5
 _ENDED: Final = 1
@@ -259,6 +262,8 @@ class AutomaticMetrics:
         self._operation_plans: dict[str, tuple[_Plan, _Plan, _Plan]] = {}
         #: The operations of ``span()`` that have begun and not ended; None where its end is known to come.
         self._recorded: dict[Operation, Bound | None] = {}
+        #: Those whose ends were taken for lost; they may come yet.
+        self._late: dict[Operation, None] = {}
         #: Whether one of the ids of an operation becomes a label: they are not in its metadata.
         self._ids_wanted = _wants_ids(options.rules)
         self._bindings = 0
@@ -335,7 +340,13 @@ class AutomaticMetrics:
         orphaned: list[Bound | None] = [opened.value for opened in self._operations.orphaned(alive)]
         latest_ns = now_ns - OPEN_TTL_NS
         for operation in list(self._recorded):
-            if operation.at_ns <= latest_ns:
+            if operation.ended_ns and operation.ended_ns <= now_ns - _LOST_NS:
+                with self._store.lock:
+                    self._ended(operation)
+                self._late[operation] = None
+                if len(self._late) > MAX_OPEN:
+                    self._late.pop(next(iter(self._late)))
+            elif operation.at_ns <= latest_ns:
                 overdue.append(self._recorded.pop(operation))
             elif not alive(operation.emitter):
                 orphaned.append(self._recorded.pop(operation))
@@ -374,8 +385,11 @@ class AutomaticMetrics:
             if len(self._recorded) > MAX_OPEN:
                 self._give_up("too many open", self._recorded.pop(next(iter(self._recorded))))
 
-    def _ended(self, operation: Operation) -> bool:  # noqa: C901 - as _one
+    def _ended(self, operation: Operation) -> bool:  # noqa: C901, PLR0912 - as _one
         """Time an operation of ``span()`` that has ended; return False if nothing was taken."""
+        if self._late and self._late.pop(operation, self) is None:
+            # Its end was taken for lost.
+            return True
         plans = self._operation_plans.get(operation.name) or self._plans_of(operation.name)
         start = plans[0]
         begun = self._recorded.pop(operation, _UNHEARD)

@@ -61,6 +61,9 @@ _NS_PER_MS: Final = 1e6
 #: Attributes beyond which a start that comes again adds none.
 _MAX_MERGED: Final = 1024
 
+#: An operation that ended so many nanoseconds ago has lost its end, for want of room: its record knows it.
+_LOST_NS: Final = 5 * 1_000_000_000
+
 # The entries of the log, by their lengths: an event, or an operation that has ended.
 _EVENT: Final = 5
 _ENDED: Final = 1
@@ -299,6 +302,10 @@ class Assembler:
             self._abandon(opened, now_ns - opened.at_ns, "emitter_died")
             for opened in self._open.orphaned(alive)
         ]
+        for operation in self._recorded.lost(now_ns - _LOST_NS):
+            span = self._recorded.end_lost(operation, self._wall_offset_ns)
+            self._held -= span.weight
+            given_up.append(span)
         given_up += [
             self._give_up(operation, ttl_ns, "ttl") for operation in self._recorded.overdue(now_ns - ttl_ns)
         ]

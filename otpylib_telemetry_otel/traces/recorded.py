@@ -116,6 +116,19 @@ class RecordedOperations:
                 found.append(operation)
         return found
 
+    def lost(self, latest_ns: int) -> list[Operation]:
+        """Return those that ended at this time or before: their ends did not fit into the queue."""
+        return [one for one in self.open.values() if one.ended_ns and one.ended_ns <= latest_ns]
+
+    def end_lost(self, operation: Operation, wall_offset_ns: int) -> FinishedSpan:
+        """Return the span of an operation that has ended, though its end was lost."""
+        del self.open[operation.span_id]
+        self._given_up.put(operation.span_id, value=True)
+        span = finished(operation, self.begun.pop(operation.span_id, None), wall_offset_ns)
+        # Of the end nothing was given to us: it is counted as lost already.
+        span.weight -= 1
+        return span
+
     def give_up(self, operation: Operation, after_ns: int, reason: str, wall_offset_ns: int) -> FinishedSpan:
         """Return the span of an operation whose end will not come, so many nanoseconds long."""
         span = self.span_of(operation, wall_offset_ns)

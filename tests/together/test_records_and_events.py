@@ -182,3 +182,44 @@ def test_nothing_is_lost_where_there_is_room_for_few_series(seed):
     entries = list(map(outside, entries_of(Program(seed).operate)))
     events = list(map(as_event, entries))
     assert sums(page(entries, 10_000, max_series=3)) == sums(page(events, 10_000, max_series=3))
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_an_end_that_found_no_room_is_told_by_the_record(again):
+    """A full queue refuses the end of what it took the start of: nothing of how it ended is lost by that."""
+
+    def program():
+        with pytest.raises(ValueError, match="no"), span("shop.fails", {"kind": "tea"}):
+            raise ValueError("no tea")
+        with span("shop.works"):
+            pass
+
+    entries = entries_of(program)
+    starts, ends = [e for e in entries if type(e) is Operation], [e for e in entries if type(e) is tuple]
+    otel = OtelBackend(
+        OtelBackend.settings_type(metrics=False), ExportContext("lost", "telemetry.otel", {}, nothing, dict)
+    )
+    memory = {}
+    context = ExportContext("lost", "telemetry.prometheus", memory, nothing, dict)
+    prometheus = PrometheusBackend(PrometheusBackend.settings_type(exemplars=False), context)
+    for exporter in (otel, prometheus):
+        exporter.collect(starts, OFFSET)
+    soon, later = ends[-1][0].ended_ns + 10**9, ends[-1][0].ended_ns + 6 * 10**9
+    assert otel.tick(soon, OFFSET, lambda _: True).items == []
+    found = otel.tick(later, OFFSET, lambda _: True)
+    prometheus.tick(later, OFFSET, lambda _: True)
+    spans = {item.name: item for item, _ in found.items}
+    assert {name: (one.error, one.incomplete, one.weight) for name, one in spans.items()} == {
+        "shop.fails": (True, None, 1),
+        "shop.works": (False, None, 1),
+    }
+    assert otel.held == 0
+    if again:
+        # It was only late.
+        collected = otel.collect(ends, OFFSET)
+        prometheus.collect(ends, OFFSET)
+        assert (collected.items, collected.events()) == ([], 2)
+    text = Exposition().text([store_in(memory, "lost")])
+    assert 'shop_works_duration_seconds_count{outcome="success"} 1' in text
+    assert "shop_works_in_flight 0" in text
+    assert 'shop_fails_in_flight{kind="tea"} 0' in text
