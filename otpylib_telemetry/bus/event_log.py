@@ -19,7 +19,7 @@ from threading import get_ident
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
-from otpylib_telemetry.bus.context import here, innermost
+from otpylib_telemetry.bus.context import Scope, here, innermost
 from otpylib_telemetry.otp import current_process
 from otpylib_telemetry.primitives.fork import after_fork_in_child, new_rlock
 
@@ -95,20 +95,27 @@ due: Final = Due
 _lock = new_rlock()
 
 
-def offer(name: str, measurements: dict[str, Any], metadata: dict[str, Any]) -> None:
+def offer(  # what it looks up each time is faster found among its arguments
+    name: str,
+    measurements: dict[str, Any],
+    metadata: dict[str, Any],
+    _inside: Callable[[], Scope | None] = innermost.get,
+    _append: Callable[[Entry], None] = entries.append,
+    _now: Callable[[], int] = monotonic_ns,
+    _process: Callable[[], object] = current_process,
+    _entries: list[Entry] = entries,
+) -> None:
     """Append an event; a handler callback.
 
     Whoever emits it is the running otpylib process, or else the thread. The metadata is copied, because the
     emitter may go on using its own.
     """
-    if innermost.get() is None or (within := here()) is None or not within.is_place:
-        entries.append(
-            (name, measurements.copy(), metadata.copy(), monotonic_ns(), current_process() or get_ident())
-        )
+    if _inside() is None or (within := here()) is None or not within.is_place:
+        _append((name, measurements.copy(), metadata.copy(), _now(), _process() or get_ident()))
     else:
-        emitter = current_process() or get_ident()
-        entries.append((name, measurements.copy(), metadata.copy(), monotonic_ns(), emitter, within))
-    if len(entries) >= due.at:
+        emitter = _process() or get_ident()
+        _append((name, measurements.copy(), metadata.copy(), _now(), emitter, within))
+    if len(_entries) >= due.at:
         hand_out()
 
 

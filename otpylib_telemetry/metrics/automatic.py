@@ -65,6 +65,8 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry.aggregation.series import Operation as TracedOperation
     from otpylib_telemetry.bus.event_log import Entry
+    from otpylib_telemetry.bus.events import RawEvent
+    from otpylib_telemetry.tracing.operation import Place as TracePlace
 
 
 #: How many operations may be open at once, and for how long: the limits the spans have, too.
@@ -304,7 +306,7 @@ class AutomaticMetrics:
     def _own(self) -> list[AnyMetric]:
         return [metric for metric in self._store.metrics if metric.owner == OWNER]
 
-    def record(self, events: Sequence[Entry]) -> tuple[int, int]:
+    def record(self, events: Sequence[Entry]) -> tuple[int, int]:  # noqa: C901 - as _one
         """Add events to the series.
 
         An event is rejected if something in it was refused and nothing taken. Returns how many events were
@@ -320,10 +322,13 @@ class AutomaticMetrics:
                     if type(event) is Operation:
                         self._began(event)
                         taken += 1
-                    elif len(event) == _ENDED:
+                    elif (parts := len(event)) == _EVENT:
+                        if one(event):
+                            taken += 1
+                    elif parts == _ENDED:
                         if self._ended(event[0]):
                             taken += 1
-                    elif one(event):
+                    elif one(event[:_EVENT], event[_EVENT]):
                         taken += 1
                 except KeyboardInterrupt:
                     raise
@@ -493,12 +498,8 @@ class AutomaticMetrics:
         self._bindings += 1
         plan.bindings.keep(place, binding)
 
-    def _one(self, event: Entry) -> bool:  # noqa: C901, PLR0912, PLR0915 - in one piece, because calls are what it saves
-        if len(event) == _EVENT:
-            name, measurements, metadata, at_ns, emitter = event
-            within = None
-        else:
-            name, measurements, metadata, at_ns, emitter, within = event
+    def _one(self, event: RawEvent, within: TracePlace | None = None) -> bool:  # noqa: C901, PLR0912, PLR0915 - in one piece, because calls are what it saves
+        name, measurements, metadata, at_ns, emitter = event
         try:
             plan = self._plans[name]
         except KeyError:
@@ -625,10 +626,10 @@ class AutomaticMetrics:
     def _rescue(self, event: Any) -> bool:
         """Take an event whose measurements or metadata raise when they are looked at."""
         try:
-            name, measurements, metadata, *others = event
-            plain = (str(name), readable_mapping(measurements), readable_mapping(metadata), *others)
+            name, measurements, metadata, at_ns, emitter, *within = event
+            plain = (str(name), readable_mapping(measurements), readable_mapping(metadata), at_ns, emitter)
             if type(name) is str and (plain[1] is not measurements or plain[2] is not metadata):
-                return self._one(plain)
+                return self._one(plain, *within)
         except KeyboardInterrupt:
             raise
         except BaseException:  # noqa: BLE001 - that is what it is

@@ -216,6 +216,11 @@ class OpenOperations(Generic[T]):
         return iter(self._ages.values())
 
     @property
+    def numbers(self) -> KeysView[int]:
+        """A number for each that is open: a view, for whoever counts them in a loop."""
+        return self._ages.keys()
+
+    @property
     def span_ids(self) -> KeysView[Hashable]:
         """The span ids of what is open, as :func:`identifier` gives them: a view, not a copy."""
         return self._spans.keys()

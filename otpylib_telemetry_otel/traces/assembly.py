@@ -178,7 +178,7 @@ class Assembler:
         latest_ns = self._latest_ns
         recorded = self._recorded.open
         begun_early = self._recorded.begun
-        room = self.limit - len(opened_spans)
+        limit, numbers = self.limit, opened_spans.numbers
         for event in events:
             if type(event) is Operation:
                 recorded[event.span_id] = event
@@ -189,9 +189,8 @@ class Assembler:
                     event.trace.wall_offset_ns = wall_offset_ns
                 if event.at_ns > latest_ns:  # noqa: PLR1730 - max() costs nine times as much
                     latest_ns = event.at_ns
-                while len(recorded) > room:
+                while len(recorded) + len(numbers) > limit:
                     spans.append(self._evict(event.at_ns))
-                    room = self.limit - len(opened_spans)
                 continue
             parts = len(event)
             if parts == _EVENT:
@@ -239,14 +238,12 @@ class Assembler:
                             continue
                     opened_spans.open(operation, metadata, emitter, at_ns, span)
                     self._held += 1
-                    while len(recorded) + len(opened_spans) > self.limit:
+                    while len(recorded) + len(numbers) > limit:
                         spans.append(self._evict(at_ns))
-                    room = self.limit - len(opened_spans)
                     if at_ns > latest_ns:  # noqa: PLR1730 - max() costs nine times as much
                         latest_ns = at_ns
                 elif phase is not _NONE:
                     ended = opened_spans.close(operation, metadata, emitter)
-                    room = self.limit - len(opened_spans)
                     if ended is None:
                         self._end_unopened(operation, event, result, within)
                         continue
