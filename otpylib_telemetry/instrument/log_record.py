@@ -46,6 +46,7 @@ class LogRecord:
         flags: The flags of that trace (W3C Trace Context).
         dropped_attributes: How many attributes were left out.
         scope: Who made it; None where nobody is named.
+        is_placed: Whether it was told to which span it belongs, if only that it belongs to none.
     """
 
     body: AnyValue = None
@@ -60,6 +61,7 @@ class LogRecord:
     flags: int = 0
     dropped_attributes: int = 0
     scope: Scope | None = None
+    is_placed: bool = False
 
     def __repr__(self) -> str:
         # It is shown wherever metadata are, and these say the same already.

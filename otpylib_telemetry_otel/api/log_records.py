@@ -62,6 +62,14 @@ def read(record: Any, scope: Any) -> LogRecord:
         whole(getattr(record, "trace_flags", None), MAX_FLAGS),
         dropped,
         None if scope is None else _scope(scope),
+        _is_placed(getattr(record, "context", None)),
+    )
+
+
+def _is_placed(context: Any) -> bool:
+    """Tell whether a context has a span, be it one that is none."""
+    return issubclass(type(context), dict) and any(
+        hasattr(type(value), "get_span_context") for value in context.values()
     )
 
 

@@ -149,7 +149,7 @@ class LogMaker:
             record.flags,
             record.scope,
         )
-        if not item.trace_id and around is not None:
+        if not item.trace_id and not record.is_placed and around is not None:
             # It was made where no span is passed on, as where none are sent.
             _place(item, {}, around)
         return item
