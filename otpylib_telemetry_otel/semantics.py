@@ -151,7 +151,7 @@ def _link(value: Any) -> SpanLink | None:
     if found is None:
         return None
     flags = found.flags if found.flags > SAMPLED else 0
-    link = SpanLink(found.trace_id, found.span_id, {}, tracestate=found.tracestate, flags=flags)
+    link = SpanLink(found.trace_id, found.span_id, {}, 0, found.tracestate, found.is_remote, flags)
     if issubclass(type(found.attributes), Mapping):
         try:
             link.attributes, link.dropped_attributes = attributes(found.attributes)

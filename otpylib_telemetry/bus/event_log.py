@@ -26,6 +26,8 @@ from otpylib_telemetry.primitives.fork import after_fork_in_child, new_rlock
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from otpylib_telemetry.bus.context import Scope
+
 #: How many entries may wait where a reader has no more room.
 _FULL: Final = 64
 
@@ -95,6 +97,16 @@ due: Final = Due
 _lock = new_rlock()
 
 
+#: What tells where the running code is, where there is more to ask than our own context.
+_where: Callable[[], Scope | None] | None = None
+
+
+def ask_instead(where: Callable[[], Scope | None] | None) -> None:
+    """Have this say what the running code is inside of when it emits; None for our own context alone."""
+    global _where  # noqa: PLW0603  # there is one
+    _where = where
+
+
 def offer(  # what it looks up each time is faster found among its arguments
     name: str,
     measurements: dict[str, Any],
@@ -110,7 +122,11 @@ def offer(  # what it looks up each time is faster found among its arguments
     Whoever emits it is the running otpylib process, or else the thread. The metadata is copied, because the
     emitter may go on using its own.
     """
-    if _inside() is None or (within := here()) is None or not within.is_place:
+    if (
+        (_where is None and _inside() is None)
+        or (within := here() if _where is None else _where()) is None
+        or not within.is_place
+    ):
         _append((name, measurements.copy(), metadata.copy(), _now(), _process() or get_ident()))
     else:
         emitter = _process() or get_ident()

@@ -38,6 +38,7 @@ from otpylib_telemetry.metrics.definitions import (
     refuse_clashes,
 )
 from otpylib_telemetry.metrics.event_values import (
+    in_trace,
     is_of_an_operation,
     number_of,
     operation_of,
@@ -58,8 +59,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from otpylib_telemetry.aggregation.metric import AnyMetric
-    from otpylib_telemetry.aggregation.series import Labels, Traced
-    from otpylib_telemetry.bus.events import RawEvent
+    from otpylib_telemetry.aggregation.series import Labels
+    from otpylib_telemetry.aggregation.series import Operation as TracedOperation
+    from otpylib_telemetry.bus.event_log import Entry
 
 
 #: Who declares these metrics in the store.
@@ -83,6 +85,9 @@ _KEPT_DOUBLINGS: Final = 40
 _LEAST_SIZE: Final = 160
 
 _FAILED: Final = "function of a definition failed"
+
+#: An event that was emitted during an operation, which is its last part.
+_WITHIN: Final = 6
 
 #: What a definition made of an event.
 _SKIPPED: Final = 0
@@ -301,7 +306,7 @@ class DefinedMetrics:
         """Forget every metric made here."""
         self.reconfigure(())
 
-    def record(self, events: Sequence[RawEvent]) -> tuple[int, int]:
+    def record(self, events: Sequence[Entry]) -> tuple[int, int]:
         """Add events to the series; return how many were taken, and how many rejected.
 
         Rejected is what had something refused and nothing taken; what no definition wants is not.
@@ -322,8 +327,8 @@ class DefinedMetrics:
                     store.refuse(UNREADABLE)
             return taken, len(events) - taken
 
-    def _one(self, event: RawEvent) -> bool:  # noqa: C901 - in one piece, because calls are what it saves
-        name, measurements, metadata, at_ns, _ = event
+    def _one(self, event: Entry) -> bool:  # noqa: C901 - in one piece, because calls are what it saves
+        name, measurements, metadata = event[:3]
         plan = self._plans.get(name)
         if plan is None:
             plan = self._plan(name)
@@ -334,9 +339,7 @@ class DefinedMetrics:
             measurements = readable_mapping(measurements)
         if type(metadata) is not dict:
             metadata = readable_mapping(metadata)
-        operation: Traced | None = None
-        if self.exemplars and is_of_an_operation(metadata):
-            operation = operation_of(metadata, at_ns)
+        operation = _traced(event, metadata) if self.exemplars else None
         outcome = _SKIPPED
         for bound in plan:
             try:
@@ -360,7 +363,7 @@ class DefinedMetrics:
         bound: _Bound,
         measurements: Mapping[str, Any],
         metadata: Mapping[str, Any],
-        operation: Traced | None,
+        operation: TracedOperation | None,
     ) -> int:
         amount: Any = 1
         if bound.key is not None:
@@ -554,6 +557,13 @@ def _description(definition: Definition) -> str:
             return f"Distribution of {what} of {events}."
         case _:
             return f"Number of {events}."
+
+
+def _traced(event: Entry, metadata: Mapping[str, Any]) -> TracedOperation | None:
+    """Return the operation that an event was part of: as its metadata says, or in which it was emitted."""
+    if is_of_an_operation(metadata) and (told := operation_of(metadata, event[3])) is not None:
+        return told
+    return in_trace(event[5], event[3]) if len(event) == _WITHIN else None
 
 
 def _predicate(given: Callable[..., object] | Match | None) -> Callable[[Any, Any], object] | None:

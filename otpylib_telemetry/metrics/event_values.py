@@ -65,7 +65,12 @@ class InTrace(NamedTuple):
 
 
 def in_trace(place: Place, at_ns: int) -> InTrace:
-    """Return what was measured at a place in a trace at some time."""
+    """Return what was measured at a place in a trace at some time.
+
+    Where no trace tells of that place, it is the one around it that can be found.
+    """
+    if not place.is_parent:
+        place = place.beyond or place
     return tuple.__new__(InTrace, (at_ns, place.trace, place.span_id))
 
 

@@ -17,7 +17,7 @@ from otpylib_telemetry.metrics.automatic import (
 )
 from otpylib_telemetry.metrics.defined import DefinedMetrics
 from otpylib_telemetry.metrics.labels import LabelRules, label_text
-from otpylib_telemetry.tracing.operation import in_trace
+from otpylib_telemetry.tracing.operation import as_event, is_event
 from otpylib_telemetry.tracing.operations import OpenOperations
 
 if TYPE_CHECKING:
@@ -104,7 +104,9 @@ class MetricRecorder:
         if not self._defined.definitions:
             taken, rejected = self._automatic.record(events)
         else:
-            taken, rejected = self._defined.record(list(map(in_trace, events)))
+            taken, rejected = self._defined.record(
+                [event if is_event(event) else as_event(event) for event in events]
+            )
             if self._automatic_on:
                 also = self._automatic.record(events)
                 taken, rejected = max(taken, also[0]), min(rejected, also[1])

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from otpylib_telemetry.bus import event_log
+
 if TYPE_CHECKING:
+    from otpylib_telemetry.bus.context import Scope
     from otpylib_telemetry.tracing.operation import Operation, Place
     from otpylib_telemetry.tracing.propagation import SpanContext
 
@@ -20,6 +23,10 @@ class ContextBridge(Protocol):
 
         ``baggage`` is what goes on from here, as far as it came through us.
         """
+        ...
+
+    def here(self) -> Scope | None:
+        """Return what the running code is inside of, whoever opened it: whatever is emitted asks."""
         ...
 
     def ended(self, operation: Operation) -> None:
@@ -55,6 +62,7 @@ def install(bridge: ContextBridge) -> None:
     """Put a bridge into force for spans that begin from now on."""
     global installed  # noqa: PLW0603  # there is one
     installed = bridge
+    event_log.ask_instead(bridge.here)
 
 
 def uninstall(bridge: ContextBridge) -> None:
@@ -62,3 +70,4 @@ def uninstall(bridge: ContextBridge) -> None:
     global installed  # noqa: PLW0603  # there is one
     if installed is bridge:
         installed = None
+        event_log.ask_instead(None)

@@ -26,6 +26,7 @@ class Link(NamedTuple):
         flags: The flags of its trace.
         tracestate: The ``tracestate`` of its trace; empty where there is none.
         attributes: What is said about the link, whatever that is; None for nothing.
+        is_remote: Whether it is known to be elsewhere.
     """
 
     trace_id: int
@@ -33,6 +34,7 @@ class Link(NamedTuple):
     flags: int = SAMPLED
     tracestate: str = ""
     attributes: Any = None
+    is_remote: bool = False
 
 
 def read_link(value: Any) -> Link | None:
@@ -46,7 +48,8 @@ def read_link(value: Any) -> Link | None:
     if kind in _NO_LINKS:
         return None
     try:
-        return _read(kind, value)
+        found = _read(kind, value)
+        return found._replace(is_remote=True) if found is not None and _is_remote(kind, value) else found
     except KeyboardInterrupt:
         raise
     except BaseException:  # noqa: BLE001 - the value's own code may do anything
@@ -78,6 +81,13 @@ def _read(kind: type, value: Any) -> Link | None:
     )
 
 
+def _is_remote(kind: type, value: Any) -> bool:
+    if issubclass(kind, Mapping):
+        return value.get("is_remote") is True
+    context = getattr(value, "context", None)
+    return getattr(value if context is None else context, "is_remote", None) is True
+
+
 def _of_header(header: Any, tracestate: Any = None, attributes: Any = None) -> Link | None:
     found = parse_traceparent(header)
     if found is None:
@@ -97,7 +107,9 @@ def _of_ids(
 
 def link_table(link: Link) -> dict[str, Any]:
     """Return the table that names a span in metadata."""
-    made = {"traceparent": format_traceparent(link.trace_id, link.span_id, link.flags)}
+    made: dict[str, Any] = {"traceparent": format_traceparent(link.trace_id, link.span_id, link.flags)}
     if link.tracestate:
         made["tracestate"] = link.tracestate
+    if link.is_remote:
+        made["is_remote"] = True
     return made

@@ -256,6 +256,11 @@ def time_of(entry: Entry) -> int:
     return entry[0].ended_ns if len(entry) == _ENDED else entry[3]  # type: ignore[no-any-return]  # a time
 
 
+def is_event(entry: Entry) -> bool:
+    """Tell whether an entry of the log is an event, and tells of no operation of ``span()``."""
+    return type(entry) is not Operation and len(entry) != _ENDED
+
+
 def as_event(entry: Entry) -> RawEvent:
     """Return an entry of the log as an event."""
     if type(entry) is Operation:
@@ -272,14 +277,3 @@ def as_own_events(entries: Iterable[Entry]) -> list[RawEvent]:
         (name, {**measurements}, {**metadata}, at_ns, emitter)
         for name, measurements, metadata, at_ns, emitter in map(as_event, entries)
     ]
-
-
-def in_trace(entry: Entry) -> RawEvent:
-    """Return an entry as an event that says to which trace it belongs, if it was emitted in one."""
-    if type(entry) is Operation or len(entry) != _WITHIN:
-        return as_event(entry)
-    name, measurements, metadata, at_ns, emitter, within = entry
-    if "trace_id" in metadata or "traceparent" in metadata:
-        return name, measurements, metadata, at_ns, emitter
-    ids = {"trace_id": within.trace.written(), "span_id": format_span_id(within.span_id)}
-    return name, measurements, {**metadata, **ids}, at_ns, emitter

@@ -21,11 +21,13 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import ProxyTracerProvider
 
+from otpylib_telemetry.bus.context import here
 from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.primitives.fork import after_fork_in_child, new_lock
 from otpylib_telemetry.primitives.once import Once
 from otpylib_telemetry.tracing import bridge, propagation
 from otpylib_telemetry.tracing.headers import baggage_values, merge_baggage
+from otpylib_telemetry.tracing.places import place_here
 from otpylib_telemetry.tracing.propagators import as_ours, their_baggage
 from otpylib_telemetry_otel.api.own_spans import OwnSpan, finished_span
 from otpylib_telemetry_otel.api.scopes import scope_of
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace.span import TraceState
     from opentelemetry.util.types import Attributes
 
+    from otpylib_telemetry.bus.context import Scope
     from otpylib_telemetry.tracing.operation import Operation, Place
     from otpylib_telemetry.tracing.propagation import SpanContext
     from otpylib_telemetry_otel.api.forwarding import SpanForwarder
@@ -260,6 +263,13 @@ class _Bridge:
     def take_up(self, held: Any) -> Any:
         """Let OpenTelemetry have the context that was kept."""
         return api_context.attach(held)
+
+    def here(self) -> Scope | None:
+        """Return the place of the innermost span: ours, unless one of OpenTelemetry was begun in it."""
+        span = trace.get_current_span()
+        if isinstance(span, OwnSpan) or not span.get_span_context().is_valid:
+            return here()
+        return place_here()
 
     def ended(self, operation: Operation) -> None:
         """Tell the processors of others, if there are any."""

@@ -21,7 +21,9 @@ from otpylib_telemetry.metrics.definition_tables import definitions_from_tables
 from otpylib_telemetry.metrics.labels import LabelRules, label_text
 from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS
 from otpylib_telemetry.metrics.options import DefinitionError
+from otpylib_telemetry.tracing.operation import remote_place
 from otpylib_telemetry.tracing.operations import OpenOperations
+from otpylib_telemetry.tracing.propagation import TraceParent
 from tests.metrics.test_automatic_metrics import Level, Liar, Raises, anything, keys, made, real
 from tests.support import declare
 
@@ -736,3 +738,17 @@ def test_count_sum_and_buckets_are_those_of_the_events(events):
             sum(1 for value in values if 1 < value <= 1000),
             sum(1 for value in values if value > 1000),
         ]
+
+
+def test_what_is_measured_in_an_operation_has_an_exemplar_and_keeps_its_tags():
+    seen = []
+    given = Metrics(
+        definitions_module.counter(
+            "a.n", tags=["trace_id"], keep=lambda metadata: seen.append(metadata) or True
+        )
+    )
+    place = remote_place(TraceParent(7, 8, 1), "", "")
+    given.metrics.record([("a", {}, {}, 3 * SECOND, "p", place)])
+    exemplar = given.store.find("a_n_total").at(()).exemplar
+    assert exemplar.traced == Traced(3 * SECOND, f"{7:032x}", f"{8:016x}")
+    assert seen == [{}]

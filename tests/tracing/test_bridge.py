@@ -3,7 +3,7 @@
 import pytest
 
 from otpylib_telemetry import SpanContext, current_span, span, trace_context
-from otpylib_telemetry.bus import table
+from otpylib_telemetry.bus import context, table
 from otpylib_telemetry.tracing import bridge as bridge_module
 
 
@@ -18,6 +18,9 @@ class Recording:
     def enter(self, place, _baggage):
         self.calls.append(("enter", place.context.span_id))
         return place.context.span_id
+
+    def here(self):
+        return context.here()
 
     def ended(self, operation):
         assert operation.ended_ns

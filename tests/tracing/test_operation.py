@@ -7,7 +7,7 @@ from otpylib_telemetry.bus import table
 from otpylib_telemetry.exporter.base import Collected, Exporter, takes_operations
 from otpylib_telemetry.exporter.queue import EventQueue
 from otpylib_telemetry.metrics.exporting import MetricsExporter
-from otpylib_telemetry.tracing.operation import Operation, as_own_events, in_trace, time_of
+from otpylib_telemetry.tracing.operation import Operation, as_own_events, time_of
 
 
 @pytest.fixture
@@ -70,10 +70,12 @@ def test_events_know_the_operation_they_were_emitted_in(queue):
     with span("outer") as outer:
         execute("inside")
         execute("told", {}, {"trace_id": "somebody else's"})
-    outside, _, inside, told, _ = map(in_trace, queue.take(100))
-    assert outside[2] == {}
-    assert inside[2] == {"trace_id": outer.metadata["trace_id"], "span_id": outer.metadata["span_id"]}
+    outside, start, inside, told, _ = queue.take(100)
+    assert outside[2] == inside[2] == {}
     assert told[2] == {"trace_id": "somebody else's"}
+    assert len(outside) == 5
+    assert inside[5] is told[5] is start
+    assert outer.metadata["span_id"] == start.ids["span_id"]
 
 
 def test_a_subclass_that_collects_by_itself_gets_events():

@@ -11,6 +11,7 @@ import threading
 import pytest
 
 from otpylib_telemetry import attach, current_span, execute, span
+from otpylib_telemetry.bus import context
 from otpylib_telemetry.tracing import bridge as bridge_module
 from otpylib_telemetry.tracing import propagation
 from otpylib_telemetry.tracing.operation import Operation
@@ -434,8 +435,8 @@ class _Recording:
 
     variable = contextvars.ContextVar("other", default=None)
 
-    def enter(self, context, _baggage):
-        return self.variable.set(context)
+    def enter(self, place, _baggage):
+        return self.variable.set(None if place is None else place.context)
 
     def leave(self, token):
         with contextlib.suppress(ValueError, RuntimeError):
@@ -443,6 +444,12 @@ class _Recording:
 
     def around(self, own):
         return self.variable.get()
+
+    def here(self):
+        return context.here()
+
+    def ended(self, operation):
+        """Nobody wants to know."""
 
 
 async def test_the_callback_still_belongs_to_the_span_in_which_it_was_scheduled(events):
