@@ -317,7 +317,12 @@ def expected(operation, arrived, default_scope):
     failure, own = operation.failure, arrived[operation.number]
     events = [(name, told(carried)) for name, carried in operation.events]
     if failure is not None:
-        events.append(("exception", told(failure)))
+        carried = told(failure)
+        if operation.is_timed_by_us:
+            # span() writes down where it was raised.
+            carried["exception.stacktrace"] = own["events"][-1][-1]["exception.stacktrace"]
+            assert carried["exception.stacktrace"][1].startswith("Traceback (most recent call last)")
+        events.append(("exception", carried))
     attributes = told(operation.attributes)
     if operation.is_timed_by_us:
         attributes["duration_ms"] = own["attributes"]["duration_ms"]

@@ -224,7 +224,7 @@ SIGNALS = [
     (
         "otel",
         {"metrics_drop_labels": [5]},
-        "telemetry.otel.metrics_drop_labels (a list of 1 item) from the configuration is refused: expected a list of strings, but item 1 is 5, an integer. ['correlation_id', 'error', 'parent_span_id', 'request_id', ... stays in force (the default).",
+        "telemetry.otel.metrics_drop_labels (a list of 1 item) from the configuration is refused: expected a list of strings, but item 1 is 5, an integer. ['baggage', 'correlation_id', 'error', 'parent_span_id', 're... stays in force (the default).",
     ),
     (
         "otel",

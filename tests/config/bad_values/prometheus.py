@@ -102,7 +102,7 @@ PROMETHEUS = [
     (
         "prometheus",
         {"drop_labels": [None]},
-        "telemetry.prometheus.drop_labels (a list of 1 item) from the configuration is refused: expected a list of strings, but item 1 is nothing (None). ['correlation_id', 'error', 'parent_span_id', 'request_id', ... stays in force (the default).",
+        "telemetry.prometheus.drop_labels (a list of 1 item) from the configuration is refused: expected a list of strings, but item 1 is nothing (None). ['baggage', 'correlation_id', 'error', 'parent_span_id', 're... stays in force (the default).",
     ),
     (
         "prometheus",
