@@ -16,37 +16,32 @@ Pure: the clock and the knowledge of who is alive come in as arguments.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry.aggregation.metric import (
     AnyMetric,
-    Counter,
     Exponential,
-    Gauge,
     Histogram,
     Kind,
-    MetricSpec,
-    UpDown,
-    is_shared,
-)
-from otpylib_telemetry.aggregation.series import (
-    CounterSeries,
-    ExponentialSeries,
-    GaugeSeries,
-    HistogramSeries,
-    Labels,
-    UpDownSeries,
 )
 from otpylib_telemetry.aggregation.store import (
     NAME_TAKEN,
     NOT_A_NUMBER,
     OUT_OF_RANGE,
     UNREADABLE,
-    MetricRefusedError,
     SeriesStore,
 )
 from otpylib_telemetry.aggregation.summation import FLOAT_MAX
+from otpylib_telemetry.metrics.automatic_series import (
+    NOWHERE,
+    OWNER,
+    AnyHistogram,
+    AutomaticSeries,
+    Bound,
+    Plan,
+)
 from otpylib_telemetry.metrics.event_values import (
     InTrace,
     in_trace,
@@ -55,10 +50,8 @@ from otpylib_telemetry.metrics.event_values import (
     operation_of,
     readable_mapping,
 )
-from otpylib_telemetry.metrics.labels import LabelCache, LabelRules, Place
-from otpylib_telemetry.metrics.names import MAX_NAME, PROMETHEUS, Naming, readable
+from otpylib_telemetry.metrics.names import MAX_NAME, PROMETHEUS, Naming
 from otpylib_telemetry.tracing.operation import Operation
-from otpylib_telemetry.tracing.operations import OpenOperations, Phase, classify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -66,7 +59,9 @@ if TYPE_CHECKING:
     from otpylib_telemetry.aggregation.series import Operation as TracedOperation
     from otpylib_telemetry.bus.event_log import Entry
     from otpylib_telemetry.bus.events import RawEvent
+    from otpylib_telemetry.metrics.labels import LabelRules, Place
     from otpylib_telemetry.tracing.operation import Place as TracePlace
+    from otpylib_telemetry.tracing.operations import OpenOperations
 
 
 #: How many operations may be open at once, and for how long: the limits the spans have, too.
@@ -89,53 +84,11 @@ _MAX_PLANS: Final = 10_000
 #: Label sets kept over all event names, about half a kilobyte each. Beyond this they are collected anew.
 _MAX_BINDINGS: Final = 200_000
 
-#: Who declares these metrics: definitions of the same name must not be counted into them.
-OWNER: Final = "automatic"
-
-_OUTCOME: Final = "outcome"
-_OUTCOMES: Final[Mapping[Phase, str]] = {Phase.OK: "success", Phase.ERROR: "error"}
-
 
 _new_tuple = tuple.__new__
 
-
-class _Nowhere:
-    """Stands in for the series of a metric that was refused: takes nothing."""
-
-    __slots__ = ()
-
-    labels: Final[Labels] = ()
-
-    def add(self, _amount: float, _traced: TracedOperation | None = None) -> bool:
-        return False
-
-    set = observe = add
-
-
-_NOWHERE: Final = _Nowhere()
-
 #: Stands for the beginning of an operation that nobody has heard of.
 _UNHEARD: Final = object()
-
-#: Stands in for a series whose first measurement is unusable: a series that shows 0 would be a lie.
-_UNBORN: Final = _Nowhere()
-
-
-class _NoMetric:
-    """Stands in for a metric that was refused."""
-
-    __slots__ = ()
-
-    def at(self, _labels: Labels) -> _Nowhere:
-        return _NOWHERE
-
-
-_NO_METRIC: Final = _NoMetric()
-
-_Counter: TypeAlias = CounterSeries | _Nowhere
-_Gauge: TypeAlias = GaugeSeries | _Nowhere
-_Level: TypeAlias = UpDownSeries | _Nowhere
-_Histogram: TypeAlias = HistogramSeries | ExponentialSeries | _Nowhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,82 +109,10 @@ class MetricOptions:
     exemplars: bool = True
     exponential: bool = False
 
-
-class Bound:
-    """Series that the events of one name and one set of labels change; each is looked up when first needed.
-
-    One of these is also what is kept with an open operation, so that the gauge lowered at its end is the very
-    one that was raised at its beginning.
-    """
-
-    __slots__ = (
-        "count",
-        "duration",
-        "in_flight",
-        "kept",
-        "labels",
-        "overflown",
-        "place",
-        "timing",
-        "timings",
-        "traced",
-        "value",
-    )
-
-    def __init__(self, labels: Labels, *, traced: bool) -> None:
-        self.labels = labels
-        #: Whether the metadata says which operation it is part of: the keys are the same each time.
-        self.traced = traced
-        self.count: _Counter | None = None
-        self.duration: _Histogram | None = None
-        self.value: _Gauge | None = None
-        self.in_flight: _Level | None = None
-        #: By what the operation began with (None: it is not known to have begun).
-        self.timings: dict[Bound | None, _Histogram] = {}
-        #: Of the successes that end with the labels with which they began.
-        self.timing: _Histogram | None = None
-        #: Where it is to be remembered, once it has its series.
-        self.place: Place[Bound] | None = None
-        #: Whether later events find this one again; if not, nothing may be remembered for it either.
-        self.kept = False
-        #: Whether one of its series is shared with other labels, for want of room: that of a folded label,
-        #: or the overflow series.
-        self.overflown = False
-
-
-class _Plan:
-    """What follows from an event's name alone."""
-
-    __slots__ = (
-        "begins",
-        "bindings",
-        "by_size",
-        "count",
-        "duration",
-        "ends",
-        "event",
-        "in_flight",
-        "operation",
-        "outcome",
-        "plain",
-        "timing",
-        "value",
-    )
-
-    def __init__(self, event: str, rules: LabelRules, naming: Naming) -> None:
-        self.event = event
-        self.operation, phase = classify(event)
-        self.begins = phase is Phase.START
-        self.outcome = _OUTCOMES.get(phase, "")
-        self.ends = bool(self.outcome)
-        self.bindings: LabelCache[Bound] = LabelCache(rules, naming.label)
-        self.plain, self.by_size = self.bindings.plain, self.bindings.by_size
-        # The metrics of the event, each declared when first needed.
-        self.count: Counter | _NoMetric | None = None
-        self.duration: Histogram | Exponential | _NoMetric | None = None
-        self.value: Gauge | _NoMetric | None = None
-        self.in_flight: UpDown | _NoMetric | None = None
-        self.timing: Histogram | Exponential | _NoMetric | None = None
+    @property
+    def distribution(self) -> Kind:
+        """Which kind of metric durations are."""
+        return Kind.EXPONENTIAL if self.exponential else Kind.HISTOGRAM
 
 
 class AutomaticMetrics:
@@ -255,13 +136,12 @@ class AutomaticMetrics:
         self._operations = operations
         self._naming = naming
         self._rules = options.rules
-        self._buckets = options.buckets
         self._span_metrics = options.span_metrics
         self._exemplars = options.exemplars
-        self._distribution = _distribution(options)
-        self._plans: dict[str, _Plan] = {}
+        self._series = AutomaticSeries(store, naming, options.buckets, options.distribution)
+        self._plans: dict[str, Plan] = {}
         #: By the operation's name: the plans of its start, its success and its error.
-        self._operation_plans: dict[str, tuple[_Plan, _Plan, _Plan]] = {}
+        self._operation_plans: dict[str, tuple[Plan, Plan, Plan]] = {}
         #: The operations of ``span()`` that have begun and not ended; None where its end is known to come.
         self._recorded: dict[Operation, Bound | None] = {}
         #: Those whose ends were taken for lost; they may come yet.
@@ -283,15 +163,15 @@ class AutomaticMetrics:
                 self._store.unfold(self._own())
             self._rules = options.rules
             self._ids_wanted = _wants_ids(options.rules)
-            self._buckets = options.buckets
+            self._series.buckets = options.buckets
             self._span_metrics = options.span_metrics
             self._exemplars = options.exemplars
-            if self._distribution is not _distribution(options):
-                self._distribution = _distribution(options)
+            if self._series.distribution is not options.distribution:
+                self._series.distribution = options.distribution
                 for metric in self._own():
                     if isinstance(metric, (Histogram, Exponential)):
                         self._store.remove(metric.name)
-            self._store.rebucket(self._buckets, [one for one in self._own() if isinstance(one, Histogram)])
+            self._store.rebucket(options.buckets, [one for one in self._own() if isinstance(one, Histogram)])
             self._forget()
 
     def retire(self) -> None:
@@ -299,6 +179,7 @@ class AutomaticMetrics:
         with self._store.lock:
             self._operations.drain()
             self._recorded.clear()
+            self._late.clear()
             for metric in self._own():
                 self._store.remove(metric.name)
             self._forget()
@@ -344,16 +225,17 @@ class AutomaticMetrics:
         overdue: list[Bound | None] = [opened.value for opened in self._operations.overdue(now_ns)]
         orphaned: list[Bound | None] = [opened.value for opened in self._operations.orphaned(alive)]
         latest_ns = now_ns - OPEN_TTL_NS
+        # Thousands may be open, of a few emitters.
+        lives = functools.cache(alive)
         for operation in list(self._recorded):
             if operation.ended_ns and operation.ended_ns <= now_ns - _LOST_NS:
-                with self._store.lock:
-                    self._ended(operation)
+                self.record([(operation,)])
                 self._late[operation] = None
                 if len(self._late) > MAX_OPEN:
                     self._late.pop(next(iter(self._late)))
             elif operation.at_ns <= latest_ns:
                 overdue.append(self._recorded.pop(operation))
-            elif not alive(operation.emitter):
+            elif not lives(operation.emitter):
                 orphaned.append(self._recorded.pop(operation))
         with self._store.lock:
             for begun in overdue:
@@ -382,7 +264,7 @@ class AutomaticMetrics:
         else:
             plan = (self._operation_plans.get(operation.name) or self._plans_of(operation.name))[0]
             self._recorded[operation] = binding = self._begun_with(plan, operation)
-            level = binding.in_flight or self._level(plan, binding)
+            level = binding.in_flight or self._series.level(plan, binding)
             if not level.add(1):
                 self._refuse(level)
             elif binding.place is not None:
@@ -405,7 +287,7 @@ class AutomaticMetrics:
         if begun is None:
             begun = self._begun_with(start, operation)
             if begun.in_flight is None:
-                self._level(start, begun)
+                self._series.level(start, begun)
         elif type(begun) is not Bound:
             begun = None
         elif begun.in_flight is not None:
@@ -420,7 +302,7 @@ class AutomaticMetrics:
             if self._span_metrics:
                 timing = binding.timings.get(begun) or self._timing(plan, binding, begun)
             else:
-                timing = binding.duration or self._histogram(plan, binding)
+                timing = binding.duration or self._series.histogram(plan, binding)
         taken = timing.observe(operation.duration_ms / _MS_PER_S, traced)
         if not taken:
             self._refuse(timing)
@@ -431,7 +313,7 @@ class AutomaticMetrics:
             taken = self._measured(plan, binding, operation.measured, traced) or taken
         return taken or begun is not None
 
-    def _begun_with(self, plan: _Plan, operation: Operation) -> Bound:
+    def _begun_with(self, plan: Plan, operation: Operation) -> Bound:
         """Return the series of what an operation began with."""
         metadata = operation.metadata
         if self._ids_wanted:
@@ -442,24 +324,24 @@ class AutomaticMetrics:
         except Exception:  # noqa: BLE001 - values that are not all texts, or peculiar: worked out with more care
             return self._bound(plan, metadata)
 
-    def _ended_with(self, plan: _Plan, operation: Operation) -> Bound:
+    def _ended_with(self, plan: Plan, operation: Operation) -> Bound:
         """Return the series of what an operation ended with."""
         if operation.is_plain and not self._ids_wanted:
             return self._bound(plan, operation.metadata)
         return self._bound(plan, operation.end_metadata())
 
-    def _bound(self, plan: _Plan, metadata: Mapping[str, Any]) -> Bound:
+    def _bound(self, plan: Plan, metadata: Mapping[str, Any]) -> Bound:
         binding, place = self._bind(plan, metadata)
         binding.place = place
         return binding
 
-    def _keep_fit(self, plan: _Plan, binding: Bound) -> None:
+    def _keep_fit(self, plan: Plan, binding: Bound) -> None:
         """Remember a binding that has its series, unless one of them is shared with other labels."""
         place, binding.place = binding.place, None
         if place is not None and not binding.overflown:
             self._keep(plan, place, binding)
 
-    def _timing_of(self, plan: _Plan, begun: Bound) -> _Histogram:
+    def _timing_of(self, plan: Plan, begun: Bound) -> AnyHistogram:
         """Return the series of the successes that end with the labels with which they began."""
         series = self._timing(plan, begun, begun)
         begun.timings.pop(begun, None)
@@ -468,32 +350,32 @@ class AutomaticMetrics:
         return series
 
     def _measured(
-        self, plan: _Plan, binding: Bound, measurements: Mapping[str, Any], traced: TracedOperation | None
+        self, plan: Plan, binding: Bound, measurements: Mapping[str, Any], traced: TracedOperation | None
     ) -> bool:
         """Add a ``count`` and a ``value``; return whether anything was taken."""
         taken = False
         if "count" in measurements:
             amount = measurements["count"]
-            counter = binding.count or self._counter(plan, binding, amount)
+            counter = binding.count or self._series.counter(plan, binding, amount)
             kind = type(amount)
             fit = (kind is int or kind is float) and counter.add(amount, traced)
             taken = bool(fit or self._retry(counter.add, amount, counter))
         if "value" in measurements:
             amount = measurements["value"]
-            gauge = binding.value or self._gauge(plan, binding, amount)
+            gauge = binding.value or self._series.gauge(plan, binding, amount)
             kind = type(amount)
             fit = (kind is int or kind is float) and gauge.set(amount)
             taken = bool(fit or self._retry(gauge.set, amount, gauge)) or taken
         return taken
 
-    def _plans_of(self, operation: str) -> tuple[_Plan, _Plan, _Plan]:
+    def _plans_of(self, operation: str) -> tuple[Plan, Plan, Plan]:
         names = [f"{operation}.{suffix}" for suffix in ("start", "success", "error")]
         start, success, error = (self._plans.get(name) or self._plan(name) for name in names)
         if len(operation) <= MAX_NAME:
             self._operation_plans[operation] = (start, success, error)
         return start, success, error
 
-    def _keep(self, plan: _Plan, place: Place[Bound], binding: Bound) -> None:
+    def _keep(self, plan: Plan, place: Place[Bound], binding: Bound) -> None:
         binding.kept = True
         self._bindings += 1
         plan.bindings.keep(place, binding)
@@ -530,7 +412,7 @@ class AutomaticMetrics:
 
         if counted:
             amount = measurements["count"]
-            counter = binding.count or self._counter(plan, binding, amount)
+            counter = binding.count or self._series.counter(plan, binding, amount)
             kind = type(amount)
             if (kind is int or kind is float) and counter.add(amount, traced):
                 taken = True
@@ -546,7 +428,7 @@ class AutomaticMetrics:
                 seconds = self._milliseconds(amount)
                 refused = refused or (seconds is None and amount is not None)
             if seconds is not None and not (plan.ends and self._span_metrics):
-                histogram = binding.duration or self._histogram(plan, binding)
+                histogram = binding.duration or self._series.histogram(plan, binding)
                 if histogram.observe(seconds, traced):
                     taken = True
                 else:
@@ -554,7 +436,7 @@ class AutomaticMetrics:
                     self._refuse(histogram)
         if valued:
             amount = measurements["value"]
-            gauge = binding.value or self._gauge(plan, binding, amount)
+            gauge = binding.value or self._series.gauge(plan, binding, amount)
             kind = type(amount)
             if (kind is float or kind is int) and gauge.set(amount):
                 taken = True
@@ -579,7 +461,7 @@ class AutomaticMetrics:
                     refused = True
                     self._refuse(timing)
         elif plan.begins and self._span_metrics:
-            level = binding.in_flight or self._level(plan, binding)
+            level = binding.in_flight or self._series.level(plan, binding)
             evicted = self._operations.open(plan.operation, metadata, emitter, at_ns, binding)
             if level.add(1):
                 taken = True
@@ -596,7 +478,7 @@ class AutomaticMetrics:
             return True
         return taken
 
-    def _bind(self, plan: _Plan, metadata: Any) -> tuple[Bound, Place[Bound] | None]:
+    def _bind(self, plan: Plan, metadata: Any) -> tuple[Bound, Place[Bound] | None]:
         """Find what the labels of metadata lead to, or begin with it."""
         try:
             found = plan.bindings.find(metadata)
@@ -609,8 +491,8 @@ class AutomaticMetrics:
         labels, place = plan.bindings.resolve(metadata)
         return Bound(labels, traced=self._exemplars and is_of_an_operation(metadata)), place
 
-    def _plan(self, name: str) -> _Plan:
-        plan = _Plan(name, self._rules, self._naming)
+    def _plan(self, name: str) -> Plan:
+        plan = Plan(name, self._rules, self._naming)
         if len(name) <= MAX_NAME:
             if len(self._plans) >= _MAX_PLANS:
                 self._forget()
@@ -643,78 +525,13 @@ class AutomaticMetrics:
         if begun is not None and begun.in_flight is not None:
             begun.in_flight.add(-1)
 
-    # What follows runs once per series, and for what has no series of its own.
-
-    def _counter(self, plan: _Plan, binding: Bound, amount: Any) -> _Counter:
-        if not _is_within(amount, 0):
-            return _UNBORN
-        if plan.count is None:
-            text = f'Sum of "count" of the events {readable(plan.event)}.'
-            name = self._naming.counter(plan.event)
-            plan.count = self._declared(Kind.COUNTER, name, text, plan.event)
-        binding.count = series = plan.count.at(binding.labels)
-        binding.overflown |= _is_shared(series, binding.labels)
-        return series
-
-    def _gauge(self, plan: _Plan, binding: Bound, amount: Any) -> _Gauge:
-        if not _is_within(amount, -FLOAT_MAX):
-            return _UNBORN
-        if plan.value is None:
-            text = f'Last "value" of the events {readable(plan.event)}.'
-            plan.value = self._declared(Kind.GAUGE, self._naming.gauge(plan.event), text, plan.event)
-        binding.value = series = plan.value.at(binding.labels)
-        binding.overflown |= _is_shared(series, binding.labels)
-        return series
-
-    def _level(self, plan: _Plan, binding: Bound) -> _Level:
-        if plan.in_flight is None:
-            text = f"Operations {readable(plan.operation)} that have begun and not ended."
-            name = self._naming.in_flight(plan.operation)
-            plan.in_flight = self._declared(Kind.UP_DOWN, name, text, plan.operation)
-        binding.in_flight = series = plan.in_flight.at(binding.labels)
-        binding.overflown |= _is_shared(series, binding.labels)
-        return series
-
-    def _histogram(self, plan: _Plan, binding: Bound) -> _Histogram:
-        if plan.duration is None:
-            text = f'Distribution of "duration_ms" of the events {readable(plan.event)}, in seconds.'
-            name = self._naming.duration(plan.event)
-            plan.duration = self._declared(self._distribution, name, text, plan.event)
-        binding.duration = series = plan.duration.at(binding.labels)
-        binding.overflown |= _is_shared(series, binding.labels)
-        return series
-
-    def _timing(self, plan: _Plan, binding: Bound, begun: Bound | None) -> _Histogram:
-        if plan.timing is None:
-            text = f"How long the operations {readable(plan.operation)} took, in seconds, by outcome."
-            name = self._naming.duration(plan.operation)
-            plan.timing = self._declared(self._distribution, name, text, plan.operation)
-        labels = _with_outcome(begun.labels if begun else (), binding.labels, plan.outcome)
-        series = plan.timing.at(labels)
-        binding.overflown |= _is_shared(series, labels)
+    def _timing(self, plan: Plan, binding: Bound, begun: Bound | None) -> AnyHistogram:
+        """Return the series that times operations that begin and end like this, and remember it."""
+        series = self._series.timing(plan, binding, begun)
         if not binding.overflown and (begun is None or begun.kept):
             binding.timings[begun] = series
             self._bindings += 1
         return series
-
-    def _declared(self, kind: Kind, name: str, text: str, made_of: str) -> Any:
-        """Return a metric, or what stands in for it if the store refuses it."""
-        spec = MetricSpec(
-            kind=kind,
-            name=name,
-            description=text,
-            unit=self._naming.seconds if kind is self._distribution else "",
-            claims=self._naming.claims(kind, name),
-            owner=OWNER,
-            passing=True,
-            bounds=self._buckets,
-        )
-        try:
-            metric = self._store.declare(spec)
-        except MetricRefusedError:
-            return _NO_METRIC
-        self._store.made_of(name, readable(made_of))
-        return metric
 
     def _retry(self, put: Callable[[float], bool], amount: Any, series: object) -> bool | None:
         """Offer a measurement that is not a plain number, or was refused.
@@ -742,34 +559,9 @@ class AutomaticMetrics:
         return None
 
     def _refuse(self, series: object) -> None:
-        self._store.refuse(NAME_TAKEN if series is _NOWHERE else OUT_OF_RANGE)
-
-
-def _distribution(options: MetricOptions) -> Kind:
-    """Return which kind of metric durations are."""
-    return Kind.EXPONENTIAL if options.exponential else Kind.HISTOGRAM
-
-
-def _is_shared(series: Any, labels: Labels) -> bool:
-    return series is not _NOWHERE and is_shared(series, labels)
+        self._store.refuse(NAME_TAKEN if series is NOWHERE else OUT_OF_RANGE)
 
 
 def _wants_ids(rules: LabelRules) -> bool:
     """Tell whether an id of an operation would become a label."""
     return any(rules.keep(key) for key in ("trace_id", "span_id", "parent_span_id", "correlation_id"))
-
-
-def _with_outcome(begun: Labels, ended: Labels, outcome: str) -> Labels:
-    """Return the labels of a timing: those of the ending over those of the beginning, and the outcome."""
-    merged = {**dict(begun), **dict(ended)}
-    own = merged.pop(_OUTCOME, None)
-    if own is not None:
-        exported = f"exported_{_OUTCOME}"
-        merged[exported] = f"{merged[exported]};{own}" if exported in merged else own
-    merged[_OUTCOME] = outcome
-    return tuple(sorted(merged.items()))
-
-
-def _is_within(value: Any, least: float) -> bool:
-    number = number_of(value)
-    return number is not None and least <= number <= FLOAT_MAX

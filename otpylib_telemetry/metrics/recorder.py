@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 from otpylib_telemetry.metrics.automatic import (
     MAX_OPEN,
     OPEN_TTL_NS,
-    OWNER,
     AutomaticMetrics,
-    Bound,
     MetricOptions,
 )
+from otpylib_telemetry.metrics.automatic_series import OWNER, Bound
 from otpylib_telemetry.metrics.defined import DefinedMetrics
 from otpylib_telemetry.metrics.labels import LabelRules, label_text
 from otpylib_telemetry.tracing.operation import as_event, is_event

@@ -1,0 +1,270 @@
+"""What the automatic metrics know of an event by its name, and by its labels; and their metrics and series.
+
+A metric is declared, and a series made, when the first measurement for it comes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from otpylib_telemetry.aggregation.metric import (
+    Counter,
+    Exponential,
+    Gauge,
+    Histogram,
+    Kind,
+    MetricSpec,
+    UpDown,
+    is_shared,
+)
+from otpylib_telemetry.aggregation.series import (
+    CounterSeries,
+    ExponentialSeries,
+    GaugeSeries,
+    HistogramSeries,
+    Labels,
+    UpDownSeries,
+)
+from otpylib_telemetry.aggregation.store import MetricRefusedError, SeriesStore
+from otpylib_telemetry.aggregation.summation import FLOAT_MAX
+from otpylib_telemetry.metrics.event_values import number_of
+from otpylib_telemetry.metrics.labels import LabelCache, LabelRules, Place
+from otpylib_telemetry.metrics.names import Naming, readable
+from otpylib_telemetry.tracing.operations import Phase, classify
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from otpylib_telemetry.aggregation.series import Operation as TracedOperation
+
+
+#: Who declares these metrics: definitions of the same name must not be counted into them.
+OWNER: Final = "automatic"
+
+_OUTCOME: Final = "outcome"
+_OUTCOMES: Final[Mapping[Phase, str]] = {Phase.OK: "success", Phase.ERROR: "error"}
+
+
+class Nowhere:
+    """Stands in for the series of a metric that was refused: takes nothing."""
+
+    __slots__ = ()
+
+    labels: Final[Labels] = ()
+
+    def add(self, _amount: float, _traced: TracedOperation | None = None) -> bool:
+        """Take nothing."""
+        return False
+
+    set = observe = add
+
+
+NOWHERE: Final = Nowhere()
+
+#: Stands in for a series whose first measurement is unusable: a series that shows 0 would be a lie.
+UNBORN: Final = Nowhere()
+
+
+class NoMetric:
+    """Stands in for a metric that was refused."""
+
+    __slots__ = ()
+
+    def at(self, _labels: Labels) -> Nowhere:
+        """Return what takes nothing, whatever the labels."""
+        return NOWHERE
+
+
+NO_METRIC: Final = NoMetric()
+
+AnyCounter: TypeAlias = CounterSeries | Nowhere
+AnyGauge: TypeAlias = GaugeSeries | Nowhere
+AnyLevel: TypeAlias = UpDownSeries | Nowhere
+AnyHistogram: TypeAlias = HistogramSeries | ExponentialSeries | Nowhere
+
+
+class Bound:
+    """Series that the events of one name and one set of labels change; each is looked up when first needed.
+
+    One of these is also what is kept with an open operation, so that the gauge lowered at its end is the very
+    one that was raised at its beginning.
+    """
+
+    __slots__ = (
+        "count",
+        "duration",
+        "in_flight",
+        "kept",
+        "labels",
+        "overflown",
+        "place",
+        "timing",
+        "timings",
+        "traced",
+        "value",
+    )
+
+    def __init__(self, labels: Labels, *, traced: bool) -> None:
+        self.labels = labels
+        #: Whether the metadata says which operation it is part of: the keys are the same each time.
+        self.traced = traced
+        self.count: AnyCounter | None = None
+        self.duration: AnyHistogram | None = None
+        self.value: AnyGauge | None = None
+        self.in_flight: AnyLevel | None = None
+        #: By what the operation began with (None: it is not known to have begun).
+        self.timings: dict[Bound | None, AnyHistogram] = {}
+        #: Of the successes that end with the labels with which they began.
+        self.timing: AnyHistogram | None = None
+        #: Where it is to be remembered, once it has its series.
+        self.place: Place[Bound] | None = None
+        #: Whether later events find this one again; if not, nothing may be remembered for it either.
+        self.kept = False
+        #: Whether one of its series is shared with other labels, for want of room: that of a folded label,
+        #: or the overflow series.
+        self.overflown = False
+
+
+class Plan:
+    """What follows from an event's name alone."""
+
+    __slots__ = (
+        "begins",
+        "bindings",
+        "by_size",
+        "count",
+        "duration",
+        "ends",
+        "event",
+        "in_flight",
+        "operation",
+        "outcome",
+        "plain",
+        "timing",
+        "value",
+    )
+
+    def __init__(self, event: str, rules: LabelRules, naming: Naming) -> None:
+        self.event = event
+        self.operation, phase = classify(event)
+        self.begins = phase is Phase.START
+        self.outcome = _OUTCOMES.get(phase, "")
+        self.ends = bool(self.outcome)
+        self.bindings: LabelCache[Bound] = LabelCache(rules, naming.label)
+        self.plain, self.by_size = self.bindings.plain, self.bindings.by_size
+        # The metrics of the event, each declared when first needed.
+        self.count: Counter | NoMetric | None = None
+        self.duration: Histogram | Exponential | NoMetric | None = None
+        self.value: Gauge | NoMetric | None = None
+        self.in_flight: UpDown | NoMetric | None = None
+        self.timing: Histogram | Exponential | NoMetric | None = None
+
+
+class AutomaticSeries:
+    """Makes the metrics and series of automatic metrics in a store.
+
+    Attributes:
+        buckets: Upper bounds of the histograms of metrics that are declared from now on.
+        distribution: Which kind of metric durations are.
+    """
+
+    def __init__(
+        self, store: SeriesStore, naming: Naming, buckets: tuple[float, ...], distribution: Kind
+    ) -> None:
+        self.buckets = buckets
+        self.distribution = distribution
+        self._store = store
+        self._naming = naming
+
+    def counter(self, plan: Plan, binding: Bound, amount: Any) -> AnyCounter:
+        """Return the series that adds up ``count``."""
+        if not _is_within(amount, 0):
+            return UNBORN
+        if plan.count is None:
+            text = f'Sum of "count" of the events {readable(plan.event)}.'
+            name = self._naming.counter(plan.event)
+            plan.count = self._declared(Kind.COUNTER, name, text, plan.event)
+        binding.count = series = plan.count.at(binding.labels)
+        binding.overflown |= _is_shared(series, binding.labels)
+        return series
+
+    def gauge(self, plan: Plan, binding: Bound, amount: Any) -> AnyGauge:
+        """Return the series that shows ``value``."""
+        if not _is_within(amount, -FLOAT_MAX):
+            return UNBORN
+        if plan.value is None:
+            text = f'Last "value" of the events {readable(plan.event)}.'
+            plan.value = self._declared(Kind.GAUGE, self._naming.gauge(plan.event), text, plan.event)
+        binding.value = series = plan.value.at(binding.labels)
+        binding.overflown |= _is_shared(series, binding.labels)
+        return series
+
+    def level(self, plan: Plan, binding: Bound) -> AnyLevel:
+        """Return the series that counts operations in flight."""
+        if plan.in_flight is None:
+            text = f"Operations {readable(plan.operation)} that have begun and not ended."
+            name = self._naming.in_flight(plan.operation)
+            plan.in_flight = self._declared(Kind.UP_DOWN, name, text, plan.operation)
+        binding.in_flight = series = plan.in_flight.at(binding.labels)
+        binding.overflown |= _is_shared(series, binding.labels)
+        return series
+
+    def histogram(self, plan: Plan, binding: Bound) -> AnyHistogram:
+        """Return the series that observes ``duration_ms`` of an event that is no operation's end."""
+        if plan.duration is None:
+            text = f'Distribution of "duration_ms" of the events {readable(plan.event)}, in seconds.'
+            name = self._naming.duration(plan.event)
+            plan.duration = self._declared(self.distribution, name, text, plan.event)
+        binding.duration = series = plan.duration.at(binding.labels)
+        binding.overflown |= _is_shared(series, binding.labels)
+        return series
+
+    def timing(self, plan: Plan, binding: Bound, begun: Bound | None) -> AnyHistogram:
+        """Return the series that times operations; it is for the caller to remember."""
+        if plan.timing is None:
+            text = f"How long the operations {readable(plan.operation)} took, in seconds, by outcome."
+            name = self._naming.duration(plan.operation)
+            plan.timing = self._declared(self.distribution, name, text, plan.operation)
+        labels = _with_outcome(begun.labels if begun else (), binding.labels, plan.outcome)
+        series = plan.timing.at(labels)
+        binding.overflown |= _is_shared(series, labels)
+        return series
+
+    def _declared(self, kind: Kind, name: str, text: str, made_of: str) -> Any:
+        """Return a metric, or what stands in for it if the store refuses it."""
+        spec = MetricSpec(
+            kind=kind,
+            name=name,
+            description=text,
+            unit=self._naming.seconds if kind is self.distribution else "",
+            claims=self._naming.claims(kind, name),
+            owner=OWNER,
+            passing=True,
+            bounds=self.buckets,
+        )
+        try:
+            metric = self._store.declare(spec)
+        except MetricRefusedError:
+            return NO_METRIC
+        self._store.made_of(name, readable(made_of))
+        return metric
+
+
+def _is_shared(series: Any, labels: Labels) -> bool:
+    return series is not NOWHERE and is_shared(series, labels)
+
+
+def _with_outcome(begun: Labels, ended: Labels, outcome: str) -> Labels:
+    """Return the labels of a timing: those of the ending over those of the beginning, and the outcome."""
+    merged = {**dict(begun), **dict(ended)}
+    own = merged.pop(_OUTCOME, None)
+    if own is not None:
+        exported = f"exported_{_OUTCOME}"
+        merged[exported] = f"{merged[exported]};{own}" if exported in merged else own
+    merged[_OUTCOME] = outcome
+    return tuple(sorted(merged.items()))
+
+
+def _is_within(value: Any, least: float) -> bool:
+    number = number_of(value)
+    return number is not None and least <= number <= FLOAT_MAX
