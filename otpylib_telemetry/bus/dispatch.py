@@ -7,9 +7,11 @@ do.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextvars import ContextVar
 from types import CoroutineType
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from otpylib_telemetry.bus import backlog, log
 from otpylib_telemetry.bus.handler import Handler, PlainEvent, ends_the_caller
@@ -26,6 +28,13 @@ Details: TypeAlias = Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None
 
 #: A call to make: the handler, the event, and the coroutine its callback has returned already, if any.
 Pending: TypeAlias = tuple[Handler, str, dict[str, Any], dict[str, Any], Coroutine[Any, Any, Any] | None]
+
+#: How deep handlers may be called by spans that handlers open. One that handles its own spans is called twice
+#: by each, so that every level doubles the calls.
+_DEEPEST: Final = 8
+
+#: How deep they are.
+_depth: ContextVar[int] = ContextVar("otpylib_telemetry_depth", default=0)
 
 #: A required argument that was not given: emitting does not raise for it.
 _UNSET: Any = object()
@@ -158,10 +167,18 @@ def is_listened_to(name: str) -> bool:
         return bool(_resolve(name))
 
 
+def _refuse_nested(name: str) -> None:
+    refused.add("nested", f"a handler of {name!r} opens spans that it handles itself")
+
+
 def call(
     handlers: tuple[Handler, ...], name: str, measurements: dict[str, Any], metadata: dict[str, Any]
 ) -> None:
-    """Give an event to certain handlers, as :func:`execute` would."""
+    """Give an event of an operation to certain handlers, as :func:`execute` would."""
+    if (depth := _depth.get()) >= _DEEPEST:
+        _refuse_nested(name)
+        return
+    token = _depth.set(depth + 1)
     try:
         pending = _dispatch(handlers, name, measurements, metadata)
         if pending is not None:
@@ -169,19 +186,30 @@ def call(
                 backlog.hand_over(*one)
     except Exception:  # noqa: BLE001  # as in execute
         refused.abandoned += 1
+    finally:
+        _depth.reset(token)
 
 
 async def call_and_await(
     handlers: tuple[Handler, ...], name: str, measurements: dict[str, Any], metadata: dict[str, Any]
 ) -> None:
-    """Give an event to certain handlers, as :func:`emit` would."""
-    pending: list[Pending] | None = None
+    """Give an event of an operation to certain handlers, as :func:`emit` would."""
+    if (depth := _depth.get()) >= _DEEPEST:
+        _refuse_nested(name)
+        return
+    token = _depth.set(depth + 1)
     try:
-        pending = _dispatch(handlers, name, measurements, metadata)
-    except Exception:  # noqa: BLE001  # as in execute
-        refused.abandoned += 1
-    if pending is not None:
-        await _call_all(pending)
+        pending: list[Pending] | None = None
+        try:
+            pending = _dispatch(handlers, name, measurements, metadata)
+        except Exception:  # noqa: BLE001  # as in execute
+            refused.abandoned += 1
+        if pending is not None:
+            await _call_all(pending)
+    finally:
+        # One that is closed from another context leaves nothing there to put back.
+        with contextlib.suppress(ValueError):
+            _depth.reset(token)
 
 
 def _dispatch(  # noqa: C901  # one frame: this is the hot path

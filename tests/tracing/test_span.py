@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from otpylib_telemetry import attach, current_span, span
+from otpylib_telemetry import attach, attach_many, current_span, span
 from otpylib_telemetry.bus import table
 from otpylib_telemetry.tracing import propagation
 from otpylib_telemetry.tracing import span as span_module
@@ -341,3 +341,36 @@ async def test_the_trace_context_carries_a_span_to_another_process(events):
     assert b["trace_id"] == a["trace_id"]
     assert b["parent_span_id"] == a["span_id"]
     assert b["correlation_id"] == "order-7"
+
+
+async def test_a_handler_that_handles_its_own_spans_does_not_hold_up_the_application(caplog):
+    """Each of its spans calls it twice: without an end to that, a million times at a depth of twenty."""
+    calls = []
+
+    def audit(name, _measurements, _metadata):
+        calls.append(name)
+        with span("audit.write"):
+            pass
+
+    async def audit_later(name, *_):
+        calls.append(name)
+        async with span("audit.later"):
+            pass
+
+    await attach_many("audit", ["shop.*", "audit.write.*"], audit)
+    await attach_many("audit.later", ["stock.*", "audit.later.*"], audit_later)
+    with span("shop.order"):
+        pass
+    assert {"shop.order.start", "shop.order.success"} < set(calls)
+    assert len(calls) < 2**10
+    calls.clear()
+    async with span("stock.count"):
+        pass
+    assert {"stock.count.start", "stock.count.success"} < set(calls)
+    assert len(calls) < 2**10
+    assert [record for record in caplog.messages if "opens spans that it handles itself" in record] != []
+    # What comes after is as before.
+    calls.clear()
+    with span("shop.order"):
+        pass
+    assert calls[0] == "shop.order.start"
