@@ -180,41 +180,43 @@ class Assembler:
         begun_early = self._recorded.begun
         limit, numbers = self.limit, opened_spans.numbers
         for event in events:
-            if type(event) is Operation:
-                recorded[event.span_id] = event
-                self._held += 1
-                if event.carried is not None:
-                    settle(event, self._local_caller(event), wall_offset_ns)
-                elif event.trace.wall_offset_ns is None:
-                    event.trace.wall_offset_ns = wall_offset_ns
-                if event.at_ns > latest_ns:  # noqa: PLR1730 - max() costs nine times as much
-                    latest_ns = event.at_ns
-                while len(recorded) + len(numbers) > limit:
-                    spans.append(self._evict(event.at_ns))
-                continue
-            parts = len(event)
-            if parts == _EVENT:
-                name, measurements, metadata, at_ns, emitter = event
-                within = None
-            elif parts == _ENDED:
-                ended_operation: Operation = event[0]
-                if recorded.pop(ended_operation.span_id, None) is not None:
-                    span = begun_early.pop(ended_operation.span_id, None) if begun_early else None
-                    if span is None:
-                        self._held -= 1
-                    else:
-                        self._let_go(span)
-                    spans.append(finished(ended_operation, span, wall_offset_ns))
-                else:
-                    self._end_unheard(ended_operation, result)
-                continue
-            else:
-                name, measurements, metadata, at_ns, emitter, within = event
-                if not within.is_parent:
-                    # There is no span of it: what happened in it happened in the one around it.
-                    within = within.beyond
             at_stake = 1
             try:
+                if type(event) is Operation:
+                    if event.carried is not None:
+                        settle(event, self._local_caller(event), wall_offset_ns)
+                    elif event.trace.wall_offset_ns is None:
+                        event.trace.wall_offset_ns = wall_offset_ns
+                    recorded[event.span_id] = event
+                    self._held += 1
+                    if event.at_ns > latest_ns:  # noqa: PLR1730 - max() costs nine times as much
+                        latest_ns = event.at_ns
+                    while len(recorded) + len(numbers) > limit:
+                        spans.append(self._evict(event.at_ns))
+                    continue
+                parts = len(event)
+                if parts == _EVENT:
+                    name, measurements, metadata, at_ns, emitter = event
+                    within = None
+                elif parts == _ENDED:
+                    ended_operation: Operation = event[0]
+                    if recorded.pop(ended_operation.span_id, None) is not None:
+                        span = begun_early.pop(ended_operation.span_id, None) if begun_early else None
+                        if span is None:
+                            self._held -= 1
+                            at_stake = 2
+                        else:
+                            self._let_go(span)
+                            at_stake = span.weight + 1
+                        spans.append(finished(ended_operation, span, wall_offset_ns))
+                    else:
+                        self._end_unheard(ended_operation, result)
+                    continue
+                else:
+                    name, measurements, metadata, at_ns, emitter, within = event
+                    if not within.is_parent:
+                        # There is no span of it: what happened in it happened in the one around it.
+                        within = within.beyond
                 try:
                     operation, phase = classified[name]
                 except KeyError:

@@ -223,3 +223,35 @@ def test_an_end_that_found_no_room_is_told_by_the_record(again):
     assert 'shop_works_duration_seconds_count{outcome="success"} 1' in text
     assert "shop_works_in_flight 0" in text
     assert 'shop_fails_in_flight{kind="tea"} 0' in text
+
+
+class Spoilt(str):
+    """A key that is like another and raises when it is compared."""
+
+    __slots__ = ()
+    __hash__ = str.__hash__
+
+    def __eq__(self, other):
+        raise RuntimeError("not to be compared")
+
+
+@pytest.mark.parametrize("key", ["duration_ms", "correlation_id", "trace_id"])
+def test_an_operation_that_cannot_be_used_costs_itself_alone(key):
+    def program():
+        with span("shop.before"):
+            pass
+        with span("shop.spoilt", {Spoilt(key): 1}) as spoilt:
+            spoilt.set_attribute("late", 1)
+        with span("shop.endless") as endless:
+            endless.measure(duration_ms=float("inf"))
+        with span("shop.after"):
+            pass
+
+    entries = entries_of(program)
+    context = ExportContext("spoilt", "telemetry.otel", {}, nothing, dict)
+    exporter = OtelBackend(OtelBackend.settings_type(metrics=False), context)
+    collected = exporter.collect(entries, OFFSET)
+    assert {"shop.before", "shop.after"} <= {item.name for item, _ in collected.items}
+    assert collected.events() + exporter.held == len(entries)
+    text = page(entries, 10_000)
+    assert 'shop_after_duration_seconds_count{outcome="success"} 1' in text
