@@ -56,7 +56,7 @@ def test_the_wheel_holds_the_packages_with_their_types_and_the_licence(contents)
         path.relative_to(ROOT).as_posix()
         for package in PACKAGES
         for path in (ROOT / package).rglob("*")
-        if path.is_file() and path.suffix != ".pyc"
+        if path.is_file() and path.parent.name != "__pycache__"
     }
     held = {name for name in contents if ".dist-info/" not in name}
     assert held == expected
