@@ -29,6 +29,10 @@ class Phase(enum.Enum):
     ERROR = "error"
 
 
+#: Longer operations, some thirty years, are taken for a mistake: their start would lie before the epoch.
+#: A float: to reckon with a float and an integer takes twice as long.
+MAX_DURATION_MS: Final = 1e12
+
 #: An event with one of these measurements is a measurement.
 MEASURED: Final = frozenset({"count", "duration_ms", "value"})
 

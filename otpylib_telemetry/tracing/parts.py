@@ -6,7 +6,6 @@ call; what is kept is bounded, and what is beyond is counted.
 
 from __future__ import annotations
 
-import math
 import os
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +16,7 @@ from otpylib_telemetry.primitives.any_value import number, text
 from otpylib_telemetry.primitives.errors import describe, error_text
 from otpylib_telemetry.primitives.fork import new_rlock
 from otpylib_telemetry.tracing.links import link_table, read_link
+from otpylib_telemetry.tracing.operations import MAX_DURATION_MS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -235,7 +235,7 @@ def complete(operation: Operation) -> None:
             raise
         except BaseException:  # noqa: BLE001 - the number's own code
             return
-        if duration_ms is not None and 0 <= duration_ms < math.inf:
+        if duration_ms is not None and 0 <= duration_ms <= MAX_DURATION_MS:
             operation.duration_ms = float(duration_ms)
 
 

@@ -18,6 +18,7 @@ from otpylib_telemetry.instrument.log_record import record_in
 from otpylib_telemetry.tracing.headers import read_tracestate
 from otpylib_telemetry.tracing.operation import NOTHING_CARRIED, Operation
 from otpylib_telemetry.tracing.operations import (
+    MAX_DURATION_MS,
     MEASURED,
     Opened,
     OpenOperations,
@@ -51,10 +52,6 @@ if TYPE_CHECKING:
     from otpylib_telemetry.tracing.operation import Place
     from otpylib_telemetry.tracing.propagation import TraceParent
 
-
-#: Longer operations, some thirty years, are taken for a mistake: their start would lie before the epoch.
-#: A float, like the factor below: to reckon with a float and an integer takes twice as long.
-_MAX_DURATION_MS: Final = 1e12
 
 _NS_PER_MS: Final = 1e6
 
@@ -258,7 +255,7 @@ class Assembler:
                     measured = measurements.get("duration_ms")
                     duration_ns = (
                         int(measured * _NS_PER_MS)
-                        if type(measured) is float and 0.0 <= measured <= _MAX_DURATION_MS
+                        if type(measured) is float and 0.0 <= measured <= MAX_DURATION_MS
                         else _duration_ns(measurements)
                     )
                     if duration_ns is None:
@@ -724,4 +721,4 @@ def _duration_ns(measurements: Mapping[Any, Any]) -> int | None:
         # A subclass compares and multiplies as it likes.
         measured = int.__int__(measured) if issubclass(kind, int) else float.__float__(measured)
     # Not a number compares false with everything.
-    return int(measured * 1_000_000) if 0 <= measured <= _MAX_DURATION_MS else None
+    return int(measured * 1_000_000) if 0 <= measured <= MAX_DURATION_MS else None
