@@ -9,9 +9,11 @@ Needs no package of OpenTelemetry.
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from concurrent.futures import Future
 
 
@@ -37,6 +39,9 @@ class Observer(Protocol):
 
 _observers: dict[str, tuple[Observer, ...]] = {}
 
+#: Asked with the exporter's name before the series of any exporter are read.
+_of_all: dict[Callable[[str], Future[None] | None], None] = {}
+
 
 def register(exporter: str, observer: Observer) -> None:
     """Have an observer asked before an exporter's series are read."""
@@ -52,6 +57,11 @@ def unregister(exporter: str, observer: Observer) -> None:
         _observers[exporter] = left
     else:
         _observers.pop(exporter, None)
+
+
+def register_for_all(observe: Callable[[str], Future[None] | None]) -> None:
+    """Have a function asked as :meth:`Observer.take_reading` is, for every exporter there is or will be."""
+    _of_all[observe] = None
 
 
 class Regularly:
@@ -83,9 +93,13 @@ async def refresh(exporter: str, seconds: float = _PATIENCE) -> bool:
 def begin(exporter: str) -> list[Future[None]]:
     """Begin to do so, and return what is done when it is up to date; waits for nothing, never raises."""
     begun: list[Future[None]] = []
-    for observer in _observers.get(exporter, ()):
+    asked: list[Callable[[], Future[None] | None]] = [
+        *(each.take_reading for each in _observers.get(exporter, ())),
+        *(functools.partial(each, exporter) for each in list(_of_all)),
+    ]
+    for take_reading in asked:
         try:
-            reading = observer.take_reading()
+            reading = take_reading()
         except Exception:  # noqa: BLE001, S112 - one observer's trouble must not cost the reading
             continue
         if reading is not None:

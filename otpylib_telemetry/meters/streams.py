@@ -70,6 +70,7 @@ class Plan:
         extremes: Whether the least and the greatest measurement of a distribution are told.
         refuses_negative: Whether a measurement below 0 is refused.
         reservoir: What makes the reservoirs of exemplars; None for those that series have of their own.
+        multiprocess_mode: How the gauges of several processes become one.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Plan:
     extremes: bool = True
     refuses_negative: bool = False
     reservoir: Callable[[Any], Callable[..., Any]] | None = field(default=None, hash=False)
+    multiprocess_mode: str = "mostrecent"
 
     @property
     def shape(self) -> tuple[Any, ...]:
@@ -436,6 +438,7 @@ class Stream:
             scale=plan.scale,
             max_size=plan.max_size,
             extremes=plan.extremes,
+            multiprocess_mode=plan.multiprocess_mode,
             # What observes is there with every reading: it would come and go with each of them.
             passing=not self._whole,
         )

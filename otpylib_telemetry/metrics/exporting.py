@@ -17,6 +17,7 @@ from otpylib_telemetry.aggregation.observers import refresh
 from otpylib_telemetry.aggregation.points import Form, MetricPoint
 from otpylib_telemetry.aggregation.temporality import Preference
 from otpylib_telemetry.exporter.base import Collected, ExportContext, Exporter
+from otpylib_telemetry.exporter.registry import find
 from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS, Naming
 from otpylib_telemetry.metrics.options import DefinitionError
 from otpylib_telemetry.metrics.reading import SeriesReader
@@ -46,6 +47,9 @@ __all__ = [
 
 #: Key into the memory that survives the exporter.
 _RECORDER: Final = "metrics_of_events"
+
+#: Where in that memory it is how names are spelt.
+_NAMING: Final = "metrics_naming"
 
 #: The part of the time there is that the callbacks of observable instruments may take.
 _OBSERVING_SHARE: Final = 0.5
@@ -91,6 +95,7 @@ class RecordedMetrics:
         before_change: Callable[[], None] = lambda: None,
     ) -> None:
         self.store = store_in(memory, name)
+        memory[_NAMING] = naming
         if _RECORDER not in memory:
             memory[_RECORDER] = MetricRecorder(self.store, naming)
         self.recorder: MetricRecorder = memory[_RECORDER]
@@ -131,6 +136,13 @@ class RecordedMetrics:
         with self.store.lock:
             self._before_change()
             return answer_removal(self.store, request)
+
+
+def naming_of(exporter: str) -> Naming | None:
+    """Return how an exporter spells names; None where it is none of metrics, or has not started yet."""
+    found = find(exporter)
+    naming: Naming | None = None if found is None else found.memory.get(_NAMING)
+    return naming
 
 
 MetricsSettingsT = TypeVar("MetricsSettingsT", bound=MetricsSettings)

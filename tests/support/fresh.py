@@ -5,6 +5,7 @@ from otpylib_telemetry.bus import backlog, dispatch, table
 from otpylib_telemetry.bus.table import Table
 from otpylib_telemetry.config import sections
 from otpylib_telemetry.exporter import registry
+from otpylib_telemetry.meters import observed
 
 
 def forget_everything():
@@ -13,6 +14,7 @@ def forget_everything():
     backlog.reset()
     dispatch.refused.reset()
     sections.forget()
+    observed.forget()
     for name in registry.names():
         registry.forget(name)
     _drop_tasks_of_ended_loops()
