@@ -55,6 +55,29 @@ def current_emitter(
     return _process() or _thread()
 
 
+#: Whether what runs is telemetry's own work, of which telemetry does not tell.
+_quiet: contextvars.ContextVar[bool] = contextvars.ContextVar("otpylib_telemetry_quiet", default=False)
+
+
+def be_quiet() -> None:
+    """Say that what runs in this context from now on is telemetry's own work."""
+    _quiet.set(True)
+
+
+def is_quiet() -> bool:
+    """Tell whether what runs is telemetry's own work, of which telemetry does not tell."""
+    return _quiet.get()
+
+
+def process_record(pid: Any) -> Any:
+    """Return what otpylib itself knows of a process of the present runtime; None where there is none.
+
+    Defect: ``process_info`` tells neither what a process runs nor its mailbox.
+    """
+    runtime = get_runtime()
+    return None if runtime is None else runtime._processes.get(pid)  # noqa: SLF001
+
+
 def running_loop() -> asyncio.AbstractEventLoop | None:
     """Return the event loop that runs on this thread, or None."""
     try:
@@ -101,6 +124,7 @@ def is_running(emitter: object) -> bool:
 def _outside_any_process() -> contextvars.Context:
     context = contextvars.copy_context()
     context.run(_current_process.set, None)
+    context.run(be_quiet)
     return context
 
 

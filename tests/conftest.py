@@ -86,6 +86,7 @@ ON_UVLOOP = (
     "tests/otel/test_destinations.py",
     "tests/together/test_both_exits.py",
     "tests/together/test_conformance.py",
+    "tests/instrument/otpylib/",
 )
 
 

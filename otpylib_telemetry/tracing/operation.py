@@ -175,6 +175,7 @@ class Operation(Place):
         dropped_attributes: How many attributes were set beyond those that are kept.
         is_plain: Whether it ended well, and with nothing but what it began with.
         parent_is_local: Whether the span that its ``traceparent`` names is one of this process.
+        wait_ms: How long it had to wait before it began, in milliseconds; None where nobody knows.
     """
 
     name: str
@@ -197,6 +198,7 @@ class Operation(Place):
     dropped_attributes: int = 0
     is_plain: bool = True
     parent_is_local: bool = False
+    wait_ms: float | None = None
 
     @property
     def ids(self) -> dict[str, Any]:
@@ -237,6 +239,8 @@ class Operation(Place):
             named = [*given] if type(given) is list else [] if given is None else [given]
             metadata["links"] = [*named, *self.links]
         measurements = {"duration_ms": self.duration_ms}
+        if self.wait_ms is not None:
+            measurements["wait_ms"] = self.wait_ms
         if self.measured is not None:
             measurements |= self.measured
         return self.outcome, measurements, metadata

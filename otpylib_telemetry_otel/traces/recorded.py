@@ -194,6 +194,8 @@ def finished(operation: Operation, span: FinishedSpan | None, wall_offset_ns: in
         "correlation_id": operation.trace.written() if correlation is None else correlation,
         "duration_ms": duration_ms,
     }
+    if operation.wait_ms is not None:
+        attributes["wait_ms"] = operation.wait_ms
     if span is None:
         if operation.is_plain and (offset_ns := operation.trace.wall_offset_ns) is not None:
             # As below, in one piece: this is what nearly all are.

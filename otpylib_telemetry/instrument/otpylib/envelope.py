@@ -1,0 +1,168 @@
+"""A message on its way: the envelope around it in the mailbox, which no receiver sees.
+
+It says where in a trace the sender was, and when the message came. It is taken off where the message is taken
+out of the queue, so whoever waits for a message gets exactly what was sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from contextvars import ContextVar
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any, Final
+
+from otpylib_telemetry.bus.context import innermost
+from otpylib_telemetry.otp import is_quiet
+from otpylib_telemetry.tracing import bridge as bridge_module
+from otpylib_telemetry.tracing.operation import Place
+from otpylib_telemetry.tracing.places import place_here
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: How many messages sent from one place are part of what was done there; whatever is sent beyond is linked to
+#: it. A trace of more is of no use to anybody.
+FAN_OUT: Final = 1_000
+
+#: How many timers, each set while the one before was handled, are part of one trace; the next begins another,
+#: which is linked to it. Otherwise the trace of a process that wakes itself every second would never end.
+TIMER_CHAIN: Final = 32
+
+
+class Inbound(Place):
+    """Where a process is because of the message it has received last; the next one takes it elsewhere."""
+
+    sent: int = 0
+    chain: int = 0
+
+
+class Envelope:
+    """A message, with what its sender was doing.
+
+    Attributes:
+        message: What was sent.
+        place: Where in a trace that was; None for nowhere.
+        sent_ns: When it came into the mailbox, on the monotonic clock, in nanoseconds.
+        quiet: Whether it is telemetry's own, of which telemetry does not tell.
+        linked: Whether it is linked to that place and no part of it.
+        chain: How many timers have led to it, each set while the one before was handled.
+    """
+
+    __slots__ = ("chain", "linked", "message", "place", "quiet", "sent_ns")
+
+    message: Any
+    place: Place | None
+    sent_ns: int
+    quiet: bool
+    linked: bool
+    chain: int
+
+
+_new = object.__new__
+
+#: The envelope of the message that the running process has received last; None where it had none.
+arrived: ContextVar[Envelope | None] = ContextVar("otpylib_telemetry_arrived", default=None)
+
+
+def place_of_sender() -> Place | None:
+    """Return where in a trace the running code is."""
+    place: Place | None = innermost.get()  # type: ignore[assignment]  # nothing else is entered
+    if bridge_module.installed is not None or (place is not None and place.ended):
+        return place_here()
+    return place
+
+
+def enveloped(message: Any, place: Place | None) -> Envelope:
+    """Put a message that is sent from a place into an envelope."""
+    envelope = _new(Envelope)
+    envelope.message = message
+    envelope.place = place
+    envelope.sent_ns = monotonic_ns()
+    envelope.quiet = is_quiet()
+    envelope.linked = False
+    envelope.chain = 0
+    if place is not None:
+        if type(place) is Inbound and place.chain:
+            envelope.chain = place.chain
+            envelope.linked = place.chain > TIMER_CHAIN
+        # Counted on the place itself, whatever kind it is: it lives no longer than the work done there.
+        sent = place.__dict__.get("sent", 0) + 1
+        place.__dict__["sent"] = sent
+        if sent > FAN_OUT:
+            envelope.linked = True
+    return envelope
+
+
+def inbound(place: Place) -> Inbound:
+    """Return a place of its own at a place, for whoever goes on from there."""
+    made = Inbound()
+    made.trace = place.trace
+    made.span_id = place.span_id
+    made.carried = place.carried
+    made.correlation = place.correlation
+    if not place.is_parent:
+        made.is_parent = False
+        made.beyond = place.beyond
+    if not place.is_place:
+        made.is_place = False
+    return made
+
+
+class WatchedQueue(asyncio.Queue[Any]):
+    """The queue of a mailbox, which takes messages out of their envelopes.
+
+    A queue becomes one, and stops being one, with whatever waits in it or for it.
+
+    Attributes:
+        deepest: How many messages waited at once, at most, since somebody asked.
+    """
+
+    deepest: int = 0
+
+    def get_nowait(self) -> Any:
+        """Return the next message, and leave its envelope where its receiver finds it."""
+        item = super().get_nowait()
+        if type(item) is Envelope:
+            message = item.message
+            # What is remembered of a message keeps nothing of it alive.
+            item.message = None
+            arrived.set(item)
+            return message
+        arrived.set(None)
+        return item
+
+
+_watched: weakref.WeakSet[WatchedQueue] = weakref.WeakSet()
+
+
+def watch(queue: asyncio.Queue[Any]) -> bool:
+    """Have a queue take messages out of envelopes from now on; False if it is of a kind of its own."""
+    if type(queue) is not asyncio.Queue or queue.maxsize > 0:
+        return False
+    queue.__class__ = WatchedQueue
+    _watched.add(queue)  # type: ignore[arg-type]  # it is one now
+    return True
+
+
+def watched() -> list[WatchedQueue]:
+    """Return all queues that are watched."""
+    return list(_watched)
+
+
+def unwatch_all() -> None:
+    """Take all messages that wait out of their envelopes, and make the queues what they were."""
+    for queue in watched():
+        waiting: Any = queue._queue  # type: ignore[attr-defined]  # noqa: SLF001  # the only way to what waits
+        for index, item in enumerate(waiting):
+            if type(item) is Envelope:
+                waiting[index] = item.message
+        queue.__dict__.pop("deepest", None)
+        queue.__class__ = asyncio.Queue  # type: ignore[assignment]  # as it was
+    _watched.clear()
+
+
+async def take(get: Callable[[], Any]) -> tuple[Any, Envelope | None]:
+    """Return the next message with its envelope, be it from a task of its own."""
+    message = await get()
+    return message, arrived.get()

@@ -1,0 +1,175 @@
+"""Which server a process is: its registered name or its module, never its number."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from otpylib import process
+
+from otpylib_telemetry.instrument.otpylib.rules import in_force
+from otpylib_telemetry.otp import current_process, process_record
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: The packages whose processes are not seen: telemetry does not tell of itself.
+_OURS: Final = "otpylib_telemetry"
+
+#: How many kinds of messages one server remembers what to make of.
+_MAX_HANDLED: Final = 1_000
+
+
+#: The functions of otpylib that serve a mailbox, and ours.
+_LOOPS: Final = frozenset({"_gen_server_loop", "_gen_statem_loop", "_serve"})
+
+#: How much of a name is told.
+_MAX_NAME: Final = 200
+
+
+class Handled(NamedTuple):
+    """What is made of one kind of message at one server.
+
+    Attributes:
+        seen: Whether it is recorded.
+        metadata: That of its events, shared by all of them.
+        relation: How it is related to what its sender was doing.
+    """
+
+    seen: bool
+    metadata: dict[str, Any]
+    relation: str
+
+
+class Identity:
+    """One process, as telemetry knows it.
+
+    Attributes:
+        pid: Its number.
+        server: Its registered name, or else its module.
+        module: The module it runs: a server's class, or else a function.
+        ours: Whether it is one of our own.
+        serves: Whether otpylib's loop of a server reads its mailbox.
+    """
+
+    __slots__ = ("_called", "_generation", "_handled", "_sees", "module", "ours", "pid", "server", "serves")
+
+    def __init__(self, pid: Any, name: Any, module: str, *, ours: bool, serves: bool) -> None:
+        self.pid = pid
+        self.module = module
+        self.ours = ours
+        self.serves = serves
+        self.server = module
+        self._called: dict[str, dict[str, Any] | None] = {}
+        self._handled: dict[tuple[str, str], Handled] = {}
+        self._generation = -1
+        self._sees = False
+        self.rename(name)
+
+    def rename(self, name: Any) -> None:
+        """Take notice of the name it is registered under; None for no name."""
+        self.server = self.module if name is None else readable_name(name)
+        self._generation = -1
+
+    def _go_by_rules(self) -> None:
+        """Take notice that the rules, or its name, may have changed."""
+        if self._generation != in_force.generation:
+            self._handled.clear()
+            self._called.clear()
+            self._generation = in_force.generation
+            self._sees = not self.ours and in_force.rules.sees_server(self.server, self.module)
+
+    def handled(self, kind: str, tag: str) -> Handled:
+        """Return what is made of a kind of message."""
+        if self._generation != in_force.generation:
+            self._go_by_rules()
+        found = self._handled.get((kind, tag))
+        if found is None:
+            if len(self._handled) >= _MAX_HANDLED:
+                self._handled.clear()
+            rules = in_force.rules
+            metadata = {"server": self.server, "module": self.module, "message": tag, "kind": kind}
+            found = Handled(self._sees and rules.sees_message(tag), metadata, rules.relation(kind))
+            self._handled[kind, tag] = found
+        return found
+
+    def called(self, tag: str) -> dict[str, Any] | None:
+        """Return the metadata of a call to it; None for one that is not recorded."""
+        self._go_by_rules()
+        if tag not in self._called:
+            if len(self._called) >= _MAX_HANDLED:
+                self._called.clear()
+            seen = self._sees and in_force.rules.sees_message(tag)
+            self._called[tag] = self.told({"message": tag}) if seen else None
+        return self._called[tag]
+
+    @property
+    def seen(self) -> bool:
+        """Whether anything of it is recorded."""
+        self._go_by_rules()
+        return self._sees
+
+    def told(self, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return the metadata of an event about it."""
+        return {"server": self.server, "module": self.module, **(more or {})}
+
+
+_own: ContextVar[Identity | None] = ContextVar("otpylib_telemetry_identity", default=None)
+
+#: All that are known, by number, until they end.
+known: Final[dict[Any, Identity]] = {}
+
+
+def own(module_class: Any = None) -> Identity | None:
+    """Return the identity of the running process; None outside of any."""
+    pid = current_process()
+    found = _own.get()
+    # A process begins with what its maker had.
+    if found is not None and found.pid is pid:
+        return found
+    if pid is None:
+        return None
+    found = of(pid, module_class)
+    if found is not None:
+        _own.set(found)
+    return found
+
+
+def of(pid: Any, module_class: Any = None) -> Identity | None:
+    """Return the identity of a process of the present runtime; None if there is no such process."""
+    found = known.get(pid)
+    if found is not None and found.pid is pid:
+        return found
+    record = process_record(pid)
+    if record is None:
+        return None
+    module, ours = _module_of(record, module_class)
+    serves = getattr(record.func, "__name__", "") in _LOOPS
+    # A name may have been given to it since it was spawned.
+    name = record.name or process.whereis_name(pid)
+    made = known[record.pid] = Identity(record.pid, name, module, ours=ours, serves=serves)
+    return made
+
+
+def readable_name(name: Any) -> str:
+    """Return a registered name as text: names are strings or atoms, each in a namespace of its own."""
+    return str(getattr(name, "name", name))[:_MAX_NAME]
+
+
+def _module_of(record: Any, module_class: Any) -> tuple[str, bool]:
+    """Return the module a process runs, and whether it is ours."""
+    if module_class is None:
+        # otpylib's loops have the class as their first argument.
+        arguments = record.args or [None]
+        module_class = arguments[0] if isinstance(arguments[0], type) else None
+    if module_class is not None:
+        # An exporter of somebody else is one of our processes, too.
+        ours = _is_ours(module_class.__module__) or hasattr(module_class, "exporter_type")
+        return module_class.__name__, ours
+    function = record.func
+    name = getattr(function, "__qualname__", type(function).__name__).replace(".<locals>", "")
+    return name, _is_ours(getattr(function, "__module__", ""))
+
+
+def _is_ours(module: Any) -> bool:
+    return isinstance(module, str) and module.split(".", 1)[0].startswith(_OURS)

@@ -1,0 +1,70 @@
+"""The instrumentor: everything that is replaced in otpylib, switched on and off."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any, Final
+
+from otpylib.gen_server import core as gen_server
+from otpylib.gen_statem import core as gen_statem
+from otpylib.runtime.backends.asyncio_backend.backend import AsyncIOBackend
+from otpylib.runtime.backends.asyncio_backend.process import ProcessMailbox
+
+from otpylib_telemetry.instrument.otpylib import calling, envelope, handling, mailbox, processes, timers
+from otpylib_telemetry.instrument.otpylib.patching import Patch, Patches
+
+_log = logging.getLogger("otpylib_telemetry")
+
+_patches: Final = Patches(
+    [
+        Patch(ProcessMailbox, "send", mailbox.send),
+        Patch(ProcessMailbox, "receive", mailbox.receive),
+        Patch(AsyncIOBackend, "spawn", processes.spawn),
+        Patch(AsyncIOBackend, "register", processes.register),
+        Patch(AsyncIOBackend, "unregister", processes.unregister),
+        Patch(AsyncIOBackend, "_cleanup_process", processes.cleanup_process),
+        Patch(AsyncIOBackend, "send_after", timers.send_after),
+        Patch(gen_server, "_handle_call", handling.handle_call),
+        Patch(gen_server, "_handle_cast", handling.handle_cast),
+        Patch(gen_server, "_handle_info", handling.handle_info),
+        Patch(gen_server, "_call_from_process", calling.call_from_process),
+        Patch(gen_server, "_call_from_outside_process", calling.call_from_outside),
+        Patch(gen_statem, "_call_from_process", calling.statem_call_from_process),
+        Patch(gen_statem, "_call_from_outside_process", calling.statem_call_from_outside),
+    ]
+)
+_lock: Final = threading.RLock()
+
+
+class OtpylibInstrumentor:
+    """Makes otpylib's actors seen, in the manner of OpenTelemetry's instrumentors.
+
+    There is one instrumentation of a program, however many of these are made.
+    """
+
+    @property
+    def is_instrumented_by_opentelemetry(self) -> bool:
+        """Whether the actors are instrumented; the name is that of OpenTelemetry's instrumentors."""
+        return _patches.applied
+
+    def instrumentation_dependencies(self) -> tuple[str, ...]:
+        """Return what is instrumented, as a requirement."""
+        return ("otpylib >= 0.5.18",)
+
+    def instrument(self, **_options: Any) -> None:
+        """Have messages take along their senders' contexts, and what the actors do be recorded.
+
+        It takes effect for processes that run already, too. Does nothing where that is so already.
+        """
+        with _lock:
+            _patches.apply()
+
+    def uninstrument(self, **_options: Any) -> None:
+        """Undo :meth:`instrument`: every attribute of otpylib is again the object that it was."""
+        with _lock:
+            for name in _patches.undo():
+                _log.warning(
+                    "%s stays as it is: something else has replaced it since otpylib was instrumented.", name
+                )
+            envelope.unwatch_all()
