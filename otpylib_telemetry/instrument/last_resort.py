@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _local = threading.local()
 
@@ -31,15 +35,20 @@ def print_as_before(bridge: logging.Handler, record: logging.LogRecord) -> None:
 
 def _is_alone(bridge: logging.Handler, record: logging.LogRecord) -> bool:
     """Tell whether only bridges hear the loggers that a record passes, and this one is the first of them."""
+    first: logging.Handler | None = None
+    for handler in handlers_of(record):
+        if type(handler) is not type(bridge):
+            return False
+        first = first or handler
+    return first is bridge
+
+
+def handlers_of(record: logging.LogRecord) -> Iterator[logging.Handler]:
+    """Return the handlers of the loggers that a record passes."""
     # Not asked for by name, which would make it: a record may name a logger that there never was.
     current = logging.root.manager.loggerDict.get(
         record.name, logging.root if record.name == "root" else None
     )
-    first: logging.Handler | None = None
     while isinstance(current, logging.Logger):
-        for handler in current.handlers:
-            if type(handler) is not type(bridge):
-                return False
-            first = first or handler
+        yield from current.handlers
         current = current.parent if current.propagate else None
-    return first is bridge

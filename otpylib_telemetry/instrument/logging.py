@@ -7,47 +7,24 @@ application's own. Records that come about by exporting are left out, or one wou
 from __future__ import annotations
 
 import logging
-import threading
-import time
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from types import NoneType
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry.bus import log
-from otpylib_telemetry.bus.dispatch import execute, is_listened_to
-from otpylib_telemetry.instrument.last_resort import print_as_before
-from otpylib_telemetry.instrument.log_record import RECORD, LogRecord
-from otpylib_telemetry.primitives.any_value import any_value, any_values, text
+from otpylib_telemetry.bus.dispatch import is_listened_to
+from otpylib_telemetry.instrument import log_events, passed_on
+from otpylib_telemetry.instrument.last_resort import handlers_of, print_as_before
+from otpylib_telemetry.instrument.log_events import LOG_EVENT, NOTHING, UNREADABLE, read, severity_number
+from otpylib_telemetry.primitives.any_value import any_value, text
 from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.primitives.exceptions import cut, failure
 from otpylib_telemetry.primitives.once import Once
-from otpylib_telemetry.tracing.places import current_span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
-T = TypeVar("T")
-
-#: The event that a record becomes.
-LOG_EVENT: Final = "log.record"
-
-#: The packages of OpenTelemetry's API, SDK and exporters. Its instrumentations speak of the application.
-_OF_OPENTELEMETRY: Final = (
-    *("_events", "_logs", "attributes", "baggage", "context", "environment_variables", "exporter", "metrics"),
-    *("propagate", "propagators", "sdk", "trace", "util"),
-)
-
-#: Loggers whose records are never taken, and all below them: ours, and those of OpenTelemetry. What they say
-#: while a record is handled, wherever that is, must not be the next record.
-IGNORED: Final = ("otpylib_telemetry", *(f"opentelemetry.{package}" for package in _OF_OPENTELEMETRY))
-
-#: The name of the threads that export; whatever a library logs there, it logs because of us.
-_EXPORTING: Final = "otpylib-telemetry"
-
-#: How many attributes a log record has at most. The default of the OpenTelemetry specification ("Attribute
-#: Limits": AttributeCountLimit).
-_MAX_ATTRIBUTES: Final = 128
+__all__ = ["LOG_EVENT", "LogBridge", "install", "severity_number", "uninstall"]
 
 #: What every record has, and what formatting adds to it: everything else was given as ``extra``.
 _ORDINARY: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
@@ -55,20 +32,12 @@ _ORDINARY: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "
 #: A message of one of these types is sent as it is and not as text, as OpenTelemetry's own bridge has it.
 _STRUCTURED: Final = (NoneType, bool, int, float, bytes, Mapping, Sequence)
 
-#: The last time that every receiver can tell, in nanoseconds since the epoch.
-_LAST: Final = 2**63 - 1
-
-_TRACE: Final = 1
 _UNKNOWN: Final = 0
-_UNREADABLE: Final = "<log record that cannot be read>"
-_NOTHING: Final[dict[Any, Any]] = {}
 
 _FILTER_FAILS: Final = (
     "A filter of the logging bridge fails (%s). A record for which it fails becomes no event. Further "
     "failures are not reported."
 )
-
-_local = threading.local()
 
 
 class LogBridge(logging.Handler):
@@ -90,14 +59,13 @@ class LogBridge(logging.Handler):
 
     Args:
         level: Records below it are not taken.
-        ignored: Loggers whose records are not taken, and all below them; :data:`IGNORED` are not in any case.
+        ignored: Loggers whose records are not taken, and all below them; those of telemetry and of
+            OpenTelemetry are not in any case.
     """
 
     def __init__(self, level: int | str = logging.NOTSET, ignored: Iterable[str] = ()) -> None:
         super().__init__(level)
-        names = (*IGNORED, *ignored)
-        self._ignored = frozenset(names)
-        self._below = tuple(f"{name}." for name in names)
+        self._ignored = log_events.Ignored(ignored)
         self._filter_failed = Once()
 
     def createLock(self) -> None:  # noqa: N802 - logging's own name
@@ -108,6 +76,8 @@ class LogBridge(logging.Handler):
         """Emit the event of a record, if somebody listens and it is none of ours; tell whether it did."""
         if not is_listened_to(LOG_EVENT) or self._is_ours(record):
             print_as_before(self, record)
+            return False
+        if passed_on.is_told_by_loguru(record):
             return False
         try:
             kept: Any = self.filter(record)
@@ -126,25 +96,16 @@ class LogBridge(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Emit the event of a record."""
-        _local.busy = True
-        try:
-            execute(LOG_EVENT, {}, _metadata(record))
-        except KeyboardInterrupt:
-            raise
-        except BaseException:  # noqa: BLE001 - whatever is in a record, logging it must not fail
-            execute(LOG_EVENT, {}, {"message": _UNREADABLE, RECORD: LogRecord(_UNREADABLE)})
-        finally:
-            _local.busy = False
+        log_events.emit(_metadata, record)
+
+    def takes(self, record: logging.LogRecord) -> bool:
+        """Tell whether it is asked for a record of this level and logger, and does not leave it out."""
+        return record.levelno >= self.level and not self._is_ours(record)
 
     def _is_ours(self, record: logging.LogRecord) -> bool:
         """Whether a record was logged by a handler of events, by a thread that exports, or by us."""
-        if getattr(_local, "busy", False):
-            return True
-        name, thread = getattr(record, "name", None), getattr(record, "threadName", None)
-        if type(thread) is not str:
-            thread = threading.current_thread().name
-        return thread == _EXPORTING or (
-            type(name) is str and (name in self._ignored or name.startswith(self._below))
+        return log_events.is_caused_by_us(getattr(record, "threadName", None)) or self._ignored.has(
+            getattr(record, "name", None)
         )
 
 
@@ -189,68 +150,31 @@ def uninstall(logger: str | logging.Logger | None = None) -> bool:
     return bool(bridges)
 
 
-def severity_number(level: int) -> int:
-    """Return OpenTelemetry's severity number of a level of logging.
-
-    The ten levels from DEBUG on, say, are the four severities DEBUG to DEBUG4, as OpenTelemetry's own bridge
-    has it; what is below DEBUG is TRACE, CRITICAL is FATAL.
-    """
-    tens, rest = divmod(min(max(level, 0), 59), 10)
-    return _TRACE if tens == 0 else _TRACE + 4 * tens + min(rest, 3)
-
-
 def _logger(logger: str | logging.Logger | None) -> logging.Logger:
     return logger if isinstance(logger, logging.Logger) else logging.getLogger(logger)
 
 
+def is_taken(record: logging.LogRecord) -> bool:
+    """Tell whether there is a bridge on the way of a record that takes it."""
+    return any(isinstance(handler, LogBridge) and handler.takes(record) for handler in handlers_of(record))
+
+
 def _metadata(record: logging.LogRecord) -> dict[str, Any]:
-    """Return the metadata of a record's event, the record in OpenTelemetry's fields among them."""
-    extra = _read(_extra, record, _NOTHING)
-    details = {**_read(_place, record, _NOTHING), **_read(_failure, record, _NOTHING)}
-    message = _read(_message, record, _UNREADABLE)
-    number, words = _read(_severity, record, (_UNKNOWN, ""))
-    at_ns = _read(_time_ns, record, 0) or time.time_ns()
-    name = _read(_name, record, "")
-    metadata, sent = dict(extra), {**details, **extra}
-    made = LogRecord(
-        any_value(record.msg) if _read(_is_structured, record, otherwise=False) else text(message, None),
-        severity_number=number,
-        severity_text=text(words),
-        time_unix_nano=at_ns,
-        scope=(text(name), "") if name else None,
+    """Return the metadata of a record's event."""
+    message = read(_message, record, UNREADABLE)
+    severity, level = read(_severity, record, (_UNKNOWN, ""))
+    return log_events.metadata_of(
+        log_events.Logged(
+            message,
+            any_value(record.msg) if read(_is_structured, record, otherwise=False) else text(message, None),
+            severity,
+            level,
+            read(_time_ns, record, 0),
+            read(_name, record, ""),
+            read(_extra, record, NOTHING),
+            {**read(_place, record, NOTHING), **read(_failure, record, NOTHING)},
+        )
     )
-    span = current_span()
-    if span is not None:
-        made.trace_id, made.span_id = int(span.trace_id, 16), int(span.span_id, 16)
-        made.flags = span.trace_flags
-        sent.setdefault("correlation_id", span.correlation_id)
-        if extra.get("trace_id") is None and extra.get("span_id") is None:
-            metadata["trace_id"], metadata["span_id"] = span.trace_id, span.span_id
-            metadata.setdefault("correlation_id", span.correlation_id)
-    attributes, made.dropped_attributes = any_values(sent)
-    if len(attributes) > _MAX_ATTRIBUTES:
-        made.dropped_attributes += len(attributes) - _MAX_ATTRIBUTES
-        attributes = dict(islice(attributes.items(), _MAX_ATTRIBUTES))
-    made.attributes = attributes
-    return {
-        **metadata,
-        "message": message,
-        "severity": words,
-        "severity_number": number,
-        "logger": name,
-        "time_unix_nano": at_ns,
-        **details,
-        RECORD: made,
-    }
-
-
-def _read(part: Callable[[logging.LogRecord], T], record: logging.LogRecord, otherwise: T) -> T:
-    try:
-        return part(record)
-    except KeyboardInterrupt:
-        raise
-    except BaseException:  # noqa: BLE001 - whatever is in a record, it costs the part that it is in
-        return otherwise
 
 
 def _extra(record: logging.LogRecord) -> dict[Any, Any]:
@@ -288,8 +212,7 @@ def _severity(record: logging.LogRecord) -> tuple[int, str]:
 
 
 def _time_ns(record: logging.LogRecord) -> int:
-    at_ns = int(record.created * 1e9)
-    return at_ns if 0 < at_ns <= _LAST else 0
+    return log_events.nanoseconds(record.created)
 
 
 def _name(record: logging.LogRecord) -> str:

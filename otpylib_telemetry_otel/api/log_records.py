@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any, Final
 
 from otpylib_telemetry.bus.table import MAX_NAME_LENGTH
+from otpylib_telemetry.instrument.log_events import LOG_EVENT
 from otpylib_telemetry.instrument.log_record import (
     MAX_FLAGS,
     MAX_SEVERITY,
@@ -20,7 +21,6 @@ from otpylib_telemetry.instrument.log_record import (
     Scope,
     whole,
 )
-from otpylib_telemetry.instrument.logging import LOG_EVENT
 from otpylib_telemetry.primitives.any_value import any_value, any_values, scope_text, text
 from otpylib_telemetry.primitives.exceptions import failure
 from otpylib_telemetry.tracing.operations import Phase, classify

@@ -20,7 +20,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor
 
 from otpylib_telemetry.bus.dispatch import execute, is_listened_to
-from otpylib_telemetry.instrument.logging import IGNORED
+from otpylib_telemetry.instrument.log_events import IGNORED
 from otpylib_telemetry.primitives.any_value import text
 from otpylib_telemetry.primitives.fork import after_fork_in_child, new_lock
 from otpylib_telemetry_otel.api.log_records import event_name, metadata_of, read, words

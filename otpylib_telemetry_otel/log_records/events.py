@@ -12,8 +12,8 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
+from otpylib_telemetry.instrument.log_events import LOG_EVENT
 from otpylib_telemetry.instrument.log_record import LogRecord, record_in
-from otpylib_telemetry.instrument.logging import LOG_EVENT
 from otpylib_telemetry.primitives.any_value import any_value, text
 from otpylib_telemetry.tracing.operations import MEASURED, Phase, classify
 from otpylib_telemetry.tracing.propagation import SAMPLED, parse_span_id, parse_trace_id, parse_traceparent

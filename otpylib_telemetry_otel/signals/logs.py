@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from otpylib_telemetry.instrument.logging import LOG_EVENT
+from otpylib_telemetry.instrument.log_events import LOG_EVENT
 from otpylib_telemetry_otel.log_records.events import LogMaker
 from otpylib_telemetry_otel.log_records.severity import SEVERITIES
 from otpylib_telemetry_otel.settings.limits import LOG_LIMITS
