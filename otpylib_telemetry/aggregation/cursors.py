@@ -62,10 +62,13 @@ class Cursors:
     def leave(self) -> None:
         """Read no more, unlike the others."""
         self.readers.remove(self)
+        gone = set(self.gone({cursor.metric for cursor in self.known.values()}))
         for series, cursor in self.known.items():
             for each in self.readers:
-                known = each.at(cursor.metric, series, cursor.start_ns - cursor.began_ns)
-                known.extremes = cursor.whole_extremes(known.extremes)
+                # Of what is gone and unknown there, the rest has been told, or was never to be.
+                if series in each.known or series not in gone:
+                    known = each.at(cursor.metric, series, cursor.start_ns - cursor.began_ns)
+                    known.extremes = cursor.whole_extremes(known.extremes)
 
     def advance(self, metric: AnyMetric, series: Iterable[Series], reading: Reading) -> list[MetricPoint]:
         """Say what there is to say of some series of a metric, and remember that."""

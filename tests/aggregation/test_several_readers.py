@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from otpylib_telemetry.aggregation.cursors import Cursors
@@ -106,6 +106,16 @@ STEPS = st.lists(
 
 
 @given(first=st.sampled_from(PREFERENCES), steps=STEPS)
+@example(
+    first=Preference.DELTA,
+    steps=[
+        ("measure", "counter", 1, "a"),
+        ("come", Preference.CUMULATIVE),
+        ("remove", "counter", "a"),
+        ("read", 0),
+        ("leave", 0),
+    ],
+)
 def test_each_is_told_everything_there_was_since_it_came(first, steps):
     now = 10
     store = SeriesStore(100, now_ns=lambda: now)
