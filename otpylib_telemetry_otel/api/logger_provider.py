@@ -11,13 +11,14 @@ Imports OpenTelemetry's SDK: to be imported only where it is wanted.
 
 from __future__ import annotations
 
+import inspect
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import _logs as api
 from opentelemetry.context import Context
-from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor
+from opentelemetry.sdk._logs import Logger, LoggerProvider, LogRecordProcessor
 
 from otpylib_telemetry.bus.dispatch import execute, is_listened_to
 from otpylib_telemetry.instrument.log_events import IGNORED
@@ -56,7 +57,7 @@ class _Processor(LogRecordProcessor):
 
     def enabled(self, **about: Any) -> bool:
         """Tell whether anybody would see a record, by what is known ``about`` it."""
-        return _Switch.on and is_listened_to(event_name(words(about.get("event_name"))))
+        return _is_heard(about)
 
     def shutdown(self) -> None:
         """Do nothing: there is nothing here to release."""
@@ -65,6 +66,10 @@ class _Processor(LogRecordProcessor):
         """Do nothing: an event is with its listeners at once."""
         del timeout_millis
         return True
+
+
+def _is_heard(about: dict[str, Any]) -> bool:
+    return _Switch.on and is_listened_to(event_name(words(about.get("event_name"))))
 
 
 def _emit(given: Any, scope: Any) -> None:
@@ -84,10 +89,15 @@ def _emit(given: Any, scope: Any) -> None:
         _local.busy = False
 
 
+#: Whether the SDK's loggers take the fields of a record as well as a record: older ones do not.
+_TAKES_FIELDS: Final = "body" in inspect.signature(Logger.emit).parameters
+
+
 class _Logger(api.Logger):
     """The SDK's logger, of which nothing is raised into the application.
 
     The SDK makes attributes text where they are given, and what their own code raises there gets through.
+    What newer releases of it can do, it can do with older ones.
     """
 
     def __init__(self, logger: Any, scope: Any) -> None:
@@ -100,12 +110,15 @@ class _Logger(api.Logger):
 
     def enabled(self, **fields: Any) -> bool:
         """Tell whether a record would be taken."""
-        return bool(self._logger.enabled(**fields))
+        ask = getattr(self._logger, "enabled", None)
+        return _is_heard(fields) if ask is None else bool(ask(**fields))
 
     def emit(self, record: Any = None, **fields: Any) -> None:
         """Emit a record, given as one or in its fields."""
         _local.taken = False
         try:
+            if record is None and not _TAKES_FIELDS:
+                record, fields = _record_of(fields), {}
             self._logger.emit(record, **fields)
         except KeyboardInterrupt:
             raise
@@ -135,8 +148,7 @@ class _Provider(LoggerProvider):
     def get_logger(self, name: Any, *about: Any, **named: Any) -> api.Logger:
         """Return the logger of a scope; what is no name, version or attribute is made one."""
         logger: Any = super().get_logger(*scope_of(name, *about, **named))
-        scope = getattr(logger, "instrumentation_scope", None)
-        return logger if scope is None else _Logger(logger, scope)
+        return _Logger(logger, logger._instrumentation_scope) if isinstance(logger, Logger) else logger  # noqa: SLF001
 
 
 _lock = new_lock()

@@ -253,7 +253,6 @@ async def test_what_the_limits_have_left_out_is_counted(receiver):
     assert (len(record.attributes), record.dropped_attributes_count) == (128, 72)
 
 
-@needs_new_sdk
 async def test_a_logger_is_enabled_while_somebody_listens(runtime, http_receiver):
     await start_otel_exporter(
         {"endpoint": http_receiver.endpoint, "event_patterns": ["shop.*"], "protocol": "http/protobuf"}
