@@ -26,8 +26,8 @@ _log = logging.getLogger("otpylib_telemetry")
 #: Seconds beyond the longest ``shutdown_timeout`` after which the process ends whatever its event loop does.
 GRACE: Final = 2.0
 
-#: Seconds that saying so may take.
-_LAST_WORDS: Final = 0.2
+#: Seconds that saying so may take, on a machine that has much else to do.
+_LAST_WORDS: Final = 2.0
 
 
 def drain_on_sigterm(loop: asyncio.AbstractEventLoop) -> None:
@@ -127,17 +127,22 @@ def _die_at_last(seconds: float) -> None:
     """End a process whose event loop does not; on a thread."""
     time.sleep(seconds)
     # Whatever is blocked may hold the locks that logging needs.
-    _thread.start_new_thread(_say, (seconds,))
-    time.sleep(_LAST_WORDS)
+    said = _thread.allocate_lock()
+    said.acquire()
+    _thread.start_new_thread(_say, (seconds, said))
+    said.acquire(timeout=_LAST_WORDS)
     _die()
 
 
-def _say(seconds: float) -> None:
-    _log.warning(
-        "SIGTERM came %g s ago, and the event loop is blocked: the process ends without exporting "
-        "what is held.",
-        seconds,
-    )
+def _say(seconds: float, said: _thread.LockType) -> None:
+    try:
+        _log.warning(
+            "SIGTERM came %g s ago, and the event loop is blocked: the process ends without exporting "
+            "what is held.",
+            seconds,
+        )
+    finally:
+        said.release()
 
 
 def _after_fork() -> None:
