@@ -82,6 +82,10 @@ class Duck:
         self.calls.append("shutdown")
 
 
+class OtherDuck(Duck):
+    """Another one, by whose name the settings in force tell it apart."""
+
+
 class Equal(InMemorySpanExporter):
     """Is equal to whatever it is compared with."""
 
@@ -123,6 +127,10 @@ async def start(**settings):
 async def put(**settings):
     for key, value in settings.items():
         await gen_server.cast(NAME, ("config_changed", f"telemetry.otel.{key}", None, value))
+
+
+async def in_force(key, value):
+    return (await otp.safe_call(NAME, ("get_config",)))["config"][key] == value
 
 
 @pytest.mark.parametrize("key", ["exporter", "sampler", "id_generator", "metric_producers"])
@@ -225,7 +233,7 @@ async def test_what_objects_do_not_take_goes_over_otlp(runtime):
 
 
 async def test_an_object_outlives_crashes_and_other_settings_and_its_maker_shuts_it_down(runtime):
-    duck, other = Duck(), Duck()
+    duck, other = Duck(), OtherDuck()
     await start(exporter=duck)
     for number, disturb in enumerate([None, "timeout", "crash"]):
         if disturb == "timeout":
@@ -237,10 +245,11 @@ async def test_an_object_outlives_crashes_and_other_settings_and_its_maker_shuts
             pass
         await eventually(lambda name=f"span{number}": name in duck.names)
     await put(exporter=other)
-    await eventually(lambda: "force_flush" in duck.calls)
+    await eventually(lambda: in_force("exporter", "OtherDuck"))
     with span("last"):
         pass
     await eventually(lambda: other.names == ["last"])
+    await eventually(lambda: "force_flush" in duck.calls)
     assert "last" not in duck.names
     assert "shutdown" not in duck.calls
 

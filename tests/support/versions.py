@@ -14,7 +14,8 @@ def needs(distribution, least):
 
 #: Reads metrics of any name, writes floats as we do, and can close its files.
 needs_new_client = needs("prometheus-client", "0.26")
-#: Takes attributes that cannot be hashed, and gives each resource an instance id.
+#: Takes attributes that cannot be hashed, fails at lists without an end, gives each resource an instance id.
+#: Its API reads baggage with blanks around the equals sign.
 needs_new_sdk = needs("opentelemetry-sdk", "1.45")
 #: Refuses a request without the header Host.
 needs_strict_aiohttp = needs("aiohttp", "3.14")
