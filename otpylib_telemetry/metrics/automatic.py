@@ -8,6 +8,7 @@ For an event ``shop.checkout.stop`` with the measurements, as Prometheus spells 
 
 An event that begins or ends an operation ``X`` moves the gauge ``X_in_flight``, and an ending is observed by
 the histogram ``X_duration_seconds``, labelled with its outcome, in place of one for the ending event alone.
+Its ``wait_ms`` is observed by ``X_wait_seconds`` with the same labels.
 
 This is the exporter's hot path: what can be known from an event's name is worked out once per name, and what
 can be known from its labels once per set of labels. After that an event costs a few dictionary look-ups.
@@ -171,7 +172,9 @@ class AutomaticMetrics:
                 for metric in self._own():
                     if isinstance(metric, (Histogram, Exponential)):
                         self._store.remove(metric.name)
-            self._store.rebucket(options.buckets, [one for one in self._own() if isinstance(one, Histogram)])
+            for one in self._own():
+                if isinstance(one, Histogram):
+                    self._store.rebucket(self._series.bounds_of(one.name), [one])
             self._forget()
 
     def retire(self) -> None:
@@ -263,12 +266,15 @@ class AutomaticMetrics:
             self._recorded[operation] = None
         else:
             plan = (self._operation_plans.get(operation.name) or self._plans_of(operation.name))[0]
-            self._recorded[operation] = binding = self._begun_with(plan, operation)
-            level = binding.in_flight or self._series.level(plan, binding)
-            if not level.add(1):
-                self._refuse(level)
-            elif binding.place is not None:
-                self._keep_fit(plan, binding)
+            if plan.standard.has_in_flight:
+                self._recorded[operation] = binding = self._begun_with(plan, operation)
+                level = binding.in_flight or self._series.level(plan, binding)
+                if not level.add(1):
+                    self._refuse(level)
+                elif binding.place is not None:
+                    self._keep_fit(plan, binding)
+            else:
+                self._recorded[operation] = None
             if len(self._recorded) > MAX_OPEN:
                 self._give_up("too many open", self._recorded.pop(next(iter(self._recorded))))
 
@@ -292,7 +298,11 @@ class AutomaticMetrics:
             begun = None
         elif begun.in_flight is not None:
             begun.in_flight.add(-1)
-        if begun is not None and operation.is_plain and self._span_metrics:
+        if (
+            begun is not None
+            and self._span_metrics
+            and (operation.is_plain or (operation.failure is None and operation.final is None))
+        ):
             # As most do, it ends with the labels with which it began.
             plan, binding = plans[1], begun
             timing = begun.timing or self._timing_of(plan, begun)
@@ -308,9 +318,13 @@ class AutomaticMetrics:
             self._refuse(timing)
         elif binding.place is not None:
             self._keep_fit(start if binding is begun else plan, binding)
-        if operation.measured is not None:
-            binding = self._ended_with(plan, operation)
-            taken = self._measured(plan, binding, operation.measured, traced) or taken
+        measured = operation.measured
+        if measured is not None:
+            if "wait_ms" in measured and self._span_metrics:
+                taken = self._waited(plan, binding, begun, measured["wait_ms"], traced) or taken
+            if "count" in measured or "value" in measured:
+                binding = self._ended_with(plan, operation)
+                taken = self._measured(plan, binding, measured, traced) or taken
         return taken or begun is not None
 
     def _begun_with(self, plan: Plan, operation: Operation) -> Bound:
@@ -319,16 +333,17 @@ class AutomaticMetrics:
         if self._ids_wanted:
             metadata = {**metadata, **operation.ids}
         try:
-            pick, plain = plan.by_size[len(metadata)]  # type: ignore[misc]  # None is among the failures
+            pick, plain = plan.by_size.get(len(metadata)) or plan.plain[tuple(metadata)]
             return plain[pick(metadata)]
         except Exception:  # noqa: BLE001 - values that are not all texts, or peculiar: worked out with more care
             return self._bound(plan, metadata)
 
     def _ended_with(self, plan: Plan, operation: Operation) -> Bound:
         """Return the series of what an operation ended with."""
-        if operation.is_plain and not self._ids_wanted:
-            return self._bound(plan, operation.metadata)
-        return self._bound(plan, operation.end_metadata())
+        metadata = operation.metadata if operation.final is None else operation.final
+        if self._ids_wanted:
+            return self._bound(plan, operation.end_metadata())
+        return self._bound(plan, metadata if operation.failure is None else {**metadata, **operation.failure})
 
     def _bound(self, plan: Plan, metadata: Mapping[str, Any]) -> Bound:
         binding, place = self._bind(plan, metadata)
@@ -347,6 +362,41 @@ class AutomaticMetrics:
         begun.timings.pop(begun, None)
         if not begun.overflown:
             begun.timing = series
+        return series
+
+    def _waited(
+        self, plan: Plan, binding: Bound, begun: Bound | None, amount: Any, traced: TracedOperation | None
+    ) -> bool:
+        """Observe a ``wait_ms`` with the labels of the duration; return whether it was taken."""
+        if (type(amount) is float or type(amount) is int) and 0.0 <= amount <= FLOAT_MAX:
+            seconds = amount / _MS_PER_S
+        elif (unusual := self._milliseconds(amount)) is None:
+            return False
+        else:
+            seconds = unusual
+        if binding is begun:
+            series = binding.wait
+        else:
+            series = None if binding.waits is None else binding.waits.get(begun)
+        if series is None:
+            series = self._wait(plan, binding, begun)
+        if series.observe(seconds, traced):
+            return True
+        self._refuse(series)
+        return False
+
+    def _wait(self, plan: Plan, binding: Bound, begun: Bound | None) -> AnyHistogram:
+        """Return the series for how long operations waited that begin and end like this, and remember it."""
+        series = self._series.wait(plan, binding, begun)
+        if binding.overflown:
+            return series
+        if binding is begun:
+            binding.wait = series
+        elif begun is None or begun.kept:
+            if binding.waits is None:
+                binding.waits = {}
+            binding.waits[begun] = series
+            self._bindings += 1
         return series
 
     def _measured(
@@ -460,6 +510,12 @@ class AutomaticMetrics:
                 else:
                     refused = True
                     self._refuse(timing)
+            if "wait_ms" in measurements and self._span_metrics:
+                waited = measurements["wait_ms"]
+                if self._waited(plan, binding, begun, waited, traced):
+                    taken = True
+                else:
+                    refused = refused or waited is not None
         elif plan.begins and self._span_metrics:
             level = binding.in_flight or self._series.level(plan, binding)
             evicted = self._operations.open(plan.operation, metadata, emitter, at_ns, binding)

@@ -27,9 +27,12 @@ from otpylib_telemetry.aggregation.series import (
 )
 from otpylib_telemetry.aggregation.store import MetricRefusedError, SeriesStore
 from otpylib_telemetry.aggregation.summation import FLOAT_MAX
+from otpylib_telemetry.metrics import conventions as _conventions  # noqa: F401 - it declares
+from otpylib_telemetry.metrics.buckets import DURATION_BOUNDS
 from otpylib_telemetry.metrics.event_values import number_of
 from otpylib_telemetry.metrics.labels import LabelCache, LabelRules, Place
 from otpylib_telemetry.metrics.names import Naming, readable
+from otpylib_telemetry.metrics.standard import ERROR_TYPE, OTHER_ERROR, Named, standard_of
 from otpylib_telemetry.tracing.operations import Phase, classify
 
 if TYPE_CHECKING:
@@ -63,6 +66,19 @@ NOWHERE: Final = Nowhere()
 
 #: Stands in for a series whose first measurement is unusable: a series that shows 0 would be a lie.
 UNBORN: Final = Nowhere()
+
+
+class NotCounted(Nowhere):
+    """Stands in for the number of open operations where these are not counted."""
+
+    __slots__ = ()
+
+    def add(self, _amount: float, _traced: TracedOperation | None = None) -> bool:
+        """Take everything, and keep nothing."""
+        return True
+
+
+NOT_COUNTED: Final = NotCounted()
 
 
 class NoMetric:
@@ -102,6 +118,8 @@ class Bound:
         "timings",
         "traced",
         "value",
+        "wait",
+        "waits",
     )
 
     def __init__(self, labels: Labels, *, traced: bool) -> None:
@@ -116,6 +134,9 @@ class Bound:
         self.timings: dict[Bound | None, AnyHistogram] = {}
         #: Of the successes that end with the labels with which they began.
         self.timing: AnyHistogram | None = None
+        #: The same for how long they waited before they began.
+        self.waits: dict[Bound | None, AnyHistogram] | None = None
+        self.wait: AnyHistogram | None = None
         #: Where it is to be remembered, once it has its series.
         self.place: Place[Bound] | None = None
         #: Whether later events find this one again; if not, nothing may be remembered for it either.
@@ -135,13 +156,17 @@ class Plan:
         "count",
         "duration",
         "ends",
+        "error_label",
         "event",
         "in_flight",
+        "in_flight_labels",
         "operation",
         "outcome",
         "plain",
+        "standard",
         "timing",
         "value",
+        "wait",
     )
 
     def __init__(self, event: str, rules: LabelRules, naming: Naming) -> None:
@@ -150,7 +175,22 @@ class Plan:
         self.begins = phase is Phase.START
         self.outcome = _OUTCOMES.get(phase, "")
         self.ends = bool(self.outcome)
-        self.bindings: LabelCache[Bound] = LabelCache(rules, naming.label)
+        self.standard = standard = standard_of(event, self.operation)
+        #: The label that tells an error by itself, if there is one; empty where settings leave it out.
+        self.error_label: str | None = None
+        #: Which labels those in flight have; None for all.
+        self.in_flight_labels: frozenset[str] | None = None
+        self.bindings: LabelCache[Bound]
+        if (renamed := standard.labels) is None:
+            self.bindings = LabelCache(rules, naming.label)
+        else:
+            among = rules.among(renamed)
+            self.bindings = LabelCache(among, lambda key: naming.label(renamed[key]), joined=False)
+            if standard.by_error_type:
+                kept = any(among.keep(key) for key, label in renamed.items() if label == ERROR_TYPE)
+                self.error_label = naming.label(ERROR_TYPE) if kept else ""
+            if standard.in_flight_labels is not None:
+                self.in_flight_labels = frozenset(map(naming.label, standard.in_flight_labels))
         self.plain, self.by_size = self.bindings.plain, self.bindings.by_size
         # The metrics of the event, each declared when first needed.
         self.count: Counter | NoMetric | None = None
@@ -158,6 +198,7 @@ class Plan:
         self.value: Gauge | NoMetric | None = None
         self.in_flight: UpDown | NoMetric | None = None
         self.timing: Histogram | Exponential | NoMetric | None = None
+        self.wait: Histogram | Exponential | NoMetric | None = None
 
 
 class AutomaticSeries:
@@ -175,6 +216,16 @@ class AutomaticSeries:
         self.distribution = distribution
         self._store = store
         self._naming = naming
+        #: By the names of histograms: the bounds that are fixed for them.
+        self._fixed_bounds: dict[str, tuple[float, ...]] = {}
+
+    def bounds_of(self, name: str) -> tuple[float, ...]:
+        """Return the upper bounds of the histogram of this name."""
+        return self._bounds(self._fixed_bounds.get(name, ()))
+
+    def _bounds(self, fixed: tuple[float, ...]) -> tuple[float, ...]:
+        # Who sets others than the default means all histograms.
+        return fixed if fixed and self.buckets == DURATION_BOUNDS else self.buckets
 
     def counter(self, plan: Plan, binding: Bound, amount: Any) -> AnyCounter:
         """Return the series that adds up ``count``."""
@@ -183,7 +234,8 @@ class AutomaticSeries:
         if plan.count is None:
             text = f'Sum of "count" of the events {readable(plan.event)}.'
             name = self._naming.counter(plan.event)
-            plan.count = self._declared(Kind.COUNTER, name, text, plan.event)
+            fixed = None if plan.ends else plan.standard.count
+            plan.count = self._declared(Kind.COUNTER, plan, fixed, name, text)
         binding.count = series = plan.count.at(binding.labels)
         binding.overflown |= _is_shared(series, binding.labels)
         return series
@@ -194,19 +246,27 @@ class AutomaticSeries:
             return UNBORN
         if plan.value is None:
             text = f'Last "value" of the events {readable(plan.event)}.'
-            plan.value = self._declared(Kind.GAUGE, self._naming.gauge(plan.event), text, plan.event)
+            plan.value = self._declared(Kind.GAUGE, plan, None, self._naming.gauge(plan.event), text)
         binding.value = series = plan.value.at(binding.labels)
         binding.overflown |= _is_shared(series, binding.labels)
         return series
 
     def level(self, plan: Plan, binding: Bound) -> AnyLevel:
         """Return the series that counts operations in flight."""
+        if not plan.standard.has_in_flight:
+            binding.in_flight = NOT_COUNTED
+            return NOT_COUNTED
         if plan.in_flight is None:
             text = f"Operations {readable(plan.operation)} that have begun and not ended."
             name = self._naming.in_flight(plan.operation)
-            plan.in_flight = self._declared(Kind.UP_DOWN, name, text, plan.operation)
-        binding.in_flight = series = plan.in_flight.at(binding.labels)
-        binding.overflown |= _is_shared(series, binding.labels)
+            plan.in_flight = self._declared(
+                Kind.UP_DOWN, plan, plan.standard.in_flight, name, text, of_operation=True
+            )
+        labels = binding.labels
+        if (wanted := plan.in_flight_labels) is not None:
+            labels = tuple(label for label in labels if label[0] in wanted)
+        binding.in_flight = series = plan.in_flight.at(labels)
+        binding.overflown |= _is_shared(series, labels)
         return series
 
     def histogram(self, plan: Plan, binding: Bound) -> AnyHistogram:
@@ -214,7 +274,8 @@ class AutomaticSeries:
         if plan.duration is None:
             text = f'Distribution of "duration_ms" of the events {readable(plan.event)}, in seconds.'
             name = self._naming.duration(plan.event)
-            plan.duration = self._declared(self.distribution, name, text, plan.event)
+            fixed = None if plan.ends else plan.standard.duration
+            plan.duration = self._declared(self.distribution, plan, fixed, name, text)
         binding.duration = series = plan.duration.at(binding.labels)
         binding.overflown |= _is_shared(series, binding.labels)
         return series
@@ -224,29 +285,54 @@ class AutomaticSeries:
         if plan.timing is None:
             text = f"How long the operations {readable(plan.operation)} took, in seconds, by outcome."
             name = self._naming.duration(plan.operation)
-            plan.timing = self._declared(self.distribution, name, text, plan.operation)
-        labels = _with_outcome(begun.labels if begun else (), binding.labels, plan.outcome)
-        series = plan.timing.at(labels)
+            plan.timing = self._declared(
+                self.distribution, plan, plan.standard.duration, name, text, of_operation=True
+            )
+        return self._of_operation(plan, plan.timing, binding, begun)
+
+    def wait(self, plan: Plan, binding: Bound, begun: Bound | None) -> AnyHistogram:
+        """Return the series that observes how long operations waited; it is for the caller to remember."""
+        if plan.wait is None:
+            text = f"How long the operations {readable(plan.operation)} waited, in seconds, by outcome."
+            name = self._naming.wait(plan.operation)
+            plan.wait = self._declared(
+                self.distribution, plan, plan.standard.wait, name, text, of_operation=True
+            )
+        return self._of_operation(plan, plan.wait, binding, begun)
+
+    def _of_operation(
+        self, plan: Plan, metric: Histogram | Exponential | NoMetric, binding: Bound, begun: Bound | None
+    ) -> AnyHistogram:
+        labels = _with_outcome(begun.labels if begun else (), binding.labels, plan)
+        series = metric.at(labels)
         binding.overflown |= _is_shared(series, labels)
         return series
 
-    def _declared(self, kind: Kind, name: str, text: str, made_of: str) -> Any:
+    def _declared(  # noqa: PLR0913 - of its callers each says something else
+        self, kind: Kind, plan: Plan, fixed: Named | None, name: str, text: str, *, of_operation: bool = False
+    ) -> Any:
         """Return a metric, or what stands in for it if the store refuses it."""
+        unit = self._naming.seconds if kind is self.distribution else ""
+        if fixed is not None:
+            text = fixed.description
+            name, unit = self._naming.instrument(fixed.name, fixed.unit, kind)
+        if plan.standard.bounds:
+            self._fixed_bounds[name] = plan.standard.bounds
         spec = MetricSpec(
             kind=kind,
             name=name,
             description=text,
-            unit=self._naming.seconds if kind is self.distribution else "",
+            unit=unit,
             claims=self._naming.claims(kind, name),
             owner=OWNER,
             passing=True,
-            bounds=self.buckets,
+            bounds=self._bounds(plan.standard.bounds),
         )
         try:
             metric = self._store.declare(spec)
         except MetricRefusedError:
             return NO_METRIC
-        self._store.made_of(name, readable(made_of))
+        self._store.made_of(name, readable(plan.operation if of_operation else plan.event))
         return metric
 
 
@@ -254,14 +340,18 @@ def _is_shared(series: Any, labels: Labels) -> bool:
     return series is not NOWHERE and is_shared(series, labels)
 
 
-def _with_outcome(begun: Labels, ended: Labels, outcome: str) -> Labels:
+def _with_outcome(begun: Labels, ended: Labels, plan: Plan) -> Labels:
     """Return the labels of a timing: those of the ending over those of the beginning, and the outcome."""
     merged = {**dict(begun), **dict(ended)}
+    if (error := plan.error_label) is not None:
+        if error and plan.outcome == _OUTCOMES[Phase.ERROR]:
+            merged.setdefault(error, OTHER_ERROR)
+        return tuple(sorted(merged.items()))
     own = merged.pop(_OUTCOME, None)
     if own is not None:
         exported = f"exported_{_OUTCOME}"
         merged[exported] = f"{merged[exported]};{own}" if exported in merged else own
-    merged[_OUTCOME] = outcome
+    merged[_OUTCOME] = plan.outcome
     return tuple(sorted(merged.items()))
 
 

@@ -122,13 +122,28 @@ class LabelRules:
             return False
         return self.only is None or key in self.only
 
+    def among(self, labels: Mapping[str, str]) -> LabelRules:
+        """Return the rules where no other keys become labels than these, each under a key of its own.
+
+        Both the key and what it becomes may be the one that settings name.
+        """
+        kept = (
+            key
+            for key, label in labels.items()
+            if not {key, label} & self.dropped and (self.only is None or {key, label} & self.only)
+        )
+        return LabelRules(frozenset(kept), frozenset())
+
 
 class _Typed(Generic[T]):
     """What is known of metadata with certain keys and values of certain types."""
 
-    __slots__ = ("fields", "found", "is_faithful", "normalise", "plain")
+    __slots__ = ("_joined", "fields", "found", "is_faithful", "normalise", "plain")
 
-    def __init__(self, keys: tuple[str, ...], types: tuple[type, ...], name: Callable[[str], str]) -> None:
+    def __init__(
+        self, keys: tuple[str, ...], types: tuple[type, ...], name: Callable[[str], str], *, joined: bool
+    ) -> None:
+        self._joined = joined
         exact = [_exact(kind) for kind in types[: len(keys)]]
         used = [index for index, convert in enumerate(exact) if convert is not None]
         converts = [exact[index] for index in used]
@@ -155,9 +170,11 @@ class _Typed(Generic[T]):
             text, complete = _text(values[index])
             whole = whole and complete
             # An empty label is no label: to Prometheus the series would be the one without it.
-            if text:
+            if text and name not in texts:
+                texts[name] = text
+            elif text and self._joined:
                 # OpenTelemetry's "Prometheus and OpenMetrics compatibility" joins what has become one name.
-                texts[name] = f"{texts[name]};{text}" if name in texts else text
+                texts[name] = f"{texts[name]};{text}"
         return tuple(list(texts.items())[:_MAX_LABELS]), whole
 
 
@@ -196,13 +213,18 @@ class LabelCache(Generic[T]):
         by_size: A shorter one, for a dict all keys of which become labels. The same pairs by the number of
             keys, where nothing of that size has come with other keys: if as many values can be picked as
             there are, the keys are those. Other sizes lead to None, or are not there.
+
+    Values of several keys that are one label are joined; without ``joined`` the first counts.
     """
 
-    __slots__ = ("_name", "_rules", "_shapes", "by_size", "plain")
+    __slots__ = ("_joined", "_name", "_rules", "_shapes", "by_size", "plain")
 
-    def __init__(self, rules: LabelRules, name: Callable[[str], str] = PROMETHEUS.label) -> None:
+    def __init__(
+        self, rules: LabelRules, name: Callable[[str], str] = PROMETHEUS.label, *, joined: bool = True
+    ) -> None:
         self._rules = rules
         self._name = name
+        self._joined = joined
         self._shapes: dict[tuple[Any, ...], _Shape[T]] = {}
         self.plain: dict[tuple[Any, ...], _Known[T]] = {}
         self.by_size: dict[int, _Known[T] | None] = {}
@@ -235,7 +257,7 @@ class LabelCache(Generic[T]):
             types = tuple(map(type, values))
             typed = shape.typed.get(types)
             if typed is None:
-                typed = _Typed(shape.keys, types, self._name)
+                typed = _Typed(shape.keys, types, self._name, joined=self._joined)
                 if len(shape.typed) >= _MAX_SHAPES:
                     shape.typed.clear()
                 shape.typed[types] = typed
@@ -287,7 +309,8 @@ class LabelCache(Generic[T]):
         except BaseException:  # noqa: BLE001 - as above
             return ()
         keys = tuple(usable)
-        typed: _Typed[T] = _Typed(keys, tuple(map(type, usable.values())), self._name)
+        types = tuple(map(type, usable.values()))
+        typed: _Typed[T] = _Typed(keys, types, self._name, joined=self._joined)
         values = tuple(usable.values())
         return typed.labels(values if typed.normalise is None else typed.normalise(values))[0]
 

@@ -95,7 +95,14 @@ class Naming:
 
     def duration(self, event: str) -> str:
         """Return the name of the distribution of durations of an event or an operation."""
-        name = f"{self.metric(event)}{self.separator}duration"
+        return self._in_seconds(event, "duration")
+
+    def wait(self, operation: str) -> str:
+        """Return the name of the distribution of times that operations waited before they began."""
+        return self._in_seconds(operation, "wait")
+
+    def _in_seconds(self, event: str, what: str) -> str:
+        name = f"{self.metric(event)}{self.separator}{what}"
         return self._ending(name, self.seconds_suffix) if self.seconds_suffix else name
 
     def _ending(self, name: str, part: str) -> str:

@@ -80,7 +80,7 @@ BucketBounds: TypeAlias = Annotated[
     BeforeValidator(_without_infinity),
     Field(
         description="Upper bounds of the buckets of histograms of durations, in seconds, ascending; +Inf is "
-        "implied.",
+        "implied. Messages and calls of actors have five more below 5 ms, unless this is set to others.",
     ),
 ]
 
@@ -144,7 +144,8 @@ class MetricsSettings(ExporterSettings):
         None,
         description="Which metadata become labels: a list of names, or `all` (the default): every name whose "
         "value is a string, number or boolean, less `drop_labels`. A name listed here is kept even if it is "
-        "one of the correlation keys.",
+        "one of the correlation keys. Metrics of actors and HTTP have labels of a fixed list, of which this "
+        "leaves those it names.",
         json_schema_extra={"remakes": "series"},
     )
     drop_labels: Words = Field(
@@ -166,8 +167,8 @@ class MetricsSettings(ExporterSettings):
     )
     span_metrics: bool = Field(
         True,
-        description="Whether every operation also has `<operation>_in_flight` and "
-        "`<operation>_duration_seconds`.",
+        description="Whether every operation also has `<operation>_in_flight`, "
+        "`<operation>_duration_seconds` and, where it waited, `<operation>_wait_seconds`.",
         json_schema_extra={"remakes": "series"},
     )
     metrics: MetricDefinitions = Field(

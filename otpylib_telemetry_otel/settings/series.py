@@ -71,14 +71,15 @@ class SeriesSettings(ExporterSettings):
     automatic_metrics: AutomaticMetrics = None
     span_metrics: bool = Field(
         True,
-        description="Whether every operation also has the metrics `<operation>.in_flight` and "
-        "`<operation>.duration`.",
+        description="Whether every operation also has the metrics `<operation>.in_flight`, "
+        "`<operation>.duration` and, where it waited, `<operation>.wait`.",
     )
     metrics_labels: LabelChoice = Field(
         None,
         description="Which metadata become attributes of metrics: a list of names, or `all` (the default): "
         "every name whose value is a string, number or boolean, less `metrics_drop_labels`. A name listed "
-        "here is kept even if it is one of the correlation keys.",
+        "here is kept even if it is one of the correlation keys. Metrics of actors and HTTP have attributes "
+        "of a fixed list, of which this leaves those it names.",
     )
     metrics_drop_labels: Words = Field(
         tuple(sorted(DROPPED_BY_DEFAULT)),
