@@ -25,6 +25,14 @@ class ContextBridge(Protocol):
         """
         ...
 
+    def enter_alone(self, place: Place | None, baggage: str) -> Any:
+        """Do as :meth:`enter`, and leave everything else of the other API's context behind."""
+        ...
+
+    def is_inside(self) -> bool:
+        """Tell whether the running code is inside of a span of the other API that is open."""
+        ...
+
     def here(self) -> Scope | None:
         """Return what the running code is inside of, whoever opened it: whatever is emitted asks."""
         ...

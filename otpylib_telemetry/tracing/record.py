@@ -12,7 +12,7 @@ from otpylib_telemetry.bus.table import current
 from otpylib_telemetry.tracing import bridge as bridge_module
 from otpylib_telemetry.tracing import parts
 from otpylib_telemetry.tracing.operation import LocalTrace, Operation, Place
-from otpylib_telemetry.tracing.places import begin_beyond, enter, step_aside
+from otpylib_telemetry.tracing.places import begin_beyond, step_aside
 from otpylib_telemetry.tracing.propagation import DRAWN, draw_bits, id_source
 
 if TYPE_CHECKING:
@@ -61,14 +61,14 @@ def begin(
     return operation
 
 
-def enter_alone(operation: Operation) -> None:
-    """Put the running code inside of an operation, and of nothing else."""
+def enter_alone(place: Place) -> None:
+    """Put the running code at a place, or inside of an operation, and of nothing else."""
     if innermost.get() is not None:
         innermost.set(None)
-    if bridge_module.installed is None:
-        operation.token = innermost.set(operation)
-    else:
-        enter(operation)
+    place.token = innermost.set(place)
+    bridge = bridge_module.installed
+    if bridge is not None:
+        place.bridged = (bridge, bridge.enter_alone(place.parent, place.baggage))
 
 
 def started(operation: Operation) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from opentelemetry import baggage as api_baggage
 from opentelemetry import context as api_context
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
@@ -38,7 +39,6 @@ from otpylib_telemetry_otel.traces import api_spans
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from opentelemetry.context import Context
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import ReadableSpan, Span
     from opentelemetry.trace import Link, SpanKind
@@ -237,7 +237,14 @@ class _Bridge:
 
     def enter(self, place: Place | None, baggage: str) -> Any:
         """Make a span of ours the current one of OpenTelemetry, with the baggage that came through us."""
-        made = api_context.get_current()
+        return self._attach(place, baggage, api_context.get_current())
+
+    def enter_alone(self, place: Place | None, baggage: str) -> Any:
+        """Make a span of ours the current one, in a context that holds nothing else."""
+        return self._attach(place, baggage, Context())
+
+    @staticmethod
+    def _attach(place: Place | None, baggage: str, made: Context) -> Any:
         if place is not None:
             span = OwnSpan(place)
             if _Others.processors and span.is_recording():
@@ -263,6 +270,11 @@ class _Bridge:
     def take_up(self, held: Any) -> Any:
         """Let OpenTelemetry have the context that was kept."""
         return api_context.attach(held)
+
+    def is_inside(self) -> bool:
+        """Tell whether a span of OpenTelemetry is the current one, and open."""
+        span = trace.get_current_span()
+        return not isinstance(span, OwnSpan) and span.is_recording()
 
     def here(self) -> Scope | None:
         """Return the place of the innermost span: ours, unless one of OpenTelemetry was begun in it."""

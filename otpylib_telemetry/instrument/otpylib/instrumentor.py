@@ -11,7 +11,15 @@ from otpylib.gen_statem import core as gen_statem
 from otpylib.runtime.backends.asyncio_backend.backend import AsyncIOBackend
 from otpylib.runtime.backends.asyncio_backend.process import ProcessMailbox
 
-from otpylib_telemetry.instrument.otpylib import calling, envelope, handling, mailbox, processes, timers
+from otpylib_telemetry.instrument.otpylib import (
+    calling,
+    envelope,
+    handling,
+    mailbox,
+    processes,
+    statem,
+    timers,
+)
 from otpylib_telemetry.instrument.otpylib.patching import Patch, Patches
 
 _log = logging.getLogger("otpylib_telemetry")
@@ -30,6 +38,8 @@ _patches: Final = Patches(
         Patch(gen_server, "_handle_info", handling.handle_info),
         Patch(gen_server, "_call_from_process", calling.call_from_process),
         Patch(gen_server, "_call_from_outside_process", calling.call_from_outside),
+        Patch(gen_statem, "_message_to_event", statem.message_to_event),
+        Patch(gen_statem, "_handle_event", statem.handle_event),
         Patch(gen_statem, "_call_from_process", calling.statem_call_from_process),
         Patch(gen_statem, "_call_from_outside_process", calling.statem_call_from_outside),
     ]
