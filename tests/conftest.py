@@ -80,6 +80,7 @@ ON_UVLOOP = (
     "tests/prometheus/test_mount.py",
     "tests/prometheus/test_push.py",
     "tests/exporter/test_server.py",
+    "tests/otel/service/test_actors.py",
     "tests/otel/service/test_traces.py",
     "tests/otel/service/test_metrics.py",
     "tests/otel/service/test_logs.py",

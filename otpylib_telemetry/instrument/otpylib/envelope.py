@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from otpylib_telemetry.bus.context import innermost
 from otpylib_telemetry.otp import is_quiet
 from otpylib_telemetry.tracing import bridge as bridge_module
-from otpylib_telemetry.tracing.operation import Place
+from otpylib_telemetry.tracing.operation import Place, with_baggage
 from otpylib_telemetry.tracing.places import place_here
 
 if TYPE_CHECKING:
@@ -68,9 +68,13 @@ arrived: ContextVar[Envelope | None] = ContextVar("otpylib_telemetry_arrived", d
 def place_of_sender() -> Place | None:
     """Return where in a trace the running code is."""
     place: Place | None = innermost.get()  # type: ignore[assignment]  # nothing else is entered
-    if bridge_module.installed is not None or (place is not None and place.ended):
-        return place_here()
-    return place
+    bridge = bridge_module.installed
+    if bridge is not None:
+        place = place_here()
+        own = "" if place is None else place.baggage
+        baggage = bridge.baggage(own)
+        return place if baggage == own else with_baggage(place, baggage)
+    return place_here() if place is not None and place.ended else place
 
 
 def enveloped(message: Any, place: Place | None) -> Envelope:
@@ -96,6 +100,10 @@ def enveloped(message: Any, place: Place | None) -> Envelope:
 
 def inbound(place: Place) -> Inbound:
     """Return a place of its own at a place, for whoever goes on from there."""
+    if not place.is_place:
+        made = nowhere()
+        made.carried = place.carried
+        return made
     made = Inbound()
     made.trace = place.trace
     made.span_id = place.span_id
@@ -104,8 +112,13 @@ def inbound(place: Place) -> Inbound:
     if not place.is_parent:
         made.is_parent = False
         made.beyond = place.beyond
-    if not place.is_place:
-        made.is_place = False
+    return made
+
+
+def nowhere() -> Inbound:
+    """Return the place of whoever goes on from nowhere in a trace."""
+    made = Inbound()
+    made.is_place = made.is_parent = False
     return made
 
 

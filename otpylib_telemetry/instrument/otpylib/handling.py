@@ -9,12 +9,12 @@ from otpylib.gen_server import core as gen_server
 from otpylib_telemetry.bus import context
 from otpylib_telemetry.bus.context import innermost
 from otpylib_telemetry.bus.dispatch import call_and_await
-from otpylib_telemetry.instrument.otpylib.envelope import arrived, inbound
+from otpylib_telemetry.instrument.otpylib.envelope import arrived, inbound, nowhere
 from otpylib_telemetry.instrument.otpylib.identity import own
 from otpylib_telemetry.instrument.otpylib.rules import CALL, CAST, CHILD, INFO, LINK
 from otpylib_telemetry.instrument.otpylib.tags import tag_of
+from otpylib_telemetry.tracing import bridge as bridge_module
 from otpylib_telemetry.tracing import parts, record
-from otpylib_telemetry.tracing.places import enter
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -89,10 +89,10 @@ def _begun(identity: Identity, envelope: Envelope | None, found: Handled, route:
     """Begin the operation of a message, at the place of its sender or linked to it."""
     place: Place | None = None
     link: Place | None = None
-    if envelope is not None and (sender := envelope.place) is not None and sender.is_place:
+    if envelope is not None and (sender := envelope.place) is not None:
         if found.relation == CHILD and not envelope.linked:
             place = sender
-        elif found.relation in {CHILD, LINK}:
+        elif sender.is_place and found.relation in {CHILD, LINK}:
             link = sender
     operation = record.begin(route, HANDLE, found.metadata, place, identity.pid)
     if link is not None:
@@ -108,12 +108,16 @@ async def _pass_on(
     envelope: Envelope | None, handle: Callable[..., Awaitable[Any]], arguments: tuple[Any, ...]
 ) -> Any:
     """Have a message handled where its sender was, and record nothing."""
-    if innermost.get() is not None:
-        innermost.set(None)
-    if envelope is None or envelope.place is None:
+    if envelope is not None and envelope.place is not None:
+        place = inbound(envelope.place)
+    elif bridge_module.installed is not None:
+        # What another API has there of the server's maker is left, too.
+        place = nowhere()
+    else:
+        if innermost.get() is not None:
+            innermost.set(None)
         return await handle(*arguments)
-    place = inbound(envelope.place)
-    enter(place)
+    record.enter_alone(place)
     # Where it raises, the process ends, and what it sends at its end belongs there, too.
     result = await handle(*arguments)
     context.leave(place)

@@ -22,13 +22,14 @@ from otpylib_telemetry.instrument.otpylib.envelope import (
     arrived,
     enveloped,
     inbound,
+    nowhere,
     place_of_sender,
     take,
     watch,
 )
 from otpylib_telemetry.instrument.otpylib.handling import HANDLE, is_serving
 from otpylib_telemetry.tracing import bridge as bridge_module
-from otpylib_telemetry.tracing.places import enter
+from otpylib_telemetry.tracing.record import enter_alone
 
 if TYPE_CHECKING:
     from otpylib_telemetry.tracing.operation import Place
@@ -86,11 +87,17 @@ def _go_on_from(envelope: Envelope | None, message: Any) -> None:
     here = innermost.get()
     if here is not None and type(here) is not Inbound and not here.ended:
         return
+    bridge = bridge_module.installed
+    if bridge is not None and bridge.is_inside():
+        return
     if type(message) is tuple and message and type(message[0]) is str and message[0] in _HANDSHAKES:
         return
     leave_inbound()
     if envelope is not None and envelope.place is not None:
-        enter(inbound(envelope.place))
+        enter_alone(inbound(envelope.place))
+    elif bridge is not None:
+        # What another API has there of its maker is left, too.
+        enter_alone(nowhere())
 
 
 def leave_inbound() -> None:

@@ -8,7 +8,8 @@ from otpylib.runtime.backends.asyncio_backend.backend import AsyncIOBackend
 
 from otpylib_telemetry.bus.context import innermost
 from otpylib_telemetry.instrument.otpylib import identity
-from otpylib_telemetry.instrument.otpylib.envelope import inbound, place_of_sender
+from otpylib_telemetry.instrument.otpylib.envelope import inbound, nowhere, place_of_sender
+from otpylib_telemetry.tracing import bridge as bridge_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,14 +22,23 @@ _cleanup_process = AsyncIOBackend._cleanup_process  # noqa: SLF001  # what an in
 
 async def spawn(self: AsyncIOBackend, func: Callable[..., Any], *args: Any, **options: Any) -> Any:
     """Spawn a process that is where its maker is, until it receives its first message."""
-    if innermost.get() is None or (place := place_of_sender()) is None:
+    bridge = bridge_module.installed
+    place = None if innermost.get() is None and bridge is None else place_of_sender()
+    if place is None and bridge is None:
         return await _spawn(self, func, *args, **options)
     # It begins with a copy of this context.
-    token = innermost.set(inbound(place))
+    origin = nowhere() if place is None else inbound(place)
+    token = innermost.set(origin)
+    theirs = None
+    if bridge is not None:
+        theirs = bridge.enter_alone(origin.parent, origin.baggage)
+        origin.bridged = (bridge, None)
     try:
         return await _spawn(self, func, *args, **options)
     finally:
         innermost.reset(token)
+        if bridge is not None:
+            bridge.leave(theirs)
 
 
 async def register(self: AsyncIOBackend, name: Any, pid: Any = None) -> None:

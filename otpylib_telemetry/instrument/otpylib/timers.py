@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Any
 from otpylib.runtime.backends.asyncio_backend.backend import AsyncIOBackend
 
 from otpylib_telemetry.bus.context import innermost
-from otpylib_telemetry.instrument.otpylib.envelope import arrived, inbound, place_of_sender
+from otpylib_telemetry.instrument.otpylib.envelope import arrived, inbound, nowhere, place_of_sender
+from otpylib_telemetry.tracing import bridge as bridge_module
+from otpylib_telemetry.tracing.record import enter_alone
 
 if TYPE_CHECKING:
     from otpylib.runtime.backends.asyncio_backend.timing_wheel import Timer
+
+    from otpylib_telemetry.tracing.operation import Place
 
 _send_after = AsyncIOBackend.send_after
 
@@ -20,25 +24,33 @@ _send_after = AsyncIOBackend.send_after
 async def send_after(self: AsyncIOBackend, delay: float, target: Any, message: Any) -> str:
     """Send a message later."""
     ref: str = await _send_after(self, delay, target, message)
-    place = place_of_sender()
-    timer = None if place is None else _timer(self, ref)
-    if place is None or timer is None:
+    timer = _timer(self, ref)
+    if timer is None:
         return ref
-    origin = inbound(place)
-    if timer.target == self.self():
+    place = place_of_sender()
+    origin = None if place is None else inbound(place)
+    if origin is not None and timer.target == self.self():
         handled = arrived.get()
         origin.chain = (0 if handled is None or handled.linked else handled.chain) + 1
 
     def fire() -> None:
         # As otpylib does it. Whatever is instrumented by then, nothing of ours is in the message.
         there = contextvars.copy_context()
-        there.run(innermost.set, origin)
+        there.run(_leave_for, origin)
         task = asyncio.get_running_loop().create_task(self.send(timer.target, message), context=there)
         _firing.add(task)
         task.add_done_callback(_firing.discard)
 
     timer.callback = fire
     return ref
+
+
+def _leave_for(origin: Place | None) -> None:
+    """Go to a place, from where whoever has started the runtime was."""
+    if origin is not None:
+        enter_alone(origin)
+    elif innermost.get() is not None or bridge_module.installed is not None:
+        enter_alone(nowhere())
 
 
 #: asyncio keeps only weak references to tasks.
