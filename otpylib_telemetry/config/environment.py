@@ -15,7 +15,7 @@ from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 from urllib.parse import unquote
 
-from otpylib_telemetry.config.settings import ExporterSettings, Unusable, field_extra
+from otpylib_telemetry.config.settings import SectionSettings, Unusable, field_extra
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -50,7 +50,7 @@ def section_prefix(section: str) -> str:
 
 
 def from_environment(
-    settings_type: type[ExporterSettings], section: str, environ: Mapping[str, str]
+    settings_type: type[SectionSettings], section: str, environ: Mapping[str, str]
 ) -> dict[str, list[tuple[str, Any]]]:
     """Return by key the variables that set it, the strongest first, each with what to offer the field."""
     present = {name: value.strip() for name, value in environ.items() if value.strip()}
@@ -63,7 +63,9 @@ def from_environment(
     secret = settings_type.secret_keys()
     found: dict[str, list[tuple[str, Any]]] = {}
     for key, field in settings_type.model_fields.items():
-        names = [f"{prefix}{key.upper()}", f"{_PREFIX}{key.upper()}"]
+        names = [f"{prefix}{key.upper()}"]
+        if settings_type.is_exporters:
+            names.append(f"{_PREFIX}{key.upper()}")
         if key in shared:
             names += field_extra(field, "env") or ()
         verbatim = key in secret
@@ -77,7 +79,7 @@ def from_environment(
 
 
 def unknown_variables(
-    settings_type: type[ExporterSettings], section: str, environ: Mapping[str, str]
+    settings_type: type[SectionSettings], section: str, environ: Mapping[str, str]
 ) -> dict[str, str]:
     """Return the variables with the section's prefix that name none of its keys, with the key each would set.
 

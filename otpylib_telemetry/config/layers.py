@@ -17,7 +17,7 @@ from otpylib_telemetry.config.environment import (
 )
 from otpylib_telemetry.config.interpolation import Expanded, expand
 from otpylib_telemetry.config.messages import reason_words
-from otpylib_telemetry.config.settings import ExporterSettings, Unusable, field_extra, fields_only
+from otpylib_telemetry.config.settings import SectionSettings, Unusable, field_extra, fields_only
 
 
 class Candidate(NamedTuple):
@@ -57,11 +57,11 @@ class Refused(NamedTuple):
 
 
 def collect_candidates(
-    settings_type: type[ExporterSettings],
+    settings_type: type[SectionSettings],
     section: str,
     environ: Mapping[str, str],
     layers: Iterable[tuple[str, Mapping[str, Any]]],
-    in_force: ExporterSettings | None = None,
+    in_force: SectionSettings | None = None,
 ) -> tuple[dict[str, list[Candidate]], list[Candidate]]:
     """Return by key the values there are, the strongest first, and what was set under unknown keys.
 
@@ -111,7 +111,7 @@ def _candidate(value: Any, origin: str, *, secret: bool = False, problem: str | 
 
 
 def _merged(
-    settings_type: type[ExporterSettings], key: str, own: Candidate, below: list[Candidate]
+    settings_type: type[SectionSettings], key: str, own: Candidate, below: list[Candidate]
 ) -> Candidate:
     """Lay a table over the valid ones the environment has, entry by entry."""
     if not isinstance(own.value, Mapping):
@@ -126,7 +126,7 @@ def _merged(
 
 
 def _with_sound_entries(
-    settings_type: type[ExporterSettings], key: str, candidate: Candidate, in_force: ExporterSettings | None
+    settings_type: type[SectionSettings], key: str, candidate: Candidate, in_force: SectionSettings | None
 ) -> Candidate:
     """Return a table without the entries it cannot have, of which each costs only itself.
 
@@ -176,7 +176,7 @@ def without_entry(key: str, candidate: Candidate, name: str, reason: str) -> Can
 
 
 def check(
-    settings_type: type[ExporterSettings], key: str, candidate: Candidate, directory: str | None = None
+    settings_type: type[SectionSettings], key: str, candidate: Candidate, directory: str | None = None
 ) -> str | None:
     """Return why a field refuses a value, as the middle of a sentence, or None if it takes it."""
     field = settings_type.model_fields[key]

@@ -13,7 +13,7 @@ from otpylib_telemetry.config.resolution import Problem
 
 if TYPE_CHECKING:
     from otpylib_telemetry.config.layers import Candidate, Refused
-    from otpylib_telemetry.config.settings import ExporterSettings
+    from otpylib_telemetry.config.settings import SectionSettings
 
 
 _LONGEST_NAME = 60
@@ -27,7 +27,7 @@ def full_section(section: str) -> str:
 
 def refusal(
     section: str,
-    settings: ExporterSettings,
+    settings: SectionSettings,
     origins: Mapping[str, str],
     secrets: frozenset[str],
     refused: Refused,
@@ -58,7 +58,7 @@ def refusal(
     )
 
 
-def _entry_problem(section: str, settings: ExporterSettings, refused: Refused) -> Problem:
+def _entry_problem(section: str, settings: SectionSettings, refused: Refused) -> Problem:
     """Describe an entry of a table that was refused by itself."""
     key, candidate = refused.parts[0]
     secret = candidate.secret or key in settings.secret_keys()
@@ -78,7 +78,7 @@ def _entry_problem(section: str, settings: ExporterSettings, refused: Refused) -
     return Problem(name, f"{summary} {kept}", "rejected", candidate.origin, summary, token=token)
 
 
-def unknown_key(settings: ExporterSettings, section: str, candidate: Candidate) -> Problem:
+def unknown_key(settings: SectionSettings, section: str, candidate: Candidate) -> Problem:
     """Describe a value whose key no setting has; it may have been set to protect something."""
     key, origin = candidate.key, candidate.origin
     keys = (key,) if isinstance(key, str) else ()

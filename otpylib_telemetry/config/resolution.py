@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from otpylib_telemetry.config.redaction import shown
-from otpylib_telemetry.config.settings import ExporterSettings
+from otpylib_telemetry.config.settings import SectionSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-S = TypeVar("S", bound=ExporterSettings)
+S = TypeVar("S", bound=SectionSettings)
 
 
 @dataclass(frozen=True)

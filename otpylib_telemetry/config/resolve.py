@@ -18,7 +18,7 @@ from otpylib_telemetry.config.layers import Candidate, Refused, check, collect_c
 from otpylib_telemetry.config.messages import value_words
 from otpylib_telemetry.config.problems import full_section, refusal, unknown_key
 from otpylib_telemetry.config.resolution import Resolution, S
-from otpylib_telemetry.config.settings import Conflict, ExporterSettings, fields_only
+from otpylib_telemetry.config.settings import Conflict, SectionSettings, fields_only
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -64,7 +64,7 @@ def resolve(  # noqa: PLR0913  # one argument per layer
 
 
 def validate_argument(
-    settings_type: type[ExporterSettings],
+    settings_type: type[SectionSettings],
     section: str,
     argument: Any,
     *,

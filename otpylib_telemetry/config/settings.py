@@ -185,13 +185,12 @@ def field_extra(field: FieldInfo, name: str) -> Any:
     return extra.get(name) if isinstance(extra, dict) else None
 
 
-class ExporterSettings(BaseModel):
-    """What every exporter can be told.
+class SectionSettings(BaseModel):
+    """What the settings of one configuration section are built from.
 
-    Derive from it to give an exporter keys of its own. Every key needs a default and a description. A key
-    whose value nobody must see is a ``SecretStr``, or has ``json_schema_extra={"secret": True}``. One for
-    which a standard defines environment variables has ``{"env": [...]}``; :func:`field_extra` lists what else
-    there is.
+    Every key needs a default and a description. A key whose value nobody must see is a ``SecretStr``, or has
+    ``json_schema_extra={"secret": True}``. One for which a standard defines environment variables has
+    ``{"env": [...]}``; :func:`field_extra` lists what else there is.
     """
 
     model_config = ConfigDict(
@@ -210,81 +209,18 @@ class ExporterSettings(BaseModel):
     #: count for the section named like the kind alone.
     shared_environment: ClassVar[frozenset[str]] = frozenset({"enabled", "service_name", "resource"})
 
+    #: Whether ``TELEMETRY_<KEY>``, which is for all exporters, counts.
+    is_exporters: ClassVar[bool] = False
+
     # Keys whose present value is secret though the key is not: those that came from a ${...}.
     _hidden: frozenset[str] = PrivateAttr(default=frozenset())
 
     # What must not be done because a setting that would protect it cannot be used, each with the reason.
     _withheld: Mapping[str, str] = PrivateAttr(default_factory=dict)
 
-    enabled: bool = Field(
-        True,
-        description="Whether the exporter works. False while running: it detaches from the bus, exports what "
-        "it holds and releases what it opened; true again: back to work.",
-    )
-    event_patterns: Words = Field(
-        ("*",),
-        description="Shell patterns, case-sensitive, over the whole event name; `*` crosses dots. "
-        "A single string is a list of one.",
-    )
-    batch_size: WholeNumber = Field(
-        100,
-        ge=1,
-        le=100_000,
-        description="How many items are exported together, at most.",
-    )
-    flush_interval: Number = Field(
-        5.0,
-        ge=0.001,
-        le=86_400,
-        description="How long an item waits for its batch to fill before it is exported all the same.",
-        json_schema_extra={"unit": "seconds"},
-    )
-    concurrency: WholeNumber = Field(
-        1,
-        ge=1,
-        le=64,
-        description="How many batches of one kind (spans, log records) may be under way at once. More than "
-        "one help where the backend is far away; they may then arrive in another order.",
-    )
-    retry_attempts: WholeNumber = Field(
-        3,
-        ge=0,
-        le=100,
-        description="How often a batch that failed is sent again, with exponential back-off and full jitter.",
-    )
-    queue_limit: WholeNumber = Field(
-        100_000,
-        ge=1,
-        le=10_000_000,
-        description=(
-            "How many events or items are held at most; what comes beyond is dropped and counted. What "
-            "belongs to open operations takes up half of it at most."
-        ),
-    )
-    failure_threshold: WholeNumber = Field(
-        5,
-        ge=1,
-        le=1_000_000,
-        description="After how many failures in a row the circuit breaker opens.",
-    )
-    reset_timeout: Number = Field(
-        60.0,
-        ge=0.001,
-        le=86_400,
-        description="How long the circuit breaker stays open before it lets one attempt through.",
-        json_schema_extra={"unit": "seconds"},
-    )
-    shutdown_timeout: Number = Field(
-        5.0,
-        ge=0,
-        le=3_600,
-        description="How long stopping may take, whatever the network does.",
-        json_schema_extra={"unit": "seconds"},
-    )
-
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        """Refuse a settings class that could not be built from nothing: an exporter always starts."""
+        """Refuse a settings class that could not be built from nothing: whoever has it always starts."""
         super().__pydantic_init_subclass__(**kwargs)
         for key, field in cls.model_fields.items():
             if field.is_required():
@@ -294,13 +230,6 @@ class ExporterSettings(BaseModel):
     @classmethod
     def _choices_in_any_case(cls, value: object, info: ValidationInfo) -> object:
         return in_any_case(value, cls.model_fields[info.field_name or ""])
-
-    @field_validator("event_patterns")
-    @classmethod
-    def _patterns_match_something(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not value:
-            raise RefusedError("expected at least one pattern; enabled = false switches the exporter off")
-        return value
 
     @model_validator(mode="after")
     def _agree(self, info: ValidationInfo) -> Self:
@@ -388,3 +317,88 @@ class ExporterSettings(BaseModel):
         # Whoever dumps settings wants to show or store them; the values themselves are attributes.
         secret = self.secret_keys() | self._hidden
         return {key: shown(value, secret=key in secret) for key, value in handler(self).items()}
+
+
+class ExporterSettings(SectionSettings):
+    """What every exporter can be told.
+
+    Derive from it to give an exporter keys of its own. Every key needs a default and a description. A key
+    whose value nobody must see is a ``SecretStr``, or has ``json_schema_extra={"secret": True}``. One for
+    which a standard defines environment variables has ``{"env": [...]}``; :func:`field_extra` lists what else
+    there is.
+    """
+
+    is_exporters: ClassVar[bool] = True
+
+    enabled: bool = Field(
+        True,
+        description="Whether the exporter works. False while running: it detaches from the bus, exports what "
+        "it holds and releases what it opened; true again: back to work.",
+    )
+    event_patterns: Words = Field(
+        ("*",),
+        description="Shell patterns, case-sensitive, over the whole event name; `*` crosses dots. "
+        "A single string is a list of one.",
+    )
+    batch_size: WholeNumber = Field(
+        100,
+        ge=1,
+        le=100_000,
+        description="How many items are exported together, at most.",
+    )
+    flush_interval: Number = Field(
+        5.0,
+        ge=0.001,
+        le=86_400,
+        description="How long an item waits for its batch to fill before it is exported all the same.",
+        json_schema_extra={"unit": "seconds"},
+    )
+    concurrency: WholeNumber = Field(
+        1,
+        ge=1,
+        le=64,
+        description="How many batches of one kind (spans, log records) may be under way at once. More than "
+        "one help where the backend is far away; they may then arrive in another order.",
+    )
+    retry_attempts: WholeNumber = Field(
+        3,
+        ge=0,
+        le=100,
+        description="How often a batch that failed is sent again, with exponential back-off and full jitter.",
+    )
+    queue_limit: WholeNumber = Field(
+        100_000,
+        ge=1,
+        le=10_000_000,
+        description=(
+            "How many events or items are held at most; what comes beyond is dropped and counted. What "
+            "belongs to open operations takes up half of it at most."
+        ),
+    )
+    failure_threshold: WholeNumber = Field(
+        5,
+        ge=1,
+        le=1_000_000,
+        description="After how many failures in a row the circuit breaker opens.",
+    )
+    reset_timeout: Number = Field(
+        60.0,
+        ge=0.001,
+        le=86_400,
+        description="How long the circuit breaker stays open before it lets one attempt through.",
+        json_schema_extra={"unit": "seconds"},
+    )
+    shutdown_timeout: Number = Field(
+        5.0,
+        ge=0,
+        le=3_600,
+        description="How long stopping may take, whatever the network does.",
+        json_schema_extra={"unit": "seconds"},
+    )
+
+    @field_validator("event_patterns")
+    @classmethod
+    def _patterns_match_something(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise RefusedError("expected at least one pattern; enabled = false switches the exporter off")
+        return value
