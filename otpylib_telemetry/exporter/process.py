@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import contextvars
 import logging
 import os
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from otpylib import gen_server
 
 from otpylib_telemetry import otp
-from otpylib_telemetry.config import otpylib_config, resolve, sections
+from otpylib_telemetry.config import resolve
 from otpylib_telemetry.config.live import LiveConfig, differ
 from otpylib_telemetry.exporter import process_end, registry, restart, sigterm
 from otpylib_telemetry.exporter.queue import as_plain_dict
 from otpylib_telemetry.exporter.runner import TICK, Runner
 from otpylib_telemetry.primitives.errors import describe
-from otpylib_telemetry.primitives.once import Once
+from otpylib_telemetry.services import starting
+from otpylib_telemetry.services.section import FollowedSection
 
 if TYPE_CHECKING:
+    import asyncio
+
     from otpylib_telemetry.exporter.base import Exporter
 
 _log = logging.getLogger("otpylib_telemetry")
 
-APPLY = "telemetry_apply"
-SNAPSHOT = "telemetry_config_snapshot"
 FAILED = "telemetry_work_failed"
 
 #: The reply to a call nobody knows.
@@ -36,12 +36,6 @@ UNKNOWN = ("error", "unknown request")
 
 #: Seconds between two looks at the queue at least: an idle exporter must cost next to nothing.
 SHORTEST_TICK = 0.01
-
-#: Seconds to wait for further changes of one reload before reading the section.
-RELOAD_PAUSE = 0.01
-
-#: How often a section that changes while it is read is read, before it is taken as it was read last.
-MOST_READINGS = 5
 
 #: Seconds to wait for otpylib-config before starting without what it says.
 FIRST_READ = 2.0
@@ -82,17 +76,18 @@ class ExporterServer:
         self._has_ended = False
         self._timer: asyncio.TimerHandle | None = None
         self._next_tick = 0.0
-        self._changes: dict[str, Any] = {}
-        self._manager: Any = None
-        self._reading: asyncio.Task[None] | None = None
-        self._is_reading = False
-        self._dirty = False
-        self._trouble = Once()
+        self._followed = FollowedSection(
+            self.state.name,
+            self.configuration,
+            self.process,
+            lambda: None if self.runner.lifecycle.is_configured else FIRST_READ,
+        )
         sigterm.drain_on_sigterm(self.loop)
         process_end.expect_process_end()
         self._watch_config()
-        self.runner.lifecycle.begin(provisional=self._reading is not None)
-        if self._reading is None:
+        is_reading = self._followed.reading is not None
+        self.runner.lifecycle.begin(provisional=is_reading)
+        if not is_reading:
             self.runner.lifecycle.configure()
         self._arm()
 
@@ -152,80 +147,20 @@ class ExporterServer:
     # --- configuration --------------------------------------------------------------------------------------
 
     def _watch_config(self) -> None:
-        """Read the section where a config manager has appeared, at the start or in place of another."""
-        manager = otpylib_config.manager()
-        if manager != self._manager:
-            self._manager = manager
-            if manager is not None:
-                self._read(subscribe=True)
-
-    def _read(self, *, subscribe: bool) -> None:
-        if self._is_reading:
-            self._dirty = True
-            return
-        self._is_reading = True
-        work = self._read_config(self._manager, subscribe=subscribe)
-        self._reading = otp.run_in_background(self.loop, work, name=f"{self.state.name} configuration")
-
-    async def _read_config(self, manager: Any, *, subscribe: bool) -> None:
-        self._dirty = True
-        try:
-            while self._dirty:
-                async with asyncio.timeout(None if self.runner.lifecycle.is_configured else FIRST_READ):
-                    if subscribe:
-                        await otpylib_config.subscribe(self.state.name, self.section)
-                        subscribe = False
-                    else:
-                        await asyncio.sleep(RELOAD_PAUSE)
-                    snapshot = await self._read_section()
-                self._trouble.over()
-                sections.report()
-                self.process.post((SNAPSHOT, snapshot, manager))
-        except Exception as error:  # noqa: BLE001  # no manager, no answer: the next tick looks again
-            if self._trouble.is_news():
-                _log.warning(
-                    "%s could not read section %s from otpylib-config (%s); it goes on with what it has and "
-                    "tries again.",
-                    self.state.name,
-                    self.section,
-                    describe(error),
-                )
-            if self._manager == manager:
-                self._manager = None
-            self.process.post((SNAPSHOT, None, manager))
-        finally:
-            self._is_reading = False
-
-    async def _read_section(self) -> dict[str, Any]:
-        """Read the section until nothing changes meanwhile, but not for ever: it may change all the time."""
-        snapshot: dict[str, Any] = {}
-        for _ in range(MOST_READINGS):
-            self._dirty = False
-            keys = [*self.settings_type.model_fields, *self.configuration.entries]
-            snapshot = await otpylib_config.read_section(self.section, keys)
-            if not self._dirty:
-                break
-        return snapshot
+        self._followed.watch()
+        starting.watch(self.state.name, self.loop)
 
     def noticed(self, path: str) -> None:
         """Hear from otpylib-config that a path of the section changed."""
-        self.configuration.note_entry(path)
-        self._read(subscribe=False)
+        if not starting.noticed(path, self.loop):
+            self._followed.noticed(path)
 
     def snapshot(self, values: Mapping[str, Any] | None, manager: object) -> None:
         """Take what was read from this config manager; None if it could not be read."""
         if values is not None:
             self.runner.lifecycle.awaits_configuration = False
             before = self.configuration.file
-            was_doubted = self.configuration.doubted
-            self.configuration.observe(values, manager)
-            if self.configuration.doubted and not was_doubted:
-                _log.warning(
-                    "Section %s has vanished from otpylib-config as a whole, as if a source were unreadable; "
-                    "%s goes on with what it said last. TomlSource can tell a section that was deleted.",
-                    self.section,
-                    self.state.name,
-                )
+            self._followed.snapshot(values, manager)
             after = self.configuration.file
             if self.runner.lifecycle.is_configured:
                 for key in {**before, **after}:
@@ -234,50 +169,17 @@ class ExporterServer:
         self.runner.lifecycle.configure()
 
     def changed(self, path: object, old: Any, new: Any) -> None:
-        """Take a change from a cast; those that wait in the mailbox with it are applied together."""
-        changes = self._changes_in(path, new)
-        if changes is None:
+        """Take a change from a cast."""
+        if self._followed.changed(path, new):
+            self._tell(str.__str__(cast("str", path)), old, new)
+        else:
             self.state.unknown_messages += 1
-            return
-        if not self._changes:
-            self.process.post((APPLY,))
-        self._changes.update(changes)
-        self._tell(str.__str__(path), old, new)
-
-    def _changes_in(self, path: object, new: Any) -> dict[str, Any] | None:
-        """Return the changes somebody asks for, by key; None if it is no change of this section."""
-        try:
-            if not isinstance(path, str):
-                return None
-            # Exactly a string from here on: a subclass could have ideas of its own about its methods.
-            path = str.__str__(path)
-            key = self.configuration.key_of(path)
-            if key is not None:
-                return {key: new}
-            if path != self.section or not isinstance(new, Mapping):
-                return None
-            return {str.__str__(name): value for name, value in new.items() if isinstance(name, str)}
-        except KeyboardInterrupt:
-            raise
-        except BaseException:  # noqa: BLE001  # what somebody put into a message may do anything, exit included
-            return None
 
     def apply(self) -> None:
         """Apply the changes that arrived by cast."""
-        if self._changes:
-            changes, self._changes = self._changes, {}
-            try:
-                self.configuration.change(changes)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:  # noqa: BLE001  # values that cannot even be looked at
-                self.state.unknown_messages += 1
-                _log.warning(
-                    "%s ignores a change of %s: looking at it failed (%s).",
-                    self.state.name,
-                    ", ".join(sorted(changes)),
-                    self.configuration.scrub(describe(error)),
-                )
+        applied = self._followed.apply()
+        if applied is not None:
+            self.state.unknown_messages += not applied
             self.runner.lifecycle.configure()
 
     def _tell(self, path: str, old: Any, new: Any) -> None:
@@ -330,8 +232,7 @@ class ExporterServer:
         self._has_ended = True
         if self._timer is not None:
             self._timer.cancel()
-        if self._reading is not None:
-            self._reading.cancel()
+        self._followed.end()
         await self.runner.stop(crashed=isinstance(reason, Exception) and not _is_orderly(reason))
 
 

@@ -11,7 +11,8 @@ from otpylib.gen_server.data import NoReply, Reply
 from otpylib_telemetry import otp
 from otpylib_telemetry.config import otpylib_config, sections
 from otpylib_telemetry.config.environment import is_name
-from otpylib_telemetry.exporter.process import APPLY, FAILED, SNAPSHOT, UNKNOWN, ExporterServer
+from otpylib_telemetry.exporter.process import FAILED, UNKNOWN, ExporterServer
+from otpylib_telemetry.services.section import APPLY, SNAPSHOT
 
 if TYPE_CHECKING:
     from otpylib_telemetry.exporter.base import Exporter
@@ -109,8 +110,8 @@ def exporter_module(  # noqa: PLR0913  # all of them by name
         doc: The class's docstring.
 
     Returns:
-        An OTPModule class with the behaviour GEN_SERVER, and the attributes ``exporter_type``, ``section``
-        and ``registered_name``.
+        An OTPModule class with the behaviour GEN_SERVER, and the attributes ``exporter_type``,
+        ``settings_type``, ``section`` and ``registered_name``.
     """
 
     async def init(self: Any, arg: Any) -> ExporterServer:
@@ -132,6 +133,7 @@ def exporter_module(  # noqa: PLR0913  # all of them by name
         doc=doc or f"GenServer that runs {exporter_type.__name__}, registered as ``{name}``.",
     )
     cls.exporter_type = exporter_type
+    cls.settings_type = exporter_type.settings_type
     cls.section = section
     cls.registered_name = name
     sections.declared.add(section.removeprefix("telemetry."))

@@ -34,9 +34,9 @@ def said_before_raised() -> Iterator[None]:
 def exporter_child_spec(
     module: Any, argument: Mapping[str, Any] | None = None, *, name: str | None = None
 ) -> Any:
-    """Return a child spec that runs an exporter under a supervisor of its own.
+    """Return a child spec that runs an exporter, or a service, under a supervisor of its own.
 
-    Under that supervisor the exporter is restarted whatever killed it, and is shut down in order with the
+    Under that supervisor it is restarted whatever killed it, and is shut down in order with the
     tree.
 
     Args:
@@ -70,7 +70,7 @@ def checked_argument(module: Any, argument: Mapping[str, Any] | None) -> dict[st
         raise ValueError(  # noqa: TRY004  # callers are promised one kind of exception
             f"{module.section}: a table of settings was expected, not {type(argument).__name__}"
         )
-    resolve.validate_argument(module.exporter_type.settings_type, module.section, argument)
+    resolve.validate_argument(module.settings_type, module.section, argument)
     return dict(argument)
 
 

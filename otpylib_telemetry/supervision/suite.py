@@ -18,6 +18,7 @@ from otpylib_telemetry.config.sections import registered_exporters
 from otpylib_telemetry.exporter.server import instance_of
 from otpylib_telemetry.primitives.fork import importing
 from otpylib_telemetry.primitives.once import Once
+from otpylib_telemetry.services import starting
 from otpylib_telemetry.supervision.specs import checked_argument, said_before_raised
 from otpylib_telemetry.supervision.supervisor import Child, Supervision, supervisor_module
 
@@ -90,6 +91,9 @@ def _checked_suite(settings: Mapping[str, Any] | None) -> dict[str, dict[str, An
     for section, argument in (settings or {}).items():
         kind = argument.get(KIND) if isinstance(argument, Mapping) else None
         kind = sections.kind_named(kind) if isinstance(kind, str) else kind
+        if section in starting.registered():
+            checked[section] = checked_argument(starting.registered()[section], argument)
+            continue
         if section in known and kind in {None, section}:
             checked[section] = checked_argument(_load(section, known[section]), argument)
             continue
@@ -151,10 +155,12 @@ class _Suite:
 
     async def on_message(self, supervision: Supervision, message: Any) -> None:
         if otp.is_request(message, _LOOK_AGAIN):
+            starting.watch(SUITE, supervision.process.loop)
             if otpylib_config.manager() != self.manager:
                 self.look(supervision)
             supervision.process.post_later(_LOOK_INTERVAL, (_LOOK_AGAIN,))
         elif otp.is_request(message, otpylib_config.NOTICE, 2):
+            starting.noticed(message[1], supervision.process.loop)
             self.hear(message[1])
             self.look(supervision)
         elif otp.is_request(message, _FOUND, 2):
@@ -265,7 +271,14 @@ _unloadable = Once()
 
 
 def _plan_suite(settings: Mapping[str, dict[str, Any]] | None) -> tuple[list[Child], _Suite]:
-    return [Child(MANAGER, TelemetryManager)], _Suite(settings or {})
+    settings = settings or {}
+    services = [
+        Child(module.registered_name, module, settings[section])
+        for section, module in starting.registered().items()
+        if section in settings
+    ]
+    exporters = {name: settings[name] for name in settings if name not in starting.registered()}
+    return [Child(MANAGER, TelemetryManager), *services], _Suite(exporters)
 
 
 TelemetrySupervisor = supervisor_module(

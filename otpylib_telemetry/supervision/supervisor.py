@@ -19,6 +19,7 @@ from otpylib.runtime.atoms import SHUTDOWN
 
 from otpylib_telemetry import otp
 from otpylib_telemetry.exporter import registry, restart
+from otpylib_telemetry.services import starting
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -99,6 +100,7 @@ class Supervision:
         """Start a child; one that does not start is tried again."""
         restart.promise_restart(child.name, self._promise)
         try:
+            await starting.give_way(child.name)
             # Not linked: a crash is heard of through the monitor, and the end of the supervisor is seen to
             # below.
             pid = await otp.start_server(child.module, child.argument, child.name, link=False)

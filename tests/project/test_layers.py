@@ -18,6 +18,7 @@ LAYERS = {
         "bus",
         "tracing",
         "config",
+        "services",
         "exporter",
         "aggregation",
         "metrics",

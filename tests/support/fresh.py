@@ -6,6 +6,7 @@ from otpylib_telemetry.bus.table import Table
 from otpylib_telemetry.config import sections
 from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.meters import observed
+from otpylib_telemetry.services import server as services
 
 
 def forget_everything():
@@ -15,6 +16,7 @@ def forget_everything():
     dispatch.refused.reset()
     sections.forget()
     observed.forget()
+    services.forget()
     for name in registry.names():
         registry.forget(name)
     _drop_tasks_of_ended_loops()
