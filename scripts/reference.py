@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import PydanticUndefined
 
-from otpylib_telemetry.config.settings import ExporterSettings
+from otpylib_telemetry.config.settings import ExporterSettings, SectionSettings
+from otpylib_telemetry.instrument.actors import InstrumentSettings
 from otpylib_telemetry.metrics.definitions import Definition
 from otpylib_telemetry_mock.settings import MockSettings
 from otpylib_telemetry_otel.presets import DatadogSettings
@@ -76,12 +77,18 @@ FIRST_HEAD = """\
 A first `config.toml` needs no more. All keys follow, the most needed of each section first.
 """
 
-SECTIONS: list[tuple[str, type[ExporterSettings], str]] = [
+SECTIONS: list[tuple[str, type[SectionSettings], str]] = [
     ("otel", OtelSettings, "OpenTelemetry exporter"),
     ("datadog", DatadogSettings, "OpenTelemetry exporter, preset for Datadog"),
     ("prometheus", PrometheusSettings, "Prometheus exporter"),
     ("mock", MockSettings, "exporter for tests"),
+    ("instrument", InstrumentSettings, "what otpylib's actors do"),
 ]
+
+SERVICE = """\
+No exporter's section: it has the keys below and no others, and `TELEMETRY_<KEY>` does not count. It takes
+effect wherever an exporter runs, as soon as anything is set for it.
+"""
 
 
 def page() -> str:
@@ -91,10 +98,13 @@ def page() -> str:
     models = [model for _, model, _ in SECTIONS]
     for section, model, title in SECTIONS:
         others = [other for other in models if other is not model and issubclass(model, other)]
-        base = others[0] if others else ExporterSettings
+        is_service = not issubclass(model, ExporterSettings)
+        base = others[0] if others else SectionSettings if is_service else ExporterSettings
         own = {key: info for key, info in model.model_fields.items() if key not in base.model_fields}
         parts.append(f"## `telemetry.{section}`: {title}\n")
-        if base is not ExporterSettings:
+        if is_service:
+            parts.append(SERVICE)
+        elif base is not ExporterSettings:
             parts.append(f"All keys of `telemetry.{base.kind}`, and:\n")
         parts += _groups(model, own, GROUPS.get(section, {})) if own else ["No keys of its own.\n"]
     return "\n".join(parts)
@@ -113,7 +123,7 @@ def _first() -> str:
 
 
 def _groups(
-    model: type[ExporterSettings], fields: dict[str, FieldInfo], groups: dict[str, tuple[str, ...]]
+    model: type[SectionSettings], fields: dict[str, FieldInfo], groups: dict[str, tuple[str, ...]]
 ) -> list[str]:
     """Return a section's keys in tables, one for each group, and one for keys that are in none."""
     grouped = {key for keys in groups.values() for key in keys}
@@ -142,7 +152,7 @@ def self_page() -> str:
     return "\n".join(parts)
 
 
-def _table(model: type[ExporterSettings], fields: dict[str, FieldInfo]) -> str:
+def _table(model: type[SectionSettings], fields: dict[str, FieldInfo]) -> str:
     rows = ["| key | type | default | environment | meaning |", "|---|---|---|---|---|"]
     for key, info in fields.items():
         extra: dict[str, Any] = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
@@ -181,7 +191,7 @@ def _kind(annotation: Any) -> str:
     return _WORDS.get(annotation, "text")
 
 
-def _default(model: type[ExporterSettings], key: str, info: FieldInfo) -> str:
+def _default(model: type[SectionSettings], key: str, info: FieldInfo) -> str:
     value = info.get_default(call_default_factory=True)
     if value is PydanticUndefined:
         value = getattr(model(), key)

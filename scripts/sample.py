@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from otpylib_telemetry.config.settings import ExporterSettings
+    from otpylib_telemetry.config.settings import SectionSettings
 
 SAMPLE = Path(__file__).parents[1] / "config.toml"
 
@@ -22,7 +22,7 @@ _RULE = "# ---"
 _WIDTH = 118
 
 
-def completed(text: str, models: Mapping[str, type[ExporterSettings]]) -> str:
+def completed(text: str, models: Mapping[str, type[SectionSettings]]) -> str:
     """Return a sample file with the missing keys at the end of each section, commented out.
 
     Args:
@@ -44,7 +44,7 @@ def completed(text: str, models: Mapping[str, type[ExporterSettings]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _entry(model: type[ExporterSettings], key: str) -> list[str]:
+def _entry(model: type[SectionSettings], key: str) -> list[str]:
     field = model.model_fields[key]
     value = getattr(model(), key)
     meaning = (field.description or "").replace("`", "")
