@@ -15,13 +15,15 @@ from otpylib_telemetry.config.live import LiveConfig
 from otpylib_telemetry.config.problems import check_sections
 from otpylib_telemetry.config.resolve import resolve
 from otpylib_telemetry.config.settings import Conflict, ExporterSettings, Number, OptionalText, field_extra
+from otpylib_telemetry.instrument.actors import InstrumentSettings
 from otpylib_telemetry_mock.settings import MockSettings
 from otpylib_telemetry_otel.settings.environment import OTLP_OPTIONS, otlp_variable
 from otpylib_telemetry_otel.settings.model import OtelSettings
 from otpylib_telemetry_prometheus.settings import PrometheusSettings
 from scripts.sample import completed
 
-ALL = {"otel": OtelSettings, "prometheus": PrometheusSettings, "mock": MockSettings}
+EXPORTERS = {"otel": OtelSettings, "prometheus": PrometheusSettings, "mock": MockSettings}
+ALL = {**EXPORTERS, "instrument": InstrumentSettings}
 SAMPLE = Path(__file__).parents[2] / "config.toml"
 
 
@@ -35,7 +37,7 @@ def test_every_key_has_a_description_and_a_default_that_is_valid(settings_type):
         assert not field.is_required(), key
 
 
-@pytest.mark.parametrize("settings_type", ALL.values())
+@pytest.mark.parametrize("settings_type", EXPORTERS.values())
 def test_the_defaults_every_section_has(settings_type):
     settings = settings_type()
     assert settings.enabled is True
@@ -380,7 +382,7 @@ def test_the_sample_gets_a_new_key_with_its_default_at_the_end_of_its_section():
     class Slower(MockSettings):
         grace: Number = Field(2.5, description="How long to wait.")
 
-    rule = "# " + "-" * 112 + "\n# Datadog"
+    rule = "# " + "-" * 112 + "\n# What otpylib's"
     expected = text.replace(rule, f"# How long to wait.\n# grace = 2.5\n\n{rule}")
     assert completed(text, {**ALL, "mock": Slower}) == expected
 
