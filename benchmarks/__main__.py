@@ -11,6 +11,7 @@ from otpylib.runtime import set_runtime
 from otpylib.runtime.backends.asyncio_backend.backend import AsyncIOBackend
 
 from benchmarks import (
+    actors,
     allocations,
     application,
     endpoint,
@@ -59,7 +60,13 @@ def main() -> None:
     arguments.add_argument(
         "--events", type=int, default=folding.EVENTS, help="how many events, for --folding"
     )
+    arguments.add_argument(
+        "--actors", action="store_true", help="measure what seeing the actors costs instead"
+    )
     options = arguments.parse_args()
+    if options.actors:
+        print(actors.report(options.rounds, options.count // 4))
+        return
     if options.folding:
         print(folding.table(options.events))
         return

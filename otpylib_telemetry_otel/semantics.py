@@ -46,6 +46,10 @@ MEANINGFUL: Final = frozenset(
     {_KIND, _SHORT_KIND, _NAME, _SCOPE_NAME, _SCOPE_VERSION, _LINKS, _EXCEPTION, _STACK, _DESCRIPTION}
 )
 
+#: Texts found under ``kind`` that name none, and how many of them are remembered.
+_no_kinds: set[str] = set()
+_MAX_NO_KINDS: Final = 1_000
+
 
 @dataclass(slots=True)
 class SpanLink:
@@ -76,6 +80,20 @@ def span_kind(metadata: Mapping[Any, Any]) -> str | None:
     It may be ``"server"``, ``"SERVER"``, ``"SPAN_KIND_SERVER"`` or a member of an enumeration of such a name.
     """
     return _kind(metadata.get(_KIND)) or _kind(metadata.get(_SHORT_KIND))
+
+
+def is_no_kind(value: object) -> bool:
+    """Tell whether text is known to name no kind of span."""
+    if type(value) is not str:
+        return False
+    if value in _no_kinds:
+        return True
+    if _kind(value) is not None:
+        return False
+    if len(_no_kinds) >= _MAX_NO_KINDS:
+        _no_kinds.clear()
+    _no_kinds.add(value)
+    return True
 
 
 def _kind(value: object) -> str | None:

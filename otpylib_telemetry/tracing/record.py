@@ -71,19 +71,23 @@ def enter_alone(place: Place) -> None:
         place.bridged = (bridge, bridge.enter_alone(place.parent, place.baggage))
 
 
-def started(operation: Operation) -> None:
-    """Log that it has begun, now."""
-    operation.at_ns = monotonic_ns()
-    if operation.route.begin_logged:
-        entries.append(operation)
-        if len(entries) >= due.at:
-            event_log.hand_out()
+def logged(operation: Operation) -> None:
+    """Log that it has begun."""
+    entries.append(operation)
+    if len(entries) >= due.at:
+        event_log.hand_out()
 
 
 def end(operation: Operation, error: BaseException | None = None) -> tuple[Handler, ...]:
     """End an operation, and leave it; return who is to be called with the event that tells so."""
     now_ns = monotonic_ns()
-    context.leave(operation)
+    if operation.bridged is None and operation.outer is None and innermost.get() is operation:
+        # As context.leave() does it, where nothing surrounds it.
+        operation.ended = True
+        innermost.reset(operation.token)  # type: ignore[arg-type]  # it has one, being in there
+        operation.token = None
+    else:
+        context.leave(operation)
     operation.duration_ms = (now_ns - operation.at_ns) / 1e6
     if not operation.is_plain:
         parts.complete(operation)

@@ -34,6 +34,8 @@ MAX_EVENTS: Final = 128
 IDENTITY: Final = frozenset({"trace_id", "span_id", "parent_span_id", "traceparent", "tracestate"})
 
 _SPECIAL: Final = IDENTITY | semantics.MEANINGFUL
+#: The same where ``kind`` says something else than a kind of span.
+_SPECIAL_BUT_KIND: Final = _SPECIAL - {"kind"}
 
 #: There are eight.
 _MAX_FLAGS: Final = 0xFF
@@ -135,22 +137,25 @@ class FinishedSpan:
     #: Whether there is nothing to it but name and attributes, which nobody else has.
     plain: bool = field(init=False, repr=False, default=False)
 
-    def seal(self, limits: SpanLimits = UNLIMITED) -> None:  # noqa: C901 - one piece, because calls cost
+    def seal(self, limits: SpanLimits = UNLIMITED) -> None:  # noqa: C901, PLR0912 - one piece: calls cost
         """Read what the metadata means, and make name, attributes and events exportable.
 
         ``limits`` are those of OpenTelemetry's variables; ours hold where nothing was said. Done once a span
         is known to be exported, so that those left out by sampling do not pay for it, and on the thread that
         runs the application, to which the values belong.
         """
+        special_keys = _SPECIAL
+        if "kind" in self.attributes and semantics.is_no_kind(self.attributes["kind"]):
+            special_keys = _SPECIAL_BUT_KIND
         if limits is UNLIMITED:
             if self.plain and self.name.isascii() and len(self.name) <= MAX_NAME_LENGTH:
                 # By far the most common case.
-                if are_exportable(self.attributes, _SPECIAL):
+                if are_exportable(self.attributes, special_keys):
                     return
                 self.plain = False
-            made = sorted_out(self.attributes, self.hidden, _SPECIAL)
+            made = sorted_out(self.attributes, self.hidden, special_keys)
         else:
-            made = sorted_out(self.attributes, self.hidden, _SPECIAL, *at_least_ours(limits.span))
+            made = sorted_out(self.attributes, self.hidden, special_keys, *at_least_ours(limits.span))
         exportable, dropped, special = made
         self.dropped_attributes += dropped
         if self.events is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final
 
 from otpylib import process
@@ -80,7 +81,9 @@ async def _told_of(make_call: Callable[..., Awaitable[Any]], target: Any, payloa
         return await make_call(target, payload, *rest)
     operation = record.begin(route, CALLING, metadata, place_of_sender(), current_emitter())
     enter(operation)
-    record.started(operation)
+    operation.at_ns = monotonic_ns()
+    if route.begin_logged:
+        record.logged(operation)
     try:
         if route.begins:
             await call_and_await(route.begins, *operation.start_event())

@@ -133,16 +133,17 @@ class WatchedQueue(asyncio.Queue[Any]):
 
     deepest: int = 0
 
-    def get_nowait(self) -> Any:
+    def _get(self) -> Any:
         """Return the next message, and leave its envelope where its receiver finds it."""
-        item = super().get_nowait()
+        item = self._queue.popleft()  # type: ignore[attr-defined]  # as asyncio's own does
         if type(item) is Envelope:
             message = item.message
             # What is remembered of a message keeps nothing of it alive.
             item.message = None
             arrived.set(item)
             return message
-        arrived.set(None)
+        if arrived.get() is not None:
+            arrived.set(None)
         return item
 
 

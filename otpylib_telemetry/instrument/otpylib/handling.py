@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final
 
 from otpylib.gen_server import core as gen_server
@@ -11,14 +12,14 @@ from otpylib_telemetry.bus.context import innermost
 from otpylib_telemetry.bus.dispatch import call_and_await
 from otpylib_telemetry.instrument.otpylib.envelope import arrived, inbound, nowhere
 from otpylib_telemetry.instrument.otpylib.identity import own
-from otpylib_telemetry.instrument.otpylib.rules import CALL, CAST, CHILD, INFO, LINK
-from otpylib_telemetry.instrument.otpylib.tags import tag_of
+from otpylib_telemetry.instrument.otpylib.rules import CALL, CAST, CHILD, INFO, NONE
 from otpylib_telemetry.tracing import bridge as bridge_module
 from otpylib_telemetry.tracing import parts, record
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from otpylib_telemetry.bus.table import Route
     from otpylib_telemetry.instrument.otpylib.envelope import Envelope
     from otpylib_telemetry.instrument.otpylib.identity import Handled, Identity
     from otpylib_telemetry.tracing.operation import Operation, Place
@@ -31,26 +32,43 @@ _handle_cast = gen_server._handle_cast  # noqa: SLF001
 _handle_info = gen_server._handle_info  # noqa: SLF001
 
 
-async def handle_call(instance: Any, module_class: Any, message: Any, state: Any) -> Any:
+# None of these three is a coroutine function: where there is nothing to do, nothing is in between.
+
+
+def handle_call(instance: Any, module_class: Any, message: Any, state: Any) -> Awaitable[Any]:
     """Handle a call."""
-    return await handled(
-        CALL, message.payload, module_class, _handle_call, (instance, module_class, message, state)
-    )
+    if _is_nothing_to_do():
+        return _handle_call(instance, module_class, message, state)  # type: ignore[no-any-return]
+    given = (instance, module_class, message, state)
+    return handled(CALL, message.payload, module_class, _handle_call, given)
 
 
-async def handle_cast(instance: Any, module_class: Any, message: Any, state: Any) -> Any:
+def handle_cast(instance: Any, module_class: Any, message: Any, state: Any) -> Awaitable[Any]:
     """Handle a cast."""
-    return await handled(
-        CAST, message.payload, module_class, _handle_cast, (instance, module_class, message, state)
+    if _is_nothing_to_do():
+        return _handle_cast(instance, module_class, message, state)  # type: ignore[no-any-return]
+    given = (instance, module_class, message, state)
+    return handled(CAST, message.payload, module_class, _handle_cast, given)
+
+
+def handle_info(instance: Any, module_class: Any, message: Any, state: Any) -> Awaitable[Any]:
+    """Handle any other message."""
+    if _is_nothing_to_do():
+        return _handle_info(instance, module_class, message, state)  # type: ignore[no-any-return]
+    return handled(INFO, message, module_class, _handle_info, (instance, module_class, message, state))
+
+
+def _is_nothing_to_do() -> bool:
+    """Tell whether nobody listens, and the message has come from nowhere to nowhere."""
+    return (
+        innermost.get() is None
+        and arrived.get() is None
+        and bridge_module.installed is None
+        and record.route_of(HANDLE) is None
     )
 
 
-async def handle_info(instance: Any, module_class: Any, message: Any, state: Any) -> Any:
-    """Handle any other message."""
-    return await handled(INFO, message, module_class, _handle_info, (instance, module_class, message, state))
-
-
-async def handled(
+async def handled(  # in one piece, because calls cost
     kind: str,
     payload: Any,
     module_class: Any,
@@ -63,14 +81,23 @@ async def handled(
     route = record.route_of(HANDLE)
     if identity is None or route is None or (envelope is not None and envelope.quiet):
         return await _pass_on(envelope, handle, arguments)
-    tag = tag_of(payload)
-    found = identity.handled(kind, tag)
+    found = identity.handled(kind, payload)
     if not found.seen:
         return await _pass_on(envelope, handle, arguments)
-    operation = _begun(identity, envelope, found, route)
+    place = None if envelope is None else envelope.place
+    if place is None or (found.relation == CHILD and not envelope.linked):  # type: ignore[union-attr]  # it has the place
+        operation = record.begin(route, HANDLE, found.metadata, place, identity.pid)
+    else:
+        operation = _apart(route, found, place, identity)
+    record.enter_alone(operation)
     try:
         if route.begins:
             await call_and_await(route.begins, *operation.start_event())
+        operation.at_ns = now_ns = monotonic_ns()
+        if route.begin_logged:
+            record.logged(operation)
+        if envelope is not None:
+            operation.wait_ms = (now_ns - envelope.sent_ns) / 1e6
         result = await handle(*arguments)
     except BaseException as error:
         # The process ends, and what it sends at its end belongs here.
@@ -85,22 +112,11 @@ async def handled(
     return result
 
 
-def _begun(identity: Identity, envelope: Envelope | None, found: Handled, route: Any) -> Operation:
-    """Begin the operation of a message, at the place of its sender or linked to it."""
-    place: Place | None = None
-    link: Place | None = None
-    if envelope is not None and (sender := envelope.place) is not None:
-        if found.relation == CHILD and not envelope.linked:
-            place = sender
-        elif sender.is_place and found.relation in {CHILD, LINK}:
-            link = sender
-    operation = record.begin(route, HANDLE, found.metadata, place, identity.pid)
-    if link is not None:
-        parts.add_link(operation, link.context)
-    record.enter_alone(operation)
-    record.started(operation)
-    if envelope is not None:
-        operation.wait_ms = (operation.at_ns - envelope.sent_ns) / 1e6
+def _apart(route: Route, found: Handled, sender: Place, identity: Identity) -> Operation:
+    """Begin the operation of a message that is no part of what its sender was doing."""
+    operation = record.begin(route, HANDLE, found.metadata, None, identity.pid)
+    if found.relation != NONE and sender.is_place:
+        parts.add_link(operation, sender.context)
     return operation
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otpylib import process
 
-from otpylib_telemetry.instrument.otpylib.rules import in_force
+from otpylib_telemetry.instrument.otpylib.rules import CALL, CAST, INFO, in_force
+from otpylib_telemetry.instrument.otpylib.tags import tag_of
 from otpylib_telemetry.otp import current_process, process_record
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Identity:
         self.serves = serves
         self.server = module
         self._called: dict[str, dict[str, Any] | None] = {}
-        self._handled: dict[tuple[str, str], Handled] = {}
+        self._handled: dict[str, dict[str, Handled]] = {CALL: {}, CAST: {}, INFO: {}}
         self._generation = -1
         self._sees = False
         self.rename(name)
@@ -74,23 +75,31 @@ class Identity:
     def _go_by_rules(self) -> None:
         """Take notice that the rules, or its name, may have changed."""
         if self._generation != in_force.generation:
-            self._handled.clear()
+            self._handled = {CALL: {}, CAST: {}, INFO: {}}
             self._called.clear()
             self._generation = in_force.generation
             self._sees = not self.ours and in_force.rules.sees_server(self.server, self.module)
 
-    def handled(self, kind: str, tag: str) -> Handled:
-        """Return what is made of a kind of message."""
+    def handled(self, kind: str, payload: Any) -> Handled:
+        """Return what is made of a message of a kind."""
         if self._generation != in_force.generation:
             self._go_by_rules()
-        found = self._handled.get((kind, tag))
+        word = payload[0] if type(payload) is tuple and payload else payload
+        # What is looked up is text or nothing: anything else may not even be hashable.
+        found = self._handled[kind].get(word) if type(word) is str else None
+        return self._looked_up(kind, payload, word) if found is None else found
+
+    def _looked_up(self, kind: str, payload: Any, word: Any) -> Handled:
+        tag = tag_of(payload)
+        known = self._handled[kind]
+        found = known.get(tag)
         if found is None:
-            if len(self._handled) >= _MAX_HANDLED:
-                self._handled.clear()
             rules = in_force.rules
             metadata = {"server": self.server, "module": self.module, "message": tag, "kind": kind}
             found = Handled(self._sees and rules.sees_message(tag), metadata, rules.relation(kind))
-            self._handled[kind, tag] = found
+        if len(known) >= _MAX_HANDLED:
+            known.clear()
+        known[word if word is tag else tag] = found
         return found
 
     def called(self, tag: str) -> dict[str, Any] | None:

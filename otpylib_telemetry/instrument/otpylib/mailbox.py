@@ -32,7 +32,7 @@ from otpylib_telemetry.tracing import bridge as bridge_module
 from otpylib_telemetry.tracing.record import enter_alone
 
 if TYPE_CHECKING:
-    from otpylib_telemetry.tracing.operation import Place
+    from collections.abc import Callable
 
 #: What otpylib's own start functions are told by those they have started: no message of the application.
 _HANDSHAKES: Final = frozenset(
@@ -48,17 +48,23 @@ _send = ProcessMailbox.send
 _receive = ProcessMailbox.receive
 
 
-async def send(self: ProcessMailbox, message: Any) -> None:
+async def send(  # what it looks up each time is faster found among its arguments
+    self: ProcessMailbox,
+    message: Any,
+    _here: Callable[[], Any] = innermost.get,
+    _subscriptions: Any = subscriptions,
+    _bridge: Any = bridge_module,
+) -> None:
     """Put a message into a mailbox."""
     queue = self.queue
     if self.closed or (type(queue) is not WatchedQueue and not watch(queue)):
         await _send(self, message)
         return
-    place: Place | None = innermost.get()  # type: ignore[assignment]  # nothing else is entered
-    if place is not None or bridge_module.installed is not None:
+    place = _here()
+    if place is not None or _bridge.installed is not None:
         place = place_of_sender()
     # Without a place, all there is to tell is how long it waits: to whoever listens.
-    if place is not None or subscriptions.table.operations.get(HANDLE, True):
+    if place is not None or _subscriptions.table.operations.get(HANDLE, True):
         message = enveloped(message, place)
     queue.put_nowait(message)
     depth = len(queue._queue)  # noqa: SLF001  # qsize() costs five times as much
@@ -66,19 +72,26 @@ async def send(self: ProcessMailbox, message: Any) -> None:
         queue.deepest = depth
 
 
-async def receive(self: ProcessMailbox, timeout: float | None = None) -> Any:  # noqa: ASYNC109  # otpylib's name
+async def receive(
+    self: ProcessMailbox,
+    timeout: float | None = None,  # noqa: ASYNC109  # otpylib's name
+    _arrived: Callable[[], Envelope | None] = arrived.get,
+    _here: Callable[[], Any] = innermost.get,
+    _bridge: Any = bridge_module,
+) -> Any:
     """Take the next message out of a mailbox."""
     queue = self.queue
     if self.closed or (type(queue) is not WatchedQueue and not watch(queue)):
         return await _receive(self, timeout)
     if timeout is None:
-        message = await queue.get()
+        # What is there already is taken at once either way.
+        message = queue.get_nowait() if queue._queue else await queue.get()  # noqa: SLF001  # as above
     else:
         # Before Python 3.12 it is awaited in a task of its own, whose context is a copy.
         message, envelope = await asyncio.wait_for(take(queue.get), timeout)
         arrived.set(envelope)
-    if not is_serving() and not awaiting_answer.get():
-        _go_on_from(arrived.get(), message)
+    if _arrived() is not None or _here() is not None or _bridge.installed is not None:
+        _go_on_from(_arrived(), message)
     return message
 
 
@@ -86,6 +99,8 @@ def _go_on_from(envelope: Envelope | None, message: Any) -> None:
     """Put the running process where a message came from, unless it is inside of something of its own."""
     here = innermost.get()
     if here is not None and type(here) is not Inbound and not here.ended:
+        return
+    if is_serving() or awaiting_answer.get():
         return
     bridge = bridge_module.installed
     if bridge is not None and bridge.is_inside():
