@@ -138,6 +138,23 @@ async def safe_call(target: Any, payload: Any, timeout: float = 5.0) -> Any:  # 
     return await asyncio.create_task(call, context=_outside_any_process())
 
 
+def step_outside() -> contextvars.Token[Any] | None:
+    """Have the running code, and the tasks it makes, be in no process; return what :func:`step_back` needs.
+
+    Defect: a task made inside a process passes for that process, and so does all that a server does that was
+    started inside one. Each ``gen_server.call`` there waits for its reply in the mailbox of the process, in
+    which it finds the replies to others, and throws them away.
+    """
+    return None if _current_process.get() is None else _current_process.set(None)
+
+
+def step_back(token: contextvars.Token[Any] | None) -> None:
+    """Undo :func:`step_outside`; in another context there is nothing to undo."""
+    if token is not None:
+        with contextlib.suppress(ValueError):
+            _current_process.reset(token)
+
+
 class OwnProcess:
     """The process that is running, as its callbacks, background tasks and threads reach it later.
 

@@ -380,6 +380,54 @@ def test_is_request_compares_nothing_but_strings():
         assert not otp.is_request(message, "flush", 2)
 
 
+# --- step_outside -------------------------------------------------------------------------------------------
+
+
+async def _answers_to_tasks_of_a_process(step):
+    """Call two servers at once from tasks that a process has made."""
+
+    async def after_a_while(self, message, from_, state):
+        await asyncio.sleep(state)
+        return (Reply(payload=message), state)
+
+    for name, seconds in (("one", 0.1), ("two", 0.01)):
+        await in_process(server(handle_call=after_a_while).start_link, seconds, name)
+
+    async def task(name):
+        token = step()
+        try:
+            return await gen_server.call(name, name, timeout=0.5)
+        except TimeoutError:
+            return "timed out"
+        finally:
+            otp.step_back(token)
+
+    async def body():
+        return await asyncio.gather(task("one"), task("two"))
+
+    return await in_process(body)
+
+
+async def test_defect_tasks_of_a_process_take_each_others_replies(runtime):
+    assert "timed out" in await _answers_to_tasks_of_a_process(lambda: None), repaired("step_outside")
+
+
+async def test_outside_of_the_process_each_task_has_its_own_reply(runtime):
+    assert await _answers_to_tasks_of_a_process(otp.step_outside) == ["one", "two"]
+
+
+async def test_stepping_back_is_being_in_the_process_again(runtime):
+    async def body():
+        token = otp.step_outside()
+        outside = process.self()
+        otp.step_back(token)
+        return outside, process.self() is not None
+
+    assert await in_process(body) == (None, True)
+    assert otp.step_outside() is None
+    otp.step_back(None)
+
+
 # --- start_server -------------------------------------------------------------------------------------------
 
 
