@@ -85,6 +85,8 @@ ON_UVLOOP = (
     "tests/otel/service/test_metrics.py",
     "tests/otel/service/test_logs.py",
     "tests/otel/test_destinations.py",
+    "tests/instrument/test_aiohttp.py",
+    "tests/instrument/test_web_in_a_process.py",
     "tests/together/test_both_exits.py",
     "tests/together/test_conformance.py",
     "tests/instrument/otpylib/",

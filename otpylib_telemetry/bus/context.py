@@ -73,6 +73,17 @@ def here() -> Scope | None:
     return found
 
 
+def is_inherited() -> bool:
+    """Tell whether what the running code is inside of was entered elsewhere: by whoever started this task."""
+    found = innermost.get()
+    if found is None:
+        return False
+    if not found._taken_out():  # noqa: SLF001 - of this module
+        return True
+    found.token = innermost.set(found)
+    return False
+
+
 def enter(scope: Scope) -> None:
     """Put the running code inside of a scope."""
     outer = innermost.get()

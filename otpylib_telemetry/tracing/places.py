@@ -142,6 +142,30 @@ def place_there(metadata: Mapping[str, Any]) -> Place | None:
     return place
 
 
+def arrival(metadata: Mapping[str, Any], here: Place | None) -> Place:
+    """Return the place at which a request comes in: that of its sender, or else ``here``; be that nowhere."""
+    baggage = merge_baggage(
+        "" if here is None else here.baggage,
+        read_baggage(metadata["baggage"]) if "baggage" in metadata else "",
+    )
+    remote = _caller_in(metadata)
+    return (
+        with_baggage(here, baggage)
+        if remote is None
+        else remote_place(remote, _tracestate_in(metadata), baggage)
+    )
+
+
+def stand_for(place: Place, operation: Operation) -> None:
+    """Have a place, in which an operation has begun, be that of the operation.
+
+    What goes on there after the operation has ended still belongs to it.
+    """
+    place.trace, place.span_id, place.is_place = operation.trace, operation.span_id, True
+    place.carried, place.correlation = operation.carried, operation.correlation
+    place.is_parent, place.beyond = operation.is_parent, operation.beyond
+
+
 def enter(place: Place) -> None:
     """Put the running code at a place, in the context of another tracing API as well, if there is one."""
     context.enter(place)

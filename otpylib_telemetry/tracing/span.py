@@ -350,6 +350,11 @@ def span(name: Any, metadata: Details = None) -> Any:
     return made
 
 
+def operation_of(use: Span) -> Operation | None:
+    """Return the operation that a use of :func:`span` has begun; None where nobody listens."""
+    return use._operation  # noqa: SLF001  # of this module
+
+
 def _plain(details: Details) -> dict[str, Any]:
     try:
         return as_dict(details).copy()

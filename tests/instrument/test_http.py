@@ -1,0 +1,136 @@
+"""The semantic conventions of HTTP: names, attributes, and nothing that is a secret."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otpylib_telemetry.instrument import http
+
+
+@pytest.mark.parametrize(
+    ("method", "told"),
+    [
+        ("GET", {"http.request.method": "GET"}),
+        ("QUERY", {"http.request.method": "QUERY"}),
+        ("BREW", {"http.request.method": "_OTHER", "http.request.method_original": "BREW"}),
+        ("get", {"http.request.method": "_OTHER", "http.request.method_original": "get"}),
+        ("", {"http.request.method": "_OTHER", "http.request.method_original": ""}),
+    ],
+)
+def test_methods_that_nobody_knows_share_one_name(method, told):
+    assert http.method_attributes(method, http.known_methods()) == told
+
+
+def test_other_methods_are_known_where_the_variable_names_them(monkeypatch):
+    monkeypatch.setenv("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS", "BREW, GET")
+    assert http.known_methods() == {"BREW", "GET"}
+
+
+@pytest.mark.parametrize(
+    ("method", "route", "name"),
+    [
+        ("GET", "/users/{id}", "GET /users/{id}"),
+        ("GET", None, "GET"),
+        ("_OTHER", "/x", "HTTP /x"),
+        ("_OTHER", None, "HTTP"),
+    ],
+)
+def test_a_span_is_named_by_method_and_route(method, route, name):
+    assert http.span_name(method, route) == name
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("q=tea&page=2", "q=tea&page=2"),
+        ("token=abc&q=1", "token=REDACTED&q=1"),
+        ("X-Amz-Signature=a&X-Goog-Signature=b", "X-Amz-Signature=REDACTED&X-Goog-Signature=REDACTED"),
+        ("X-Amz-Credential=a&sig=c", "X-Amz-Credential=REDACTED&sig=REDACTED"),
+        ("AWSAccessKeyId=a", "AWSAccessKeyId=REDACTED"),
+        ("PassWord=a%20b;x=1", "PassWord=REDACTED;x=1"),
+        ("api_key=1&apikey=2&api-key=3", "api_key=REDACTED&apikey=REDACTED&api-key=REDACTED"),
+        ("%74oken=abc", "%74oken=REDACTED"),
+        ("author=kafka&monkey=1&passenger=2", "author=kafka&monkey=1&passenger=2"),
+        ("token=", "token="),
+        ("token", "token"),
+        ("client_secret=a=b", "client_secret=REDACTED"),
+    ],
+)
+def test_a_query_is_shown_without_what_is_named_like_a_credential(given, shown):
+    assert http.scrubbed(given) == shown
+
+
+@given(
+    st.sampled_from(["token", "sig", "password", "Api-Key", "session_id"]), st.text("abc123%=+", min_size=9)
+)
+def test_no_value_of_a_credential_is_shown(name, value):
+    assert value not in http.scrubbed(f"a=1&{name}={value}&b=2")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        (
+            "http://me:secret@shop.test:81/a?token=1#x",
+            "http://REDACTED:REDACTED@shop.test:81/a?token=REDACTED#x",
+        ),
+        ("http://me@shop.test", "http://REDACTED:REDACTED@shop.test"),
+        ("http://shop.test/a@b?q=1", "http://shop.test/a@b?q=1"),
+    ],
+)
+def test_a_url_is_shown_without_credentials(url, shown):
+    assert http.full_url(url) == shown
+
+
+@pytest.mark.parametrize(
+    ("host", "scheme", "told"),
+    [
+        ("shop.test", "http", ("shop.test", 80)),
+        ("shop.test:8443", "https", ("shop.test", 8443)),
+        ("[::1]:99", "http", ("::1", 99)),
+        ("shop.test", "other", ("shop.test", None)),
+        ("shop.test:port", "http", (None, None)),
+        ("[", "http", (None, None)),
+        ("", "http", (None, None)),
+        (None, "http", (None, None)),
+    ],
+)
+def test_a_server_is_told_by_the_host_it_was_asked_for(host, scheme, told):
+    found = http.authority(host, scheme)
+    assert (found.get("server.address"), found.get("server.port")) == told
+
+
+@pytest.mark.parametrize(
+    ("exclude", "out", "within"),
+    [
+        ("/healthz", ["/healthz"], ["/healthz/x", "/", "/x/healthz"]),
+        ("/healthz,/static/*", ["/healthz", "/static/a/b.js"], ["/statics"]),
+        (["/a?", "*.png"], ["/ab", "/x/y.png"], ["/a", "/x.pn"]),
+        (lambda path: path == "/x", ["/x"], ["/y"]),
+    ],
+)
+def test_requests_are_left_out_by_their_path(exclude, out, within):
+    is_out = http.excluder(exclude)
+    assert [path for path in [*out, *within] if is_out(path)] == out
+
+
+def test_nothing_is_left_out_by_default():
+    assert http.excluder(()) is None
+
+
+@pytest.mark.parametrize("wrong", [3, None, [1], {"/x": 1}.items()])
+def test_what_is_no_pattern_is_refused_where_it_is_given(wrong):
+    with pytest.raises(TypeError, match="exclude: patterns over the path"):
+        http.excluder(wrong)
+
+
+def test_the_variable_of_opentelemetry_leaves_requests_out_too(monkeypatch, caplog):
+    monkeypatch.setenv("OTEL_PYTHON_EXCLUDED_URLS", "client/.*/info,healthcheck,[,")
+    is_out = http.excluder("/own")
+    assert [is_out(path) for path in ("/client/7/info", "/my/healthcheck", "/own", "/other")] == [
+        True,
+        True,
+        True,
+        False,
+    ]
+    assert "OTEL_PYTHON_EXCLUDED_URLS: '[' is no regular expression" in caplog.text
