@@ -57,6 +57,7 @@ MARKED = {
     "tests/project/test_benchmarks.py": "process",
     "tests/project/test_examples.py": "process",
     "tests/project/test_neighbours.py": "process",
+    "tests/instrument/otpylib/test_nodes.py": "process",
     "tests/project/test_packaging": "process",
     "tests/faults/": "slow",
 }

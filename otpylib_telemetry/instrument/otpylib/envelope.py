@@ -17,6 +17,7 @@ from otpylib_telemetry.otp import is_quiet
 from otpylib_telemetry.tracing import bridge as bridge_module
 from otpylib_telemetry.tracing.operation import Place, with_baggage
 from otpylib_telemetry.tracing.places import place_here
+from otpylib_telemetry.tracing.record import enter_alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,6 +121,16 @@ def nowhere() -> Inbound:
     made = Inbound()
     made.is_place = made.is_parent = False
     return made
+
+
+def leave_for(origin: Place | None) -> None:
+    """Have the running code be at a place, or else nowhere, and out of all that it was inside of."""
+    if origin is not None:
+        enter_alone(origin)
+    elif bridge_module.installed is not None:
+        enter_alone(nowhere())
+    elif innermost.get() is not None:
+        innermost.set(None)
 
 
 class WatchedQueue(asyncio.Queue[Any]):

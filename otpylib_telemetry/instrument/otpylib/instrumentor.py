@@ -8,11 +8,15 @@ from typing import Any, Final
 
 from otpylib.gen_server import core as gen_server
 from otpylib.gen_statem import core as gen_statem
+from otpylib.runtime.backends.asyncio_backend import connection
 from otpylib.runtime.backends.asyncio_backend.backend import AsyncIOBackend
+from otpylib.runtime.backends.asyncio_backend.connection import AsyncIOConnection
+from otpylib.runtime.backends.asyncio_backend.node import AsyncIONode
 from otpylib.runtime.backends.asyncio_backend.process import ProcessMailbox
 
 from otpylib_telemetry.instrument.otpylib import (
     calling,
+    distribution,
     envelope,
     handling,
     mailbox,
@@ -33,6 +37,10 @@ _patches: Final = Patches(
         Patch(AsyncIOBackend, "unregister", processes.unregister),
         Patch(AsyncIOBackend, "_cleanup_process", processes.cleanup_process),
         Patch(AsyncIOBackend, "send_after", timers.send_after),
+        Patch(AsyncIOConnection, "send_reg_send", distribution.send_reg_send),
+        Patch(AsyncIOConnection, "send_to_pid", distribution.send_to_pid),
+        Patch(connection, "encode", distribution.encode),
+        Patch(AsyncIONode, "_handle_control", distribution.handle_control),
         Patch(gen_server, "_handle_call", handling.handle_call),
         Patch(gen_server, "_handle_cast", handling.handle_cast),
         Patch(gen_server, "_handle_info", handling.handle_info),

@@ -8,15 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from otpylib.runtime.backends.asyncio_backend.backend import AsyncIOBackend
 
-from otpylib_telemetry.bus.context import innermost
-from otpylib_telemetry.instrument.otpylib.envelope import arrived, inbound, nowhere, place_of_sender
-from otpylib_telemetry.tracing import bridge as bridge_module
-from otpylib_telemetry.tracing.record import enter_alone
+from otpylib_telemetry.instrument.otpylib.envelope import arrived, inbound, leave_for, place_of_sender
 
 if TYPE_CHECKING:
     from otpylib.runtime.backends.asyncio_backend.timing_wheel import Timer
-
-    from otpylib_telemetry.tracing.operation import Place
 
 _send_after = AsyncIOBackend.send_after
 
@@ -36,21 +31,14 @@ async def send_after(self: AsyncIOBackend, delay: float, target: Any, message: A
     def fire() -> None:
         # As otpylib does it. Whatever is instrumented by then, nothing of ours is in the message.
         there = contextvars.copy_context()
-        there.run(_leave_for, origin)
+        # From where whoever has started the runtime was.
+        there.run(leave_for, origin)
         task = asyncio.get_running_loop().create_task(self.send(timer.target, message), context=there)
         _firing.add(task)
         task.add_done_callback(_firing.discard)
 
     timer.callback = fire
     return ref
-
-
-def _leave_for(origin: Place | None) -> None:
-    """Go to a place, from where whoever has started the runtime was."""
-    if origin is not None:
-        enter_alone(origin)
-    elif innermost.get() is not None or bridge_module.installed is not None:
-        enter_alone(nowhere())
 
 
 #: asyncio keeps only weak references to tasks.
