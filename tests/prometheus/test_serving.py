@@ -571,9 +571,11 @@ async def test_who_asks_again_and_again_and_never_reads_is_cut_off():
             request = b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n"
 
             async def flood():
+                rest = b""
                 while not endpoint.cut_off and not endpoint.counts.oversized:
+                    rest = rest or request * 100
                     with contextlib.suppress(BlockingIOError):
-                        client.send(request)
+                        rest = rest[client.send(rest) :]
                     await asyncio.sleep(0)
 
             with contextlib.suppress(ConnectionError):
