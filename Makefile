@@ -23,6 +23,10 @@ RUN = "$(VENV)/bin/python" -m
 # The same output in every locale.
 export PYTHONUTF8 = 1
 
+# Images of containers like to set this. The tests start hundreds of programs, each of which would compile the
+# library anew: a third of what they cost.
+unexport PYTHONDONTWRITEBYTECODE
+
 # What make check leaves to make test: real backends, programs of their own, slow faults.
 QUICK = "not peer and not process and not slow"
 
