@@ -32,6 +32,9 @@ _handle_cast = gen_server._handle_cast  # noqa: SLF001
 _handle_info = gen_server._handle_info  # noqa: SLF001
 
 
+#: The code of otpylib's own, by which a debugger or the watchdog knows a handled message.
+UNTOLD: Final = frozenset(each.__code__ for each in (_handle_call, _handle_cast, _handle_info))
+
 # None of these three is a coroutine function: where there is nothing to do, nothing is in between.
 
 

@@ -21,6 +21,7 @@ from otpylib_telemetry.instrument.otpylib import (
     handling,
     mailbox,
     processes,
+    stalls,
     statem,
     timers,
 )
@@ -77,6 +78,7 @@ class OtpylibInstrumentor:
         """
         with _lock:
             _patches.apply()
+            stalls.watchdog.start()
 
     def uninstrument(self, **_options: Any) -> None:
         """Undo :meth:`instrument`: every attribute of otpylib is again the object that it was."""
@@ -86,3 +88,4 @@ class OtpylibInstrumentor:
                     "%s stays as it is: something else has replaced it since otpylib was instrumented.", name
                 )
             envelope.unwatch_all()
+            stalls.watchdog.stop()

@@ -28,6 +28,7 @@ from otpylib_telemetry.instrument.otpylib.envelope import (
     watch,
 )
 from otpylib_telemetry.instrument.otpylib.handling import HANDLE, is_serving
+from otpylib_telemetry.instrument.otpylib.stalls import watchdog
 from otpylib_telemetry.tracing import bridge as bridge_module
 from otpylib_telemetry.tracing.record import enter_alone
 
@@ -48,6 +49,14 @@ _send = ProcessMailbox.send
 _receive = ProcessMailbox.receive
 
 
+def _watch(queue: Any) -> bool:
+    """Watch a queue, and the loop it is on; False if it is of a kind of its own."""
+    if not watch(queue):
+        return False
+    watchdog.watch(asyncio.get_running_loop())
+    return True
+
+
 async def send(  # what it looks up each time is faster found among its arguments
     self: ProcessMailbox,
     message: Any,
@@ -57,7 +66,7 @@ async def send(  # what it looks up each time is faster found among its argument
 ) -> None:
     """Put a message into a mailbox."""
     queue = self.queue
-    if self.closed or (type(queue) is not WatchedQueue and not watch(queue)):
+    if self.closed or (type(queue) is not WatchedQueue and not _watch(queue)):
         await _send(self, message)
         return
     place = _here()
@@ -81,7 +90,7 @@ async def receive(
 ) -> Any:
     """Take the next message out of a mailbox."""
     queue = self.queue
-    if self.closed or (type(queue) is not WatchedQueue and not watch(queue)):
+    if self.closed or (type(queue) is not WatchedQueue and not _watch(queue)):
         return await _receive(self, timeout)
     if timeout is None:
         # What is there already is taken at once either way.
