@@ -20,7 +20,8 @@ from otpylib import gen_server, process
 from otpylib.atom import core as _atoms
 from otpylib.gen_server import core as _gen_server
 from otpylib.module import GEN_SERVER, SUPERVISOR, OTPModule
-from otpylib.runtime import get_runtime
+from otpylib.process import api as _process_api
+from otpylib.runtime import get_runtime as _set_runtime
 from otpylib.runtime import registry as _registry
 from otpylib.runtime.atoms import DOWN, EXIT, SHUTDOWN
 from otpylib.runtime.backends.asyncio_backend import backend as _backend
@@ -86,6 +87,34 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
+#: The runtimes that exist for the thread of their loop alone, by that thread's identifier.
+_private: dict[int, Any] = {}
+
+
+def get_runtime() -> Any | None:
+    """Return the runtime for whoever asks: that of this thread alone, or else the one that is set."""
+    return _private.get(threading.get_ident()) or _set_runtime()
+
+
+@contextlib.contextmanager
+def private_runtime(backend: Any) -> Iterator[None]:
+    """Have a runtime on this thread that no other thread sees.
+
+    Defect: there is one runtime in a program, and whoever sets one takes the place of the other's. Telemetry
+    that runs beside an application must neither be there for its ``get_runtime`` nor lose its own by its
+    ``set_runtime``.
+    """
+    thread = threading.get_ident()
+    _private[thread] = backend
+    _process_api.get_runtime = get_runtime
+    try:
+        yield
+    finally:
+        del _private[thread]
+        if not _private:
+            _process_api.get_runtime = _set_runtime
+
+
 class _Inherited:
     """The runtime that the parent of a forked process had: its loop does not run here."""
 
@@ -99,7 +128,8 @@ def _after_fork() -> None:
     """
     for lock in (_registry._backend_lock, _registry._distribution_lock, _atoms._table._creation_lock):  # noqa: SLF001
         lock._at_fork_reinit()  # noqa: SLF001  # as the standard library does
-    _Inherited.runtime = get_runtime()
+    _private.clear()
+    _Inherited.runtime = _set_runtime()
 
 
 if hasattr(os, "register_at_fork"):
@@ -115,10 +145,12 @@ def is_running(emitter: object) -> bool:
     """Tell whether an ``emitter`` may still emit; a thread is always taken to be alive."""
     if isinstance(emitter, int):
         return True
-    runtime = get_runtime()
-    found = None if runtime is None else runtime._processes.get(emitter)  # noqa: SLF001  # as for OwnProcess
-    # The very same: another runtime gives out equal pids.
-    return found is not None and found.pid is emitter
+    for runtime in (_set_runtime(), _private.get(threading.get_ident())):
+        found = None if runtime is None else runtime._processes.get(emitter)  # noqa: SLF001  # as for OwnProcess
+        # The very same: another runtime gives out equal pids.
+        if found is not None and found.pid is emitter:
+            return True
+    return False
 
 
 def _outside_any_process() -> contextvars.Context:

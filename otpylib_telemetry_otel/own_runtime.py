@@ -6,9 +6,9 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from otpylib.runtime import get_runtime, reset_runtime, set_runtime
 from otpylib.runtime.backends.asyncio_backend import AsyncIOBackend
 
+from otpylib_telemetry import otp
 from otpylib_telemetry.primitives.errors import describe
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _PATIENCE = 30.0
 
 
 class OwnRuntime:
-    """The thread, its loop, and the runtime in it, which is the process's as long as it lives.
+    """The thread, its loop, and the runtime in it, which no other thread sees: the application sets its own.
 
     Attributes:
         loop: The loop; work may be given to it at once.
@@ -38,6 +38,11 @@ class OwnRuntime:
         # A daemon: an application that forgets to end it must end all the same.
         self._thread = threading.Thread(target=self._run, name="otpylib-telemetry", daemon=True)
         self._thread.start()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is there no more."""
+        return self.loop.is_closed()
 
     def begin(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         """Run a coroutine there, once the runtime is up.
@@ -79,12 +84,10 @@ class OwnRuntime:
     async def _main(self) -> None:
         try:
             await self.backend.initialize()
-            set_runtime(self.backend)
         except Exception as error:  # noqa: BLE001  # told to whoever gives it work
             self._trouble = error
-        self._ready.set()
-        await self._stopping.wait()
-        if self._trouble is None:
-            await self.backend.shutdown()
-        if get_runtime() is self.backend:
-            reset_runtime()
+        with otp.private_runtime(self.backend):
+            self._ready.set()
+            await self._stopping.wait()
+            if self._trouble is None:
+                await self.backend.shutdown()

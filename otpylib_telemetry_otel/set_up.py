@@ -9,7 +9,6 @@ import logging
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 from otpylib import gen_server
-from otpylib.runtime import get_runtime, reset_runtime
 
 from otpylib_telemetry import otp
 from otpylib_telemetry.exporter import registry, sigterm
@@ -24,7 +23,7 @@ from otpylib_telemetry_otel.own_runtime import OwnRuntime
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 _log = logging.getLogger("otpylib_telemetry")
 
@@ -57,21 +56,36 @@ class User(Protocol):
 
 
 class SetUp:
-    """The telemetry of a process, with the settings of who asked first; ``lock`` is held around all calls."""
+    """The telemetry of a process, with the settings of who asked first; ``lock`` is held around all calls.
+
+    ``modules`` are the exporters it runs. Where ``gives_way``, the environment asked for it and nobody else:
+    it steps back for whatever the application sets up itself.
+    """
 
     current: ClassVar[SetUp | None] = None
     lock: ClassVar[threading.RLock] = new_rlock()
 
-    def __init__(self, settings: Mapping[str, Any], own: OwnRuntime | None, loop: Any) -> None:
+    def __init__(  # by name, but for the first three
+        self,
+        settings: Mapping[str, Any],
+        own: OwnRuntime | None,
+        loop: Any,
+        *,
+        modules: Sequence[Any] = (OtelExporter,),
+        gives_way: bool = False,
+    ) -> None:
         self.settings = settings
+        self.modules = tuple(modules)
+        self.gives_way = gives_way
         self.signals: set[str] = set()
         self.users: list[User] = []
         self.own = own
         self.bridged = False
         self._loop = loop
-        self._runtime: Any = get_runtime() if own is None else own.backend
+        self._runtime: Any = otp.get_runtime() if own is None else None
         self._pid: Any = None
-        self._installation = Installation(SERVICE, {"exporters": [_EXPORTER]}, loop)
+        self._names = [each.registered_name for each in self.modules]
+        self._installation = Installation(SERVICE, {"exporters": self._names}, loop)
         self._starting: asyncio.Task[Any] | concurrent.futures.Future[Any] | None = None
 
     @classmethod
@@ -83,7 +97,7 @@ class SetUp:
         """
         providers = load_providers()
         found = cls.current
-        if found is None or not found.counts:
+        if found is None or not found.counts or found.gives_way:
             found = cls._begun(settings, providers)
         elif differing := _differing(found.settings, settings):
             raise RuntimeError(
@@ -96,7 +110,7 @@ class SetUp:
 
     @classmethod
     def _begun(cls, settings: Mapping[str, Any], providers: Any) -> SetUp:
-        if get_runtime() is None or otp.is_inherited():
+        if otp.get_runtime() is None or otp.is_inherited():
             made = cls(settings, own := OwnRuntime(), own.loop)
             sigterm.end_on_sigterm()
         elif (loop := otp.running_loop()) is not None:
@@ -105,15 +119,34 @@ class SetUp:
             raise RuntimeError(
                 "an otpylib runtime is set: initialize telemetry in a coroutine of the event loop it runs on"
             )
-        made._installation.install(*providers)
-        cls.current = made
-        _await_forks()
+        made._install(providers)
         return made
+
+    @classmethod
+    def automatic(cls, modules: Sequence[Any], settings: Mapping[str, Any]) -> SetUp:
+        """Return what runs these exporters for an application that does nothing for it, on an own thread.
+
+        They have begun when this returns: those of the application come after them, and take their place.
+        """
+        made = cls(settings, own := OwnRuntime(), own.loop, modules=modules, gives_way=True)
+        sigterm.end_on_sigterm()
+        made.signals.update(SIGNALS)
+        made._install(load_providers())
+        own.call(made._begin_all(), PATIENCE)
+        made.start(waiting=False)
+        return made
+
+    def _install(self, providers: Any) -> None:
+        """Have what is made through the API go to the exporters, and forked children do the same."""
+        self._installation.install(*providers)
+        SetUp.current = self
+        _await_forks()
 
     @property
     def counts(self) -> bool:
         """Whether it is still there: an application may have ended it together with its runtime."""
-        return self._runtime is get_runtime() and not self._installation.ended
+        there = self._runtime is otp.get_runtime() if self.own is None else not self.own.has_ended
+        return there and not self._installation.ended
 
     def switch_on(self, signal: str) -> None:
         """Have a signal exported, those that were asked for until now besides."""
@@ -195,14 +228,14 @@ class SetUp:
             user.set_up = None
         if self.own is None:
             return
-        if get_runtime() is self._runtime:
-            reset_runtime()
-        made = SetUp(self.settings, own := OwnRuntime(), own.loop)
+        made = SetUp(
+            self.settings, own := OwnRuntime(), own.loop, modules=self.modules, gives_way=self.gives_way
+        )
         made.signals, made.users, made.bridged = self.signals, self.users, self.bridged
-        made._installation.install(*load_providers())
-        # What is emitted before the exporter is up waits for it.
-        registry.state_of(_EXPORTER).subscribe(("*",))
-        SetUp.current = made
+        made._install(load_providers())
+        for name in self._names:
+            # What is emitted before the exporter is up waits for it.
+            registry.state_of(name).subscribe(("*",))
         for user in made.users:
             user.set_up = made
         made.start(waiting=False)
@@ -222,13 +255,23 @@ class SetUp:
             self._loop.call_later(LOOK_INTERVAL, self._look)
 
     async def _start(self) -> None:
-        if otp.whereis(_EXPORTER) is None:
-            # What is not initialized yet is off; the rest is as configured.
-            off = dict.fromkeys(set(SIGNALS) - self.signals, False)
-            self._pid = await start_exporter(OtelExporter, {**off, **self.settings})
-        while not self._installation.ended and not registry.is_configured(_EXPORTER):  # noqa: ASYNC110  # nobody tells
+        await self._begin_all()
+        while not (self._installation.ended or all(map(registry.is_configured, self._names))):  # noqa: ASYNC110  # nobody tells
             await asyncio.sleep(_POLL)
         self._installation.look()
+
+    async def _begin_all(self) -> None:
+        for module in self.modules:
+            name = module.registered_name
+            if otp.whereis(name) is not None or (self.gives_way and registry.is_running(name)):
+                continue
+            settings: Mapping[str, Any] = {}
+            if module is OtelExporter:
+                # What is not initialized yet is off; the rest is as configured.
+                settings = {**dict.fromkeys(set(SIGNALS) - self.signals, False), **self.settings}
+            pid = await start_exporter(module, settings)
+            if module is OtelExporter:
+                self._pid = pid
 
     async def _switch_on(self, signal: str) -> None:
         if self._starting is not None:
@@ -254,7 +297,8 @@ def _counts(signal: str) -> bool:
 
 
 def _called(settings: Mapping[str, Any]) -> str:
-    return f"TelemetryService({settings['service_name']!r})"
+    name = settings.get("service_name")
+    return "What opentelemetry-instrument started" if name is None else f"TelemetryService({name!r})"
 
 
 def _differing(some: Mapping[str, Any], others: Mapping[str, Any]) -> list[str]:

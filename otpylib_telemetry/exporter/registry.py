@@ -92,8 +92,7 @@ def begin(runner: Runner) -> None:
     predecessor = _runners.get(runner.state.name)
     _runners[runner.state.name] = runner
     if predecessor is not None:
-        predecessor.supersede()
-        runner.lifecycle.after = predecessor.shutdown.released
+        runner.lifecycle.after = predecessor.supersede()
 
 
 def end(runner: Runner) -> None:

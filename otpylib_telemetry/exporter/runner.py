@@ -26,7 +26,7 @@ from otpylib_telemetry.exporter.shutdown import Shutdown
 from otpylib_telemetry.primitives.errors import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from otpylib_telemetry.config.live import LiveConfig
     from otpylib_telemetry.exporter.restart import RestartPromise
@@ -39,6 +39,9 @@ TICK = 1.0
 
 #: Seconds between two reports of dropped events.
 REPORT_INTERVAL = 60.0
+
+#: Seconds that a life on the loop of another thread may take to step back.
+STEPPING_BACK = 5.0
 
 
 class Runner:
@@ -101,8 +104,28 @@ class Runner:
         """The exporter that collects now."""
         return self.consumer.exporter
 
-    def supersede(self) -> None:
-        """Step back: another life has begun."""
+    def supersede(self) -> Callable[[], Awaitable[None]]:
+        """Step back, for another life has begun; returns what waits until all that it may need is let go.
+
+        That other life may run on the loop of another thread.
+        """
+        if self.thread == threading.get_ident() or not self.loop.is_running():
+            self._step_back()
+            return self.shutdown.released
+
+        async def let_go() -> None:
+            self._step_back()
+            await self.shutdown.released()
+
+        letting_go = asyncio.run_coroutine_threadsafe(let_go(), self.loop)
+
+        async def released() -> None:
+            # Its loop may have been closed meanwhile: nothing of it is left then.
+            await asyncio.wait({asyncio.wrap_future(letting_go)}, timeout=STEPPING_BACK)
+
+        return released
+
+    def _step_back(self) -> None:
         self.shutdown.supersede()
         self._superseded()
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from otpylib_telemetry.primitives.any_value import unprintable
-
 _LONGEST_TEXT = 2000
 
 
@@ -15,13 +13,13 @@ def describe(error: BaseException) -> str:
 
 
 def error_text(error: BaseException) -> str:
-    """Return an exception's text, empty where there is none; one that raises is told as any such object."""
+    """Return an exception's text, empty where there is none or it cannot be had."""
     try:
         text = str.__str__(str(error))
     except KeyboardInterrupt:
         raise
     except BaseException:  # noqa: BLE001  # an exception that cannot be printed must not become a second one
-        return unprintable(type(error))
+        return ""
     return encodable(text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}...")
 
 

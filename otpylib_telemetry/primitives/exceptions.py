@@ -9,14 +9,10 @@ import sys
 import traceback
 from itertools import islice
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from otpylib_telemetry.primitives.any_value import MAX_TEXT_LENGTH, text
 from otpylib_telemetry.primitives.errors import error_text
-from otpylib_telemetry.primitives.stacks import one_exception
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 #: Of deeper stacks the innermost frames are kept; so many are some ten thousand characters.
 MAX_FRAMES: Final = 64
@@ -37,9 +33,6 @@ _members: Final[Any] = BaseExceptionGroup.exceptions
 _name: Final[Any] = type.__dict__["__name__"]
 _qualified_name: Final[Any] = type.__dict__["__qualname__"]
 _module: Final[Any] = type.__dict__["__module__"]
-
-#: What Python writes where an exception raises instead of saying anything.
-_UNSAID: Final = "<exception str() failed>"
 
 _CAUSED: Final = "\nThe above exception was the direct cause of the following exception:\n\n"
 _DURING: Final = "\nDuring handling of the above exception, another exception occurred:\n\n"
@@ -125,8 +118,10 @@ def stack_trace(
     stack = stack or traceback_of(error)
     try:
         if _is_small(error):
-            written = _as_python_does(error, kind or type(error), stack)
-            if len(written) <= MAX_TEXT_LENGTH and _UNSAID not in written:
+            written = "".join(
+                traceback.format_exception(kind or type(error), error, stack, limit=-MAX_FRAMES)
+            )
+            if len(written) <= MAX_TEXT_LENGTH:
                 return written
     except KeyboardInterrupt:
         raise
@@ -138,23 +133,6 @@ def stack_trace(
         raise
     except BaseException:  # noqa: BLE001 - no stack left to write a stack with, say
         return ""
-
-
-def _as_python_does(error: BaseException, kind: type[BaseException], stack: TracebackType | None) -> str:
-    """Write an exception as Python does, with all that belongs to it."""
-    parts: list[str] = []
-    for found, link in _chain(error):
-        if issubclass(type(found), BaseExceptionGroup):
-            return "".join(traceback.format_exception(kind, error, stack, limit=-MAX_FRAMES))
-        is_last = found is error
-        parts.append(link)
-        parts.append(
-            one_exception(
-                kind if is_last else type(found), found, stack if is_last else traceback_of(found), MAX_FRAMES
-            )
-        )
-    parts.reverse()
-    return "".join(parts)
 
 
 def _is_small(error: BaseException) -> bool:
@@ -185,28 +163,22 @@ def _members_of(error: BaseException) -> tuple[BaseException, ...]:
 def _bounded(error: BaseException, stack: TracebackType | None) -> list[str]:
     """Write an exception and the first of what belongs to it; of their own code, only their texts run."""
     parts: list[str] = []
-    for count, (found, link) in enumerate(_chain(error)):
-        if count == _MAX_EXCEPTIONS:
-            parts.append(f"(More that came before is left out.)\n{link}")
-            break
-        parts.append(_one(found, stack if found is error else traceback_of(found)) + link)
-    parts.reverse()
-    return parts
-
-
-def _chain(error: BaseException) -> Iterator[tuple[BaseException, str]]:
-    """Return an exception and those it came from, each with what is between it and the one before."""
     seen: set[int] = set()
     found: BaseException | None = error
     link = ""
     while found is not None and id(found) not in seen:
+        if len(seen) == _MAX_EXCEPTIONS:
+            parts.append(f"(More that came before is left out.)\n{link}")
+            break
         seen.add(id(found))
-        yield found, link
+        parts.append(_one(found, stack if found is error else traceback_of(found)) + link)
         cause = _cause(found)
         link = _DURING if cause is None else _CAUSED
         if cause is None and not _is_suppressed(found):
             cause = _context(found)
         found = cause
+    parts.reverse()
+    return parts
 
 
 def _one(error: BaseException, stack: TracebackType | None) -> str:

@@ -12,14 +12,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote, unquote_plus
 
-#: Longest ``tracestate`` that is read, and that goes on; most members of one. The longest that keeps to the
-#: rules has 16,447 characters, blanks aside; the standard asks for 512 at least to go on.
-_MAX_STATE_READ: Final = 32_768
+#: Longest ``tracestate`` as it comes, and most members of one. The standard asks for 512 characters at least.
 _MAX_STATE: Final = 8192
 _MAX_STATE_MEMBERS: Final = 32
-
-#: Members longer than this are the first to be left out where there is too much (section 3.3.1.5).
-_LONG_MEMBER: Final = 128
 
 #: Longest ``baggage`` and longest member of one, in bytes; most members.
 _MAX_BAGGAGE: Final = 8192
@@ -65,12 +60,9 @@ def header_text(value: Any) -> str:
 
 
 def read_tracestate(value: Any) -> str:
-    """Return a ``tracestate`` as it goes on; empty if it breaks the rules, and then as a whole.
-
-    Of one that is too long, whole members are left out.
-    """
+    """Return a ``tracestate`` as it goes on; empty if it breaks the rules, and then as a whole."""
     header = header_text(value)
-    if not header or len(header) > _MAX_STATE_READ:
+    if not header or len(header) > _MAX_STATE:
         return ""
     members: dict[str, str] = {}
     for part in header.split(","):
@@ -81,20 +73,7 @@ def read_tracestate(value: Any) -> str:
         if match is None or match[1] in members:
             return ""
         members[match[1]] = member
-    if len(members) > _MAX_STATE_MEMBERS:
-        return ""
-    written = ",".join(members.values())
-    return written if len(written) <= _MAX_STATE else _shortened([*members.values()])
-
-
-def _shortened(members: list[str]) -> str:
-    """Leave out members: from the right, where the oldest are, and the long ones first."""
-    length = len(members) - 1 + sum(map(len, members))
-    for least in (_LONG_MEMBER + 1, 0):
-        for index in reversed(range(len(members))):
-            if length > _MAX_STATE and len(members[index]) >= least:
-                length -= 1 + len(members.pop(index))
-    return ",".join(members)
+    return ",".join(members.values()) if len(members) <= _MAX_STATE_MEMBERS else ""
 
 
 def read_baggage(value: Any) -> str:

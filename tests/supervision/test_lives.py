@@ -17,6 +17,7 @@ from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.exporter.base import Collected
 from otpylib_telemetry.exporter.lease import Lease
 from otpylib_telemetry.exporter.state import ExporterState
+from otpylib_telemetry_otel.own_runtime import OwnRuntime
 from tests.support.chassis import (
     NAME,
     QUICK,
@@ -31,7 +32,7 @@ from tests.support.chassis import (
     start,
     up,
 )
-from tests.support.runtime import in_process, start_config_manager
+from tests.support.runtime import in_process, running_runtime, start_config_manager
 from tests.support.waiting import eventually
 
 # --- the lease ----------------------------------------------------------------------------------------------
@@ -239,6 +240,38 @@ async def test_the_exporter_lives_in_every_runtime(runtimes, how, wrapped):
         if how == "shut down":
             await current.shutdown()
     assert backend.open_now == 1 or how == "shut down"
+
+
+@pytest.mark.parametrize("in_flight", [False, True])
+async def test_a_life_on_the_loop_of_another_thread_takes_over_the_queue_and_the_books(in_flight):
+    """One is begun by auto-instrumentation, say, and the other by the application; each closes its own."""
+    module, backend = make_exporter()
+    own = OwnRuntime()
+    own.call(start_exporter(module, QUICK), 30)
+    own.call(eventually(lambda: runner().lifecycle.status == "running"), 30)
+    first = runner()
+    gate = own.loop.create_future()
+    if in_flight:
+        backend.script.append(gate)
+    emit(3)
+    await eventually(lambda: books()["in_flight"] == 3 if in_flight else books()["exported"] == 3)
+    async with running_runtime():
+        await start_exporter(module, QUICK)
+        second = runner()
+        emit(4, first=3)
+        await eventually(lambda: (first.lease.holds, second.lease.holds) == (False, True))
+        await eventually(lambda: not own.call(_names(), 30))
+        if in_flight:
+            own.loop.call_soon_threadsafe(gate.set_result, None)
+        await eventually(lambda: books()["exported"] == 7)
+        assert books()["accepted"] == 7
+        assert len(backend.delivered) == 7
+        assert runner() is second
+    own.stop()
+
+
+async def _names():
+    return process.whereis(NAME)
 
 
 async def test_a_process_reaches_itself_and_never_one_with_its_pid_in_the_next_runtime(runtimes):
