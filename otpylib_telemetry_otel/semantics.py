@@ -51,7 +51,7 @@ _no_kinds: set[str] = set()
 _MAX_NO_KINDS: Final = 1_000
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class SpanLink:
     """A span that has to do with another without being its parent; its attributes are exportable."""
 
@@ -132,13 +132,12 @@ def _words(value: object) -> str | None:
 
 
 def links(*several: object, most: int = MAX_LINKS) -> tuple[list[SpanLink], int]:
-    """Read what ``links`` says: the links, and how many are no links or beyond ``most``.
+    """Read what ``links`` says: each span once, and how many are no links or beyond ``most``.
 
     Each of ``several`` is a link or a list, tuple or set of links; see
-    :func:`~otpylib_telemetry.tracing.links.read_link`. A later one may repeat what an earlier one said, but
-    for that each link counts: OpenTelemetry has as many to one span as somebody sets.
+    :func:`~otpylib_telemetry.tracing.links.read_link`.
     """
-    found: list[SpanLink] = []
+    found: dict[tuple[int, int], SpanLink] = {}
     left_out = 0
     for given in several:
         kind = type(given)
@@ -147,18 +146,16 @@ def links(*several: object, most: int = MAX_LINKS) -> tuple[list[SpanLink], int]
             several_links = (given,)
         read = max(_MAX_READ, most)
         left_out += max(len(several_links) - read, 0)
-        earlier = [*found]
         for element in islice(several_links, read):
             link = _link(element)
             if link is None:
                 left_out += 1
-            elif link in earlier:
-                earlier.remove(link)
-            elif len(found) < most:
-                found.append(link)
-            else:
-                left_out += 1
-    return found, left_out
+            elif (link.trace_id, link.span_id) not in found:
+                if len(found) < most:
+                    found[link.trace_id, link.span_id] = link
+                else:
+                    left_out += 1
+    return list(found.values()), left_out
 
 
 _COLLECTIONS: Final = frozenset({list, tuple, set, frozenset})

@@ -240,7 +240,9 @@ class FinishedSpan:
     def _link(self, limits: SpanLimits) -> None:
         """Add the links that were put on it one by one to those that its metadata names."""
         added, left_out = semantics.links([*self.added_links], most=len(self.added_links))
-        links = [*(self.links or ()), *added]
+        links = self.links or []
+        known = {(link.trace_id, link.span_id) for link in links}
+        links += [link for link in added if (link.trace_id, link.span_id) not in known]
         most = max(semantics.MAX_LINKS, limits.links or 0)
         self.links, self.added_links = links[:most], ()
         self.dropped_links += left_out + max(len(links) - most, 0)

@@ -104,8 +104,7 @@ def test_an_exception_that_cannot_be_written_costs_its_own_words_only(heard, log
         logger.exception("failed")
     assert heard[0]["message"] == "failed"
     assert heard[0]["exception.type"].endswith("MuteError")
-    assert heard[0]["exception.message"] == "<MuteError that cannot be shown>"
-    assert heard[0]["exception.stacktrace"].endswith("MuteError: <MuteError that cannot be shown>\n")
+    assert heard[0]["exception.message"] == ""
 
 
 def test_of_a_deep_stack_the_end_is_kept(heard, logger):

@@ -18,7 +18,7 @@ from tests.support.alone import alone
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 FENCE = re.compile(r"^```(\w*)[ ]*([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-LANGUAGES = {"python", "toml", "sh", "text"}
+LANGUAGES = {"python", "javascript", "toml", "sh", "text"}
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,9 @@ def test_shell_blocks_use_only_commands_that_exist():
             named = re.search(r"\[([a-z,]+)\]", line)
             assert named is None or set(named[1].split(",")) <= extras, f"{block}: {line}"
         else:
-            assert not line or line.startswith(("python ", "curl ", "kill ")), f"{block}: {line}"
+            # The last three: tests/processes/test_auto_instrumentation.py, tests/peers/test_express.py.
+            programs = ("python ", "curl ", "kill ", "opentelemetry-instrument ", "npm install ", "node ")
+            assert not line or line.startswith(programs), f"{block}: {line}"
 
 
 def test_the_configuration_reference_is_up_to_date():

@@ -50,6 +50,7 @@ LAYERS = {
         "set_up",
         "application",
         "service",
+        "distro",
     ),
     "otpylib_telemetry_prometheus": (
         "page",

@@ -6,6 +6,7 @@ import datetime as dt
 import logging
 import re
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,7 @@ from otpylib_telemetry_mock.otlp_receiver import (
 from otpylib_telemetry_mock.otlp_receiver.ports import free_port
 from otpylib_telemetry_otel import errors
 from otpylib_telemetry_otel.destinations import transport
+from otpylib_telemetry_otel.distro import Configurator
 from otpylib_telemetry_otel.otlp.credentials import CredentialsError, Files, Watched
 from otpylib_telemetry_otel.otlp.services import TRACES
 from otpylib_telemetry_otel.presets import DatadogExporter
@@ -209,6 +211,23 @@ async def _(stage):
 
 
 # --- configuration ---------------------------------------------------------------------------------------
+
+
+@provokes("Declarative configuration")
+async def _(stage):
+    stage.monkeypatch.setenv("OTEL_CONFIG_FILE", "otel.yaml")
+    Configurator().configure()
+    yield
+
+
+@provokes("Auto-instrumentation lacks a package")
+async def _(stage):
+    for signal, exporter in (("METRICS", "prometheus"), ("TRACES", "none"), ("LOGS", "none")):
+        stage.monkeypatch.setenv(f"OTEL_{signal}_EXPORTER", exporter)
+    for missing in ("otpylib_telemetry_prometheus.exporter", "otpylib_telemetry_otel.exporter"):
+        stage.monkeypatch.setitem(sys.modules, missing, None)
+        Configurator().configure()
+    yield
 
 
 @provokes("A value is refused")

@@ -172,36 +172,6 @@ def test_of_two_the_inner_baggage_counts(outer, inner):
     assert set(filter(None, inner.split(","))) <= set(merged.split(","))
 
 
-def sizes(*lengths):
-    """Members of these lengths, of names that say which they are."""
-    names = [f"k{number}".ljust(250 if length > 250 else 4, "-") for number, length in enumerate(lengths)]
-    return [f"{name}={'x' * (length - len(name) - 1)}" for name, length in zip(names, lengths, strict=True)]
-
-
-@pytest.mark.parametrize(
-    ("members", "kept"),
-    [
-        (sizes(*[255] * 32), range(32)),
-        (sizes(*[257] * 32), range(31)),
-        (sizes(*[500] * 32), range(16)),
-        # Long ones first, then from the right.
-        (sizes(*[500] * 17, *[100] * 15), [*range(13), *range(17, 32)]),
-        (sizes(*[500] * 17, 120), [*range(16), 17]),
-    ],
-    ids=["fits", "one too many", "half", "long first", "with a short one"],
-)
-def test_of_a_state_that_is_too_long_whole_members_are_left_out(members, kept):
-    given = ",".join(members)
-    read = read_tracestate(given)
-    assert read == ",".join(members[index] for index in kept)
-    assert len(read) <= 8192
-    assert read_tracestate(read) == read
-    with extract({"traceparent": PARENT, "tracestate": given}):
-        sent = {}
-        inject(sent)
-        assert sent["tracestate"] == read
-
-
 def test_limits_of_baggage():
     assert read_baggage("a=" + "x" * 9000) == ""
     assert read_baggage(f"big={'x' * 4095},small=1") == "small=1"

@@ -380,14 +380,6 @@ class TestMeaning:
         assert [one.span_id for one in trace.named("a").links] == [1, 2, 3]
         assert [one.span_id for one in trace.named("b").links] == [1]
 
-    def test_several_links_to_one_span_are_as_many_as_were_set(self, trace):
-        trace.emit("a.start", links=[{"span_id": 1, "trace_id": TRACE, "attributes": {"n": 1}}, (TRACE, 1)])
-        trace.emit("a.stop", links=[(TRACE, 1), (TRACE, 1), (TRACE, 2)])
-        for span in trace.spans:
-            span.seal()
-        told = [(one.span_id, dict(one.attributes)) for one in trace.named("a").links]
-        assert told == [(1, {"n": 1}), (1, {}), (1, {}), (2, {})]
-
     def test_absurd_links_are_left_out_and_counted(self, trace):
         absurd = [
             "x",
