@@ -7,12 +7,11 @@ import signal
 import subprocess
 import sys
 import textwrap
-import urllib.request
 
 import pytest
 
 from otpylib_telemetry_mock.otlp_receiver.ports import free_port
-from tests.support.auto_instrumented import COMMAND, DISTRO, FLASK, environment, run, write_programs
+from tests.support.auto_instrumented import COMMAND, DISTRO, FLASK, environment, get, run, write_programs
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.process
@@ -449,11 +448,6 @@ def served(directory, *command, packages=(), **variables):
         finally:
             process.kill()
             process.wait()
-
-
-def get(url):
-    with urllib.request.urlopen(url, timeout=30) as answer:
-        return answer.read().decode()
 
 
 def test_the_command_line_of_the_getting_started_page_gives_one_tree_with_an_actor_behind_flask(programs):

@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import urllib.error
+import urllib.request
 from importlib.metadata import version
 from pathlib import Path
 
@@ -81,3 +83,12 @@ def run(directory, *command, packages=(), **variables):
         encoding="utf-8",
         timeout=120,
     )
+
+
+def get(url):
+    """What a server answers; None where that is not 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            return answer.read().decode()
+    except urllib.error.HTTPError:
+        return None

@@ -4,22 +4,13 @@ It is installed from npm on first use, into a directory for temporary files that
 request it got is one line of JSON, with what its decoder made of each field and nothing interpreted.
 """
 
-import contextlib
-import functools
 import json
-import os
-import shutil
-import subprocess
-import tempfile
-from pathlib import Path
 
-from tests.support import peers
+from tests.support import npm, peers
 from tests.support.waiting import wait_until
 
 VERSION = "0.10.0"
 PACKAGE = "@elastic/mockotlpserver"
-#: Seconds that npm may take.
-INSTALLING = 180
 
 # 64-bit integers as decimal text, bytes as hexadecimal, numbers that JSON lacks as text; all else as it is.
 DRIVER = """
@@ -50,45 +41,11 @@ server.start().then(
 """
 
 
-def find():
-    """The directory it is installed in and the program that runs it, or ``peers.missing``."""
-    found, complaint = _install()
-    return found or peers.missing(complaint)
-
-
-@functools.cache
-def _install():
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        return None, "node and npm are not installed; the second receiver needs them"
-    directory = Path(tempfile.gettempdir()) / f"otpylib-telemetry-mockotlpserver-{VERSION}-{os.getuid()}"
-    if directory.exists():
-        return (directory, node), None
-    # Made elsewhere and then put into its place in one step: tests may run side by side.
-    with tempfile.TemporaryDirectory(prefix="mockotlpserver-", dir=directory.parent) as fresh:
-        made = Path(fresh, "made")
-        made.mkdir()
-        (made / "package.json").write_text("{}")
-        command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", f"{PACKAGE}@{VERSION}"]
-        try:
-            done = subprocess.run(
-                command, cwd=made, capture_output=True, encoding="utf-8", timeout=INSTALLING
-            )
-        except subprocess.TimeoutExpired:
-            return None, f"npm did not install {PACKAGE} within {INSTALLING} s"
-        if done.returncode != 0:
-            return None, f"npm cannot install {PACKAGE}: {done.stderr.strip()[-500:]}"
-        # Whoever was faster has installed the same.
-        with contextlib.suppress(OSError):
-            made.rename(directory)
-    return (directory, node), None
-
-
 class SecondReceiver:
     """Export to ``grpc_endpoint`` or ``http_endpoint``, uncompressed; it cannot decompress over HTTP."""
 
     def __init__(self, directory):
-        where, node = find()
+        where, node = npm.find(f"mockotlpserver-{VERSION}", f"{PACKAGE}@{VERSION}")
         self.output = directory / "second_receiver.jsonl"
         self._process = peers.PeerProcess(
             [node, "-e", DRIVER], self.output, {"NODE_PATH": where / "node_modules"}
