@@ -257,6 +257,13 @@ async def test_metrics_may_be_switched_off_and_on(runtime, pulled):
 
 
 async def test_a_reader_that_fails_or_hangs_harms_nothing(runtime, pulled, caplog):
+    async def all_have_failed():
+        told = {one["reader"]: one["failures"] for one in (await stats_of(NAME))["metrics"]["readers"]}
+        if told["Failing"] >= 3 and told["Hanging"] >= 3:
+            return told["InMemoryMetricReader"] == 0
+        await flush(1.0)
+        return False
+
     hanging = Hanging()
     await start(Failing(), hanging, pulled)
     try:
@@ -271,12 +278,8 @@ async def test_a_reader_that_fails_or_hangs_harms_nothing(runtime, pulled, caplo
             "Further cases are not logged."
         )
         assert sum("Hanging takes too long to flush" in one.getMessage() for one in caplog.records) == 1
-        told = (await stats_of(NAME))["metrics"]["readers"]
-        assert [(one["reader"], one["failures"]) for one in told] == [
-            ("Failing", 3),
-            ("Hanging", 3),
-            ("InMemoryMetricReader", 0),
-        ]
+        # On a busy machine a flush may have no time left for one of them.
+        await eventually(all_have_failed)
         assert (await otp.safe_call(NAME, ("drain", 1.0)))["left"] == 0
     finally:
         hanging.released.set()

@@ -434,7 +434,7 @@ async def test_bare_two_children_the_second_crash_restarts_the_wrong_one(runtime
     """otpylib's supervisor mixes up monitor references; what is lost is the process, not its events."""
     monkeypatch.setattr("otpylib_telemetry.exporter.shutdown.SUCCESSION", 0.05)
     modules, backends = several(3)
-    await in_process(tree(*map(bare, modules)).start_link, None, "application")
+    pid = await in_process(tree(*map(bare, modules)).start_link, None, "application")
     names = [module.registered_name for module in modules]
     await all_up(names)
     first, last = names[0], names[-1]
@@ -443,6 +443,8 @@ async def test_bare_two_children_the_second_crash_restarts_the_wrong_one(runtime
     await eventually(lambda: process.whereis(first) not in {old, None})
     await all_up(names)
     middle = process.whereis(first)
+    # The second of two references that are the same: it is made a moment after the process is up.
+    await eventually(lambda: pid in runtime._processes[middle].monitored_by.values())
     emit(5)
     await blow(last)
     await eventually(lambda: process.whereis(first) not in {middle, None})
