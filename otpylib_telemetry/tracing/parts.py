@@ -19,7 +19,7 @@ from otpylib_telemetry.tracing.links import link_table, read_link
 from otpylib_telemetry.tracing.operations import MAX_DURATION_MS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from otpylib_telemetry.tracing.operation import Operation
 
@@ -69,7 +69,8 @@ def span_stack_traces(keep: bool | None) -> None:  # noqa: FBT001 - it is all th
     _Kept.stack_traces = None if keep is None else bool(keep)
 
 
-def _are_stacks_kept() -> bool:
+def are_stacks_kept() -> bool:
+    """Tell whether what fails is told with its stack trace."""
     # Only asked where something failed, which costs far more.
     if _Kept.stack_traces is None:
         return os.environ.get(STACK_TRACES, "").strip().lower() not in _OFF
@@ -188,7 +189,7 @@ def record_exception(
         return
     told: dict[str, Any] = {}
     if issubclass(type(error), BaseException | tuple):
-        told |= exceptions.failure(error, with_stack=_are_stacks_kept())
+        told |= exceptions.failure(error, with_stack=are_stacks_kept())
     if not told:
         # No exception: what it is, is said all the same.
         told = {"exception.type": exceptions.short_name(type(error)), "exception.message": text(error)}
@@ -248,11 +249,17 @@ def raised(operation: Operation, error: BaseException) -> None:
     failure = {"error": error_text(error) or name, "error_type": name}
     route = operation.route
     # Only where it is read: it takes longer than all the rest.
-    if (route.traced or route.fails) and _are_stacks_kept() and (stack := exceptions.stack_trace(error)):
+    if (route.traced or route.fails) and are_stacks_kept() and (stack := exceptions.stack_trace(error)):
         failure["stacktrace"] = stack
     operation.raised = exceptions.class_name(kind)
     operation.failure = failure
     operation.is_plain = False
+    for watch in when_raised:
+        watch(operation, error)
+
+
+#: Called with each operation that ends with an exception, and the exception.
+when_raised: Final[list[Callable[[Operation, BaseException], None]]] = []
 
 
 _exit_code: Final[Any] = SystemExit.__dict__["code"]

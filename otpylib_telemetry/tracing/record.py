@@ -78,8 +78,11 @@ def logged(operation: Operation) -> None:
         event_log.hand_out()
 
 
-def end(operation: Operation, error: BaseException | None = None) -> tuple[Handler, ...]:
-    """End an operation, and leave it; return who is to be called with the event that tells so."""
+def end(operation: Operation, error: BaseException | None = None, said: str = "") -> tuple[Handler, ...]:
+    """End an operation, and leave it; return who is to be called with the event that tells so.
+
+    ``said`` is what it says about the error instead of the error's own text.
+    """
     now_ns = monotonic_ns()
     if operation.bridged is None and operation.outer is None and innermost.get() is operation:
         # As context.leave() does it, where nothing surrounds it.
@@ -93,6 +96,8 @@ def end(operation: Operation, error: BaseException | None = None) -> tuple[Handl
         parts.complete(operation)
     if error is not None:
         parts.raised(operation, error)
+        if said and operation.failure is not None:
+            operation.failure = {**operation.failure, "error": said}
     # Last: whoever sees that it has ended sees how.
     operation.ended_ns = now_ns
     if operation.bridged is not None and operation.is_parent:

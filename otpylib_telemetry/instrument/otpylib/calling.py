@@ -11,7 +11,7 @@ from otpylib.atom import Atom
 from otpylib.gen_server import core as gen_server
 from otpylib.gen_statem import core as gen_statem
 
-from otpylib_telemetry.bus.dispatch import call_and_await
+from otpylib_telemetry.bus.dispatch import call, call_and_await
 from otpylib_telemetry.instrument.otpylib import identity
 from otpylib_telemetry.instrument.otpylib.envelope import place_of_sender
 from otpylib_telemetry.instrument.otpylib.identity import readable_name
@@ -92,6 +92,9 @@ async def _told_of(make_call: Callable[..., Awaitable[Any]], target: Any, payloa
         ended = record.end(operation, error)
         if ended and isinstance(error, Exception):
             await call_and_await(ended, *operation.end_event())
+        elif ended:
+            # Whoever is cancelled awaits nothing any more.
+            call(ended, *operation.end_event())
         raise
     ended = record.end(operation)
     if ended:

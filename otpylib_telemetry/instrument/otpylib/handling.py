@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final
 
@@ -9,9 +10,13 @@ from otpylib.gen_server import core as gen_server
 
 from otpylib_telemetry.bus import context
 from otpylib_telemetry.bus.context import innermost
-from otpylib_telemetry.bus.dispatch import call_and_await
+from otpylib_telemetry.bus.dispatch import call, call_and_await, is_listened_to
+from otpylib_telemetry.bus.table import current as subscriptions
 from otpylib_telemetry.instrument.otpylib.envelope import arrived, inbound, nowhere
 from otpylib_telemetry.instrument.otpylib.identity import own
+from otpylib_telemetry.instrument.otpylib.life import CRASHED, reason_to_end
+from otpylib_telemetry.instrument.otpylib.reasons import is_stop
+from otpylib_telemetry.instrument.otpylib.recorder import remembering
 from otpylib_telemetry.instrument.otpylib.rules import CALL, CAST, CHILD, INFO, NONE
 from otpylib_telemetry.tracing import bridge as bridge_module
 from otpylib_telemetry.tracing import parts, record
@@ -68,10 +73,12 @@ def _is_nothing_to_do() -> bool:
         and arrived.get() is None
         and bridge_module.installed is None
         and record.route_of(HANDLE) is None
+        # Nor to what has happened before a crash.
+        and not subscriptions.table.resolved.get(CRASHED, True)
     )
 
 
-async def handled(  # in one piece, because calls cost
+async def handled(  # noqa: C901, PLR0912  # in one piece, because calls cost
     kind: str,
     payload: Any,
     module_class: Any,
@@ -82,10 +89,15 @@ async def handled(  # in one piece, because calls cost
     identity = own(module_class)
     envelope = arrived.get()
     route = record.route_of(HANDLE)
-    if identity is None or route is None or (envelope is not None and envelope.quiet):
+    if identity is None or (envelope is not None and envelope.quiet):
         return await _pass_on(envelope, handle, arguments)
     found = identity.handled(kind, payload)
     if not found.seen:
+        return await _pass_on(envelope, handle, arguments)
+    if route is None:
+        if identity.recent is not None and is_listened_to(CRASHED):
+            handling = _pass_on(envelope, handle, arguments)
+            return await remembering(identity, found, payload, envelope, handling)
         return await _pass_on(envelope, handle, arguments)
     place = None if envelope is None else envelope.place
     if place is None or (found.relation == CHILD and not envelope.linked):  # type: ignore[union-attr]  # it has the place
@@ -104,12 +116,20 @@ async def handled(  # in one piece, because calls cost
         result = await handle(*arguments)
     except BaseException as error:
         # The process ends, and what it sends at its end belongs here.
-        ended = record.end(operation, None if is_stop(error) else error)
+        why = reason_to_end(identity) if isinstance(error, CancelledError) else ""
+        ended = record.end(operation, None if is_stop(error) else error, why)
         innermost.set(inbound(operation))
+        if (recent := identity.recent) is not None:
+            recent.append(operation if not identity.keeps_payloads else (operation, payload))
         if ended and isinstance(error, Exception):
             await call_and_await(ended, *operation.end_event())
+        elif ended:
+            # Whoever is cancelled awaits nothing any more.
+            call(ended, *operation.end_event())
         raise
     ended = record.end(operation)
+    if (recent := identity.recent) is not None:
+        recent.append(operation if not identity.keeps_payloads else (operation, payload))
     if ended:
         await call_and_await(ended, *operation.end_event())
     return result
@@ -141,15 +161,6 @@ async def _pass_on(
     result = await handle(*arguments)
     context.leave(place)
     return result
-
-
-def is_stop(error: BaseException) -> bool:
-    """Tell whether a server's own loop raised it because its handler had asked to be stopped."""
-    if type(error) is not gen_server.GenServerExited:
-        return False
-    # Raised two calls below whoever caught it; one from a handler comes from deeper down.
-    trace = error.__traceback__
-    return trace is not None and trace.tb_next is not None and trace.tb_next.tb_next is None
 
 
 def is_serving() -> bool:

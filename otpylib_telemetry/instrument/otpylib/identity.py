@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from otpylib import process
+from otpylib.runtime import get_runtime
 
 from otpylib_telemetry.instrument.otpylib.rules import CALL, CAST, INFO, in_force
 from otpylib_telemetry.instrument.otpylib.tags import tag_of
@@ -23,6 +25,12 @@ _MAX_HANDLED: Final = 1_000
 
 #: The functions of otpylib that serve a mailbox, and ours.
 _LOOPS: Final = frozenset({"_gen_server_loop", "_gen_statem_loop", "_serve"})
+
+#: What makes a call from outside of any process: a process of otpylib's own, which is not told of.
+_BRIDGE: Final = "_call_from_outside_process.bridge_process"
+
+#: Stands where nobody has given a reason for a process to end.
+NOT_ASKED: Final[Any] = object()
 
 #: How much of a name is told.
 _MAX_NAME: Final = 200
@@ -42,6 +50,10 @@ class Handled(NamedTuple):
     relation: str
 
 
+#: What has been made of messages so far where none has come: most processes of many are no servers.
+_NOTHING_HANDLED: Final[dict[str, dict[str, Handled]]] = {CALL: {}, CAST: {}, INFO: {}}
+
+
 class Identity:
     """One process, as telemetry knows it.
 
@@ -49,36 +61,86 @@ class Identity:
         pid: Its number.
         server: Its registered name, or else its module.
         module: The module it runs: a server's class, or else a function.
-        ours: Whether it is one of our own.
+        ours: Whether it is one of our own, or one that otpylib makes for itself.
         serves: Whether otpylib's loop of a server reads its mailbox.
+        named: Whether it is registered under a name.
+        began_ns: When it began, on the monotonic clock, in nanoseconds.
+        asked: The reason with which it was asked to end; :data:`NOT_ASKED` where it was not.
+        asked_ns: When that was.
+        failed: What was wrong with its initialisation: an exception, or a text; None as long as nothing is.
+        ended: Whether it was told that it has ended.
+        recent: What it has handled last; None where that is not remembered.
+        keeps_payloads: Whether what was in the messages is remembered, too.
     """
 
-    __slots__ = ("_called", "_generation", "_handled", "_sees", "module", "ours", "pid", "server", "serves")
+    __slots__ = (
+        "_called",
+        "_generation",
+        "_handled",
+        "_sees",
+        "asked",
+        "asked_ns",
+        "began_ns",
+        "ended",
+        "failed",
+        "keeps_payloads",
+        "module",
+        "named",
+        "ours",
+        "pid",
+        "recent",
+        "server",
+        "serves",
+    )
 
     def __init__(self, pid: Any, name: Any, module: str, *, ours: bool, serves: bool) -> None:
         self.pid = pid
+        self.began_ns = time.monotonic_ns()
+        self.asked: Any = NOT_ASKED
+        self.asked_ns = 0
+        self.failed: Any = None
+        self.ended = False
+        self.recent: deque[Any] | None = None
+        self.keeps_payloads = False
         self.module = module
         self.ours = ours
         self.serves = serves
         self.server = module
         self._called: dict[str, dict[str, Any] | None] = {}
-        self._handled: dict[str, dict[str, Handled]] = {CALL: {}, CAST: {}, INFO: {}}
+        self._handled = _NOTHING_HANDLED
         self._generation = -1
         self._sees = False
         self.rename(name)
 
     def rename(self, name: Any) -> None:
         """Take notice of the name it is registered under; None for no name."""
+        self.named = name is not None
         self.server = self.module if name is None else readable_name(name)
         self._generation = -1
 
     def _go_by_rules(self) -> None:
         """Take notice that the rules, or its name, may have changed."""
         if self._generation != in_force.generation:
-            self._handled = {CALL: {}, CAST: {}, INFO: {}}
+            self._handled = _NOTHING_HANDLED
             self._called.clear()
             self._generation = in_force.generation
-            self._sees = not self.ours and in_force.rules.sees_server(self.server, self.module)
+            rules = in_force.rules
+            self._sees = not self.ours and rules.sees_server(self.server, self.module)
+            self._remember(rules.recorder)
+            self.keeps_payloads = rules.payloads
+
+    def _remember(self, size: int) -> None:
+        """Have it remember so many messages: a named server, unless too many others do."""
+        if size <= 0 or not self._sees or not self.named or not self.serves or self.ended:
+            self.forget_recent()
+        elif self.recent is not None or len(_recording) < MAX_RECORDING:
+            _recording.add(self.pid)
+            self.recent = deque(self.recent or (), size)
+
+    def forget_recent(self) -> None:
+        """Forget what it has handled."""
+        self.recent = None
+        _recording.discard(self.pid)
 
     def handled(self, kind: str, payload: Any) -> Handled:
         """Return what is made of a message of a kind."""
@@ -91,6 +153,8 @@ class Identity:
 
     def _looked_up(self, kind: str, payload: Any, word: Any) -> Handled:
         tag = tag_of(payload)
+        if self._handled is _NOTHING_HANDLED:
+            self._handled = {CALL: {}, CAST: {}, INFO: {}}
         known = self._handled[kind]
         found = known.get(tag)
         if found is None:
@@ -123,6 +187,11 @@ class Identity:
         return {"server": self.server, "module": self.module, **(more or {})}
 
 
+#: How many servers remember what they have handled, at most: else memory would grow with the processes.
+MAX_RECORDING: Final = 1_000
+
+_recording: set[Any] = set()
+
 _own: ContextVar[Identity | None] = ContextVar("otpylib_telemetry_identity", default=None)
 
 #: All that are known, by number, until they end.
@@ -152,12 +221,42 @@ def of(pid: Any, module_class: Any = None) -> Identity | None:
     record = process_record(pid)
     if record is None:
         return None
+    # A name may have been given to it since it was spawned.
+    runtime = get_runtime()
+    name = record.name or (None if runtime is None else runtime.whereis_name(pid))
+    return met(record, name, module_class)
+
+
+def met(record: Any, name: Any, module_class: Any = None) -> Identity:
+    """Return the identity of a process by what otpylib knows of it, and the name it is registered under."""
+    found = known.get(record.pid)
+    if found is not None and found.pid is record.pid:
+        return found
     module, ours = _module_of(record, module_class)
     serves = getattr(record.func, "__name__", "") in _LOOPS
-    # A name may have been given to it since it was spawned.
-    name = record.name or process.whereis_name(pid)
-    made = known[record.pid] = Identity(record.pid, name, module, ours=ours, serves=serves)
-    return made
+    made = Identity(record.pid, name, module, ours=ours, serves=serves)
+    made.began_ns -= max(0, int((time.time() - record.info.created_at) * 1e9))
+    # Numbers are looked up on other threads, too. One that another runtime has given out counts no more.
+    if found is not None:
+        known[record.pid] = made
+        return made
+    return known.setdefault(record.pid, made)
+
+
+def forget(record: Any) -> None:
+    """Forget a process."""
+    found = known.get(record.pid)
+    if found is not None and found.pid is record.pid:
+        del known[record.pid]
+
+
+def forget_the_dead() -> None:
+    """Forget the processes whose ends nobody has seen."""
+    for pid, found in list(known.items()):
+        record = process_record(pid)
+        if record is None or record.pid is not found.pid:
+            known.pop(pid, None)
+            found.forget_recent()
 
 
 def readable_name(name: Any) -> str:
@@ -172,12 +271,17 @@ def _module_of(record: Any, module_class: Any) -> tuple[str, bool]:
         arguments = record.args or [None]
         module_class = arguments[0] if isinstance(arguments[0], type) else None
     if module_class is not None:
-        # An exporter of somebody else is one of our processes, too.
-        ours = _is_ours(module_class.__module__) or hasattr(module_class, "exporter_type")
-        return module_class.__name__, ours
+        return module_class.__name__, is_ours(module_class)
     function = record.func
     name = getattr(function, "__qualname__", type(function).__name__).replace(".<locals>", "")
-    return name, _is_ours(getattr(function, "__module__", ""))
+    module = getattr(function, "__module__", "")
+    is_bridge = name == _BRIDGE and str(module).startswith("otpylib.")
+    return name, is_bridge or _is_ours(module)
+
+
+def is_ours(module_class: Any) -> bool:
+    """Tell whether processes of a class are ours; an exporter of somebody else is so, too."""
+    return _is_ours(getattr(module_class, "__module__", "")) or hasattr(module_class, "exporter_type")
 
 
 def _is_ours(module: Any) -> bool:

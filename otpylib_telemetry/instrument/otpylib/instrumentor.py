@@ -6,6 +6,7 @@ import logging
 import threading
 from typing import Any, Final
 
+from otpylib.dynamic_supervisor import core as dynamic_supervisor
 from otpylib.gen_server import core as gen_server
 from otpylib.gen_statem import core as gen_statem
 from otpylib.runtime.backends.asyncio_backend import connection
@@ -13,19 +14,27 @@ from otpylib.runtime.backends.asyncio_backend.backend import AsyncIOBackend
 from otpylib.runtime.backends.asyncio_backend.connection import AsyncIOConnection
 from otpylib.runtime.backends.asyncio_backend.node import AsyncIONode
 from otpylib.runtime.backends.asyncio_backend.process import ProcessMailbox
+from otpylib.supervisor import core as supervisor
 
 from otpylib_telemetry.instrument.otpylib import (
     calling,
+    dead_letters,
     distribution,
     envelope,
+    gauges,
     handling,
+    identity,
+    life,
     mailbox,
     processes,
+    recorder,
     stalls,
     statem,
+    supervision,
     timers,
 )
 from otpylib_telemetry.instrument.otpylib.patching import Patch, Patches
+from otpylib_telemetry.tracing import parts
 
 _log = logging.getLogger("otpylib_telemetry")
 
@@ -36,7 +45,12 @@ _patches: Final = Patches(
         Patch(AsyncIOBackend, "spawn", processes.spawn),
         Patch(AsyncIOBackend, "register", processes.register),
         Patch(AsyncIOBackend, "unregister", processes.unregister),
-        Patch(AsyncIOBackend, "_cleanup_process", processes.cleanup_process),
+        Patch(AsyncIOBackend, "spawn_link", processes.spawn_link),
+        Patch(AsyncIOBackend, "exit", life.exit_),
+        Patch(AsyncIOBackend, "_notify_exit", life.notify_exit),
+        Patch(AsyncIOBackend, "_handle_process_exit", life.handle_process_exit),
+        Patch(AsyncIOBackend, "_cleanup_process", life.cleanup_process),
+        Patch(AsyncIOBackend, "send", dead_letters.send),
         Patch(AsyncIOBackend, "send_after", timers.send_after),
         Patch(AsyncIOConnection, "send_reg_send", distribution.send_reg_send),
         Patch(AsyncIOConnection, "send_to_pid", distribution.send_to_pid),
@@ -51,6 +65,11 @@ _patches: Final = Patches(
         Patch(gen_statem, "_handle_event", statem.handle_event),
         Patch(gen_statem, "_call_from_process", calling.statem_call_from_process),
         Patch(gen_statem, "_call_from_outside_process", calling.statem_call_from_outside),
+        Patch(supervisor, "_handle_child_exit", supervision.handle_child_exit),
+        Patch(supervisor, "_restart_child", supervision.restart_child),
+        Patch(dynamic_supervisor, "_handle_child_exit", supervision.handle_dynamic_exit),
+        Patch(dynamic_supervisor, "_start_child", supervision.start_dynamic),
+        Patch(dynamic_supervisor, "_handle_add_child", supervision.handle_add_child),
     ]
 )
 _lock: Final = threading.RLock()
@@ -77,8 +96,13 @@ class OtpylibInstrumentor:
         It takes effect for processes that run already, too. Does nothing where that is so already.
         """
         with _lock:
+            if _patches.applied:
+                return
+            identity.forget_the_dead()
             _patches.apply()
             stalls.watchdog.start()
+            parts.when_raised.append(recorder.watch)
+            gauges.begin()
 
     def uninstrument(self, **_options: Any) -> None:
         """Undo :meth:`instrument`: every attribute of otpylib is again the object that it was."""
@@ -87,5 +111,9 @@ class OtpylibInstrumentor:
                 _log.warning(
                     "%s stays as it is: something else has replaced it since otpylib was instrumented.", name
                 )
+            if recorder.watch in parts.when_raised:
+                parts.when_raised.remove(recorder.watch)
+            gauges.end()
+            recorder.forget_all()
             envelope.unwatch_all()
             stalls.watchdog.stop()

@@ -47,9 +47,8 @@ class Rules:
     recorder: int = 20
     payloads: bool = False
 
-    def sees_server(self, server: str, module: str) -> bool:
-        """Tell whether a server is recorded, by its name or its module."""
-        named = (server, module)
+    def sees_server(self, *named: str) -> bool:
+        """Tell whether a server is recorded, by its name, its module, or whatever else it is known by."""
         return any(map(_matcher(self.include), named)) and not any(map(_matcher(self.exclude), named))
 
     def sees_message(self, tag: str) -> bool:

@@ -1,0 +1,159 @@
+"""Gauges of the actors, asked for when an exit is about to be read: mailboxes, and processes alive."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+from otpylib.runtime import get_runtime
+
+from otpylib_telemetry.aggregation.folding import FOLDED
+from otpylib_telemetry.aggregation.metric import Kind
+from otpylib_telemetry.exporter import registry
+from otpylib_telemetry.instrument.otpylib import identity
+from otpylib_telemetry.meters import observed
+from otpylib_telemetry.meters.observed import Observation, ObservedMetric
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+#: The name of the source.
+_SOURCE: Final = "otpylib actors"
+
+#: How many servers, or modules, have series of their own; all others are one, so that the sum is right.
+MAX_SERIES: Final = 100
+
+_TRIES: Final = 5
+
+SIZE: Final = ObservedMetric(
+    Kind.UP_DOWN,
+    "otpylib.mailbox.size",
+    "otpylib_mailbox_size",
+    "{message}",
+    "Messages that wait in the mailboxes of a server.",
+)
+SIZE_MAX: Final = ObservedMetric(
+    Kind.GAUGE,
+    "otpylib.mailbox.size_max",
+    "otpylib_mailbox_size_max",
+    "{message}",
+    "Messages that waited in the mailboxes of a server, at most, since this was last read.",
+    "livemax",
+)
+PROCESSES: Final = ObservedMetric(
+    Kind.UP_DOWN,
+    "otpylib.processes",
+    "otpylib_processes",
+    "{process}",
+    "Processes that are alive, by the module they run.",
+)
+
+
+class _Deepest:
+    """How deep mailboxes were since each exporter has last asked.
+
+    A mailbox remembers its own maximum until it is read by anybody. What was read is kept for all others.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._of: dict[str, dict[str, int]] = {}
+
+    def read(self, exporter: str, sizes: Mapping[str, int], deepest: Mapping[str, int]) -> dict[str, int]:
+        """Return the maxima for an exporter, whose next ones begin with what waits now."""
+        with self._lock:
+            gone = self._of.keys() - {exporter, *registry.names()}
+            for name in gone:
+                del self._of[name]
+            self._of.setdefault(exporter, {})
+            for kept in self._of.values():
+                for server, depth in deepest.items():
+                    if depth > kept.get(server, 0):
+                        kept[server] = depth
+            found = self._of[exporter]
+            self._of[exporter] = dict(sizes)
+        # A server that is gone has no mailbox.
+        return {server: found.get(server, 0) for server in sizes}
+
+    def note(self, server: str, depth: int) -> None:
+        """Take notice of the maximum of a mailbox that is gone, before anybody has read it."""
+        with self._lock:
+            for kept in self._of.values():
+                if depth > kept.get(server, 0):
+                    kept[server] = depth
+
+    def clear(self) -> None:
+        """Forget all of it."""
+        with self._lock:
+            self._of.clear()
+
+
+deepest: Final = _Deepest()
+
+
+def begin() -> None:
+    """Have every exporter of metrics tell them."""
+    observed.observe(_SOURCE, read)
+
+
+def end() -> None:
+    """Have none tell them any more."""
+    observed.withdraw(_SOURCE)
+    deepest.clear()
+
+
+def read(exporter: str) -> list[Observation]:
+    """Return what there is now."""
+    sizes: Counter[str] = Counter()
+    peaks: Counter[str] = Counter()
+    modules: Counter[str] = Counter()
+    for found, record in _processes():
+        modules[found.module] += 1
+        if record.mailbox is None:
+            continue
+        queue = record.mailbox.queue
+        size = queue.qsize()
+        sizes[found.server] += size
+        # At one stroke: the event loop may be about to write a new one.
+        peaks[found.server] += max(size, vars(queue).pop("deepest", 0))
+    maxima = deepest.read(exporter, sizes, peaks)
+    return [
+        *_observations(SIZE, "server", sizes),
+        *_observations(SIZE_MAX, "server", maxima, fold=max),
+        *_observations(PROCESSES, "module", modules),
+    ]
+
+
+def _processes() -> Iterator[tuple[identity.Identity, Any]]:
+    """Go through the processes of the runtime that are to be seen."""
+    runtime = get_runtime()
+    if runtime is None:
+        return
+    names = {pid: name for name, pid in _items(runtime._name_registry)}  # noqa: SLF001  # what an instrumentor is there for
+    for pid, record in _items(runtime._processes):  # noqa: SLF001
+        found = identity.met(record, record.name or names.get(pid))
+        if found.seen and not found.ended:
+            yield found, record
+
+
+def _items(table: dict[Any, Any]) -> list[tuple[Any, Any]]:
+    """Return what is in a table that the event loop may be changing."""
+    for _ in range(_TRIES):
+        try:
+            return list(table.items())
+        except RuntimeError:  # it has
+            continue
+    return []
+
+
+def _observations(
+    metric: ObservedMetric, label: str, numbers: Mapping[str, int], fold: Any = sum
+) -> Iterator[Observation]:
+    """Return the numbers of a metric: those of the greatest, and one for all others."""
+    ordered = sorted(numbers.items(), key=lambda item: (-item[1], item[0]))
+    for name, number in ordered[:MAX_SERIES]:
+        yield Observation(metric, number, {label: name})
+    rest = [number for _, number in ordered[MAX_SERIES:]]
+    if rest:
+        yield Observation(metric, fold(rest), {label: FOLDED})
