@@ -77,17 +77,19 @@ def write(carrier: Any, name: str, value: str) -> None:
 
 
 def _write(carrier: Any, name: str, value: str) -> None:
+    # Names in bytes are those of ASGI, which has them in small letters.
+    plain = name.lower()
     if isinstance(carrier, MutableSequence):
         in_bytes = any(type(pair[0]) is bytes for pair in carrier)
-        carrier[:] = [pair for pair in carrier if _plain_name(pair[0]) != name]
-        carrier.append((name.encode(), value.encode("latin-1")) if in_bytes else (name, value))
+        carrier[:] = [pair for pair in carrier if _plain_name(pair[0]) != plain]
+        carrier.append((plain.encode(), value.encode("latin-1")) if in_bytes else (name, value))
     elif isinstance(carrier, MutableMapping) and not _is_case_insensitive(carrier):
-        other = [key for key in carrier if key != name and _plain_name(key) == name]
+        other = [key for key in carrier if key != name and _plain_name(key) == plain]
         in_bytes = any(type(key) is bytes for key in carrier)
         for key in other:
             del carrier[key]
         if in_bytes:
-            carrier[name.encode()] = value.encode("latin-1")
+            carrier[plain.encode()] = value.encode("latin-1")
         else:
             carrier[name] = value
     elif hasattr(type(carrier), "__setitem__"):

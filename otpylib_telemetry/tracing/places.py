@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from otpylib_telemetry.bus import context
+from otpylib_telemetry.primitives.fork import after_fork_in_child
 from otpylib_telemetry.tracing import bridge as bridge_module
 from otpylib_telemetry.tracing import propagation
 from otpylib_telemetry.tracing.headers import header_text, merge_baggage, read_baggage, read_tracestate
@@ -19,7 +20,6 @@ from otpylib_telemetry.tracing.operation import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
 
     from otpylib_telemetry.tracing.propagation import SpanContext, TraceParent
 
@@ -172,3 +172,33 @@ def enter(place: Place) -> None:
     bridge = bridge_module.installed
     if bridge is not None:
         place.bridged = (bridge, bridge.enter(place.parent, place.baggage))
+
+
+class _Silent:
+    """Another API's context for an operation whose end it does not hear of."""
+
+    def __init__(self, bridge: Any) -> None:
+        self._bridge = bridge
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._bridge, name)
+
+    def ended(self, _operation: Operation) -> None:
+        """Do nothing."""
+
+
+def _leave_to_parent() -> None:
+    """Have the operations around a fork end in the child without a word: the parent tells of them.
+
+    What begins in the child goes on inside of them, in the same trace.
+    """
+    scope = context.innermost.get()
+    while scope is not None:
+        if isinstance(scope, Operation):
+            scope.route = scope.route._replace(succeeds=(), fails=(), end_logged=False)
+            if scope.bridged is not None:
+                scope.bridged = (_Silent(scope.bridged[0]), scope.bridged[1])
+        scope = scope.outer
+
+
+after_fork_in_child(_leave_to_parent)

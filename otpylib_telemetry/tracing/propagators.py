@@ -151,7 +151,7 @@ class _Setter:
 
     def set(self, carrier: Any, key: str, value: str) -> None:
         """Set a header."""
-        carriers.write(carrier, key.lower(), value)
+        carriers.write(carrier, key, value)
 
 
 def as_theirs(there: SpanContext) -> Any:

@@ -258,8 +258,8 @@ def test_the_formats_that_the_environment_names_are_read_and_written(registered)
         sent = {}
         inject(sent)
         expected = {
-            "x-trace": "ab",
-            "x-span": f"{int(a.context.span_id, 16):x}",
+            "X-Trace": "ab",
+            "X-Span": f"{int(a.context.span_id, 16):x}",
             "baggage": "user=ada%3Bp%3D1",
         }
     assert sent == expected
@@ -315,7 +315,7 @@ def test_a_propagator_that_the_application_has_set_goes_first():
         with extract({"X-Trace": "ab", "X-Span": "cd"}):
             sent = {}
             inject(sent)
-        assert sent == {"x-trace": "ab", "x-span": "cd"}
+        assert sent == {"X-Trace": "ab", "X-Span": "cd"}
     finally:
         propagate.set_global_textmap(before)
 
