@@ -14,6 +14,7 @@ from otpylib_telemetry.exporter.base import Collected, Exporter, ExportError, Ex
 from otpylib_telemetry.exporter.breaker import ExporterCircuitBreaker
 from otpylib_telemetry.exporter.server import exporter_module
 from otpylib_telemetry.instrument import actors as _actors  # noqa: F401 - its section has to be known
+from otpylib_telemetry.instrument import otpylib_logger as _otpylib_logger  # noqa: F401 - its section, too
 from otpylib_telemetry.primitives.threads import run_in_thread
 from otpylib_telemetry.supervision.specs import exporter_child_spec, start_exporter
 from otpylib_telemetry.supervision.suite import TelemetrySupervisor, child_spec, start_link

@@ -79,6 +79,58 @@ def process_record(pid: Any) -> Any:
     return None if runtime is None else runtime._processes.get(pid)  # noqa: SLF001
 
 
+#: Whether what runs is a process of telemetry, or was begun by one.
+_own_process: contextvars.ContextVar[bool] = contextvars.ContextVar(
+    "otpylib_telemetry_own_process", default=False
+)
+
+
+def is_own_process() -> bool:
+    """Tell whether what runs is a process of telemetry; its tasks in the background are none."""
+    return _own_process.get()
+
+
+#: The name of the process that hears what otpylib itself says: an Atom, which is no string of the same text.
+LOGGER = _backend.LOGGER
+
+
+async def start_logger() -> Any:
+    """Start a process that bears the name of the logger and does nothing with what it gets; its pid."""
+    return await _spawn_in_new_context(_receive_for_ever, name=LOGGER, mailbox=True)
+
+
+async def _receive_for_ever() -> None:
+    _own_process.set(True)
+    while True:
+        await process.receive()
+
+
+def overhear(pid: Any, hear: Callable[[Any], bool]) -> Callable[[], None]:
+    """Have ``hear`` called with each message to a process, in its sender's context; what returns undoes it.
+
+    What ``hear`` returns True for does not get into the mailbox. Defect: mailboxes have no limit, and
+    otpylib says up to three things for each message that anybody sends.
+    """
+    mailbox = process_record(pid).mailbox
+    before = mailbox.__dict__.get("send")
+
+    async def send(message: Any) -> None:
+        if hear(message):
+            return
+        # Not that of the class as it was: it is another one while actors are instrumented.
+        await (type(mailbox).send(mailbox, message) if before is None else before(message))
+
+    mailbox.send = send
+
+    def undo() -> None:
+        if mailbox.__dict__.get("send") is send:
+            del mailbox.send
+            if before is not None:
+                mailbox.send = before
+
+    return undo
+
+
 def running_loop() -> asyncio.AbstractEventLoop | None:
     """Return the event loop that runs on this thread, or None."""
     try:
@@ -501,6 +553,7 @@ async def start_supervisor(run: Callable[..., Awaitable[None]], args: list[Any],
     ready: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     async def body() -> None:
+        _own_process.set(True)
         try:
             await run(ready, parent, *args)
             # This is how a process says that it was shut down.
@@ -550,6 +603,7 @@ def server_module(name: str, callbacks: dict[str, Any], *, default_name: str, mo
     begin = callbacks["init"]
 
     async def init(self: Any, arg: Any) -> Any:
+        _own_process.set(True)
         if type(arg) is not _Started:
             arg = _Started(_adopt(self, default_name), arg)
         return await begin(self, arg)

@@ -15,6 +15,7 @@ from pydantic_core import PydanticUndefined
 
 from otpylib_telemetry.config.settings import ExporterSettings, SectionSettings
 from otpylib_telemetry.instrument.actors import InstrumentSettings
+from otpylib_telemetry.instrument.otpylib_logger import OtpylibLoggerSettings
 from otpylib_telemetry.metrics.definitions import Definition
 from otpylib_telemetry_mock.settings import MockSettings
 from otpylib_telemetry_otel.presets import DatadogSettings
@@ -83,6 +84,7 @@ SECTIONS: list[tuple[str, type[SectionSettings], str]] = [
     ("prometheus", PrometheusSettings, "Prometheus exporter"),
     ("mock", MockSettings, "exporter for tests"),
     ("instrument", InstrumentSettings, "what otpylib's actors do"),
+    ("otpylib_logger", OtpylibLoggerSettings, "what otpylib itself says"),
 ]
 
 SERVICE = """\

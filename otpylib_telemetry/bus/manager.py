@@ -57,6 +57,8 @@ class _Manager:
 
     async def _work(self, handler: Handler) -> None:
         """Make the calls of one handler, in order."""
+        # Or one that sends messages would hear of these, and so on.
+        otp.be_quiet()
         while not self.stopped and (call := backlog.next_call(handler)) is not None:
             await dispatch.call_async(handler, *call)
             self.calls += 1

@@ -24,6 +24,18 @@ _QUERY = re.compile(r"(?<=\?)[^#\s]+")
 # The same where the scheme was forgotten: a user name, a password and a host, and nothing else.
 _BARE_USERINFO = re.compile(r"[^\s/@:]+:[^\s/@]*@(?=[^\s@]+\Z)")
 
+# What an application calls its secrets, in names of any spelling: apiKey, AUTH_TOKEN, db-password.
+_SENSITIVE = (
+    r"pass(?:word|wd|phrase|code)|pwd|secret|token|api[-_ ]?key|auth(?!or(?!i[sz]))|cookie|credential|"
+    r"private[-_ ]?key|access[-_ ]?key|cvv|cvc|iban"
+)
+_SECRET_NAME = re.compile(_SENSITIVE, re.IGNORECASE)
+_SCHEME = re.compile(r"\b(bearer|basic)\s+[^\s'\",]+", re.IGNORECASE)
+# The same where an object is written as text.
+_NAMED_IN_TEXT = re.compile(
+    rf"(\w*(?:{_SENSITIVE})\w*['\"]?\s*[:=]\s*)('[^']*'|\"[^\"]*\"|[^\s,;)}}\]]+)", re.IGNORECASE
+)
+
 
 @runtime_checkable
 class Plain(Protocol):
@@ -128,5 +140,30 @@ def scrubbed(value: Any, scrub: Callable[[str], str]) -> Any:
             return [scrubbed(item, scrub) for item in value]
         case tuple() if type(value) is tuple:
             return tuple(scrubbed(item, scrub) for item in value)
+        case _:
+            return value
+
+
+def without_secrets(value: Any) -> Any:
+    """Return plain data of an application with what is called like a secret replaced, whatever it is.
+
+    A precaution, not a promise: a secret may be called anything.
+    """
+    match value:
+        case str():
+            hidden = _SCHEME.sub(rf"\1 {REDACTED}", hide_in_url(value))
+            return _NAMED_IN_TEXT.sub(rf"\1{REDACTED}", hidden)
+        case dict():
+            return {
+                key: REDACTED if _SECRET_NAME.search(str(key)) else without_secrets(item)
+                for key, item in value.items()
+            }
+        case list() | tuple():
+            # What follows a name is called by it, as in ("login", "password", "...").
+            named = (None, *value)
+            return tuple(
+                REDACTED if type(name) is str and _SECRET_NAME.search(name) else without_secrets(item)
+                for name, item in zip(named, value, strict=False)
+            )
         case _:
             return value

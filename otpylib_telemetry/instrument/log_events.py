@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -48,7 +49,8 @@ _TRACE: Final = 1
 UNREADABLE: Final = "<log record that cannot be read>"
 NOTHING: Final[dict[Any, Any]] = {}
 
-_local = threading.local()
+#: Whether a log record is being handled: also in a task that its handler starts.
+_handled: ContextVar[bool] = ContextVar("otpylib_telemetry_log_record", default=False)
 
 
 class Ignored:
@@ -66,14 +68,14 @@ class Ignored:
 
 def is_caused_by_us(thread: object = None) -> bool:
     """Tell whether what is logged now is logged by a handler of log records, or by a thread that exports."""
-    if getattr(_local, "busy", False):
+    if _handled.get():
         return True
     return (thread if type(thread) is str else threading.current_thread().name) == _EXPORTING
 
 
 def emit(metadata_of: Callable[[F], dict[str, Any]], record: F) -> None:
     """Emit the event of a record; what its handlers log meanwhile becomes none."""
-    _local.busy = True
+    token = _handled.set(True)
     try:
         execute(LOG_EVENT, {}, metadata_of(record))
     except KeyboardInterrupt:
@@ -81,7 +83,7 @@ def emit(metadata_of: Callable[[F], dict[str, Any]], record: F) -> None:
     except BaseException:  # noqa: BLE001 - whatever is in a record, logging it must not fail
         execute(LOG_EVENT, {}, {"message": UNREADABLE, RECORD: LogRecord(UNREADABLE)})
     finally:
-        _local.busy = False
+        _handled.reset(token)
 
 
 def read(part: Callable[[F], T], record: F, otherwise: T) -> T:

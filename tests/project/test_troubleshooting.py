@@ -14,17 +14,19 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricReader
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext
-from otpylib import gen_server
+from otpylib import gen_server, process
 
 import otpylib_telemetry
 import otpylib_telemetry_otel
-from otpylib_telemetry import TomlSource, attach, emit, execute, otp, span
+from otpylib_telemetry import TomlSource, attach, emit, execute, otp, span, start_exporter
 from otpylib_telemetry.aggregation.exporter_stores import store_of
 from otpylib_telemetry.config import sections
 from otpylib_telemetry.config.live import LiveConfig
 from otpylib_telemetry.config.resolve import resolve
 from otpylib_telemetry.exporter import registry
+from otpylib_telemetry.instrument import loguru as loguru_bridge
 from otpylib_telemetry.instrument.logging import LOG_EVENT, LogBridge
+from otpylib_telemetry.instrument.otpylib_logger import OtpylibLogger
 from otpylib_telemetry_mock import MockSettings
 from otpylib_telemetry_mock.otlp_receiver import (
     Answer,
@@ -605,6 +607,28 @@ async def _(_stage):
     bridge.addFilter(lambda record: record.msg["secret"])
     bridge.handle(logging.makeLogRecord({"name": "shop", "msg": "open"}))
     yield
+
+
+@provokes("The filter of the loguru bridge fails")
+async def _(_stage):
+    await attach("records", LOG_EVENT, lambda *_: None)
+    loguru_bridge.install(filter=lambda record: record["secret"])
+    loguru_bridge.logger.info("open")
+    yield
+    loguru_bridge.uninstall()
+
+
+@provokes("A process of the application is registered as logger")
+async def _(_stage):
+    async with running_runtime():
+
+        async def hear():
+            while True:
+                await process.receive()
+
+        await process.spawn(hear, name=otp.LOGGER)
+        await start_exporter(OtpylibLogger)
+        yield
 
 
 @provokes("Too many series")

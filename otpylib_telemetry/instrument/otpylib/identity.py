@@ -259,6 +259,12 @@ def forget_the_dead() -> None:
             found.forget_recent()
 
 
+def runs_ours(pid: Any) -> bool:
+    """Tell whether a process of the present runtime is one of our own."""
+    record = process_record(pid)
+    return record is not None and _module_of(record, None)[1]
+
+
 def readable_name(name: Any) -> str:
     """Return a registered name as text: names are strings or atoms, each in a namespace of its own."""
     return str(getattr(name, "name", name))[:_MAX_NAME]
