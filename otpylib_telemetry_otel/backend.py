@@ -169,4 +169,5 @@ class OtelBackend(Exporter[OtelSettings]):
         told: dict[str, Any] = {_UNUSED: self._counts[_UNUSED]}
         for signal in self.signals:
             told |= signal.stats()
+        told["components"] = {each.lane: each.component for each in self.signals if each.taken}
         return told

@@ -87,6 +87,7 @@ GROUPS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
             "metrics_drop_labels",
             "metrics_histogram",
             "metrics_buckets",
+            "self_metrics",
             "metrics_exemplars",
             "span_metrics",
             "max_series",

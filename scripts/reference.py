@@ -17,11 +17,11 @@ from otpylib_telemetry.config.settings import ExporterSettings, SectionSettings
 from otpylib_telemetry.instrument.actors import InstrumentSettings
 from otpylib_telemetry.instrument.otpylib_logger import OtpylibLoggerSettings
 from otpylib_telemetry.metrics.definitions import Definition
+from otpylib_telemetry.self_metrics import EXPORTER, SELF_METRICS
 from otpylib_telemetry_mock.settings import MockSettings
 from otpylib_telemetry_otel.presets import DatadogSettings
 from otpylib_telemetry_otel.settings.given import Given
 from otpylib_telemetry_otel.settings.model import OtelSettings
-from otpylib_telemetry_prometheus.self_metrics import EXPORTER, SELF_METRICS
 from otpylib_telemetry_prometheus.settings import PrometheusSettings
 from scripts.keys import FIRST, GROUPS, REST
 from scripts.sample import SAMPLE, completed
@@ -40,12 +40,41 @@ This page is made from the code by `python -m scripts.reference`. Dashboards and
 metrics, and what to do about an alert, are in
 [Monitoring the telemetry itself](../how-to/operate/monitor-the-telemetry.md).
 
-They are on the page of every Prometheus exporter unless its `self_metrics` is `false`, and are about every
-exporter of the process, whatever its kind. The label `exporter` is the registered name, such as
-`otel_exporter`. They take up no series, come under no limit, and clash with nothing an application measures.
-Numbers count from the start of the process; where it says so, from the start of the exporter's own process,
-which a supervisor may have restarted.
+They are on the page of every Prometheus exporter, and every OpenTelemetry exporter sends them with its
+metrics, unless its `self_metrics` is `false`. Either way they are about every exporter of the process,
+whatever its kind. The label `exporter` is the registered name, such as `otel_exporter`. They take up no
+series, come under no limit, and clash with nothing an application measures. Numbers count from the start of
+the process; where it says so, from the start of the exporter's own process, which a supervisor may have
+restarted.
+
+A collector that translates what came over OTLP for Prometheus arrives at the names of the page, so that the
+same dashboards and alerts serve both.
 """
+
+SDK_INTRODUCTION = """\
+## Over OTLP alone: the names of OpenTelemetry's SDK
+
+What means the same there has also the name that
+[OpenTelemetry's conventions](https://opentelemetry.io/docs/specs/semconv/otel/sdk-metrics/) give it. Each says
+in `otel.component.type` and `otel.component.name` (type and registered name, such as
+`otlp_grpc_span_exporter/otel_exporter`) what it is about. `error.type` is there on what failed: `refused`,
+`rejected` (a part of a batch, refused without a reason for each), `too_large`, `unusable` (cannot be encoded),
+`unavailable` (an attempt that is made again).
+
+| metric | unit | type | meaning |
+|---|---|---|---|
+| `otel.sdk.span.started` | `{span}` | counter | Spans that began. |
+| `otel.sdk.span.live` | `{span}` | up-down counter | Spans that have not ended. |
+| `otel.sdk.exporter.span.exported`<br>`otel.sdk.exporter.log.exported`<br>`otel.sdk.exporter.metric_data_point.exported` | `{span}`<br>`{log_record}`<br>`{data_point}` | counter | Items that were taken and, with `error.type`, those that never will be. What waits to be sent again is in neither. |
+| `otel.sdk.exporter.span.inflight`<br>`otel.sdk.exporter.log.inflight`<br>`otel.sdk.exporter.metric_data_point.inflight` | the same | up-down counter | Items being sent right now. |
+| `otel.sdk.exporter.operation.duration` | `s` | histogram without buckets | Attempts to send a batch. What an attempt could not send goes back to the queue, so each is an operation of its own. |
+| `otel.sdk.processor.span.queue.size`<br>`otel.sdk.processor.log.queue.size` | `{span}`<br>`{log_record}` | up-down counter | Items that wait to be sent. |
+| `otel.sdk.processor.span.queue.capacity`<br>`otel.sdk.processor.log.queue.capacity` | the same | up-down counter | `queue_limit`, which all signals share, and which counts events: a span may be made of two. |
+| `otel.sdk.metric_reader.collection.duration` | `s` | histogram without buckets | Readings of all metrics. |
+
+What is dropped from a queue is counted in events, before it is known which signal they would be of. So there
+is no `otel.sdk.processor.*.processed`: see `events_dropped` above.
+"""  # noqa: E501 - rows of a table
 
 INTRODUCTION = """\
 # Configuration keys
@@ -145,13 +174,16 @@ def self_page() -> str:
     own = [metric for metric in SELF_METRICS if metric not in every]
     parts = [SELF_INTRODUCTION]
     for title, metrics in (("Of every exporter", every), ("Of Prometheus exporters", own)):
-        parts += [f"## {title}\n", "| metric | type | further labels | meaning |", "|---|---|---|---|"]
+        parts += [f"## {title}\n", "| on the page | over OTLP | type | further labels | meaning |"]
+        parts.append("|---|---|---|---|---|")
         for metric in metrics:
             labels = ", ".join(f"`{label}`" for label in metric.labels)
             names = "<br>".join(f"`{name}`" for name in metric.samples)
-            parts.append(f"| {names} | {metric.type} | {labels} | {metric.documentation} |")
+            dotted, unit = metric.instrument
+            over_otlp = f"`{dotted}`" + (f" in `{unit}`" if unit else "")
+            parts.append(f"| {names} | {over_otlp} | {metric.type} | {labels} | {metric.documentation} |")
         parts.append("")
-    return "\n".join(parts)
+    return "\n".join([*parts, SDK_INTRODUCTION])
 
 
 def _table(model: type[SectionSettings], fields: dict[str, FieldInfo]) -> str:

@@ -7,7 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 #: A payload, and the number of events it is made of.
 Item = tuple[Any, int]
@@ -20,6 +20,49 @@ class Batch(list[Item]):
         super().__init__(items)
         self.lane = lane
         self.place = place
+
+
+class LaneBooks:
+    """What became of the items of one kind, in items rather than in events, and of the attempts to send them.
+
+    Attributes:
+        in_flight: Those that are being sent.
+        exported: Those that arrived.
+        failed: Those that never will, by the reason in the ledger.
+        attempts: How many attempts have ended, and how many seconds they took, by how they failed; under an
+            empty text those that did not.
+    """
+
+    __slots__ = ("attempts", "exported", "failed", "in_flight")
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+        self.exported = 0
+        self.failed: dict[str, int] = {}
+        self.attempts: dict[str, tuple[int, float]] = {}
+
+    def done(self, items: int, failed: Mapping[str, int]) -> None:
+        """Enter so many items that were being sent, and those of them that never arrive."""
+        self.in_flight -= items
+        self.exported += items - sum(failed.values())
+        for reason, count in failed.items():
+            if count:
+                self.failed[reason] = self.failed.get(reason, 0) + count
+
+    def tried(self, seconds: float, failure: str = "") -> None:
+        """Enter an attempt that has ended."""
+        count, total = self.attempts.get(failure, (0, 0.0))
+        self.attempts[failure] = (count + 1, total + max(0.0, seconds))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return them for a person or a program to read."""
+        return {
+            "in_flight": self.in_flight,
+            "exported": self.exported,
+            "failed": dict(self.failed),
+            "attempts": {failure or "ok": count for failure, (count, _) in self.attempts.items()},
+            "seconds": {failure or "ok": seconds for failure, (_, seconds) in self.attempts.items()},
+        }
 
 
 class Lane:

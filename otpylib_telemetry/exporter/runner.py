@@ -196,6 +196,7 @@ class Runner:
             "queue_limit": state.queue_limit,
             "held": state.held_events,
             "lanes": {name: len(lane) for name, lane in state.lanes.items() if name},
+            "sent": {name: books.as_dict() for name, books in state.lane_books.items() if name},
             "batches": self.sender.batches,
             "export_failures": self.sender.failures,
             "wakeups": state.queue.wakeups,

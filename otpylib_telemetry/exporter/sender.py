@@ -57,6 +57,11 @@ class _InFlight:
     attempt: Attempt
     permit: int
     number: int
+    began: float
+
+    def ended(self, now: float, failure: str = "") -> None:
+        """Enter the attempt in the books."""
+        self.state.lane_books[self.batch.lane].tried(now - self.began, failure)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +174,7 @@ class Sender:
         lane.waiting_since = None
         self._note_waiting(lane)
         attempt, number = lane.retry.attempt(len(batch)), self._reports.sent(lane.name)
-        in_flight = _InFlight(self._state, exporter, lane, batch, attempt, permit, number)
+        in_flight = _InFlight(self._state, exporter, lane, batch, attempt, permit, number, self._clock())
         loop = asyncio.get_running_loop()
         name = f"{self._state.name} export"
         task = otp.run_in_background(loop, self._send_batch(in_flight), name=name, outlasting=True)
@@ -348,6 +353,7 @@ class Sender:
         lane, batch = in_flight.lane, in_flight.batch
         refused = _refused(outcome, len(batch))
         lane.done += len(batch)
+        in_flight.ended(self._clock(), "rejected" if refused.rejected else "")
         in_flight.state.delivered(batch, refused.rejected, unusable=refused.unusable)
         self._reports.left_out(refused.unusable, refused.why)
         self._reports.took(refused.rejected, refused.message)
@@ -370,9 +376,10 @@ class Sender:
         retry = after_failure(
             error, in_flight.attempt, lane.retry, in_flight.state.settings, now=self._clock(), dice=self._dice
         )
+        reason = "too_large" if isinstance(error, TooLargeError) else "refused"
+        in_flight.ended(self._clock(), "unavailable" if retry.kind == "again" else reason)
         if retry.kind == "rejected":
             lane.done += len(batch)
-            reason = "too_large" if isinstance(error, TooLargeError) else "refused"
             in_flight.state.delivered(batch, len(batch), reason)
         else:
             lane.retryable += retry.kind == "again" and lane.retry.is_news(in_flight.attempt)

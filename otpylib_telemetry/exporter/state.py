@@ -7,13 +7,14 @@ its breaker, what it remembers and the changes made to its configuration stay he
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from otpylib_telemetry.bus import table
 from otpylib_telemetry.config.settings import ExporterSettings
 from otpylib_telemetry.exporter.base import DEFAULT_LANE
 from otpylib_telemetry.exporter.breaker import ExporterCircuitBreaker
-from otpylib_telemetry.exporter.lanes import Batch, Item, Lane
+from otpylib_telemetry.exporter.lanes import Batch, Item, Lane, LaneBooks
 from otpylib_telemetry.exporter.ledger import Ledger
 from otpylib_telemetry.exporter.queue import EventQueue
 from otpylib_telemetry.primitives.once import Once
@@ -60,6 +61,7 @@ class ExporterState:
         self.lives = 0
         self.unknown_messages = 0
         self.lanes: dict[str, Lane] = {}
+        self.lane_books: defaultdict[str, LaneBooks] = defaultdict(LaneBooks)
         self.waiting_events = 0
         self.held_events = 0
         self.in_flight_events = 0
@@ -149,6 +151,7 @@ class ExporterState:
         weight = weight_of(batch)
         self.waiting_events -= weight
         self.in_flight_events += weight
+        self.lane_books[lane].in_flight += len(batch)
         return batch
 
     def put_back(self, batch: Batch) -> None:
@@ -157,6 +160,7 @@ class ExporterState:
         self.lanes.setdefault(batch.lane, Lane(batch.lane)).give_back(batch)
         self.waiting_events += weight
         self.in_flight_events -= weight
+        self.lane_books[batch.lane].in_flight -= len(batch)
 
     def put_first(self, chosen: Callable[[Any], bool]) -> None:
         """Move the chosen payloads to the front of their lanes: time is short."""
@@ -170,9 +174,10 @@ class ExporterState:
 
         So many others were ``unusable``, and not sent at all.
         """
-        refused = max(0, refused)
+        refused, unusable = max(0, refused), max(0, unusable)
+        self.lane_books[batch.lane].done(len(batch), {reason: refused, "unusable": unusable})
         rejected = weight_of(batch[:refused])
-        left_out = weight_of(batch[refused : refused + max(0, unusable)])
+        left_out = weight_of(batch[refused : refused + unusable])
         weight = weight_of(batch)
         self.in_flight_events -= weight
         if batch.lane in self._produced_lanes:
@@ -226,6 +231,7 @@ class ExporterState:
     def disown(self) -> None:
         """Be of no use to anybody any more: this is a forked child, and all of it is its parent's."""
         self.lanes.clear()
+        self.lane_books.clear()
         self.waiting_events = self.held_events = self.in_flight_events = self.invented = 0
         self.produced_weight = self.produced_held = 0
         self.queue.leave_log()

@@ -52,6 +52,11 @@ class SeriesSettings(ExporterSettings):
         "ones, which adapt to what is measured. In the environment: "
         "`OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION`.",
     )
+    self_metrics: bool = Field(
+        True,
+        description="Whether metrics also say how every exporter of the process is doing: `otel.sdk...` and "
+        "`otpylib.telemetry...`.",
+    )
     metrics_exemplars: bool = Field(
         True,
         description="Whether data points carry the ids of a trace in which something was measured. In the "

@@ -16,7 +16,7 @@ from otpylib_telemetry.primitives.threads import run_in_thread, run_in_thread_to
 from otpylib_telemetry_otel.destinations import build, why_none
 from otpylib_telemetry_otel.errors import BackendUnavailableError, SignalRefusedError
 from otpylib_telemetry_otel.sdk.suppression import unobserved
-from otpylib_telemetry_otel.settings.endpoint import SIGNALS, SignalName
+from otpylib_telemetry_otel.settings.endpoint import SIGNALS, SignalName, Transport
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -42,6 +42,10 @@ _GRACE: Final = 1.0
 #: Seconds that giving up an attempt waits for the answer that may be on its way: it fits into the time that
 #: the chassis grants what it abandons.
 _LINGER: Final = 0.2
+
+
+#: What the conventions call the items of a signal.
+_NOUNS: Final = {"traces": "span", "logs": "log", "metrics": "metric"}
 
 
 @dataclass(slots=True)
@@ -76,7 +80,10 @@ class Signal:
         self._counts = counts
         self._said: Once = exporter.context.memory.setdefault(_SAID, Once())
         self._wanted = settings.sends(self.name)
-        self._timeout = settings.connection(self.name).timeout
+        connection = settings.connection(self.name)
+        self._timeout = connection.timeout
+        #: What OpenTelemetry's conventions call that which sends them ("otel.component.type").
+        self.component = _component(settings, self.name, connection.protocol)
         self._destination: Destination | None = None
         #: Why none are sent though they are wanted.
         self._off: str | None = None
@@ -191,3 +198,10 @@ class Signal:
                 reason,
                 self.name,
             )
+
+
+def _component(settings: OtelSettings, signal: SignalName, protocol: Transport | None) -> str:
+    if protocol is not None:
+        return f"otlp_{protocol.partition('/')[0]}_{_NOUNS[signal]}_exporter"
+    exporter = settings.exporter
+    return exporter if isinstance(exporter, str) else type(exporter.exporter(signal)).__name__

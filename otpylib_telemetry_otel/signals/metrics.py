@@ -22,6 +22,7 @@ from otpylib_telemetry.aggregation.exporter_stores import store_in
 from otpylib_telemetry.aggregation.observers import refresh
 from otpylib_telemetry.aggregation.temporality import Preference
 from otpylib_telemetry.exporter.base import Collected
+from otpylib_telemetry.exporter.registry import all_stats
 from otpylib_telemetry.metrics.exporting import MetricsPlan, RecordedMetrics
 from otpylib_telemetry.metrics.names import OPENTELEMETRY
 from otpylib_telemetry.metrics.options import DefinitionError
@@ -30,6 +31,7 @@ from otpylib_telemetry.metrics.recorder import metric_options_of
 from otpylib_telemetry.metrics.settings import definitions_in
 from otpylib_telemetry_otel.metrics.producer_deltas import Deltas
 from otpylib_telemetry_otel.metrics.producers import Producers, producers_in
+from otpylib_telemetry_otel.metrics.self_metrics import SelfMetrics
 from otpylib_telemetry_otel.sdk.readers import readers_in
 from otpylib_telemetry_otel.signals.base import Batch, Signal
 
@@ -73,6 +75,7 @@ _DELTAS: Final = "metric_producer_deltas"
 # Keys into the counts that survive the exporter.
 _POINTS: Final = "metric_points"
 _READINGS: Final = "metric_readings"
+_READING_NS: Final = "metric_readings_ns"
 _SKIPPED: Final = "metric_readings_skipped"
 _CUT_OFF: Final = "metric_readings_cut_off"
 _UNOBSERVED: Final = "metric_readings_unobserved"
@@ -83,7 +86,9 @@ class Metrics(Signal):
 
     name = "metrics"
     lane = "metrics"
-    in_place = _MAKING | {"metrics_interval", "metrics_temporality", "series_ttl", "metric_producers"}
+    in_place = _MAKING | {
+        *("metrics_interval", "metrics_temporality", "series_ttl", "metric_producers", "self_metrics"),
+    }
 
     def __init__(self, exporter: Exporter[OtelSettings], counts: Counter[str]) -> None:
         super().__init__(exporter, counts)
@@ -92,6 +97,7 @@ class Metrics(Signal):
         self._recorded = RecordedMetrics(
             memory, name, OPENTELEMETRY, _plan(self._settings), self._reader.remember
         )
+        self._self_metrics = SelfMetrics(memory)
         self._deltas: Deltas = memory.setdefault(_DELTAS, Deltas())
         self._producers = producers_in(memory, name)
         # Those of the settings end with the exporter.
@@ -204,13 +210,14 @@ class Metrics(Signal):
     ) -> None:
         if not self._sends:
             return
-        self._reader.begin(time.monotonic_ns())
+        began_ns = time.monotonic_ns()
+        self._reader.begin(began_ns)
         if held and (not last_chance or held > self._last_held):
             # The backend is behind: what was measured stays in the series, where it costs nothing more.
             self._counts[_SKIPPED] += 1
             return
         try:
-            made = await self._produce(book, seconds)
+            made = await self._produce(book, seconds, at_interval=not last_chance)
         except asyncio.CancelledError:
             self._counts[_CUT_OFF] += 1
             self._warn_once(
@@ -222,8 +229,11 @@ class Metrics(Signal):
         if made is not None:
             self._last_held = made
             self._counts[_READINGS] += 1
+            self._counts[_READING_NS] += time.monotonic_ns() - began_ns
 
-    async def _produce(self, book: Callable[[Callable[[], Collected]], bool], seconds: float) -> int | None:
+    async def _produce(
+        self, book: Callable[[Callable[[], Collected]], bool], seconds: float, *, at_interval: bool
+    ) -> int | None:
         """Read everything; returns how many points were made, or None if they are not wanted any more."""
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
@@ -242,6 +252,11 @@ class Metrics(Signal):
             return book(lambda: self._made(read()))
 
         await self._reader.read(preference, enter, self._settings.series_ttl)
+        if self._settings.self_metrics and self._self_metrics.wanted(
+            answers := all_stats(), at_interval=at_interval
+        ):
+            self._self_metrics.observe(answers)
+            await self._self_metrics.read(preference, enter)
         made = self._counts[_POINTS] - before
         for points in await produced.within(max(0.0, end - loop.time())):
             for start in range(0, len(points), _SLICE):
@@ -277,6 +292,7 @@ class Metrics(Signal):
             told = {
                 "points": counts[_POINTS],
                 "readings": counts[_READINGS],
+                "reading_seconds": counts[_READING_NS] / 1e9,
                 "skipped": counts[_SKIPPED],
                 "cut_off": counts[_CUT_OFF],
                 "unobserved": counts[_UNOBSERVED],

@@ -44,6 +44,7 @@ ALONE = {
     "logs": False,
     "flush_interval": 0.02,
     "metrics_interval": 3600,
+    "self_metrics": False,
     "shutdown_timeout": 2,
 }
 
@@ -454,7 +455,7 @@ class TestSlowReadings:
         assert values(grpc) == [5]
 
     async def test_one_that_is_cut_off_is_told_of_and_counted(self, runtime, grpc, monkeypatch, caplog):
-        async def never(_self, _book, _seconds):
+        async def never(_self, _book, _seconds, **_more):
             await asyncio.sleep(3600)
 
         await start(grpc)

@@ -22,6 +22,7 @@ LAYERS = {
         "exporter",
         "aggregation",
         "metrics",
+        "self_metrics",
         "meters",
         "instrument",
         "supervision",

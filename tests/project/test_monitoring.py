@@ -11,7 +11,8 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from otpylib_telemetry_prometheus.self_metrics import SELF_METRICS, self_families
+from otpylib_telemetry.self_metrics import SELF_METRICS
+from otpylib_telemetry_prometheus.self_metrics import self_families
 from tests.support import peers
 from tests.support.prometheus_server import PACKAGE, PrometheusServer
 from tests.support.waiting import wait_until

@@ -17,9 +17,9 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families
 
 from otpylib_telemetry import emit_counter
+from otpylib_telemetry.self_metrics import SELF_METRICS
 from otpylib_telemetry_otel import CallbackProducer, add_metric_producer, start_otel_exporter
 from otpylib_telemetry_prometheus import merge_registry, start_prometheus_exporter, unmerge_registry
-from otpylib_telemetry_prometheus.self_metrics import SELF_METRICS
 from tests.support import chassis
 from tests.support.ledger import stats_of
 from tests.support.prometheus_server import check_with_promtool

@@ -12,16 +12,12 @@ from otpylib_telemetry import emit_counter, execute
 from otpylib_telemetry.aggregation.store import SeriesStore
 from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.metrics.names import metric_name
+from otpylib_telemetry.self_metrics import EXPORTER, PROMETHEUS, SELF_METRICS
 from otpylib_telemetry_prometheus import start_prometheus_exporter
 from otpylib_telemetry_prometheus.client.merged import MergedRegistries
 from otpylib_telemetry_prometheus.exposition.families import names_of
 from otpylib_telemetry_prometheus.push import Pusher, PushPlan
-from otpylib_telemetry_prometheus.self_metrics import (
-    EXPORTER,
-    PROMETHEUS,
-    SELF_METRICS,
-    self_families,
-)
+from otpylib_telemetry_prometheus.self_metrics import self_families
 from otpylib_telemetry_prometheus.settings import PrometheusSettings
 from tests.support import chassis
 from tests.support.ledger import stats_of

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from otpylib_telemetry_prometheus.self_metrics.model import Reading, Stats
+    from otpylib_telemetry.self_metrics.model import Reading, Stats
 
 
 def _at(stats: Stats, path: str) -> Any:
