@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry import otp
 from otpylib_telemetry.bus import context, log
+from otpylib_telemetry.bus.dispatch import is_listened_to
 from otpylib_telemetry.instrument import http
 from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.primitives.exceptions import class_name
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from otpylib_telemetry.tracing.span import Span
 
 _said: Final = Once(20)
+
+#: An event of the operation, to ask whether anybody listens to it.
+_END: Final = f"{http.SERVED}.success"
 
 #: The request that is served here, for frameworks that answer an exception before we see it.
 _here: ContextVar[Served | None] = ContextVar("otpylib_telemetry_request", default=None)
@@ -149,7 +153,7 @@ class Served:
         inherited = context.is_inherited()
         here = None if inherited else place_here()
         found = propagators.in_force().extract(self._carrier)
-        if found or inherited or here is None:
+        if found or inherited or (here is None and is_listened_to(_END)):
             # What whoever started the server was inside of has nothing to do with its requests.
             self._place = arrival(found, here)
             enter(self._place)

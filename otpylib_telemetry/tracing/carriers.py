@@ -36,14 +36,16 @@ def read(carrier: Any, names: Iterable[str]) -> dict[str, list[Any]]:
     """Return the values of headers by their names, which are in lower case here."""
     found: dict[str, list[Any]] = {name: [] for name in names}
     try:
-        getter = _getter(carrier)
         missing = set(found)
+        # A list is read through, and only once: every request to an ASGI server has one.
+        is_list = type(carrier) is list
+        getter = _none if is_list else _getter(carrier)
         for name in found:
             values = getter(name)
             if values:
                 found[name] = values
                 missing.discard(name)
-        if missing and not _is_case_insensitive(carrier):
+        if missing and (is_list or not _is_case_insensitive(carrier)):
             for key, value in _pairs(carrier):
                 name = _plain_name(key)
                 if name in missing:
@@ -111,7 +113,11 @@ def _getter(carrier: Any) -> Callable[[str], list[Any]]:
             return lambda name: list(get_all(name) or ()) if name in carrier else []
     if issubclass(kind, Mapping) or hasattr(kind, "get"):
         return lambda name: _values(carrier.get(name))
-    return lambda _name: []
+    return _none
+
+
+def _none(_name: str) -> list[Any]:
+    return []
 
 
 def _is_case_insensitive(carrier: Any) -> bool:
