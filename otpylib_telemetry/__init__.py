@@ -15,6 +15,8 @@ from otpylib_telemetry.exporter.breaker import ExporterCircuitBreaker
 from otpylib_telemetry.exporter.server import exporter_module
 from otpylib_telemetry.instrument import actors as _actors  # noqa: F401 - its section has to be known
 from otpylib_telemetry.instrument import otpylib_logger as _otpylib_logger  # noqa: F401 - its section, too
+from otpylib_telemetry.poller.polls import poll, unpoll
+from otpylib_telemetry.poller.service import TelemetryPoller
 from otpylib_telemetry.primitives.threads import run_in_thread
 from otpylib_telemetry.supervision.specs import exporter_child_spec, start_exporter
 from otpylib_telemetry.supervision.suite import TelemetrySupervisor, child_spec, start_link
@@ -36,6 +38,7 @@ __all__ = [
     "HandlerInfo",
     "SpanContext",
     "TelemetryManager",
+    "TelemetryPoller",
     "TelemetrySupervisor",
     "TomlSource",
     "TooLargeError",
@@ -55,10 +58,12 @@ __all__ = [
     "extract",
     "inject",
     "list_handlers",
+    "poll",
     "run_in_thread",
     "span",
     "span_stack_traces",
     "start_exporter",
     "start_link",
     "trace_context",
+    "unpoll",
 ]

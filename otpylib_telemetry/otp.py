@@ -131,6 +131,24 @@ def overhear(pid: Any, hear: Callable[[Any], bool]) -> Callable[[], None]:
     return undo
 
 
+def process_records() -> list[tuple[Any, Any]]:
+    """Return what otpylib itself knows of every process of the present runtime, each with its name or None.
+
+    To be called on the loop of the runtime. Defect: as for :func:`process_record`.
+    """
+    runtime = get_runtime()
+    if runtime is None:
+        return []
+    names = {pid: name for name, pid in runtime._name_registry.items()}  # noqa: SLF001  # as above
+    return [(each, each.name or names.get(pid)) for pid, each in runtime._processes.items()]  # noqa: SLF001  # as above
+
+
+def timers() -> int:
+    """Return how many timers of the present runtime are set. Defect: nothing public tells."""
+    runtime = get_runtime()
+    return 0 if runtime is None else len(runtime.timing_wheel.timer_index)
+
+
 def running_loop() -> asyncio.AbstractEventLoop | None:
     """Return the event loop that runs on this thread, or None."""
     try:

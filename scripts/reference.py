@@ -17,6 +17,7 @@ from otpylib_telemetry.config.settings import ExporterSettings, SectionSettings
 from otpylib_telemetry.instrument.actors import InstrumentSettings
 from otpylib_telemetry.instrument.otpylib_logger import OtpylibLoggerSettings
 from otpylib_telemetry.metrics.definitions import Definition
+from otpylib_telemetry.poller.service import PollerSettings
 from otpylib_telemetry.self_metrics import EXPORTER, SELF_METRICS
 from otpylib_telemetry_mock.settings import MockSettings
 from otpylib_telemetry_otel.presets import DatadogSettings
@@ -114,6 +115,7 @@ SECTIONS: list[tuple[str, type[SectionSettings], str]] = [
     ("mock", MockSettings, "exporter for tests"),
     ("instrument", InstrumentSettings, "what otpylib's actors do"),
     ("otpylib_logger", OtpylibLoggerSettings, "what otpylib itself says"),
+    ("poller", PollerSettings, "what is measured from time to time"),
 ]
 
 SERVICE = """\

@@ -49,9 +49,9 @@ class ObservedMetric:
     Attributes:
         kind: ``COUNTER`` (what is returned is the total so far), ``UP_DOWN`` or ``GAUGE``. On a page an
             up-down counter is a gauge.
-        name: What it is called over OTLP.
-        page_name: What it is called on a page; a counter's ends in ``_total`` there, whether that is written
-            here or not.
+        name: What it is called over OTLP; empty where it is not told there.
+        page_name: What it is called on a page, empty likewise; a counter's ends in ``_total`` there, whether
+            that is written here or not.
         unit: Its unit in UCUM: ``By``, ``s``, ``{thread}``.
         description: What it says.
         multiprocess_mode: How the gauges of several worker processes become one on a page.
@@ -64,11 +64,14 @@ class ObservedMetric:
     description: str = ""
     multiprocess_mode: str = "livesum"
 
+    def name_at(self, naming: Naming) -> str:
+        """Return its name at an exit that spells names this way; empty where it is not told there."""
+        return self.name if naming.scopes else self.page_name
+
     def plan(self, naming: Naming) -> Plan:
-        """Return what it is at an exit that spells names this way."""
-        otlp = naming.scopes
-        kind = Kind.GAUGE if self.kind is Kind.UP_DOWN and not otlp else self.kind
-        name = self.name if otlp else self.page_name
+        """Return what it is at such an exit."""
+        kind = Kind.GAUGE if self.kind is Kind.UP_DOWN and not naming.scopes else self.kind
+        name = self.name_at(naming)
         return Plan(
             name, self.unit, self.description, kind, NO_SCOPE, multiprocess_mode=self.multiprocess_mode
         )
@@ -196,6 +199,8 @@ def _observations(
             attributes, _ = any_values(labels)
             if not isinstance(metric, ObservedMetric):
                 raise TypeError(f"a metric is to be an ObservedMetric, not a {type(metric).__name__}")  # noqa: TRY301 - as what is wrong otherwise
+            if not metric.name_at(naming):
+                continue
             readings = found.setdefault((metric, naming), {})
         except Exception as error:  # noqa: BLE001 - whatever it returned, it is no observation
             trouble = f"it is to return observations ({describe(error)})"

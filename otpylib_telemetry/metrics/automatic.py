@@ -43,6 +43,7 @@ from otpylib_telemetry.metrics.automatic_series import (
     Bound,
     Plan,
 )
+from otpylib_telemetry.metrics.elsewhere import elsewhere
 from otpylib_telemetry.metrics.event_values import (
     InTrace,
     in_trace,
@@ -151,6 +152,7 @@ class AutomaticMetrics:
         self._ids_wanted = _wants_ids(options.rules)
         self._bindings = 0
         self._generation = store.generation
+        self._elsewhere = elsewhere.generation
 
     @property
     def open(self) -> int:
@@ -197,7 +199,11 @@ class AutomaticMetrics:
         taken, and how many were rejected.
         """
         with self._store.lock:
-            if self._generation != self._store.generation or self._bindings > _MAX_BINDINGS:
+            if (
+                self._generation != self._store.generation
+                or self._elsewhere != elsewhere.generation
+                or self._bindings > _MAX_BINDINGS
+            ):
                 self._forget()
             taken = 0
             one = self._one
@@ -435,6 +441,9 @@ class AutomaticMetrics:
         try:
             plan = self._plans[name]
         except KeyError:
+            if elsewhere.has(name, at_ns):
+                self.unused += 1
+                return True
             plan = self._plan(name)
         counted = "count" in measurements
         timed = "duration_ms" in measurements
@@ -560,6 +569,7 @@ class AutomaticMetrics:
         self._operation_plans.clear()
         self._bindings = 0
         self._generation = self._store.generation
+        self._elsewhere = elsewhere.generation
 
     def _rescue(self, event: Any) -> bool:
         """Take an event whose measurements or metadata raise when they are looked at."""

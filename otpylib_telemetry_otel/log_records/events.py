@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry.instrument.log_events import LOG_EVENT
 from otpylib_telemetry.instrument.log_record import LogRecord, record_in
+from otpylib_telemetry.metrics.elsewhere import elsewhere
 from otpylib_telemetry.primitives.any_value import any_value, text
 from otpylib_telemetry.tracing.operations import MEASURED, Phase, classify
 from otpylib_telemetry.tracing.propagation import SAMPLED, parse_span_id, parse_trace_id, parse_traceparent
@@ -96,7 +97,7 @@ class LogMaker:
         name, measurements, metadata, at_ns = event[:4]
         if (record := record_in(metadata)) is not None:
             return self._as_made(record, max(at_ns + wall_offset_ns, 0), around)
-        if not MEASURED.isdisjoint(measurements) or not self._wants(name):
+        if not MEASURED.isdisjoint(measurements) or not self._wants(name) or elsewhere.has(name, at_ns):
             return None
         severity, severity_text, told = _severity(name, metadata)
         if severity < self._minimum:

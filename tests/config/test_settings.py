@@ -17,6 +17,7 @@ from otpylib_telemetry.config.resolve import resolve
 from otpylib_telemetry.config.settings import Conflict, ExporterSettings, Number, OptionalText, field_extra
 from otpylib_telemetry.instrument.actors import InstrumentSettings
 from otpylib_telemetry.instrument.otpylib_logger import OtpylibLoggerSettings
+from otpylib_telemetry.poller import PollerSettings
 from otpylib_telemetry_mock.settings import MockSettings
 from otpylib_telemetry_otel.settings.environment import OTLP_OPTIONS, otlp_variable
 from otpylib_telemetry_otel.settings.model import OtelSettings
@@ -24,7 +25,12 @@ from otpylib_telemetry_prometheus.settings import PrometheusSettings
 from scripts.sample import completed
 
 EXPORTERS = {"otel": OtelSettings, "prometheus": PrometheusSettings, "mock": MockSettings}
-ALL = {**EXPORTERS, "instrument": InstrumentSettings, "otpylib_logger": OtpylibLoggerSettings}
+ALL = {
+    **EXPORTERS,
+    "instrument": InstrumentSettings,
+    "otpylib_logger": OtpylibLoggerSettings,
+    "poller": PollerSettings,
+}
 SAMPLE = Path(__file__).parents[2] / "config.toml"
 
 

@@ -26,6 +26,7 @@ LAYERS = {
         "meters",
         "instrument",
         "supervision",
+        "poller",
     ),
     "otpylib_telemetry_otel": (
         "version",

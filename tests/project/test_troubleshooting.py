@@ -18,7 +18,7 @@ from otpylib import gen_server, process
 
 import otpylib_telemetry
 import otpylib_telemetry_otel
-from otpylib_telemetry import TomlSource, attach, emit, execute, otp, span, start_exporter
+from otpylib_telemetry import TomlSource, attach, emit, execute, otp, poll, span, start_exporter
 from otpylib_telemetry.aggregation.exporter_stores import store_of
 from otpylib_telemetry.config import sections
 from otpylib_telemetry.config.live import LiveConfig
@@ -27,6 +27,8 @@ from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.instrument import loguru as loguru_bridge
 from otpylib_telemetry.instrument.logging import LOG_EVENT, LogBridge
 from otpylib_telemetry.instrument.otpylib_logger import OtpylibLogger
+from otpylib_telemetry.meters import observed
+from otpylib_telemetry.services.server import Applied
 from otpylib_telemetry_mock import MockSettings
 from otpylib_telemetry_mock.otlp_receiver import (
     Answer,
@@ -598,6 +600,44 @@ async def _(stage):
     execute("shop.sale", {}, {})
     execute("shop.sale", {}, {})
     yield
+
+
+@provokes("A poll fails")
+async def _(stage):
+    works = False
+
+    def queue():
+        if not works:
+            raise KeyError("no queue")
+        return 1
+
+    stage.caplog.set_level(logging.INFO, "otpylib_telemetry")
+    stage.monkeypatch.setenv("TELEMETRY_POLLER_INTERVAL", "0.02")
+    stage.monkeypatch.setattr("otpylib_telemetry.exporter.process.TICK", 0.05)
+    poll("shop.queue", queue)
+    async with stage.otel(exporter="console"):
+        await eventually(lambda: any("shop.queue failed" in message for message in stage.heard()))
+        works = True
+        yield
+
+
+@provokes("What is observed cannot be used")
+async def _(stage):
+    observed.observe("shop", lambda _exporter: 1 / 0)
+    async with stage.otel(exporter="console"):
+        await otp.safe_call("otel_exporter", ("flush", 5.0))
+        yield
+
+
+@provokes("A service cannot do as its section says")
+async def _(stage):
+    def fail(_self, _settings):
+        raise OSError("no room")
+
+    stage.monkeypatch.setattr(Applied, "apply", fail)
+    stage.monkeypatch.setenv("TELEMETRY_INSTRUMENT_ENABLED", "true")
+    async with stage.otel(exporter="console"):
+        yield
 
 
 @provokes("A filter of the logging bridge fails")

@@ -6,6 +6,7 @@ from otpylib_telemetry.bus.table import Table
 from otpylib_telemetry.config import sections
 from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.meters import observed
+from otpylib_telemetry.poller import polls
 from otpylib_telemetry.services import server as services
 
 
@@ -16,6 +17,7 @@ def forget_everything():
     dispatch.refused.reset()
     sections.forget()
     observed.forget()
+    polls.forget()
     services.forget()
     for name in registry.names():
         registry.forget(name)

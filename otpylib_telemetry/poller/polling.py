@@ -1,0 +1,178 @@
+"""Calls what is polled, each in its own time: one that fails or hangs is of no concern to the others."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import logging
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from otpylib_telemetry import otp
+from otpylib_telemetry.bus.dispatch import execute
+from otpylib_telemetry.primitives.errors import describe
+from otpylib_telemetry.primitives.threads import start_in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from otpylib_telemetry.meters.observed import Observation
+    from otpylib_telemetry.poller.polls import Measured, Poll
+
+_log = logging.getLogger("otpylib_telemetry")
+
+FAILURE_EVENT: Final = "telemetry.poller.failure"
+RECOVERY_EVENT: Final = "telemetry.poller.recovered"
+
+#: Seconds until the next attempt at most, unless the interval is longer.
+_LONGEST_PAUSE: Final = 300.0
+
+_DOUBLINGS: Final = 20
+
+
+class Polling:
+    """Calls functions again and again, as long as they are among those that are wanted."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._tasks: dict[Poll, asyncio.Task[None]] = {}
+        self._changed = asyncio.Event()
+        self.interval = 10.0
+        self.timeout = 5.0
+
+    def use(self, wanted: Iterable[Poll], interval: float, timeout: float) -> None:
+        """Poll these and no others, in these times."""
+        if (interval, timeout) != (self.interval, self.timeout):
+            self.interval, self.timeout = interval, timeout
+            self._changed.set()
+            self._changed = asyncio.Event()
+        present = list(wanted)
+        for gone in self._tasks.keys() - set(present):
+            self._tasks.pop(gone).cancel()
+            gone.observations = []
+        for each in present:
+            if each not in self._tasks:
+                self._tasks[each] = otp.run_in_background(
+                    self._loop, self._go_on(each), name=f"poll {each.name}"
+                )
+
+    def observations(self) -> list[Observation]:
+        """Return what was found last, from any thread."""
+        return [one for each in list(self._tasks) for one in each.observations]
+
+    def stats(self) -> dict[str, Any]:
+        """Return by name what is polled, how often it was, and what is wrong with it."""
+        return {
+            each.name: {"calls": each.calls, "failures": each.failures, "trouble": each.trouble}
+            for each in list(self._tasks)
+        }
+
+    async def _go_on(self, each: Poll) -> None:
+        if each.first_delay:
+            await asyncio.sleep(each.first_delay)
+        failed_in_a_row = 0
+        while True:
+            began = time.monotonic()
+            if await self._poll(each):
+                failed_in_a_row = 0
+            else:
+                failed_in_a_row += 1
+            await self._wait(each, began, failed_in_a_row)
+
+    async def _wait(self, each: Poll, began: float, failed_in_a_row: int) -> None:
+        """Wait until it is time for the next call; the interval may change meanwhile."""
+        while True:
+            interval = each.interval or self.interval
+            pause = interval * 2 ** min(max(0, failed_in_a_row - 1), _DOUBLINGS)
+            left = began + min(pause, max(interval, _LONGEST_PAUSE)) - time.monotonic()
+            changed = self._changed
+            try:
+                async with asyncio.timeout(max(0.001, left)):
+                    await changed.wait()
+            except TimeoutError:
+                return
+
+    async def _poll(self, each: Poll) -> bool:
+        """Call one; tells whether that went well. Never raises."""
+        try:
+            found: Measured = each.measured(await self._call(each))
+        except Exception as error:  # noqa: BLE001 - whatever the application's function does
+            self._failed(each, describe(error))
+            return False
+        each.calls += 1
+        each.observations = found.observations
+        if each.trouble is not None:
+            _log.info("The poll %s works again.", each.name)
+            each.trouble = None
+            execute(RECOVERY_EVENT, {"failures": each.failures}, {"poll": each.name})
+        for measurements, metadata in found.events:
+            execute(each.name, measurements, metadata)
+        return True
+
+    def _failed(self, each: Poll, trouble: str) -> None:
+        each.failures += 1
+        each.observations = []
+        said, each.trouble = each.trouble, trouble
+        if said is None:
+            _log.warning(
+                "The poll %s failed: %s. Its series are gone until it works; it is tried again, ever more "
+                "seldom, and this is not reported again before it has worked.",
+                each.name,
+                trouble,
+            )
+            execute(FAILURE_EVENT, {"failures": each.failures}, {"poll": each.name, "reason": trouble})
+
+    async def _call(self, each: Poll) -> Any:
+        """Return what the function returns, if it does in time."""
+        if each.pending is not None and not each.pending.done():
+            raise TimeoutError("the call before has not come back")
+        end = self._loop.time() + self.timeout
+        if each.is_async:
+            result = await self._until(each, self._task(each.function()), end)
+        elif each.blocks:
+            result = await self._until(each, start_in_thread(each.function), end)
+        else:
+            result = each.function()
+        if inspect.isawaitable(result):
+            result = await self._until(each, self._task(result), end)
+        return result
+
+    def _task(self, awaitable: Any) -> asyncio.Future[Any]:
+        async def guarded() -> Any:
+            try:
+                return await awaitable
+            except SystemExit as error:
+                # Out of a task it would end the program.
+                raise RuntimeError(f"it raised SystemExit({error})") from error
+
+        return self._loop.create_task(guarded(), context=contextvars.Context())
+
+    async def _until(self, each: Poll, call: asyncio.Future[Any], end: float) -> Any:
+        """Wait for a call; one that is late is given up, and remembered as long as it goes on."""
+        each.pending = call
+        call.add_done_callback(_seen)
+        try:
+            await asyncio.wait({call}, timeout=max(0.0, end - self._loop.time()))
+        finally:
+            # A thread cannot be ended; what it returns is of no use any more.
+            if not call.done() and isinstance(call, asyncio.Task):
+                call.cancel()
+        if not call.done():
+            raise TimeoutError(f"it has not come back within {self.timeout:g} s")
+        if call.cancelled():
+            raise RuntimeError("it ended with a CancelledError that nobody had sent")
+        return call.result()
+
+
+def _seen(call: asyncio.Future[Any]) -> None:
+    if not call.cancelled():
+        call.exception()
+
+
+def start_soon(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
+    """Call a function on a loop, from any thread; a loop that is closed is no error."""
+    try:
+        loop.call_soon_threadsafe(function, context=contextvars.Context())
+    except RuntimeError:
+        return
