@@ -103,7 +103,8 @@ class OtpylibLoggerBridge(Service):
 
     def __init__(self) -> None:
         self._settings = OtpylibLoggerSettings.model_validate({})
-        self._least = LEVELS[self._settings.level]
+        #: The levels that are left out.
+        self._below: frozenset[str] = frozenset()
         #: The process that bears the name, if it is ours, and the one that is listened to.
         self._own: Any = None
         self._heard: Any = None
@@ -115,7 +116,8 @@ class OtpylibLoggerBridge(Service):
 
     async def apply(self, settings: OtpylibLoggerSettings) -> None:
         """Listen, or do not."""
-        self._settings, self._least = settings, LEVELS[settings.level]
+        self._settings = settings
+        self._below = frozenset(name for name, level in LEVELS.items() if level < LEVELS[settings.level])
         if not settings.enabled:
             await self.stop()
         else:
@@ -179,19 +181,27 @@ class OtpylibLoggerBridge(Service):
 
     def _hears_own(self, message: Any) -> bool:
         """Tell of a message to our own process, which does nothing with it."""
-        self._tell(message)
+        if self._wants(message):
+            self._tell(message)
         return True
 
     def _overhears(self, message: Any) -> bool:
         """Tell of a message to a process of the application, which gets it as well."""
-        self._tell(message)
+        if self._wants(message):
+            self._tell(message)
         return False
 
-    def _tell(self, message: Any) -> None:
-        if type(message) is not tuple or len(message) != 4 or type(message[1]) is not str:  # noqa: PLR2004  # ("log", level, text, metadata)
-            return
-        if LEVELS.get(message[1], self._least) < self._least or not otp.is_request(message, "log", 4):
-            return
+    def _wants(self, message: Any) -> bool:
+        """Tell whether a message is ``("log", level, text, metadata)``, and not below the level."""
+        return (
+            type(message) is tuple
+            and len(message) == 4  # noqa: PLR2004  # see above
+            and type(message[1]) is str
+            and message[1] not in self._below
+            and otp.is_request(message, "log", 4)
+        )
+
+    def _tell(self, message: tuple[Any, ...]) -> None:
         if not is_listened_to(LOG_EVENT):
             return
         if self._is_about_us(message[3]):

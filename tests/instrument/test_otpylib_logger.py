@@ -5,8 +5,9 @@ import asyncio
 import pytest
 from otpylib import atom, gen_server, process
 from otpylib.runtime import get_runtime
+from otpylib_config import Config
 
-from otpylib_telemetry import exporter_child_spec, otp, span, start_exporter
+from otpylib_telemetry import TomlSource, exporter_child_spec, otp, span, start_exporter
 from otpylib_telemetry.bus.manager import MANAGER, TelemetryManager
 from otpylib_telemetry.bus.table import add, remove
 from otpylib_telemetry.config.redaction import REDACTED
@@ -17,6 +18,7 @@ from otpylib_telemetry.instrument.otpylib_logger import OtpylibLogger
 from otpylib_telemetry.tracing.places import current_span
 from otpylib_telemetry_mock.exporter import start_mock_exporter
 from tests.support.actors import call, server
+from tests.support.runtime import in_process as config_task
 from tests.support.waiting import eventually
 
 LOGGER = atom.ensure("logger")
@@ -318,3 +320,27 @@ async def test_messages_that_are_no_log_do_no_harm(heard):
     await process.send(LOGGER, ("log", "NOTICE", "of the application", {"tea": 3}))
     said = [(each["severity"], each["severity_number"], each.get("tea")) for each in heard]
     assert said == [("INFO", 9, None), ("NOTICE", 0, 3)]
+
+
+async def test_a_section_of_the_configuration_is_all_it_needs(heard, config_manager, tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text('[telemetry.otpylib_logger]\nenabled = true\nlevel = "error"\n')
+    await config_manager(TomlSource(path))
+    await start_mock_exporter({"event_patterns": ["shop.*"]})
+    await eventually(lambda: otp.whereis(NAME) is not None)
+    await listens()
+    await crash("pay", "first")
+    await eventually(lambda: len(texts(heard)) >= 1)
+    await config_task(Config.put, "telemetry.otpylib_logger.enabled", False)
+    await eventually(lambda: otp.whereis(LOGGER) is None)
+    await config_task(Config.put, "telemetry.otpylib_logger.enabled", True)
+    await listens()
+
+
+async def test_without_its_section_nothing_is_heard(heard, config_manager):
+    await config_manager({"telemetry": {"mock": {"enabled": True}}})
+    await start_mock_exporter({"event_patterns": ["shop.*"]})
+    await crash("pay")
+    assert otp.whereis(NAME) is None
+    assert otp.whereis(LOGGER) is None
+    assert heard == []

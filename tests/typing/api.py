@@ -48,7 +48,9 @@ from otpylib_telemetry import (
     start_link,
     trace_context,
 )
+from otpylib_telemetry.instrument import loguru as loguru_bridge
 from otpylib_telemetry.instrument.logging import LogBridge, install, severity_number, uninstall
+from otpylib_telemetry.instrument.loguru import LoguruBridge
 from otpylib_telemetry.meters.views import View
 from otpylib_telemetry_mock import (
     Capture,
@@ -327,6 +329,8 @@ def logs() -> None:
     assert_type(install("shop", level="INFO", ignored=["shop.noise"]), LogBridge)
     assert_type(severity_number(20), int)
     assert_type(uninstall("shop"), bool)
+    assert_type(loguru_bridge.install(level="INFO", ignored=["shop.noise"], enqueue=True), LoguruBridge)
+    assert_type(loguru_bridge.uninstall(), bool)
 
 
 # --- tests ---------------------------------------------------------------------------------------------
