@@ -324,9 +324,12 @@ class AutomaticMetrics:
             self._refuse(timing)
         elif binding.place is not None:
             self._keep_fit(start if binding is begun else plan, binding)
+        waited = operation.wait_ms
+        if waited is not None and self._span_metrics:
+            taken = self._waited(plan, binding, begun, waited, traced) or taken
         measured = operation.measured
         if measured is not None:
-            if "wait_ms" in measured and self._span_metrics:
+            if waited is None and "wait_ms" in measured and self._span_metrics:
                 taken = self._waited(plan, binding, begun, measured["wait_ms"], traced) or taken
             if "count" in measured or "value" in measured:
                 binding = self._ended_with(plan, operation)

@@ -52,7 +52,7 @@ declare(
     "otpylib.process.crashed",
     Standard(
         labels=as_they_are(("server", "module", "reason")),
-        count=Named("otpylib.process.crashes", "Processes that ended with an exception, by reason."),
+        count=Named("otpylib.process.crashes", "Processes that crashed, by reason."),
     ),
 )
 declare(
@@ -67,6 +67,34 @@ declare(
     Standard(
         labels=as_they_are(("supervisor", "server", "child", "reason")),
         count=Named("otpylib.supervisor.gave_up", "Supervisors that ended because of too many restarts."),
+    ),
+)
+declare(
+    "otpylib.supervisor.restart_failed",
+    Standard(
+        labels=as_they_are(("supervisor", "child", "reason", "error_type")),
+        count=Named("otpylib.supervisor.restart_failures", "Children that could not be started again."),
+    ),
+)
+declare(
+    "otpylib.supervisor.child_started",
+    Standard(
+        labels=as_they_are(("supervisor", "module")),
+        count=Named("otpylib.supervisor.children_started", "Children added to dynamic supervisors."),
+    ),
+)
+declare(
+    "otpylib.supervisor.child_stopped",
+    Standard(
+        labels=as_they_are(("supervisor", "module", "reason")),
+        count=Named("otpylib.supervisor.children_stopped", "Children that dynamic supervisors let go."),
+    ),
+)
+declare(
+    "otpylib.name.taken_over",
+    Standard(
+        labels=as_they_are(("name",)),
+        count=Named("otpylib.name.taken_over", "Names that went to a second process."),
     ),
 )
 declare(

@@ -2,9 +2,9 @@
 
 import asyncio
 
-from otpylib import gen_server
+from otpylib import dynamic_supervisor, gen_server, supervisor
 from otpylib.gen_server.data import NoReply, Reply, Stop
-from otpylib.module import GEN_SERVER, OTPModule
+from otpylib.module import GEN_SERVER, SUPERVISOR, OTPModule
 
 from otpylib_telemetry.bus import table
 
@@ -46,6 +46,21 @@ def server(name="Worker", *, on_call=None, on_cast=None, on_info=None, on_init=N
         "__qualname__": name,
     }
     return OTPModule(name, (), body, behavior=GEN_SERVER, version="1.0.0")
+
+
+def supervising(kind, children, **options):
+    """A supervisor class of these children."""
+    module = supervisor if kind == SUPERVISOR else dynamic_supervisor
+
+    async def init(_self, _argument):
+        specs = [module.core.child_spec(**child) for child in children]
+        return specs, module.core.options(**options)
+
+    async def terminate(_self, _reason, _state):
+        """Nothing to clean up."""
+
+    body = {"init": init, "terminate": terminate, "__module__": __name__, "__qualname__": "Shop"}
+    return OTPModule("Shop", (), body, behavior=kind, version="1.0.0")
 
 
 async def call(target, message, timeout=PATIENCE):
