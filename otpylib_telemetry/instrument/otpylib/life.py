@@ -14,7 +14,7 @@ from otpylib.runtime.backends.asyncio_backend import backend as asyncio_backend
 from otpylib.runtime.backends.asyncio_backend.backend import AsyncIOBackend
 
 from otpylib_telemetry.bus.dispatch import execute, is_listened_to
-from otpylib_telemetry.instrument.otpylib import gauges, identity, reasons, recorder
+from otpylib_telemetry.instrument.otpylib import aloud, gauges, identity, reasons, recorder
 from otpylib_telemetry.instrument.otpylib.identity import NOT_ASKED, Identity
 from otpylib_telemetry.otp import current_process
 
@@ -179,7 +179,10 @@ def _ended(found: Identity, why: Why, pid: Any, outcome: object = None) -> None:
     token = asyncio_backend._current_process.set(pid)  # noqa: SLF001
     try:
         if why.is_crash and is_listened_to(CRASHED):
-            execute(CRASHED, dict(measured), {**told, **_details(why), **recorder.told(found, outcome)})
+            crash = {**told, **_details(why), **recorder.told(found, outcome)}
+            kind = why.error_type or why.reason
+            said = f"{found.server} has crashed: {kind}: {why.error}".removesuffix(f": {kind}")
+            aloud.tell(CRASHED, dict(measured), crash, said)
         execute(EXITED, measured, told)
     finally:
         asyncio_backend._current_process.reset(token)  # noqa: SLF001

@@ -6,12 +6,11 @@ and then it is written down, bounded and without secrets, at the crash.
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from otpylib_telemetry.config.redaction import REDACTED, hide_in_url
+from otpylib_telemetry.config.redaction import without_secrets
 from otpylib_telemetry.instrument.otpylib.identity import known
 from otpylib_telemetry.instrument.otpylib.reasons import is_stop
 from otpylib_telemetry.primitives.any_value import Bounds, any_value, text
@@ -33,19 +32,6 @@ _MAX_OPEN: Final = 16
 #: How much of a payload is told: how deep, how many elements, and how long in all.
 _BOUNDS: Final = Bounds(depth=4, width=16, elements=64, length=120)
 _MAX_PAYLOAD: Final = 300
-
-#: Keys whose values are nobody's business.
-_SECRET: Final = re.compile(
-    r"pass(word|wd|phrase)?$|pwd|secret|token|api[-_]?key|access[-_]?key|private[-_]?key|authori[sz]ation"
-    r"|credential|cookie|session[-_]?id|(^|[-_])pin$|cvv|card[-_]?number|iban",
-    re.IGNORECASE,
-)
-
-#: What such a key looks like within a text.
-_SECRET_IN_TEXT: Final = re.compile(
-    r"(?i)\b((?:pass(?:word|wd|phrase)?|pwd|secret|\w*token|api[-_]?key|authori[sz]ation|cookie)\b\W{1,4})"
-    r"(?:(?:bearer|basic)\s+)?[^\s,;&]+"
-)
 
 
 class Remembered(NamedTuple):
@@ -135,16 +121,4 @@ def _as_message(each: Any, now_ns: int) -> dict[str, Any]:
 
 def written(payload: Any) -> str:
     """Write down what was in a message: bounded, and without what looks like a secret."""
-    return text(repr(_scrubbed(any_value(payload, _BOUNDS))), _MAX_PAYLOAD)
-
-
-def _scrubbed(value: Any) -> Any:
-    match value:
-        case str():
-            return _SECRET_IN_TEXT.sub(rf"\1{REDACTED}", hide_in_url(value))
-        case dict():
-            return {key: REDACTED if _SECRET.search(key) else _scrubbed(item) for key, item in value.items()}
-        case tuple():
-            return tuple(_scrubbed(item) for item in value)
-        case _:
-            return value
+    return text(repr(without_secrets(any_value(payload, _BOUNDS))), _MAX_PAYLOAD)

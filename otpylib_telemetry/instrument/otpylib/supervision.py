@@ -9,7 +9,7 @@ from otpylib.dynamic_supervisor import core as dynamic_supervisor
 from otpylib.supervisor import core as supervisor
 
 from otpylib_telemetry.bus.dispatch import execute
-from otpylib_telemetry.instrument.otpylib import identity, reasons
+from otpylib_telemetry.instrument.otpylib import aloud, identity, reasons
 from otpylib_telemetry.instrument.otpylib.identity import readable_name
 from otpylib_telemetry.instrument.otpylib.rules import in_force
 from otpylib_telemetry.otp import current_process
@@ -24,6 +24,12 @@ RESTART_FAILED: Final = "otpylib.supervisor.restart_failed"
 GAVE_UP: Final = "otpylib.supervisor.gave_up"
 CHILD_STARTED: Final = "otpylib.supervisor.child_started"
 CHILD_STOPPED: Final = "otpylib.supervisor.child_stopped"
+
+#: What the log records of those events say that are log records.
+_SAID: Final = {
+    RESTART_FAILED: "{supervisor} could not start {child} again, which stays dead: {error}",
+    GAVE_UP: "{supervisor} gives up, and ends: {child} has ended too often or could not be started again",
+}
 
 #: How much is said of an error, in characters.
 _MAX_SAID: Final = 2_000
@@ -151,4 +157,8 @@ def _tell(event: str, child: Any, measured: Mapping[str, int], more: Mapping[str
     if now is not None and now.supervisor is current_process():
         told["reason"] = now.reason
         told["strategy"] = readable_name(now.strategy)
-    execute(event, {"count": 1, **measured}, told)
+    said = _SAID.get(event)
+    if said is None:
+        execute(event, {"count": 1, **measured}, told)
+    else:
+        aloud.tell(event, {"count": 1, **measured}, told, said.format_map({"error": "", **told}))

@@ -8,11 +8,14 @@ from otpylib import atom, gen_server, process
 from otpylib.gen_server.data import Stop
 from otpylib.runtime.atoms import KILLED, NORMAL, SHUTDOWN, SUPERVISOR_SHUTDOWN
 
-from otpylib_telemetry import span
+from otpylib_telemetry import otp, span
+from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.instrument.otpylib import OtpylibInstrumentor, identity, reasons
 from otpylib_telemetry.instrument.otpylib.rules import Rules, put_in_force
+from otpylib_telemetry_otel import start_otel_exporter
 from tests.support.actors import Heard, call, server
 from tests.support.runtime import in_process
+from tests.support.waiting import eventually
 
 LIFE = ("otpylib.process.*", "otpylib.name.*")
 
@@ -358,6 +361,32 @@ async def test_payloads_are_told_if_asked_for_without_what_is_secret(instrumente
     assert "hunter2" not in str(recent)
     assert "'user': 'ann'" in recent[0]["payload"]
     assert all(len(each["payload"]) <= 300 for each in recent)
+
+
+async def test_a_crash_is_a_log_record_in_its_trace_with_all_that_is_known(instrumented, http_receiver):
+    await start_otel_exporter({"endpoint": http_receiver.endpoint, "protocol": "http/protobuf"})
+    await eventually(lambda: registry.status_of("otel_exporter")[0] == "running")
+    heard = Heard("otpylib.process.crashed")
+
+    async def session():
+        await gen_server.start(server("Till", on_cast=acting), None, "till")
+        await gen_server.cast("till", "note")
+        with span("asking"):
+            await gen_server.cast("till", ValueError("no"))
+
+    await in_process(session)
+    await heard.wait_for("otpylib.process.crashed")
+    await otp.safe_call("otel_exporter", ("flush", 20), timeout=30)
+    (record,) = [one for one in http_receiver.logs if one.event_name == "otpylib.process.crashed"]
+    assert record.body == "till has crashed: ValueError: no"
+    assert record.severity == "ERROR"
+    (asking,) = [one for one in http_receiver.spans if one.name == "asking"]
+    assert record.trace_id == asking.trace_id
+    found = record.attributes
+    assert (found["server"], found["reason"], found["exception.type"]) == ("till", "ValueError", "ValueError")
+    assert "in acting" in found["exception.stacktrace"]
+    assert [each["message"] for each in found["recent"]] == ["note", "ValueError"]
+    assert [each["name"] for each in found["open_spans"]] == ["otpylib.handle"]
 
 
 async def test_unnamed_servers_remember_nothing_and_nor_does_anybody_where_it_is_off(instrumented):
