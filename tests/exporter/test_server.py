@@ -180,7 +180,7 @@ async def test_get_stats_has_the_ledger_and_what_a_person_asks_for(runtime):
     }
     sender = {
         *("breaker", "breaker_failures", "breaker_transitions"),
-        *("batches", "export_failures", "lanes"),
+        *("batches", "export_failures", "lanes", "sent"),
     }
     queue = {"queue_depth", "queue_limit", "held", "wakeups"}
     person = {
