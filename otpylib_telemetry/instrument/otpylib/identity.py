@@ -133,7 +133,7 @@ class Identity:
         """Have it remember so many messages: a named server, unless too many others do."""
         if size <= 0 or not self._sees or not self.named or not self.serves or self.ended:
             self.forget_recent()
-        elif self.recent is not None or len(_recording) < MAX_RECORDING:
+        elif self.recent is not None or (len(_recording) + 1) * size <= MAX_REMEMBERED:
             _recording.add(self.pid)
             self.recent = deque(self.recent or (), size)
 
@@ -187,8 +187,8 @@ class Identity:
         return {"server": self.server, "module": self.module, **(more or {})}
 
 
-#: How many servers remember what they have handled, at most: else memory would grow with the processes.
-MAX_RECORDING: Final = 1_000
+#: How many messages all servers remember together, at most: else memory would grow with the processes.
+MAX_REMEMBERED: Final = 20_000
 
 _recording: set[Any] = set()
 

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 #: right before it.
 _MAX_FAILED: Final = 256
 
-#: How many of them are told of.
+#: How many of them are told of, and how many messages.
 _MAX_OPEN: Final = 16
+_MAX_TOLD: Final = 100
 
 #: How much of a payload is told: how deep, how many elements, and how long in all.
 _BOUNDS: Final = Bounds(depth=4, width=16, elements=64, length=120)
@@ -81,7 +82,7 @@ def told(found: Identity, error: object) -> dict[str, Any]:
         if operation.emitter is found.pid
         and (number == id(error) or (found.asked_ns and operation.ended_ns >= found.asked_ns))
     ]
-    messages = [_as_message(each, now_ns) for each in found.recent or ()]
+    messages = [_as_message(each, now_ns) for each in [*(found.recent or ())][-_MAX_TOLD:]]
     named = {"recent": messages, "open_spans": spans[:_MAX_OPEN]}
     return {key: value for key, value in named.items() if value}
 
