@@ -451,12 +451,12 @@ class _Instance:
     """Takes a module class's place in the server loop, to keep the instance the loop makes."""
 
     def __init__(self, cls: Any) -> None:
-        self._cls = cls
+        self.served = cls
         self.__mod_id__ = cls.__mod_id__
         self.made: Any = None
 
     def __call__(self) -> Any:
-        self.made = self._cls()
+        self.made = self.served()
         return self.made
 
 

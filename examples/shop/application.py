@@ -11,9 +11,8 @@
     ├── stock
     └── payment
 
-A server sees the context variables of whoever started it, never those of whoever calls it. So a trace crosses
-from one process to the next inside the message: the caller adds :func:`trace_context`, the server gives it to
-its own :func:`~otpylib_telemetry.span`.
+``[telemetry.instrument] enabled = true`` in ``config.toml`` has every message take along where in a trace its
+sender was. So the spans of a server are children of those of its caller, and no message says anything of it.
 """
 
 from __future__ import annotations
@@ -67,12 +66,6 @@ class PaymentError(Exception):
 # --- calling a server ---------------------------------------------------------------------------------------
 
 
-def trace_context() -> dict[str, str]:
-    """Return the metadata that makes a span in another process a child of the one that is open here."""
-    current = current_span()
-    return {} if current is None else {"traceparent": current.traceparent}
-
-
 async def ask(server: str, *request: Any) -> Any:
     """Call one of the shop's servers.
 
@@ -81,12 +74,12 @@ async def ask(server: str, *request: Any) -> Any:
 
     Args:
         server: Its registered name.
-        *request: What is asked; the trace context is added.
+        *request: What is asked.
 
     Returns:
         The answer.
     """
-    return await gen_server.call(server, (*request, trace_context()), timeout=PATIENCE)
+    return await gen_server.call(server, request, timeout=PATIENCE)
 
 
 @span("shop.checkout")
@@ -135,14 +128,14 @@ class Catalogue(metaclass=OTPModule, behavior=GEN_SERVER, version="1.0.0"):
         return dict(prices)
 
     async def handle_call(self, message: Any, _from: Any, prices: dict[str, int]) -> Any:
-        """Answer ``("list", context)`` and ``("price", basket, context)``."""
+        """Answer ``("list",)`` and ``("price", basket)``."""
         match message:
-            case ("list", context):
-                async with span("shop.catalogue.list", context):
+            case ("list",):
+                async with span("shop.catalogue.list"):
                     await _look_up()
                     return (Reply(payload=dict(prices)), prices)
-            case ("price", basket, context):
-                async with span("shop.catalogue.price", {**context, "items": len(basket)}):
+            case ("price", basket):
+                async with span("shop.catalogue.price", {"items": len(basket)}):
                     await _look_up()
                     known = all(item in prices for item in basket)
                     amount = sum(prices[item] * number for item, number in basket.items()) if known else None
@@ -176,18 +169,18 @@ class Stock(metaclass=OTPModule, behavior=GEN_SERVER, version="1.0.0"):
         return dict.fromkeys(items, FULL_SHELF)
 
     async def handle_call(self, message: Any, _from: Any, shelf: dict[str, int]) -> Any:
-        """Answer ``("level", item, context)``, ``("reserve", basket, context)`` and ``("release", ...)``."""
+        """Answer ``("level", item)``, ``("reserve", basket)`` and ``("release", ...)``."""
         match message:
-            case ("level", item, context):
-                with span("shop.stock.level", {**context, "item": item}):
+            case ("level", item):
+                with span("shop.stock.level", {"item": item}):
                     return (Reply(payload=shelf.get(item)), shelf)
-            case ("reserve", basket, context):
-                with span("shop.stock.reserve", {**context, "items": len(basket)}):
+            case ("reserve", basket):
+                with span("shop.stock.reserve", {"items": len(basket)}):
                     for item, number in basket.items():
                         _take(shelf, item, number)
                     return (Reply(payload="reserved"), shelf)
-            case ("release", basket, context):
-                with span("shop.stock.release", {**context, "items": len(basket)}):
+            case ("release", basket):
+                with span("shop.stock.release", {"items": len(basket)}):
                     for item, number in basket.items():
                         shelf[item] += number
                     return (Reply(payload="released"), shelf)
@@ -223,11 +216,11 @@ class Payment(metaclass=OTPModule, behavior=GEN_SERVER, version="1.0.0"):
         return {"failures": failures, "dice": dice, "numbers": itertools.count(1001)}
 
     async def handle_call(self, message: Any, _from: Any, state: dict[str, Any]) -> Any:
-        """Answer ``("charge", amount, context)``."""
+        """Answer ``("charge", amount)``."""
         match message:
-            case ("charge", amount, context):
+            case ("charge", amount):
                 try:
-                    async with span("shop.payment.charge", {**context, "amount": amount}):
+                    async with span("shop.payment.charge", {"amount": amount}):
                         await _ask_the_bank(state["dice"], state["failures"])
                 except PaymentError as error:
                     # The span has seen the exception and says so. It must not leave the handler: otpylib

@@ -100,9 +100,7 @@ def waterfall(trace: Trace, width: int) -> RenderableType:
     lines = []
     rows = list(trace.walk())
     for index, (span, depth) in enumerate(rows):
-        name = Text(
-            _branches(rows, index) + span.name.removeprefix("shop."), overflow="ellipsis", no_wrap=True
-        )
+        name = Text(_branches(rows, index) + _called(span), overflow="ellipsis", no_wrap=True)
         name.stylize(FAINT, 0, depth * 2)
         if span.failed:
             name.append(" ✗")
@@ -146,8 +144,16 @@ def _branches(rows: Sequence[tuple[Span, int]], index: int) -> str:
     return drawn
 
 
+def _called(span: Span) -> str:
+    """What a span is called: a message by who handles it, or is asked."""
+    server, message = span.attributes.get("server"), span.attributes.get("message")
+    if span.name == "otpylib.handle":
+        return f"{server} ← {message}"
+    return f"call {server}" if span.name == "otpylib.call" else span.name.removeprefix("shop.")
+
+
 def _bar(span: Span, root: Span, width: int) -> str:
-    """A bar on the root's time, to half a column."""
+    """A bar on the root's time, to half a column, with dots for the time spent waiting in a mailbox."""
     whole = max(1, root.end_ns - root.start_ns)
     begin = max(0, round((span.start_ns - root.start_ns) / whole * 2 * width))
     end = round((span.end_ns - root.start_ns) / whole * 2 * width)
@@ -155,7 +161,10 @@ def _bar(span: Span, root: Span, width: int) -> str:
     end = min(max(end, begin + 1), 2 * width)
     halves = [begin <= half < end for half in range(2 * width)]
     drawn = {(True, True): "━", (True, False): "╸", (False, True): "╺", (False, False): " "}
-    return "".join(drawn[left, right] for left, right in zip(halves[::2], halves[1::2], strict=True))
+    bar = "".join(drawn[left, right] for left, right in zip(halves[::2], halves[1::2], strict=True))
+    waited = round(span.attributes.get("wait_ms", 0.0) * 1e6 / whole * width)
+    first = begin // 2
+    return f"{bar[: max(0, first - waited)]:<{max(0, first - waited)}}{'·' * min(waited, first)}{bar[first:]}"
 
 
 def _colour(span: Span) -> str:

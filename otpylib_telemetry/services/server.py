@@ -138,6 +138,7 @@ class ServiceServer:
         self._said = Once()
         self._applying: asyncio.Task[None] | None = None
         self._at_rest = asyncio.Event()
+        starting.begun(name, self._at_rest)
         self._timer: asyncio.TimerHandle | None = None
         self._followed.watch()
         self._look_again()
@@ -180,6 +181,7 @@ class ServiceServer:
             if self._said.is_news("refusal"):
                 _log.warning("%s is idle: %s", self.name, self._refusal)
             self.status, self.reason = "idle", self._refusal
+            self._at_rest.set()
             return
         self._at_rest.clear()
         if self._applying is None or self._applying.done():

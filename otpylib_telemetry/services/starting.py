@@ -9,6 +9,7 @@ supervision tree of its own, takes the place of one that was started from here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from typing import TYPE_CHECKING, Any, Final
@@ -43,6 +44,10 @@ class _Runtime:
         #: Services that were started from here, by name.
         self.started: dict[str, Any] = {}
         self.starting: dict[str, asyncio.Task[None]] = {}
+        #: Set where a service goes by what its section says, by name.
+        self.at_rest: dict[str, asyncio.Event] = {}
+        #: Exporters that are asking otpylib-config what is wanted.
+        self.asking: set[asyncio.Task[None]] = set()
         #: Which config manager each exporter has asked.
         self.asked: dict[str, Any] = {}
         self.trouble = Once()
@@ -82,7 +87,13 @@ def watch(exporter: str, loop: asyncio.AbstractEventLoop) -> None:
             if _is_in_environment(module):
                 here.wanted[module.registered_name] = module
         if manager is not None:
-            otp.run_in_background(loop, _ask(exporter, manager), name=f"{exporter} services")
+            asking = otp.run_in_background(loop, _ask(exporter, manager, loop), name=f"{exporter} services")
+            here.asking.add(asking)
+            asking.add_done_callback(here.asking.discard)
+    _start_wanted(here, loop)
+
+
+def _start_wanted(here: _Runtime, loop: asyncio.AbstractEventLoop) -> None:
     for name, module in {**_always, **here.wanted}.items():
         if otp.whereis(name) is None and name not in here.starting:
             here.starting[name] = otp.run_in_background(
@@ -105,6 +116,28 @@ def noticed(path: object, loop: asyncio.AbstractEventLoop) -> bool:
             loop, _start(here, name, module, path), name=f"start of {name}"
         )
     return True
+
+
+def begun(name: str, at_rest: asyncio.Event) -> None:
+    """Hear that a service begins, and of the event that is set while it goes by what its section says."""
+    _here().at_rest[name] = at_rest
+
+
+async def settled(seconds: float) -> None:
+    """Wait until the services that are wanted go by their sections, but never longer than this.
+
+    So what an application does as soon as its supervision tree is up is seen already.
+    """
+    here = _here()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while pending := {*here.asking, *here.starting.values()}:
+                await asyncio.wait(pending)
+                # What a task has left to be done when it is done is done by then.
+                await asyncio.sleep(0)
+            for name in {**_always, **here.wanted}:
+                if (at_rest := here.at_rest.get(name)) is not None:
+                    await at_rest.wait()
 
 
 async def give_way(name: str) -> None:
@@ -149,7 +182,7 @@ def _is_in_environment(module: Any) -> bool:
     return any(name.startswith(prefix) and value.strip() for name, value in os.environ.items())
 
 
-async def _ask(exporter: str, manager: Any) -> None:
+async def _ask(exporter: str, manager: Any, loop: asyncio.AbstractEventLoop) -> None:
     """Find out which sections say anything, and hear of those that do later."""
     here = _here()
     try:
@@ -157,6 +190,7 @@ async def _ask(exporter: str, manager: Any) -> None:
             await otpylib_config.subscribe(exporter, section)
             if await otpylib_config.read_section(section, module.settings_type.model_fields):
                 here.wanted[module.registered_name] = module
+        _start_wanted(here, loop)
     except Exception:  # noqa: BLE001 - whoever reads a section of its own says so: the next look asks again
         if here.asked.get(exporter) == manager:
             del here.asked[exporter]

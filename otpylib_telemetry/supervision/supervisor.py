@@ -32,6 +32,9 @@ WINDOW = 5.0
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 1.0
 
+#: Seconds that a supervisor waits at its start for services to go by their sections.
+_SERVICES = 2.0
+
 #: Seconds a child may take to end beyond its own limit for shutting down.
 STOP_MARGIN = 1.0
 
@@ -83,6 +86,7 @@ class Supervision:
                 await self.start(child)
             if prepare is not None:
                 await prepare()
+            await starting.settled(_SERVICES)
             if not ready.done():
                 ready.set_result(self.process.pid)
             while await self._handle(await self.process.receive()):

@@ -16,8 +16,8 @@ from otpylib_telemetry.otp import current_process, process_record
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: The packages whose processes are not seen: telemetry does not tell of itself.
-_OURS: Final = "otpylib_telemetry"
+#: The packages whose processes are not seen: telemetry does not tell of itself, nor of what configures it.
+_OURS: Final = ("otpylib_telemetry", "otpylib_config")
 
 #: How many kinds of messages one server remembers what to make of.
 _MAX_HANDLED: Final = 1_000
@@ -275,7 +275,10 @@ def _module_of(record: Any, module_class: Any) -> tuple[str, bool]:
     if module_class is None:
         # otpylib's loops have the class as their first argument.
         arguments = record.args or [None]
-        module_class = arguments[0] if isinstance(arguments[0], type) else None
+        first = arguments[0]
+        module_class = first if isinstance(first, type) or hasattr(first, "served") else None
+    # Servers of ours have something in place of their class.
+    module_class = getattr(module_class, "served", module_class)
     if module_class is not None:
         return module_class.__name__, is_ours(module_class)
     function = record.func

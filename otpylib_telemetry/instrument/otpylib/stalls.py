@@ -151,7 +151,7 @@ def _sample_of(frame: FrameType) -> Sample:
             break
         if inner.f_code in UNTOLD:
             # Nobody listens to messages that are handled, so nothing of ours is in between.
-            module = inner.f_locals["module_class"].__name__
+            module = getattr(inner.f_locals.get("module_class"), "__name__", "")
             metadata = {"server": module, "module": module}
         inner = inner.f_back
     summary = traceback.StackSummary.extract(
@@ -251,11 +251,17 @@ class _Watchdog:
                 continue
             # Stopped, or on a machine that slept: nobody in here has held anything up.
             was_stopped = late > max(_STOPPED, bound) and worked < late / 10
-            for loop, watched in list(self._loops.items()):
-                if was_stopped:
-                    watched.start_anew()
-                if not watched.look(now, bound):
-                    self._loops.pop(loop, None)
+            try:
+                self._look_at_all(now, bound, was_stopped=was_stopped)
+            except Exception:  # noqa: BLE001  # one look less is better than none ever again
+                _log.debug("the watchdog could not look at a loop", exc_info=True)
+
+    def _look_at_all(self, now: float, bound: float, *, was_stopped: bool) -> None:
+        for loop, watched in list(self._loops.items()):
+            if was_stopped:
+                watched.start_anew()
+            if not watched.look(now, bound):
+                self._loops.pop(loop, None)
 
 
 watchdog: Final = _Watchdog()
