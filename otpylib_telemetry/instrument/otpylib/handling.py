@@ -11,7 +11,6 @@ from otpylib.gen_server import core as gen_server
 from otpylib_telemetry.bus import context
 from otpylib_telemetry.bus.context import innermost
 from otpylib_telemetry.bus.dispatch import call, call_and_await, is_listened_to
-from otpylib_telemetry.bus.table import current as subscriptions
 from otpylib_telemetry.instrument.otpylib.envelope import arrived, inbound, nowhere
 from otpylib_telemetry.instrument.otpylib.identity import own
 from otpylib_telemetry.instrument.otpylib.life import CRASHED, reason_to_end
@@ -74,7 +73,7 @@ def _is_nothing_to_do() -> bool:
         and bridge_module.installed is None
         and record.route_of(HANDLE) is None
         # Nor to what has happened before a crash.
-        and not subscriptions.table.resolved.get(CRASHED, True)
+        and not is_listened_to(CRASHED)
     )
 
 
