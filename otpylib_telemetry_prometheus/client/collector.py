@@ -48,7 +48,10 @@ class RegistryCollector:
         client = import_module("prometheus_client.metrics_core")
         samples = import_module("prometheus_client.samples")
         namespace, global_labels = self._look()
+        others = self._names_of_others()
         for family in families_of(store_of(self._exporter), namespace, global_labels):
+            if family.name in others:
+                continue
             metric = client.Metric(family.name, family.documentation, family.type, family.unit)
             metric.samples = [
                 samples.Sample(
@@ -61,6 +64,17 @@ class RegistryCollector:
                 for sample in family.samples
             ]
             yield metric
+
+    def _names_of_others(self) -> set[str]:
+        """Return what else is in prometheus_client's own registry, if this is: the process, for instance."""
+        try:
+            registry: Any = import_module("prometheus_client").REGISTRY
+            known = dict(registry._collector_to_names)  # noqa: SLF001 - there is no other way to know
+        except Exception:  # noqa: BLE001 - then nothing is known of others
+            return set()
+        if self not in known:
+            return set()
+        return {name for one, names in known.items() if one is not self for name in names}
 
     def _look(self) -> tuple[str, dict[str, str]]:
         """Collect what has been emitted so far; return the settings that say how metrics look."""

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("otpylib_telemetry.prometheus")
 
+#: Collectors of prometheus_client whose metrics the poller has, too: the same numbers under the same names.
+_SAME_NUMBERS: Final = ("ProcessCollector (", "GCCollector (")
+
 
 #: Seconds one collector may take; Prometheus itself gives up a scrape after ten, by default.
 COLLECTOR_LIMIT: Final = 1.0
@@ -252,6 +255,8 @@ class MergedRegistries:
 
     def _report_duplicate(self, name: str, label: str) -> None:
         self.duplicates += 1
+        if label.startswith(_SAME_NUMBERS):
+            return
         if self._said.is_news((name, "duplicate")):
             _log.warning(
                 "%s leaves out the metric %s of %s of a merged registry: the page has that name already.",

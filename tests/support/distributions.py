@@ -25,6 +25,7 @@ BROUGHT_BY = {
     "otel": {"opentelemetry"},
     "prometheus": {"aiohttp"},
     "client": {"prometheus_client"},
+    "poller": {"psutil"},
     "meters": {"opentelemetry"},
     "test": {"pytest"},
 }
