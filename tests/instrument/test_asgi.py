@@ -670,13 +670,20 @@ async def test_fastapis_own_telemetry_leaves_it_to_us(api):
 
 @pytest.mark.parametrize("way", ["around", "added"])
 async def test_opentelemetrys_instrumentation_beside_ours_breaks_nothing(api, way):
-    app = fastapi_application()
+    # Of one route: old versions of it cannot deal with routers that are included.
+    app = FastAPI()
+
+    @app.get("/things/{thing}")
+    def thing(thing: str):
+        with span("in a thread"):
+            return {}
+
     if way == "added":
         app.add_middleware(TelemetryMiddleware)
     FastAPIInstrumentor.instrument_app(app)
     try:
         whole = app if way == "added" else TelemetryMiddleware(app)
-        assert (await ask(whole, "/api/v1/things/7", traceparent=REMOTE))[0] == 200
+        assert (await ask(whole, "/things/7", traceparent=REMOTE))[0] == 200
     finally:
         FastAPIInstrumentor.uninstrument_app(app)
     servers = await spans_of(api, "in a thread")
