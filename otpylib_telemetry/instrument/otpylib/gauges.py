@@ -113,7 +113,7 @@ def read(exporter: str) -> list[Observation]:
         if record.mailbox is None:
             continue
         queue = record.mailbox.queue
-        size = queue.qsize()
+        size = len(queue._queue)  # noqa: SLF001  # as in the mailbox
         sizes[found.server] += size
         # At one stroke: the event loop may be about to write a new one.
         peaks[found.server] += max(size, vars(queue).pop("deepest", 0))
@@ -130,9 +130,14 @@ def _processes() -> Iterator[tuple[identity.Identity, Any]]:
     runtime = get_runtime()
     if runtime is None:
         return
-    names = {pid: name for name, pid in _items(runtime._name_registry)}  # noqa: SLF001  # what an instrumentor is there for
-    for pid, record in _items(runtime._processes):  # noqa: SLF001
-        found = identity.met(record, record.name or names.get(pid))
+    names: dict[Any, Any] | None = None
+    known = identity.known.get
+    for pid, record in _items(runtime._processes):  # noqa: SLF001  # what an instrumentor is there for
+        found = known(pid)
+        if found is None or found.pid is not record.pid:
+            if names is None:
+                names = {named: name for name, named in _items(runtime._name_registry)}  # noqa: SLF001
+            found = identity.met(record, record.name or names.get(pid))
         if found.seen and not found.ended:
             yield found, record
 

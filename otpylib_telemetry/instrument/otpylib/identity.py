@@ -179,7 +179,8 @@ class Identity:
     @property
     def seen(self) -> bool:
         """Whether anything of it is recorded."""
-        self._go_by_rules()
+        if self._generation != in_force.generation:
+            self._go_by_rules()
         return self._sees
 
     def told(self, more: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -148,9 +148,10 @@ def _why(found: Identity, outcome: Any) -> Why:
     """Return why a process has ended, by what became of its function."""
     if isinstance(outcome, BaseException):
         return reasons.of_exception(outcome)
+    if found.asked is not NOT_ASKED:
+        # Whether it lets itself be cancelled or comes to an end of its own: all who watch it were told this.
+        return reasons.given(found.asked)
     if outcome == SHUTDOWN:
-        if found.asked is not NOT_ASKED:
-            return reasons.given(found.asked)
         task = asyncio.current_task()
         if task is not None and not task.cancelling():
             # Nobody has asked for it: it leaked, and no supervisor will notice.

@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import gc
+import weakref
 
 import pytest
-from otpylib import atom, gen_server, process
+from otpylib import atom, gen_server, gen_statem, process
 from otpylib.gen_server.data import Stop
+from otpylib.module import GEN_STATEM, OTPModule
 from otpylib.runtime.atoms import KILLED, NORMAL, SHUTDOWN, SUPERVISOR_SHUTDOWN
 
 from otpylib_telemetry import otp, span
@@ -157,6 +160,111 @@ async def test_a_process_that_is_asked_to_end_ends_for_that_reason(
         for each in crashed:
             assert [one["name"] for one in each["open_spans"]] == ["otpylib.handle", "inner"]
             assert {one["trace_id"] for one in each["open_spans"]} == {trace}
+
+
+async def test_whatever_a_process_does_about_it_the_reason_is_told_once(instrumented):
+    heard = Heard(*LIFE)
+    asleep = []
+
+    async def sleeping():
+        asleep.append(1)
+        await asyncio.sleep(60)
+
+    async def swallowing():
+        with contextlib.suppress(asyncio.CancelledError):
+            await sleeping()
+        await asyncio.sleep(0.02)
+
+    async def waiting():
+        await asyncio.wait_for(sleeping(), 50)
+
+    async def failing():
+        try:
+            await sleeping()
+        finally:
+            raise OSError("in the clean-up")
+
+    ways = {"swallowing": swallowing, "waiting": waiting, "failing": failing}
+
+    async def session(reason):
+        for name, way in ways.items():
+            await process.spawn(way, name=f"{name}_{reason}")
+        while len(asleep) < len(ways):
+            await asyncio.sleep(0.005)
+        asleep.clear()
+        for name in ways:
+            await process.exit(f"{name}_{reason}", reason)
+
+    for reason in ("killed", "broken"):
+        await in_process(session, reason)
+        for name in ways:
+            expected = "OSError" if name == "failing" else reason
+            await heard.wait_for("otpylib.process.exited", server=f"{name}_{reason}", reason=expected)
+            assert heard.one("otpylib.process.crashed", server=f"{name}_{reason}")["reason"] == expected
+
+
+async def test_it_is_switched_on_and_off_while_processes_end(runtime):
+    heard = Heard(*LIFE)
+    instrumentor = OtpylibInstrumentor()
+
+    async def session():
+        instrumentor.instrument()
+        first = await process.spawn(asyncio.sleep, args=[60], name="first")
+        await process.exit(first, "one")
+        instrumentor.uninstrument()
+        unseen = await process.spawn(asyncio.sleep, args=[60], name="unseen")
+        second = await process.spawn(asyncio.sleep, args=[60], name="second")
+        await process.exit(unseen, "two")
+        instrumentor.instrument()
+        await process.exit(second, "three")
+
+    try:
+        await in_process(session)
+        await heard.wait_for("otpylib.process.crashed", server="second", reason="three")
+        await heard.wait_for("otpylib.process.crashed", server="first", reason="one")
+        assert not heard.of("otpylib.process.crashed", server="unseen")
+    finally:
+        instrumentor.uninstrument()
+
+
+async def test_state_machines_and_servers_end_alike(instrumented):
+    heard = Heard(*LIFE)
+    core = gen_statem.core
+
+    async def callback_mode(_self):
+        return core.CallbackMode.HANDLE_EVENT_FUNCTION
+
+    async def init(_self, fails):
+        if fails:
+            raised_here()
+        return atom.ensure("open"), None
+
+    async def handle_event(_self, _type, content, _state, data):
+        if isinstance(content, Exception):
+            raise content
+        return core.StopState(reason=content[0], state_data=data) if content else core.KeepState(data)
+
+    async def terminate(_self, _reason, _state, _data):
+        """Nothing to clean up."""
+
+    callbacks = {"callback_mode": callback_mode, "init": init, "handle_event": handle_event}
+    body = {**callbacks, "terminate": terminate, "__module__": __name__, "__qualname__": "Door"}
+    door = OTPModule("Door", (), body, behavior=GEN_STATEM, version="1.0.0")
+
+    async def session():
+        for name, content in (("orderly", ["shutdown"]), ("worn", ["worn"]), ("raises", ValueError("no"))):
+            await core.start(door, None, name)
+            await core.cast(name, ())
+            await core.cast(name, content)
+        with contextlib.suppress(RuntimeError):
+            await core.start(door, "fails", "broken")
+
+    await in_process(session)
+    await heard.wait_for("otpylib.process.exited", server="orderly", reason="shutdown")
+    for name, reason in (("worn", "worn"), ("raises", "ValueError"), ("broken", "KeyError")):
+        await heard.wait_for("otpylib.process.crashed", server=name, reason=reason)
+    assert not heard.of("otpylib.process.crashed", server="orderly")
+    assert len(heard.one("otpylib.process.crashed", server="raises")["recent"]) == 2
 
 
 @pytest.mark.parametrize("given", [KILLED, "crash", SHUTDOWN])
@@ -423,3 +531,22 @@ async def test_nothing_of_a_process_stays_after_its_end(instrumented):
         while len(identity.known) > before:
             await asyncio.sleep(0.005)
     assert not identity._recording
+
+
+async def test_nothing_of_a_message_is_kept_unless_that_is_asked_for(instrumented):
+    Heard("otpylib.*")
+    payloads = []
+
+    async def session():
+        await gen_server.start(server(on_cast=acting, on_call=acting), None, "worker")
+        for _ in range(30):
+            payload = {1}
+            payloads.append(weakref.ref(payload))
+            await gen_server.cast("worker", ("message", payload))
+            del payload
+        await call("worker", "end")
+
+    await in_process(session)
+    gc.collect()
+    # The last one may be on the stack of the server yet.
+    assert sum(each() is not None for each in payloads) <= 1
