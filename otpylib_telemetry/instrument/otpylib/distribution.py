@@ -40,7 +40,7 @@ _MAX_ALL: Final = 3 * _MAX_HEADER
 
 _HEADERS: Final = ("traceparent", "tracestate", "baggage")
 
-#: It goes from what was sent there, and is no part of it: see ``FAN_OUT`` in :mod:`envelope`.
+#: It goes from what was sent there, and is no part of it: see ``FAN_OUT`` in :mod:`.envelope`.
 _LINKED: Final = "linked"
 
 _send_reg_send = AsyncIOConnection.send_reg_send

@@ -1,6 +1,6 @@
 """Sending and receiving: every message takes along where in a trace its sender was.
 
-A server's handlers are put there by :mod:`handling`. A process that receives for itself is there from one
+A server's handlers are put there by :mod:`.handling`. A process that receives for itself is there from one
 message to the next, unless it is inside of something of its own.
 """
 
