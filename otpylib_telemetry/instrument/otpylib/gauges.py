@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +13,7 @@ from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.instrument.otpylib import identity
 from otpylib_telemetry.meters import observed
 from otpylib_telemetry.meters.observed import Observation, ObservedMetric
+from otpylib_telemetry.primitives.fork import new_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -57,27 +57,32 @@ class _Deepest:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._of: dict[str, dict[str, int]] = {}
 
     def read(self, exporter: str, sizes: Mapping[str, int], deepest: Mapping[str, int]) -> dict[str, int]:
         """Return the maxima for an exporter, whose next ones begin with what waits now."""
+        # The event loop waits for this lock where a process ends: most mailboxes are empty, and left out.
+        waited = [(server, depth) for server, depth in deepest.items() if depth]
+        waiting = {server: size for server, size in sizes.items() if size}
         with self._lock:
             gone = self._of.keys() - {exporter, *registry.names()}
             for name in gone:
                 del self._of[name]
             self._of.setdefault(exporter, {})
             for kept in self._of.values():
-                for server, depth in deepest.items():
+                for server, depth in waited:
                     if depth > kept.get(server, 0):
                         kept[server] = depth
             found = self._of[exporter]
-            self._of[exporter] = dict(sizes)
+            self._of[exporter] = waiting
         # A server that is gone has no mailbox.
         return {server: found.get(server, 0) for server in sizes}
 
     def note(self, server: str, depth: int) -> None:
         """Take notice of the maximum of a mailbox that is gone, before anybody has read it."""
+        if not depth:
+            return
         with self._lock:
             for kept in self._of.values():
                 if depth > kept.get(server, 0):
