@@ -22,6 +22,7 @@ class Scope:
         token: By which it is taken out of its context; None when it is out, or has never been in.
         ended: Whether it is over.
         is_place: Whether there is a place in a trace to tell of.
+        is_over: Whether even what was begun inside of it, and goes on, is inside of it no more.
         bridged: The bridge to another API's context, and what leaves that one; None where there is none.
     """
 
@@ -30,6 +31,7 @@ class Scope:
     token: Token[Scope | None] | None = None
     ended: bool = False
     is_place: bool = True
+    is_over: bool = False
     bridged: tuple[Any, Any] | None = None
 
     def copied(self) -> Self:
@@ -68,7 +70,10 @@ def here() -> Scope | None:
     """
     found = innermost.get()
     if found is not None and found.ended:
-        _leave_ended()
+        if found.is_over:
+            innermost.set(None)
+        else:
+            _leave_ended()
         return innermost.get()
     return found
 

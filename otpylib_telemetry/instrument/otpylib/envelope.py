@@ -30,12 +30,38 @@ FAN_OUT: Final = 1_000
 #: which is linked to it. Otherwise the trace of a process that wakes itself every second would never end.
 TIMER_CHAIN: Final = 32
 
+#: Seconds for which what a process does belongs to what its maker was doing, where it receives nothing: one
+#: that was started inside a request may go on for as long as the program.
+ORIGIN_SECONDS = 300.0
+
 
 class Inbound(Place):
     """Where a process is because of the message it has received last; the next one takes it elsewhere."""
 
     sent: int = 0
     chain: int = 0
+
+
+class Origin(Inbound):
+    """Where a process is that has not received anything yet: where its maker was, but not for ever."""
+
+    def __init__(self) -> None:
+        self.over_ns = monotonic_ns() + int(ORIGIN_SECONDS * 1e9)
+        self._has_ended = False
+
+    @property
+    def is_over(self) -> bool:  # type: ignore[override]  # nobody sets it
+        """Whether it was long ago."""
+        return monotonic_ns() >= self.over_ns
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is over."""
+        return self._has_ended or self.is_over
+
+    @ended.setter
+    def ended(self, value: bool) -> None:
+        self._has_ended = value
 
 
 class Envelope:
@@ -99,13 +125,13 @@ def enveloped(message: Any, place: Place | None) -> Envelope:
     return envelope
 
 
-def inbound(place: Place) -> Inbound:
+def inbound(place: Place, kind: type[Inbound] = Inbound) -> Inbound:
     """Return a place of its own at a place, for whoever goes on from there."""
+    made = kind()
     if not place.is_place:
-        made = nowhere()
+        made.is_place = made.is_parent = False
         made.carried = place.carried
         return made
-    made = Inbound()
     made.trace = place.trace
     made.span_id = place.span_id
     made.carried = place.carried

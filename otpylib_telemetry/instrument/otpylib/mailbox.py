@@ -107,7 +107,7 @@ async def receive(
 def _go_on_from(envelope: Envelope | None, message: Any) -> None:
     """Put the running process where a message came from, unless it is inside of something of its own."""
     here = innermost.get()
-    if here is not None and type(here) is not Inbound and not here.ended:
+    if here is not None and not isinstance(here, Inbound) and not here.ended:
         return
     if is_serving() or awaiting_answer.get():
         return
@@ -129,7 +129,7 @@ def leave_inbound() -> None:
     here = innermost.get()
     if here is None:
         return
-    if type(here) is Inbound:
+    if isinstance(here, Inbound):
         context.leave(here)
     if innermost.get() is not None:
         # Inherited from its maker.

@@ -8,7 +8,7 @@ from otpylib.runtime.backends.asyncio_backend.backend import AsyncIOBackend
 
 from otpylib_telemetry.bus.context import innermost
 from otpylib_telemetry.instrument.otpylib import identity, life
-from otpylib_telemetry.instrument.otpylib.envelope import inbound, nowhere, place_of_sender
+from otpylib_telemetry.instrument.otpylib.envelope import Origin, inbound, nowhere, place_of_sender
 from otpylib_telemetry.tracing import bridge as bridge_module
 
 _spawn = AsyncIOBackend.spawn
@@ -42,7 +42,7 @@ async def _spawned(
         pid = await _spawn(backend, *args, **options)
     else:
         # It begins with a copy of this context.
-        origin = nowhere() if place is None else inbound(place)
+        origin = nowhere() if place is None else inbound(place, Origin)
         token = innermost.set(origin)
         theirs = None
         if bridge is not None:

@@ -7,6 +7,7 @@ from otpylib import gen_server, process
 from otpylib.gen_server.data import Stop
 
 from otpylib_telemetry import current_span, span
+from otpylib_telemetry.instrument.otpylib import envelope
 from otpylib_telemetry.instrument.otpylib.envelope import FAN_OUT, TIMER_CHAIN
 from otpylib_telemetry.instrument.otpylib.rules import Rules, put_in_force
 from tests.support.actors import Heard, call, server
@@ -312,3 +313,29 @@ async def test_filters_leave_out_servers_modules_and_messages_and_nothing_of_the
     assert {event["trace_id"] for event in inner} == {heard.one("asking.success")["trace_id"]}
     assert {event["server"] for event in heard.of("otpylib.handle.success")} == seen
     assert {event["server"] for event in heard.of("otpylib.call.success")} == seen - {"Other"}
+
+
+async def test_a_process_that_never_receives_leaves_its_makers_request_some_time(instrumented, monkeypatch):
+    monkeypatch.setattr(envelope, "ORIGIN_SECONDS", 0.2)
+    heard = Heard("asking.*", "tick.*")
+    ready = asyncio.Event()
+
+    async def ticker():
+        while not heard.of("tick.success", late=True):
+            with span("tick", {"late": ready.is_set()}):
+                await asyncio.sleep(0.01)
+
+    async def session():
+        with span("asking"):
+            await process.spawn(ticker)
+            await asyncio.sleep(0)
+        await heard.wait_for("tick.success")
+        await asyncio.sleep(0.3)
+        ready.set()
+
+    await in_process(session)
+    late = await heard.wait_for("tick.success", late=True)
+    asking = heard.one("asking.success")
+    assert heard.of("tick.success")[0]["parent_span_id"] == asking["span_id"]
+    assert late["trace_id"] != asking["trace_id"]
+    assert late["parent_span_id"] is None
