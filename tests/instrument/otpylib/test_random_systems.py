@@ -1,0 +1,63 @@
+"""Whatever actors do: every message is handled where it was sent, and nothing stays of it."""
+
+import asyncio
+import gc
+
+import pytest
+
+from otpylib_telemetry.bus import table
+from otpylib_telemetry.bus.context import innermost
+from otpylib_telemetry.instrument.otpylib import OtpylibInstrumentor, identity, recorder, timers
+from otpylib_telemetry.instrument.otpylib.envelope import Envelope, Inbound, arrived, watched
+from otpylib_telemetry.instrument.otpylib.identity import Identity
+from otpylib_telemetry.instrument.otpylib.statem import Arrival
+from otpylib_telemetry.tracing.operation import Operation
+from tests.support.random_systems import System
+from tests.support.runtime import in_process, running_runtime
+
+MESSAGES = 10_000
+OURS = (Envelope, Inbound, Operation, Identity, Arrival)
+
+
+def alive():
+    """How many there are of what we make of messages and processes."""
+    gc.collect()
+    found = [type(one) for one in gc.get_objects() if type(one) in OURS]
+    return {kind.__name__: found.count(kind) for kind in OURS if kind in found}
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_every_message_is_handled_where_it_was_sent_and_nothing_leaks(background_errors, seed, capsys):
+    before = alive()
+    system = System(seed)
+    system.listen()
+    OtpylibInstrumentor().instrument()
+    try:
+        async with running_runtime():
+            await in_process(system.start)
+            await in_process(system.run, MESSAGES, timeout=300)
+            there = set(identity.known)
+    finally:
+        table.remove("heard")
+    try:
+        assert system.wrong == []
+        assert system.handled >= MESSAGES
+        # All that there is was tried.
+        kinds = {"call", "cast", "info", "receive", "tick", "linked", "internal", "state_timeout"}
+        assert system.kinds.keys() >= kinds
+        assert system.crashes > 3
+        assert there
+        # asyncio reports what nobody has awaited: processes that crashed, which is meant here.
+        background_errors.clear()
+        del system
+        await asyncio.sleep(0)
+        assert identity.known == {}
+        assert timers._firing == set()
+        # It keeps so many operations that failed, and no more.
+        recorder.forget_all()
+        gc.collect()
+        assert watched() == []
+        assert (innermost.get(), arrived.get()) == (None, None)
+        assert alive() == before
+    finally:
+        OtpylibInstrumentor().uninstrument()
