@@ -211,6 +211,31 @@ def is_inherited() -> bool:
     return _Inherited.runtime is not None and get_runtime() is _Inherited.runtime
 
 
+#: How many processes are remembered after their end.
+_MAX_ENDED = 4_096
+
+_reasons: dict[Any, str] = {}
+
+
+def note_end(pid: Any, reason: str | None) -> None:
+    """Remember why a process has ended, for whoever finds something of it left open; None: it begins."""
+    if reason is None:
+        # Another runtime has given out the same.
+        _reasons.pop(pid, None)
+        return
+    if len(_reasons) >= _MAX_ENDED:
+        _reasons.pop(next(iter(_reasons)), None)
+    _reasons[pid] = reason
+
+
+def reason_of_end(emitter: object) -> str | None:
+    """Return why a process has ended; None where nobody has told."""
+    try:
+        return _reasons.get(emitter)
+    except TypeError:  # no process, and nothing that can be looked up
+        return None
+
+
 def is_running(emitter: object) -> bool:
     """Tell whether an ``emitter`` may still emit; a thread is always taken to be alive."""
     if isinstance(emitter, int):

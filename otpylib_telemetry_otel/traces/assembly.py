@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otpylib_telemetry.instrument.log_record import record_in
+from otpylib_telemetry.otp import reason_of_end
 from otpylib_telemetry.tracing.headers import read_tracestate
 from otpylib_telemetry.tracing.operation import NOTHING_CARRIED, Operation
 from otpylib_telemetry.tracing.operations import (
@@ -37,6 +38,7 @@ from otpylib_telemetry.tracing.propagation import (
 from otpylib_telemetry_otel.traces.ended import MAX_ENDED, EarlyEndings, Ending, RecentKeys
 from otpylib_telemetry_otel.traces.recorded import RecordedOperations, finished, settle
 from otpylib_telemetry_otel.traces.spans import (
+    EXIT_REASON,
     IDENTITY,
     MAX_EVENTS,
     FinishedSpan,
@@ -57,6 +59,9 @@ _NS_PER_MS: Final = 1e6
 
 #: Attributes beyond which a start that comes again adds none.
 _MAX_MERGED: Final = 1024
+
+#: Why a span is incomplete whose emitter is gone.
+_DIED: Final = "emitter_died"
 
 #: An operation that ended so many nanoseconds ago has lost its end, for want of room: its record knows it.
 _LOST_NS: Final = 5 * 1_000_000_000
@@ -295,7 +300,7 @@ class Assembler:
         ttl_ns = self._open.ttl_ns
         given_up = [self._abandon(opened, ttl_ns, "ttl") for opened in self._open.overdue(now_ns)]
         given_up += [
-            self._abandon(opened, now_ns - opened.at_ns, "emitter_died")
+            _of_the_dead(self._abandon(opened, now_ns - opened.at_ns, _DIED), opened.emitter)
             for opened in self._open.orphaned(alive)
         ]
         for operation in self._recorded.lost(now_ns - _LOST_NS):
@@ -306,7 +311,7 @@ class Assembler:
             self._give_up(operation, ttl_ns, "ttl") for operation in self._recorded.overdue(now_ns - ttl_ns)
         ]
         given_up += [
-            self._give_up(operation, now_ns - operation.at_ns, "emitter_died")
+            _of_the_dead(self._give_up(operation, now_ns - operation.at_ns, _DIED), operation.emitter)
             for operation in self._recorded.orphaned(alive)
         ]
         return given_up
@@ -647,6 +652,14 @@ class Assembler:
         if opened.span_id is not None:
             self._remember(opened)
         return span
+
+
+def _of_the_dead(span: FinishedSpan, emitter: object) -> FinishedSpan:
+    """Say on a span why the process has ended that had begun it, if that is known."""
+    reason = reason_of_end(emitter)
+    if reason is not None:
+        span.attributes = {**span.attributes, EXIT_REASON: reason}
+    return span
 
 
 class _Around(NamedTuple):

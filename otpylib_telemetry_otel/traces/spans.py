@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 #: ``shutdown``.
 INCOMPLETE: Final = "otpylib.telemetry.incomplete"
 
+#: The attribute that says why the process has ended that had begun a span, where the actors are instrumented.
+EXIT_REASON: Final = "otpylib.process.exit_reason"
+
 #: How many events a span has at most. The default of the OpenTelemetry specification ("Span Limits":
 #: EventCountLimit).
 MAX_EVENTS: Final = 128

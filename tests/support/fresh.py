@@ -16,6 +16,7 @@ def forget_everything():
     backlog.reset()
     dispatch.refused.reset()
     sections.forget()
+    otp._reasons.clear()
     observed.forget()
     polls.forget()
     services.forget()

@@ -16,7 +16,7 @@ from otpylib.runtime.backends.asyncio_backend.backend import AsyncIOBackend
 from otpylib_telemetry.bus.dispatch import execute, is_listened_to
 from otpylib_telemetry.instrument.otpylib import aloud, gauges, identity, reasons, recorder
 from otpylib_telemetry.instrument.otpylib.identity import NOT_ASKED, Identity
-from otpylib_telemetry.otp import current_process
+from otpylib_telemetry.otp import current_process, note_end
 
 if TYPE_CHECKING:
     from otpylib_telemetry.instrument.otpylib.reasons import Why
@@ -86,6 +86,7 @@ def begun(backend: AsyncIOBackend, pid: Any, name: Any, before: Any, *, linked: 
     if record is None:
         return
     found = identity.met(record, name)
+    note_end(pid, None)
     if not found.seen:
         return
     if is_listened_to(SPAWNED):
@@ -171,6 +172,7 @@ def _ended(found: Identity, why: Why, pid: Any, outcome: object = None) -> None:
     if len(_dead) >= _MAX_DEAD:
         _dead.pop(next(iter(_dead)), None)
     _dead[pid] = found.server
+    note_end(pid, why.reason)
     if not found.seen:
         found.forget_recent()
         return

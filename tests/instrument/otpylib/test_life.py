@@ -11,7 +11,7 @@ from otpylib.gen_server.data import Stop
 from otpylib.module import GEN_STATEM, OTPModule
 from otpylib.runtime.atoms import KILLED, NORMAL, SHUTDOWN, SUPERVISOR_SHUTDOWN
 
-from otpylib_telemetry import otp, span
+from otpylib_telemetry import execute, otp, span
 from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.instrument.otpylib import OtpylibInstrumentor, identity, reasons
 from otpylib_telemetry.instrument.otpylib.rules import Rules, put_in_force
@@ -495,6 +495,27 @@ async def test_a_crash_is_a_log_record_in_its_trace_with_all_that_is_known(instr
     assert "in acting" in found["exception.stacktrace"]
     assert [each["message"] for each in found["recent"]] == ["note", "ValueError"]
     assert [each["name"] for each in found["open_spans"]] == ["otpylib.handle"]
+
+
+async def test_what_a_process_leaves_open_ends_with_its_reason(instrumented, http_receiver):
+    await start_otel_exporter({"endpoint": http_receiver.endpoint, "protocol": "http/protobuf"})
+    await eventually(lambda: registry.status_of("otel_exporter")[0] == "running")
+
+    async def working():
+        execute("work.start", {}, {"order": 7})
+        await asyncio.sleep(60)
+
+    async def session():
+        pid = await process.spawn(working, name="worker")
+        await asyncio.sleep(0.01)
+        await process.exit(pid, KILLED)
+
+    await in_process(session)
+    await eventually(lambda: [one for one in http_receiver.spans if one.name == "work"])
+    (left,) = [one for one in http_receiver.spans if one.name == "work"]
+    assert left.attributes["otpylib.telemetry.incomplete"] == "emitter_died"
+    assert left.attributes["otpylib.process.exit_reason"] == "killed"
+    assert left.attributes["order"] == 7
 
 
 async def test_unnamed_servers_remember_nothing_and_nor_does_anybody_where_it_is_off(instrumented):
