@@ -55,6 +55,9 @@ class Notes(list):
 
 
 def _plain(value):
+    if type(value) is TimeoutError:
+        # Whether it ends while it waits, or in between, is a matter of time, and its words say which.
+        return "TimeoutError"
     if isinstance(value, BaseException):
         return (type(value).__name__, _PRIVATE.sub("#", str(value)))
     if isinstance(value, tuple | list):

@@ -58,6 +58,8 @@ async def test_every_message_is_handled_where_it_was_sent_and_nothing_leaks(back
         gc.collect()
         assert watched() == []
         assert (innermost.get(), arrived.get()) == (None, None)
-        assert alive() == before
+        # What tests before this one have left may go meanwhile.
+        after = alive()
+        assert {kind: count for kind, count in after.items() if count > before.get(kind, 0)} == {}
     finally:
         OtpylibInstrumentor().uninstrument()
