@@ -8,7 +8,7 @@ from typing import Final
 
 #: The scripts. One has a ``PAGE``, the file it writes, and a ``draw``, which returns what is in it; one that
 #: draws what a real run shows has a ``make``, which returns what is in each of its files.
-NAMES: Final = ("house", "event", "layers", "application", "demo", "dashboards")
+NAMES: Final = ("house", "event", "layers", "application", "demo", "dashboards", "actors")
 
 
 def main(names: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Both dashboards, from series that a real Prometheus scraped from the demonstration's shop.
+"""Dashboards, from series that a real Prometheus scraped; two of them from the demonstration's shop.
 
 Grafana draws them better. This reads the same JSON, asks Prometheus the same queries and draws the answers,
 panel by panel in the dashboard's own grid. Needed: ``prometheus`` on the PATH, and two and a half minutes.
@@ -7,6 +7,7 @@ panel by panel in the dashboard's own grid. Needed: ``prometheus`` on the PATH, 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import subprocess
@@ -16,7 +17,7 @@ import urllib.parse
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
 
@@ -25,8 +26,14 @@ from examples.shop.stage import Options, Stage, free_port
 from examples.shop.witness import OperatorsLog
 from scripts.pictures import svg
 
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
 ROOT: Final = Path(__file__).parents[2]
 DASHBOARDS: Final = ROOT / "monitoring" / "grafana"
+
+#: Those that are drawn of the shop.
+NAMES: Final = ("application", "telemetry")
 
 #: Requests per second; seconds of the run, and when the collector dies and is back.
 RATE, SECONDS, DIES, BACK = 40.0, 150.0, 75.0, 95.0
@@ -82,18 +89,27 @@ class Prometheus:
 
 
 def make() -> dict[Path, str]:
-    """Run the shop under a Prometheus, and draw both dashboards."""
+    """Run the shop under a Prometheus, and draw its dashboards."""
     with tempfile.TemporaryDirectory(prefix="prometheus-") as directory:
         return asyncio.run(_run(Path(directory)))
 
 
 async def _run(directory: Path) -> dict[Path, str]:
-    metrics, own = free_port(), free_port()
+    metrics = free_port()
+    async with watching(directory, metrics, "shop") as prometheus_of:
+        await _open_the_shop(metrics, directory)
+        return await asyncio.to_thread(_draw_all, prometheus_of())
+
+
+@contextlib.asynccontextmanager
+async def watching(directory: Path, port: int, job: str) -> AsyncIterator[Callable[[], Prometheus]]:
+    """Run a Prometheus that scrapes a port every second; give what asks it about the time until now."""
+    own = free_port()
     (directory / "prometheus.yml").write_text(
         "global: {scrape_interval: 1s}\n"
         "scrape_configs:\n"
-        "  - job_name: shop\n"
-        f'    static_configs: [{{targets: ["127.0.0.1:{metrics}"], labels: {{instance: shop-1}}}}]\n',
+        f"  - job_name: {job}\n"
+        f'    static_configs: [{{targets: ["127.0.0.1:{port}"], labels: {{instance: {job}-1}}}}]\n',
         encoding="utf-8",
     )
     command = [
@@ -105,9 +121,7 @@ async def _run(directory: Path) -> dict[Path, str]:
     ]
     server = subprocess.Popen(command)  # noqa: ASYNC220, S603  # our own arguments; it ends with us
     try:
-        await _open_the_shop(metrics, directory)
-        prometheus = Prometheus(f"http://127.0.0.1:{own}", time.time() - 2)
-        return await asyncio.to_thread(_draw_all, prometheus)
+        yield lambda: Prometheus(f"http://127.0.0.1:{own}", time.time() - 2)
     finally:
         server.terminate()
         server.wait()
@@ -129,15 +143,12 @@ async def _open_the_shop(port: int, directory: Path) -> None:
 
 
 def _draw_all(prometheus: Prometheus) -> dict[Path, str]:
-    drawn = {}
-    for file in sorted(DASHBOARDS.glob("*.json")):
-        dashboard = json.loads(file.read_text(encoding="utf-8"))
-        drawn[svg.PICTURES / f"dashboard-{file.stem}.svg"] = draw(dashboard, prometheus)
-    return drawn
+    return dict(draw(name, prometheus, CAPTION, "the demonstration's shop") for name in NAMES)
 
 
-def draw(dashboard: dict[str, Any], prometheus: Prometheus) -> str:
-    """Draw a dashboard in its own grid."""
+def draw(name: str, prometheus: Prometheus, caption: str, of: str) -> tuple[Path, str]:
+    """Draw a dashboard in its own grid; give the file and what is in it."""
+    dashboard = json.loads((DASHBOARDS / f"{name}.json").read_text(encoding="utf-8"))
     shapes: list[str] = []
     y = HEAD
     for row, panels in _rows(dashboard, prometheus):
@@ -155,17 +166,9 @@ def draw(dashboard: dict[str, Any], prometheus: Prometheus) -> str:
             shapes += _panel(panel, box, prometheus, names)
         y += max((p["gridPos"]["y"] - top + p["gridPos"]["h"] for p, _ in panels), default=0) * ROW
     shapes.append(svg.text(14, 26, dashboard["title"], bold=True, size=17))
-    shapes.append(
-        svg.text(
-            14,
-            48,
-            CAPTION,
-            size=12,
-            fill=svg.FAINT,
-        )
-    )
-    title = f"The dashboard {dashboard['title']}, drawn from a run of the demonstration's shop."
-    return svg.picture(24 * COLUMN + 12, y + 10, title, shapes)
+    shapes.append(svg.text(14, 48, caption, size=12, fill=svg.FAINT))
+    title = f"The dashboard {dashboard['title']}, drawn from a run of {of}."
+    return svg.PICTURES / f"dashboard-{name}.svg", svg.picture(24 * COLUMN + 12, y + 10, title, shapes)
 
 
 def _rows(
@@ -206,7 +209,7 @@ def _values(variable: dict[str, Any], prometheus: Prometheus) -> list[str]:
 
 
 def _fill(text: str, names: dict[str, str]) -> str:
-    known = {**names, "job": ".*", "instance": ".*", "exporter": ".*"}
+    known = {**names, "job": ".*", "instance": ".*", "exporter": ".*", "server": ".*"}
     known |= {"__rate_interval": f"{WINDOW}s", "__range": f"{RANGE}s"}
     return re.sub(r"\$\{?(\w+)\}?", lambda match: known.get(match[1], match[0]), text)
 

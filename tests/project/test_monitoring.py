@@ -19,9 +19,13 @@ from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "monitoring" / "prometheus" / "alerts.yml"
-RULE_TESTS = RULES.with_name("alerts.test.yml")
+ACTOR_RULES = RULES.with_name("actors.yml")
 BOARDS = {path.stem: path for path in sorted((ROOT / "monitoring" / "grafana").glob("*.json"))}
-PAGE = ROOT / "docs" / "how-to" / "operate" / "monitor-the-telemetry.md"
+#: Those about what the exporters say; tests/peers/test_actors_dashboard.py looks at the actors'.
+SERVED = [name for name in BOARDS if name != "actors"]
+PAGES = ROOT / "docs" / "how-to" / "operate"
+PAGE_OF = {RULES: PAGES / "monitor-the-telemetry.md", ACTOR_RULES: PAGES / "monitor-the-actors.md"}
+all_rules = pytest.mark.parametrize("rules", PAGE_OF, ids=lambda path: path.stem)
 
 OWN = {name for metric in SELF_METRICS for name in metric.samples}
 OWN_NAME = re.compile(r"otpylib_telemetry_(?:exporter|prometheus)_[a-z_]+")
@@ -66,18 +70,21 @@ def promtool(*arguments):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def alerts():
-    return re.findall(r"- alert: (\w+)", RULES.read_text(encoding="utf-8"))
+def alerts(rules):
+    return re.findall(r"- alert: (\w+)", rules.read_text(encoding="utf-8"))
 
 
-def test_promtool_accepts_the_rules():
-    promtool("check", "rules", RULES.name)
+@all_rules
+def test_promtool_accepts_the_rules(rules):
+    promtool("check", "rules", rules.name)
 
 
-def test_every_alert_fires_when_it_should_and_not_otherwise():
-    promtool("test", "rules", RULE_TESTS.name)
-    text = RULE_TESTS.read_text(encoding="utf-8")
-    for alert in alerts():
+@all_rules
+def test_every_alert_fires_when_it_should_and_not_otherwise(rules):
+    tests = rules.with_suffix(".test.yml")
+    promtool("test", "rules", tests.name)
+    text = tests.read_text(encoding="utf-8")
+    for alert in alerts(rules):
         assert f"name: {alert} fires" in text
         assert f"name: {alert} stays silent" in text
 
@@ -85,12 +92,17 @@ def test_every_alert_fires_when_it_should_and_not_otherwise():
 def test_the_rules_name_only_metrics_there_are():
     text = RULES.read_text(encoding="utf-8")
     assert set(OWN_NAME.findall(text)) <= OWN
-    assert len(set(alerts())) == len(alerts()) >= 10
 
 
-def test_every_alert_is_on_the_page_about_them():
-    text = PAGE.read_text(encoding="utf-8")
-    assert [alert for alert in alerts() if f"`{alert}`" not in text] == []
+def test_no_two_alerts_have_the_same_name():
+    names = [alert for rules in PAGE_OF for alert in alerts(rules)]
+    assert len(set(names)) == len(names) >= 20
+
+
+@all_rules
+def test_every_alert_is_on_the_page_about_them(rules):
+    text = PAGE_OF[rules].read_text(encoding="utf-8")
+    assert [alert for alert in alerts(rules) if f"`{alert}`" not in text] == []
 
 
 # --- dashboards
@@ -236,7 +248,7 @@ def test_what_is_served_to_the_dashboards_is_every_metric():
 
 
 @pytest.mark.peer
-@pytest.mark.parametrize("name", BOARDS)
+@pytest.mark.parametrize("name", SERVED)
 def test_every_panel_has_something_to_show(server, name):
     empty = []
     for title, expr in targets(name):
@@ -249,7 +261,7 @@ def test_every_panel_has_something_to_show(server, name):
 def test_the_variables_of_the_dashboards_find_what_they_are_for(server):
     """Grafana's label_values() and metrics() are calls of this very API."""
     names = server.api("label/__name__/values")
-    for name in BOARDS:
+    for name in SERVED:
         for variable in board(name)["templating"]["list"][1:]:
             query = variable["definition"]
             if query.startswith("metrics("):
@@ -273,6 +285,6 @@ def test_the_variables_of_the_dashboards_find_what_they_are_for(server):
 def test_every_alert_s_expression_can_be_evaluated(server):
     text = RULES.read_text(encoding="utf-8")
     expressions = re.findall(r"expr: (?:\|\n((?: {10}.*\n)+)|(.+)\n)", text)
-    assert len(expressions) == len(alerts())
+    assert len(expressions) == len(alerts(RULES))
     for block, line in expressions:
         server.query(block or line)
