@@ -17,20 +17,29 @@ _CONVENTIONAL: Final = {
     "error": "exception.message",
     "error_type": "exception.type",
     "stacktrace": "exception.stacktrace",
+    "stack": "code.stacktrace",
 }
 
-_ERROR: Final = 40
+#: Severities: the level of Python's logging, and the text.
+ERROR: Final = (40, "ERROR")
+WARNING: Final = (30, "WARN")
 
 
-def tell(event: str, measurements: dict[str, Any], metadata: Mapping[str, Any], body: str) -> None:
-    """Emit an event; its log record is an error that says this."""
+def tell(
+    event: str,
+    measurements: dict[str, Any],
+    metadata: Mapping[str, Any],
+    body: str,
+    severity: tuple[int, str] = ERROR,
+) -> None:
+    """Emit an event; its log record says this, as an error or with another severity."""
     sent = {_CONVENTIONAL.get(key, key): value for key, value in {**metadata, **measurements}.items()}
     attributes, dropped = any_values(sent)
     record = LogRecord(
         body,
         attributes,
-        severity_number=severity_number(_ERROR),
-        severity_text="ERROR",
+        severity_number=severity_number(severity[0]),
+        severity_text=severity[1],
         event_name=event,
         dropped_attributes=dropped,
         scope=("otpylib", ""),

@@ -30,6 +30,9 @@ BAD_TARGET: Final = "bad_target"
 #: The target where nobody knows who it was: never a pid, of which there are ever new ones.
 UNKNOWN: Final = "unknown pid"
 
+#: A caller outside of any process, who has given up by the time the answer comes.
+OUTSIDE: Final = "caller outside of any process"
+
 #: To whom otpylib itself logs, thrice a call, whether anybody is there or not.
 _LOGGER: Final = asyncio_backend.LOGGER
 
@@ -111,7 +114,9 @@ def _nobody(backend: AsyncIOBackend, target: Any) -> tuple[str, str]:
         found = identity.of(target)
         if found is not None:
             return found.server, NO_MAILBOX
-        return life.name_of_the_dead(target) or UNKNOWN, NOPROC
+        dead = life.name_of_the_dead(target) or UNKNOWN
+        # A call from outside of any process is made by one that otpylib starts for it.
+        return (OUTSIDE if dead.endswith(".bridge_process") else dead), NOPROC
     if isinstance(target, str | Atom):
         return readable_name(target), NO_MAILBOX if backend.whereis(target) else NOPROC
     if isinstance(target, tuple) and len(target) == _REMOTE_PARTS:

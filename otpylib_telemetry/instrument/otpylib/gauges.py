@@ -143,7 +143,7 @@ def _processes() -> Iterator[tuple[identity.Identity, Any]]:
             if names is None:
                 names = {named: name for name, named in _items(runtime._name_registry)}  # noqa: SLF001
             found = identity.met(record, record.name or names.get(pid))
-        if found.seen and not found.ended:
+        if not found.ours and not found.ended:
             yield found, record
 
 

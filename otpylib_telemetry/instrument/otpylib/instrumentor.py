@@ -34,6 +34,7 @@ from otpylib_telemetry.instrument.otpylib import (
     timers,
 )
 from otpylib_telemetry.instrument.otpylib.patching import Patch, Patches
+from otpylib_telemetry.instrument.otpylib.rules import checked, put_in_force
 from otpylib_telemetry.tracing import parts
 
 _log = logging.getLogger("otpylib_telemetry")
@@ -72,6 +73,19 @@ _patches: Final = Patches(
         Patch(dynamic_supervisor, "_handle_add_child", supervision.handle_add_child),
     ]
 )
+#: What OpenTelemetry's own tools pass to instrumentors.
+_OPENTELEMETRY: Final = frozenset(
+    {
+        "distro",
+        "event_logger_provider",
+        "logger_provider",
+        "meter_provider",
+        "raise_exception_on_conflict",
+        "skip_dep_check",
+        "tracer_provider",
+    }
+)
+
 _lock: Final = threading.RLock()
 
 
@@ -90,12 +104,26 @@ class OtpylibInstrumentor:
         """Return what is instrumented, as a requirement."""
         return ("otpylib >= 0.5.18",)
 
-    def instrument(self, **_options: Any) -> None:
+    def instrument(self, **options: Any) -> None:
         """Have messages take along their senders' contexts, and what the actors do be recorded.
 
-        It takes effect for processes that run already, too. Does nothing where that is so already.
+        It takes effect for processes that run already, too. Where that is so already, options alone count.
+
+        Args:
+            **options: The keys of ``[telemetry.instrument]``, but ``enabled``: ``include``, ``exclude``,
+                ``messages``, ``calls``, ``casts``, ``infos``, ``loop_stall_ms``, ``recorder``, ``payloads``.
+                Without any, the rules in force stay. What OpenTelemetry passes to every instrumentor is
+                ignored.
+
+        Raises:
+            TypeError: There is no such option, or it is of another type.
+            ValueError: A value that there is not.
         """
+        own = {name: value for name, value in options.items() if name not in _OPENTELEMETRY}
+        wanted = checked(own) if own else None
         with _lock:
+            if wanted is not None:
+                put_in_force(wanted)
             if _patches.applied:
                 return
             identity.forget_the_dead()

@@ -173,7 +173,8 @@ def _ended(found: Identity, why: Why, pid: Any, outcome: object = None) -> None:
         _dead.pop(next(iter(_dead)), None)
     _dead[pid] = found.server
     note_end(pid, why.reason)
-    if not found.seen:
+    # What is left out as noise still must not crash unnoticed.
+    if found.ours or not (found.seen or why.is_crash):
         found.forget_recent()
         return
     measured = {"count": 1, "lifetime_ms": (monotonic_ns() - found.began_ns) / 1e6}
@@ -186,7 +187,8 @@ def _ended(found: Identity, why: Why, pid: Any, outcome: object = None) -> None:
             kind = why.error_type or why.reason
             said = f"{found.server} has crashed: {kind}: {why.error}".removesuffix(f": {kind}")
             aloud.tell(CRASHED, dict(measured), crash, said)
-        execute(EXITED, measured, told)
+        if found.seen:
+            execute(EXITED, measured, told)
     finally:
         asyncio_backend._current_process.reset(token)  # noqa: SLF001
         found.forget_recent()

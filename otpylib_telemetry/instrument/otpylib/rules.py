@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
 import fnmatch
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
 #: How a handled message is related to what its sender was doing: part of it, linked to it, or not at all.
 CHILD: Final = "child"
@@ -58,6 +60,40 @@ class Rules:
     def relation(self, kind: str) -> str:
         """Return how messages of a kind are related to their senders."""
         return {CALL: self.calls, CAST: self.casts}.get(kind, self.infos)
+
+
+def checked(options: Mapping[str, Any]) -> Rules:
+    """Return rules with these options.
+
+    Raises:
+        TypeError: There is no such option, or it is of another type.
+        ValueError: There is no such relation, or a number is negative.
+    """
+    known = {field.name: field.default for field in dataclasses.fields(Rules)}
+    return Rules(**{name: _checked(name, value, known) for name, value in options.items()})
+
+
+def _checked(name: str, value: Any, known: Mapping[str, Any]) -> Any:
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"
+        raise TypeError(f"there is no option {name!r}{hint}")
+    default = known[name]
+    if type(default) is tuple:
+        words = (value,) if type(value) is str else value
+        if not isinstance(words, list | tuple) or not all(type(word) is str for word in words):
+            raise TypeError(f"{name}: expected a pattern or a list of them, got {value!r}")
+        return tuple(words)
+    if type(default) is str:
+        if value not in {CHILD, LINK, NONE}:
+            raise ValueError(f"{name}: expected 'child', 'link' or 'none', got {value!r}")
+        return value
+    expected = (bool,) if type(default) is bool else (int, float) if type(default) is float else (int,)
+    if type(value) not in expected:
+        raise TypeError(f"{name}: expected {expected[-1].__name__}, got {value!r}")
+    if value < 0:
+        raise ValueError(f"{name}: expected 0 or more, got {value!r}")
+    return value
 
 
 def _matcher(patterns: Iterable[str]) -> Callable[[str], bool]:

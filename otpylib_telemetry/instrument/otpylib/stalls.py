@@ -17,7 +17,7 @@ from contextvars import Context
 from time import monotonic, process_time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from otpylib_telemetry.bus.dispatch import execute
+from otpylib_telemetry.instrument.otpylib import aloud
 from otpylib_telemetry.instrument.otpylib.envelope import inbound
 from otpylib_telemetry.instrument.otpylib.handling import UNTOLD, handled
 from otpylib_telemetry.instrument.otpylib.rules import in_force
@@ -27,6 +27,7 @@ from otpylib_telemetry.tracing.places import enter
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Mapping
     from types import FrameType
 
     from otpylib_telemetry.tracing.operation import Operation
@@ -172,7 +173,7 @@ def _tell(stood: float, samples: list[Sample]) -> None:
     """Tell of a stall, by the sample that stands for most of it."""
     if not samples:
         # Something has kept even the watchdog from running: it is known that, and not where.
-        execute(STALLED, {"duration_ms": stood * 1e3}, {"samples": 0})
+        aloud.tell(STALLED, {"duration_ms": stood * 1e3}, {"samples": 0}, _said(stood, {}), aloud.WARNING)
         return
     (server, _), _ = Counter((one.metadata.get("server"), one.operation) for one in samples).most_common(1)[0]
     of_it = [one for one in samples if one.metadata.get("server") == server]
@@ -188,9 +189,17 @@ def _tell(stood: float, samples: list[Sample]) -> None:
     def emit() -> None:
         if found.operation is not None:
             enter(inbound(found.operation))
-        execute(STALLED, {"duration_ms": stood * 1e3}, metadata)
+        measured = {"duration_ms": stood * 1e3}
+        aloud.tell(STALLED, measured, metadata, _said(stood, found.metadata), aloud.WARNING)
 
     Context().run(emit)
+
+
+def _said(stood: float, metadata: Mapping[str, Any]) -> str:
+    server, message = metadata.get("server"), metadata.get("message")
+    where = "" if server is None else f" in {server}"
+    handling = "" if message is None else f", which handled {message}"
+    return f"The event loop stood for {stood:.3g} s{where}{handling}"
 
 
 class _Watchdog:

@@ -11,7 +11,6 @@ from otpylib.supervisor import core as supervisor
 from otpylib_telemetry.bus.dispatch import execute
 from otpylib_telemetry.instrument.otpylib import aloud, identity, reasons
 from otpylib_telemetry.instrument.otpylib.identity import readable_name
-from otpylib_telemetry.instrument.otpylib.rules import in_force
 from otpylib_telemetry.otp import current_process
 from otpylib_telemetry.primitives import exceptions
 from otpylib_telemetry.primitives.errors import error_text
@@ -149,9 +148,6 @@ def _tell(event: str, child: Any, measured: Mapping[str, int], more: Mapping[str
     if (own is not None and own.ours) or identity.is_ours(spec.module):
         return
     supervised = "" if own is None else own.server
-    registered = () if spec.name is None else (readable_name(spec.name),)
-    if not in_force.rules.sees_server(name, module, supervised, *registered):
-        return
     told = {"supervisor": supervised, "child": name, "module": module, "pid": str(child.pid), **more}
     now = _exit.get()
     if now is not None and now.supervisor is current_process():

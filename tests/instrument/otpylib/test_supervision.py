@@ -1,7 +1,5 @@
 """What supervisors do is told of: restarts, those that fail, giving up, children that come and go."""
 
-import asyncio
-
 import pytest
 from otpylib import atom, dynamic_supervisor, gen_server, process, supervisor
 from otpylib.module import DYNAMIC_SUPERVISOR, SUPERVISOR
@@ -146,18 +144,8 @@ async def test_a_restart_belongs_to_the_trace_in_which_the_child_has_crashed(ins
     assert started["trace_id"] == asking["trace_id"]
 
 
-@pytest.mark.parametrize(
-    ("rules", "seen"),
-    [
-        (Rules(), True),
-        (Rules(include=("till",)), True),
-        (Rules(include=("shop",)), True),
-        (Rules(include=("other",)), False),
-        (Rules(exclude=("till",)), False),
-        (Rules(exclude=("Shop", "shop")), False),
-    ],
-)
-async def test_filters_hold_for_supervisors(instrumented, rules, seen):
+@pytest.mark.parametrize("rules", [Rules(include=("other",)), Rules(exclude=("till", "Shop", "shop"))])
+async def test_no_filter_hides_a_restart(instrumented, rules):
     heard = Heard(SUPERVISION, "starting.*")
 
     async def init(_argument):
@@ -170,5 +158,4 @@ async def test_filters_hold_for_supervisors(instrumented, rules, seen):
     put_in_force(rules)
     await gen_server.cast("till", "boom")
     await heard.wait_for("starting.success", 2)
-    await asyncio.sleep(0.02)
-    assert bool(heard.of("otpylib.supervisor.restarted")) is seen
+    await heard.wait_for("otpylib.supervisor.restarted", child="till")

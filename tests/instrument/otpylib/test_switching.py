@@ -13,6 +13,7 @@ from otpylib import gen_server, process
 from otpylib_telemetry import current_span, span
 from otpylib_telemetry.bus import table
 from otpylib_telemetry.instrument.otpylib import OtpylibInstrumentor
+from otpylib_telemetry.instrument.otpylib.rules import Rules, in_force
 from tests.support.actors import Heard, call, server
 from tests.support.runtime import in_process
 
@@ -198,3 +199,27 @@ async def test_nobody_listens_and_nothing_is_in_the_way(instrumented, kind):
 
     await in_process(session)
     assert seen == [("message", None), ("end", None)]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        ({"exclud": "x"}, TypeError, "there is no option 'exclud'; did you mean 'exclude'?"),
+        ({"exclude": 7}, TypeError, "exclude: expected a pattern or a list of them, got 7"),
+        ({"recorder": "many"}, TypeError, "recorder: expected int, got 'many'"),
+        ({"recorder": -1}, ValueError, "recorder: expected 0 or more, got -1"),
+        ({"calls": "parent"}, ValueError, "calls: expected 'child', 'link' or 'none', got 'parent'"),
+    ],
+)
+def test_options_that_are_none_are_refused_and_nothing_is_instrumented(options, error, said):
+    with pytest.raises(error) as raised:
+        OtpylibInstrumentor().instrument(**options)
+    assert str(raised.value) == said
+    assert not OtpylibInstrumentor().is_instrumented_by_opentelemetry
+
+
+async def test_options_are_the_keys_of_the_section(instrumented):
+    OtpylibInstrumentor().instrument(exclude="noisy", loop_stall_ms=20, payloads=True, tracer_provider=None)
+    assert in_force.rules == Rules(exclude=("noisy",), loop_stall_ms=20, payloads=True)
+    OtpylibInstrumentor().instrument()
+    assert in_force.rules.exclude == ("noisy",)
