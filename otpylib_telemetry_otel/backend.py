@@ -10,6 +10,7 @@ from otpylib_telemetry.config.settings import ExporterSettings
 from otpylib_telemetry.exporter.base import Collected, ExportContext, Exporter, ExportOutcome
 from otpylib_telemetry.primitives.threads import run_in_thread
 from otpylib_telemetry_otel.destinations import resource_of
+from otpylib_telemetry_otel.probes import probes
 from otpylib_telemetry_otel.resources import publish
 from otpylib_telemetry_otel.settings.endpoint import SIGNALS
 from otpylib_telemetry_otel.settings.environment import OTLP_OPTIONS
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from otpylib_telemetry.bus.event_log import Entry
+    from otpylib_telemetry.exporter.probe import Probe
 
 #: What the server looks after, and what is taken over here without a new connection.
 _IN_PLACE: Final = frozenset(ExporterSettings.model_fields).union(
@@ -65,6 +67,11 @@ class OtelBackend(Exporter[OtelSettings]):
     def tells_of_traces(cls, settings: OtelSettings | None) -> bool:
         """Tell whether spans are sent."""
         return settings is None or (settings.traces and settings.sends("traces"))
+
+    @classmethod
+    def probes(cls, settings: OtelSettings) -> Sequence[Probe]:
+        """Return what can be tried of the settings: files, names of packages' parts, destinations."""
+        return probes(settings)
 
     def idle_reason(self) -> str | None:
         """Return why nothing is exported under the present settings, or None."""

@@ -260,6 +260,12 @@ def why_none(settings: OtelSettings, signal: SignalName) -> str | None:
     )
 
 
+def service_of(signal: SignalName) -> Service:
+    """Return the service of OTLP that takes a signal. Imports the generated classes of OTLP."""
+    service: Service = resolve_name(_KINDS[signal].service)
+    return service
+
+
 def resource_of(settings: OtelSettings) -> Mapping[str, Any]:
     """Return the resource attributes: those of the settings, and what their detectors find. It may block."""
     return plugins.detect_resource(settings.resource_detectors, settings.resource_attributes())
@@ -297,7 +303,7 @@ def _unprocessed(settings: OtelSettings, signal: SignalName, resource: Resource)
             return SdkDestination(given.exporter(signal), converter, connection.timeout, is_given=True)
         return SdkDestination(_exporter(given, signal), converter, connection.timeout)
     encoder = resolve_name(kind.encoder)(resource)
-    return OtlpDestination(encoder.encode, transport(connection, resolve_name(kind.service)))
+    return OtlpDestination(encoder.encode, transport(connection, service_of(signal)))
 
 
 def transport(connection: Connection, service: Service) -> Transport:

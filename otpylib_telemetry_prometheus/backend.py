@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from otpylib_telemetry import otp
 from otpylib_telemetry.aggregation.observers import Regularly
+from otpylib_telemetry.exporter.probe import Probe
 from otpylib_telemetry.metrics.exporting import MetricsExporter
 from otpylib_telemetry.primitives.threads import run_in_thread
 from otpylib_telemetry_prometheus.client.merged import merged_in
 from otpylib_telemetry_prometheus.endpoint.access import Guard
 from otpylib_telemetry_prometheus.endpoint.server import Endpoint
+from otpylib_telemetry_prometheus.endpoint.sockets import bind, joined, resolve
+from otpylib_telemetry_prometheus.endpoint.tls import context_of
 from otpylib_telemetry_prometheus.mount.in_process import PageSource
 from otpylib_telemetry_prometheus.multiprocess.workers import Multiprocess
 from otpylib_telemetry_prometheus.page_maker import PageMaker
@@ -72,6 +75,18 @@ class PrometheusBackend(MetricsExporter[PrometheusSettings]):
         self._pusher = Pusher(self._pages.text, context.name)
         self._multiprocess: Multiprocess | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    @classmethod
+    def probes(cls, settings: PrometheusSettings) -> Sequence[Probe]:
+        """Return what can be tried of the settings: certificates, and the port."""
+        found = []
+        access = settings.access()
+        if settings.serve and (files := access.files) is not None:
+            found.append(Probe("the endpoint's certificate", lambda _: context_of(files)))
+        if settings.serve:
+            where = f"the port of {joined(settings.host, settings.port)}"
+            found.append(Probe(where, lambda _: _try_port(settings), connects=True))
+        return found
 
     @property
     def page_source(self) -> PageSource | None:
@@ -266,3 +281,11 @@ class PrometheusBackend(MetricsExporter[PrometheusSettings]):
         if state == "running":
             return None
         return f"{state}: {reason}" if reason else str(state)
+
+
+def _try_port(settings: PrometheusSettings) -> None:
+    """Have the port for a moment. On a thread without an event loop."""
+    addresses = asyncio.run(resolve(settings.host, settings.port))
+    shared = settings.multiprocess_dir is not None
+    for sock in bind(settings.host, settings.port, addresses, shared=shared):
+        sock.close()

@@ -46,7 +46,11 @@ _LONGEST_KEY: Final = 100
 _IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 #: A file that protects the page: an empty text is no way to say that it need not be protected.
-Protection: TypeAlias = Annotated[str | None, BeforeValidator(absolute), BeforeValidator(protection)]
+Protection: TypeAlias = Annotated[
+    str | None,
+    BeforeValidator(absolute),
+    BeforeValidator(protection, json_schema_input_type=str | Literal[False]),
+]
 
 #: Words of unknown keys that somebody may have meant to protect the page with, by the key they may stand for.
 _MEANT: Final[Mapping[str, frozenset[str]]] = {
@@ -140,7 +144,9 @@ class PrometheusSettings(MetricsSettings):
         "needs none.",
         json_schema_extra={"remakes": "endpoint"},
     )
-    basic_auth: Annotated[Login | None, BeforeValidator(login)] = Field(
+    basic_auth: Annotated[
+        Login | None, BeforeValidator(login, json_schema_input_type=Login | str | Literal[False])
+    ] = Field(
         None,
         description='Name and password a client must show: `{ username = "...", password = "..." }` or '
         '`"username:password"`. Unset or `false`: none. It protects the mounted page as well.',

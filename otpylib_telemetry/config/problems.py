@@ -64,18 +64,18 @@ def _entry_problem(section: str, settings: SectionSettings, refused: Refused) ->
     secret = candidate.secret or key in settings.secret_keys()
     entry = refused.entry if isinstance(refused.entry, str) else f"({value_words(refused.entry)})"
     if entry.startswith(PAIR):
-        name = f"{section}.{key}, {entry}"
+        name = known = f"{section}.{key}, {entry}"
     elif _NAME_OF_ENTRY.fullmatch(entry) if secret else len(entry) <= _LONGEST_NAME:
-        name = f"{section}.{key}.{entry}"
+        name = known = f"{section}.{key}.{entry}"
     else:
         # Where a pair was not written as one, its name may be the secret.
-        name = f"An entry of {section}.{key}"
+        name, known = f"An entry of {section}.{key}", f"{section}.{key}"
     value = value_words(candidate.value, secret=secret)
     summary = f"{name} ({value}) {origin_words(candidate.origin)} is refused: {refused.reason}."
     stays = isinstance(table := getattr(settings, key), Mapping) and entry in table
     kept = "Its value before stays in force." if stays else "It is left out; the other entries count."
     token = hash((key, candidate.origin, entry, candidate.token()))
-    return Problem(name, f"{summary} {kept}", "rejected", candidate.origin, summary, token=token)
+    return Problem(known, f"{summary} {kept}", "rejected", candidate.origin, summary, token=token)
 
 
 def unknown_key(settings: SectionSettings, section: str, candidate: Candidate) -> Problem:

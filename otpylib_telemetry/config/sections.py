@@ -7,11 +7,14 @@ import logging
 import os
 from collections.abc import Iterable, Mapping
 from importlib.metadata import entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from otpylib_telemetry.config import toml_source
-from otpylib_telemetry.config.environment import KIND, is_name, kind_variables
+from otpylib_telemetry.config.environment import KIND, is_name, kind_variables, section_prefix
 from otpylib_telemetry.config.problems import check_kind_variables, check_sections, misplaced_problem
+
+if TYPE_CHECKING:
+    from otpylib_telemetry.config.resolution import Problem, Resolution
 
 _log = logging.getLogger("otpylib_telemetry")
 
@@ -67,18 +70,33 @@ def kinds_in_environment(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: kind_named(kind) for name, kind in kind_variables(environ).values() if is_name(name)}
 
 
-def report(known: Iterable[str] = ()) -> None:
-    """Log which sections nobody reads: once each, and again if they went and came back."""
+def is_meant(resolution: Resolution[Any]) -> bool:
+    """Tell whether anything is set for this section, and not for all of them."""
+    prefix = section_prefix(resolution.section)
+    for key, origin in resolution.origins.items():
+        for_all = origin == f"environment TELEMETRY_{key.upper()}"
+        own = origin == f"environment {prefix}{key.upper()}"
+        if origin != "default" and (own or not for_all):
+            return True
+    return False
+
+
+def problems(known: Iterable[str] = ()) -> list[Problem]:
+    """Return what is wrong with sections as a whole: nobody reads them, or they are of no kind there is."""
     misplaced = [value for source in toml_source.known_sources() if (value := source.misplaced()) is not None]
     asked_for = {
         variable: (name, kind_named(kind)) for variable, (name, kind) in kind_variables(os.environ).items()
     }
-    problems = [
+    return [
         *check_sections(_kinds_named(written()), {*known, *_installed(), *declared}, _installed()),
         *check_kind_variables(asked_for, _installed()),
         *(misplaced_problem(value) for value in misplaced),
     ]
-    now = {(problem.key, problem.message): problem for problem in problems}
+
+
+def report(known: Iterable[str] = ()) -> None:
+    """Log which sections nobody reads: once each, and again if they went and came back."""
+    now = {(problem.key, problem.message): problem for problem in problems(known)}
     for identity, problem in now.items():
         if identity not in _told:
             _log.warning("%s", problem.message)

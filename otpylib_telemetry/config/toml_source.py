@@ -114,6 +114,11 @@ class TomlSource(ConfigSource):  # type: ignore[misc]  # otpylib-config ships no
         """Why the last good content is in force instead of the file's; None if the file is fine."""
         return self._trouble
 
+    @property
+    def left_out(self) -> frozenset[tuple[str, str]]:
+        """The keys of which the file, as it is now, gives no value, each with the reason."""
+        return self._unset
+
     async def load(self) -> dict[str, Any]:
         """Return a copy of what the file says or, while it cannot be used, of what it said last.
 

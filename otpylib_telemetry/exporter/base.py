@@ -24,6 +24,8 @@ from otpylib_telemetry.config.settings import ExporterSettings
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from otpylib_telemetry.exporter.probe import Probe
+
 SettingsT = TypeVar("SettingsT", bound=ExporterSettings)
 
 #: The lane of items of which there is one kind only.
@@ -159,6 +161,19 @@ class Exporter(Generic[SettingsT]):
         """
         del settings
         return True
+
+    @classmethod
+    def probes(cls, settings: SettingsT) -> Sequence[Probe]:
+        """Return what can be tried of settings before an exporter goes by them.
+
+        Override it where settings name files, destinations or ports: ``otpylib-telemetry check`` then tells
+        which of them cannot be had.
+
+        Args:
+            settings: The settings; no exporter with them need exist.
+        """
+        del settings
+        return ()
 
     def ahead(self) -> Mapping[str, Any]:
         """Return values that count already, by key, though the settings they are part of wait.

@@ -6,14 +6,14 @@ import asyncio
 import logging
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from otpylib import supervisor
 
 from otpylib_telemetry import otp
 from otpylib_telemetry.bus.manager import MANAGER, TelemetryManager
 from otpylib_telemetry.config import otpylib_config, resolve, sections
-from otpylib_telemetry.config.environment import KIND, is_name, section_prefix
+from otpylib_telemetry.config.environment import KIND, is_name
 from otpylib_telemetry.config.sections import registered_exporters
 from otpylib_telemetry.exporter.server import instance_of
 from otpylib_telemetry.primitives.fork import importing
@@ -21,9 +21,6 @@ from otpylib_telemetry.primitives.once import Once
 from otpylib_telemetry.services import starting
 from otpylib_telemetry.supervision.specs import checked_argument, said_before_raised
 from otpylib_telemetry.supervision.supervisor import Child, Supervision, supervisor_module
-
-if TYPE_CHECKING:
-    from otpylib_telemetry.config.resolution import Resolution
 
 _log = logging.getLogger("otpylib_telemetry")
 
@@ -95,7 +92,7 @@ def _checked_suite(settings: Mapping[str, Any] | None) -> dict[str, dict[str, An
             checked[section] = checked_argument(starting.registered()[section], argument)
             continue
         if section in known and kind in {None, section}:
-            checked[section] = checked_argument(_load(section, known[section]), argument)
+            checked[section] = checked_argument(load_exporter(section, known[section]), argument)
             continue
         if section in known or (kind is not None and kind not in known):
             raise ValueError(f"{section!r} cannot be of the kind {kind!r}; {_there_is(known)}")
@@ -104,12 +101,12 @@ def _checked_suite(settings: Mapping[str, Any] | None) -> dict[str, dict[str, An
                 f"no exporter is registered for {section!r}; {_there_is(known)}. "
                 "A further instance of one names it as its kind."
             )
-        checked[section] = checked_argument(instance_of(_load(kind, known[kind]), section), argument)
+        checked[section] = checked_argument(instance_of(load_exporter(kind, known[kind]), section), argument)
     return checked
 
 
-def _load(name: str, entry: Any) -> Any:
-    """Return what a package registers under a name."""
+def load_exporter(name: str, entry: Any) -> Any:
+    """Return the GenServer class that a package registers under a name; ValueError if it is none."""
     with importing():
         module = entry.load()
     called = getattr(module, "__name__", type(module).__name__)
@@ -234,7 +231,7 @@ class _Suite:
     ) -> Child | None:
         """Return the child for a section if anything enables it."""
         try:
-            module = _load(kind, entry)
+            module = load_exporter(kind, entry)
             if name != kind:
                 module = instance_of(module, name)
             settings_type = module.exporter_type.settings_type
@@ -249,21 +246,10 @@ class _Suite:
         resolution = resolve.resolve(
             settings_type, module.section, environ=os.environ, config=values, argument=argument or {}
         )
-        is_set = argument is not None or is_written or name != kind or _is_meant(resolution)
+        is_set = argument is not None or is_written or name != kind or sections.is_meant(resolution)
         if not is_set or not resolution.settings.enabled:
             return None
         return Child(module.registered_name, module, argument or {})
-
-
-def _is_meant(resolution: Resolution[Any]) -> bool:
-    """Tell whether anything is set for this section, and not for all of them."""
-    prefix = section_prefix(resolution.section)
-    for key, origin in resolution.origins.items():
-        for_all = origin == f"environment TELEMETRY_{key.upper()}"
-        own = origin == f"environment {prefix}{key.upper()}"
-        if origin != "default" and (own or not for_all):
-            return True
-    return False
 
 
 # Sections whose exporter could not be loaded, which was said.

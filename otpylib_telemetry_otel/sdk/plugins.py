@@ -89,6 +89,11 @@ def load_id_generator(name: str | Given) -> IdSource:
     return source
 
 
+def load_detector(name: str) -> Any:
+    """Load a resource detector, ``host`` for instance, and ask it nothing."""
+    return load(RESOURCE_DETECTORS, name, "resource detector", "opentelemetry-resource-detector-{}")
+
+
 def detect_resource(
     names: Iterable[str], settings: Mapping[str, Any], seconds: float = DETECTION_LIMIT
 ) -> dict[str, Any]:
@@ -97,10 +102,7 @@ def detect_resource(
     A detector that fails or takes too long is left out, with a line in the log: what is known without it must
     not wait for it.
     """
-    detectors = [
-        (name, load(RESOURCE_DETECTORS, name, "resource detector", "opentelemetry-resource-detector-{}"))
-        for name in names
-    ]
+    detectors = [(name, load_detector(name)) for name in names]
     found: dict[str, Mapping[str, Any]] = {}
 
     def detect(name: str, detector: Any) -> None:

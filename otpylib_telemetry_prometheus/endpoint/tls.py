@@ -56,7 +56,7 @@ class Tls:
     @classmethod
     async def of(cls, files: Files) -> Tls:
         """Read the files."""
-        read = partial(_read, files)
+        read = partial(context_of, files)
         return cls(files, await run_in_thread(FollowedFiles, files, read, _report))
 
     async def context(self) -> ssl.SSLContext:
@@ -78,7 +78,7 @@ def _report(error: Exception) -> None:
     _log.warning("%s. The endpoint goes on with the files as they were read before.", error)
 
 
-def _read(files: Files) -> ssl.SSLContext:
+def context_of(files: Files) -> ssl.SSLContext:
     """Make a context out of the files."""
     _part("certificate", files.certificate, certificates_in)
     if files.key is not None:

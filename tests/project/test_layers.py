@@ -44,6 +44,7 @@ LAYERS = {
         "sdk",
         "destinations",
         "signals",
+        "probes",
         "backend",
         "exporter",
         "presets",
