@@ -1,11 +1,13 @@
 """``python -m scripts.reference``: writes the pages of docs/reference that are made from the code.
 
-``configuration.md`` comes from the settings models, ``self-metrics.md`` from the table of the exporters' own
-metrics. ``config.toml`` gets the keys it does not show yet; what it says of the others is left alone.
+``configuration.md`` and ``config.schema.json`` come from the settings models, ``self-metrics.md`` from the
+table of the exporters' own metrics. ``config.toml`` gets the keys it does not show yet; what it says of the
+others is left alone.
 """
 
 from __future__ import annotations
 
+import json
 import types
 import typing
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import PydanticUndefined
 
+from otpylib_telemetry.command.json_schema import schema_of
 from otpylib_telemetry.config.settings import ExporterSettings, SectionSettings
 from otpylib_telemetry.instrument.actors import InstrumentSettings
 from otpylib_telemetry.instrument.otpylib_logger import OtpylibLoggerSettings
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "configuration.md"
 
 SELF_PAGE = PAGE.with_name("self-metrics.md")
+
+SCHEMA = PAGE.with_name("config.schema.json")
 
 SELF_INTRODUCTION = """\
 # What the exporters say about themselves
@@ -170,6 +175,12 @@ def _groups(
     return parts
 
 
+def schema() -> str:
+    """Return the JSON schema of ``config.toml``, as ``otpylib-telemetry schema`` writes it."""
+    found = schema_of({section: model for section, model, _ in SECTIONS})
+    return json.dumps(found, indent=2) + "\n"
+
+
 def self_page() -> str:
     """Return the page about the exporters' own metrics."""
     every = [metric for metric in SELF_METRICS if metric.name.startswith(EXPORTER)]
@@ -251,5 +262,6 @@ def _default(model: type[SectionSettings], key: str, info: FieldInfo) -> str:
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
     SELF_PAGE.write_text(self_page(), encoding="utf-8")
+    SCHEMA.write_text(schema(), encoding="utf-8")
     shown = {section: model for section, model, _ in SECTIONS if model is not DatadogSettings}
     SAMPLE.write_text(completed(SAMPLE.read_text(encoding="utf-8"), shown), encoding="utf-8")

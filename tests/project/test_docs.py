@@ -131,8 +131,10 @@ def test_shell_blocks_use_only_commands_that_exist():
             named = re.search(r"\[([a-z,]+)\]", line)
             assert named is None or set(named[1].split(",")) <= extras, f"{block}: {line}"
         else:
-            # The last three: tests/processes/test_auto_instrumentation.py, tests/peers/test_express.py.
-            programs = ("python ", "curl ", "kill ", "opentelemetry-instrument ", "npm install ", "node ")
+            # The first: tests/command/test_page.py. The last three:
+            # tests/processes/test_auto_instrumentation.py, tests/peers/test_express.py.
+            programs = ("otpylib-telemetry ", "python ", "curl ", "kill ")
+            programs += ("opentelemetry-instrument ", "npm install ", "node ")
             assert not line or line.startswith(programs), f"{block}: {line}"
 
 

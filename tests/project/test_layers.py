@@ -27,6 +27,8 @@ LAYERS = {
         "instrument",
         "supervision",
         "poller",
+        "command",
+        "__main__",
     ),
     "otpylib_telemetry_otel": (
         "version",
