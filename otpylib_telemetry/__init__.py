@@ -12,6 +12,7 @@ from otpylib_telemetry.config.settings import ExporterSettings
 from otpylib_telemetry.config.toml_source import TomlSource
 from otpylib_telemetry.exporter.base import Collected, Exporter, ExportError, ExportOutcome, TooLargeError
 from otpylib_telemetry.exporter.breaker import ExporterCircuitBreaker
+from otpylib_telemetry.exporter.probe import Probe
 from otpylib_telemetry.exporter.server import exporter_module
 from otpylib_telemetry.instrument import actors as _actors  # noqa: F401 - its section has to be known
 from otpylib_telemetry.instrument import otpylib_logger as _otpylib_logger  # noqa: F401 - its section, too
@@ -36,6 +37,7 @@ __all__ = [
     "ExporterCircuitBreaker",
     "ExporterSettings",
     "HandlerInfo",
+    "Probe",
     "SpanContext",
     "TelemetryManager",
     "TelemetryPoller",
