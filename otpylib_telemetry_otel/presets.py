@@ -18,7 +18,9 @@ from otpylib_telemetry_otel.backend import OtelBackend
 from otpylib_telemetry_otel.settings.model import OtelSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from otpylib_telemetry.exporter.probe import Probe
 
 _HOST = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
 
@@ -59,6 +61,11 @@ class PresetSettings(OtelSettings):
         known = {key: template.format_map(parts) for key, template in cls.preset.settings.items()}
         return {**known, **values}
 
+    def lacks_key(self) -> bool:
+        """Tell whether the backend would take nothing for want of a key."""
+        connection = self.connection("traces")
+        return connection.protocol is not None and self.preset.key_header not in connection.headers
+
     def _key_header(self, api_key: str) -> tuple[str, str]:
         return self.preset.key_header, api_key
 
@@ -74,11 +81,15 @@ class PresetBackend(OtelBackend):
     def idle_reason(self) -> str | None:
         """Return why nothing is exported under the present settings, or None."""
         settings = self.settings
-        if isinstance(settings, PresetSettings):
-            preset, connection = settings.preset, settings.connection("traces")
-            if connection.protocol is not None and preset.key_header not in connection.headers:
-                return f"no api_key is set, and {preset.title} takes nothing without one"
+        if isinstance(settings, PresetSettings) and settings.lacks_key():
+            return f"no api_key is set, and {settings.preset.title} takes nothing without one"
         return super().idle_reason()
+
+    @classmethod
+    def probes(cls, settings: OtelSettings) -> Sequence[Probe]:
+        """Return what can be tried of the settings; nothing as long as they have no key."""
+        idle = isinstance(settings, PresetSettings) and settings.lacks_key()
+        return () if idle else super().probes(settings)
 
 
 class DatadogSettings(PresetSettings):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -70,11 +71,7 @@ def run(arguments: argparse.Namespace, screen: Screen) -> int:
     """Check a file; return the exit status."""
     if not 0 < arguments.timeout < float("inf"):
         raise UsageError("--timeout: expected a number of seconds above 0")
-    try:
-        with Path(arguments.file).open("rb"):
-            pass
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{arguments.file}: {getattr(error, 'strerror', None) or error}") from None
+    _can_be_read(arguments.file)
     for path in arguments.env:
         # Of this process: proxies and certificates are looked up there, too, by libraries.
         os.environ.update(read_env_file(path))
@@ -88,6 +85,19 @@ def run(arguments: argparse.Namespace, screen: Screen) -> int:
     else:
         _show(screen, arguments.file, checked, tried)
     return GOOD if is_good else BAD
+
+
+def _can_be_read(path: str) -> None:
+    """Raise a UsageError for what is no file at all: that says nothing about a configuration."""
+    try:
+        # Opening a named pipe would wait for a writer.
+        regular = stat.S_ISREG(Path(path).stat().st_mode)
+        if regular:
+            Path(path).open("rb").close()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+    if not regular:
+        raise UsageError(f"{path}: it is not a regular file")
 
 
 def _connect(checked: Checked, seconds: float) -> list[_Tried]:

@@ -81,7 +81,7 @@ class _Check:
             self.checked.findings.append(Finding("error", f"The file {trouble}.", line=line))
             return self.checked
         written = sections.written()
-        known = known_sections(self.source.content().get("telemetry"), os.environ)
+        known = known_sections(self.tables(), os.environ)
         for problem in sections.problems(known):
             self.add("error", problem.message, problem.key)
         if not written and self.source.misplaced() is None:
@@ -93,6 +93,11 @@ class _Check:
             for each in self.checked.sections:
                 self._try_files(each)
         return self.checked
+
+    def tables(self) -> dict[str, Any]:
+        """Return what the file says below ``telemetry``, with what comes from the environment in it."""
+        found = self.source.content().get("telemetry")
+        return found if isinstance(found, dict) else {}
 
     def _look_for_telemetry(self) -> None:
         near = difflib.get_close_matches("telemetry", self.source.content(), n=1)
@@ -108,7 +113,7 @@ class _Check:
                 self.add("error", what, f"telemetry.{name}")
             return
         live: LiveConfig[Any] = LiveConfig(known.settings_type, f"telemetry.{name}", {}, os.environ)
-        table = (self.source.content().get("telemetry") or {}).get(name)
+        table = self.tables().get(name)
         live.observe(table if isinstance(table, dict) else {})
         if not is_written and name == known.kind and not sections.is_meant(live.resolution):
             return

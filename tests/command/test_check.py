@@ -1,12 +1,18 @@
 """``otpylib-telemetry check``, run as it is run: what it says, and how it ends."""
 
+import io
 import json
+import os
+import pty
+import subprocess
+import sys
 import tomllib
 from pkgutil import resolve_name
 
 import pytest
 
 from otpylib_telemetry.command.main import main
+from otpylib_telemetry.command.screen import Screen
 from otpylib_telemetry.config import sections
 from otpylib_telemetry.version import __version__
 from tests.command.running import ROOT, check, command, lines
@@ -100,6 +106,7 @@ def test_every_mistake_is_one_line_that_says_where_it_is(tmp_path):
         ('\nx = "\n', 2, "is not valid TOML: Illegal character"),
         ("", None, "is empty"),
         ("# nothing\n", None, "holds nothing but comments"),
+        ("a = " + 5000 * "[" + 5000 * "]", None, "has tables or lists nested too deeply"),
     ],
 )
 def test_what_is_no_toml_is_told_with_its_line(text, line, said, tmp_path, capsys):
@@ -108,6 +115,63 @@ def test_what_is_no_toml_is_told_with_its_line(text, line, said, tmp_path, capsy
     ((level, where, message),) = lines(json.loads(capsys.readouterr().out))
     assert (level, where) == ("error", line)
     assert message.startswith(f"The file {said}")
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "line"),
+    [
+        ("telemetry = 3\n", "telemetry", 1),
+        ("[telemetry]\nenabled = true\n", "telemetry.enabled", 2),
+        ("[[telemetry.otel]]\nx = 1\n", "telemetry.otel", 1),
+        ("x = 1\r\n[telemetry.x]\r\nkind = 3\r\n", "telemetry.x.kind", 3),
+        ("\ufeff\ntelemetry.otel.timeout = 'x'\n", "telemetry.otel.timeout", 2),
+        ("telemetry = { otel = { y = 2 } }\n", "telemetry.otel.y", 1),
+        ('[telemetry.otel]\nservice_name = """\ny = 1\n"""\n"y" = 2\n', "telemetry.otel.y", 5),
+        ("[telemetry.poller]\nkind = 'otel'\nbatch_size = 0\n", "telemetry.poller.batch_size", 3),
+        ("[telemetry.otel]\nclient_key = 'a'\n", "telemetry.otel.client_key", 2),
+        ("[telemetry.otel.headers]\na = 'b'\nc-bin = 'd'\n", "telemetry.otel.headers.c-bin", 3),
+        (f"[telemetry.otel]\nresource = {100 * '['}{100 * ']'}\n", "telemetry.otel.resource", 2),
+    ],
+)
+def test_each_mistake_has_its_key_and_its_line_wherever_it_stands(text, key, line, tmp_path, capsys):
+    (tmp_path / "config.toml").write_bytes(text.encode())
+    assert main(["check", str(tmp_path / "config.toml"), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)["findings"]
+    assert [(each["key"], each["line"]) for each in found] == [(key, line)]
+
+
+def test_a_preset_without_its_key_tries_nothing(tmp_path):
+    status, found = check("[telemetry.datadog]\nenabled = true\n", "--connect", cwd=tmp_path)
+    assert (status, found["findings"], found["connections"]) == (0, [], [])
+
+
+@pytest.mark.parametrize(
+    ("variables", "coloured"),
+    [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True), ({"TERM": "dumb"}, False)],
+)
+def test_colours_are_for_terminals_whose_owner_wants_them(variables, coloured, monkeypatch):
+    for name, value in {"NO_COLOR": "", "TERM": "xterm", **variables}.items():
+        monkeypatch.setenv(name, value)
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "w") as terminal, os.fdopen(ours, "rb") as reader:
+        shown = Screen(terminal).coloured("error", "red")
+        assert shown == ("\x1b[31merror\x1b[0m" if coloured else "error")
+        assert reader.fileno() != terminal.fileno()
+    assert Screen(io.StringIO()).coloured("error", "red") == "error"
+
+
+def test_a_reader_that_goes_away_is_no_reason_for_a_traceback(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-m", "otpylib_telemetry", "schema"],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as done:
+        done.stdout.close()
+        assert done.stderr.read() == b""
+        assert done.wait(200) == 1
 
 
 def test_variables_that_are_not_set_are_told_and_may_come_from_a_file(tmp_path):
@@ -227,7 +291,8 @@ def test_what_a_value_has_in_it_does_not_reach_the_terminal(tmp_path):
         (("chek", "x"), "invalid choice: 'chek'"),
         (("check",), "the following arguments are required: FILE"),
         (("check", "nowhere.toml"), "nowhere.toml: No such file or directory"),
-        (("check", "."), ".: Is a directory"),
+        (("check", "."), ".: it is not a regular file"),
+        (("check", "pipe"), "pipe: it is not a regular file"),
         (("check", "config.toml", "--env", "nowhere.env"), "--env nowhere.env: No such file or directory"),
         (("check", "config.toml", "--env", "bad.env"), "--env bad.env, line 2: expected NAME=value"),
         (("check", "config.toml", "--timeout", "0"), "--timeout: expected a number of seconds above 0"),
@@ -238,6 +303,7 @@ def test_wrong_use_is_told_from_a_bad_file(arguments, said, tmp_path, capsys, mo
     monkeypatch.chdir(tmp_path)
     (tmp_path / "config.toml").write_text(GOOD)
     (tmp_path / "bad.env").write_text("A=1\nhunter2-hunter2\n")
+    os.mkfifo(tmp_path / "pipe")
     assert main(arguments) == 2
     told = capsys.readouterr()
     assert told.out == ""
