@@ -485,6 +485,11 @@ class _Instance:
         return self.made
 
 
+def served_class(given: Any) -> Any:
+    """Return the class of a server of ours, whose place in the loop something else takes."""
+    return given.served if type(given) is _Instance else given
+
+
 async def _serve(cls: Any, init_arg: Any, starter: Any) -> None:
     """Run a GenServer's loop, and its ``terminate`` whatever ends it.
 

@@ -26,6 +26,7 @@ from otpylib_telemetry.config.resolve import resolve
 from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.instrument import loguru as loguru_bridge
 from otpylib_telemetry.instrument.logging import LOG_EVENT, LogBridge
+from otpylib_telemetry.instrument.otpylib.guarding import guarded
 from otpylib_telemetry.instrument.otpylib_logger import OtpylibLogger
 from otpylib_telemetry.meters import observed
 from otpylib_telemetry.services.server import Applied
@@ -656,6 +657,15 @@ async def _(_stage):
     loguru_bridge.logger.info("open")
     yield
     loguru_bridge.uninstall()
+
+
+@provokes("Something an actor did is not told of")
+async def _(_stage):
+    def name_of(actor):
+        raise LookupError(actor)
+
+    guarded(name_of)("till")
+    yield
 
 
 @provokes("A process of the application is registered as logger")

@@ -11,9 +11,10 @@ from otpylib.atom import Atom
 from otpylib.gen_server import core as gen_server
 from otpylib.gen_statem import core as gen_statem
 
-from otpylib_telemetry.bus.dispatch import call, call_and_await
+from otpylib_telemetry.bus.dispatch import call
 from otpylib_telemetry.instrument.otpylib import identity
 from otpylib_telemetry.instrument.otpylib.envelope import place_of_sender
+from otpylib_telemetry.instrument.otpylib.guarding import guarded
 from otpylib_telemetry.instrument.otpylib.identity import readable_name
 from otpylib_telemetry.instrument.otpylib.mailbox import awaiting_answer
 from otpylib_telemetry.instrument.otpylib.rules import in_force
@@ -86,22 +87,20 @@ async def _told_of(make_call: Callable[..., Awaitable[Any]], target: Any, payloa
         record.logged(operation)
     try:
         if route.begins:
-            await call_and_await(route.begins, *operation.start_event())
+            call(route.begins, *operation.start_event())
         answer = await make_call(target, payload, *rest)
     except BaseException as error:
         ended = record.end(operation, error)
-        if ended and isinstance(error, Exception):
-            await call_and_await(ended, *operation.end_event())
-        elif ended:
-            # Whoever is cancelled awaits nothing any more.
+        if ended:
             call(ended, *operation.end_event())
         raise
     ended = record.end(operation)
     if ended:
-        await call_and_await(ended, *operation.end_event())
+        call(ended, *operation.end_event())
     return answer
 
 
+@guarded
 def _metadata(target: Any, payload: Any) -> dict[str, Any] | None:
     """Return the metadata of a call; None for one that is not recorded."""
     tag = tag_of(payload)

@@ -13,6 +13,7 @@ from otpylib.runtime.backends.asyncio_backend.pid import Pid
 
 from otpylib_telemetry.bus.dispatch import execute, is_listened_to
 from otpylib_telemetry.instrument.otpylib import identity, life
+from otpylib_telemetry.instrument.otpylib.guarding import guarded
 from otpylib_telemetry.instrument.otpylib.identity import readable_name
 from otpylib_telemetry.instrument.otpylib.rules import in_force
 from otpylib_telemetry.instrument.otpylib.tags import tag_of
@@ -90,6 +91,7 @@ async def send(self: AsyncIOBackend, target: Any, message: Any) -> None:
         _tell(self, target, message)
 
 
+@guarded
 def _tell(backend: AsyncIOBackend, target: Any, message: Any) -> None:
     """Tell of a message that nobody has got."""
     if not is_listened_to(UNDELIVERED) or is_quiet():

@@ -10,7 +10,7 @@ from otpylib.gen_server import core as gen_server
 
 from otpylib_telemetry.bus import context
 from otpylib_telemetry.bus.context import innermost
-from otpylib_telemetry.bus.dispatch import call, call_and_await, is_listened_to
+from otpylib_telemetry.bus.dispatch import call, is_listened_to
 from otpylib_telemetry.instrument.otpylib.envelope import arrived, inbound, nowhere
 from otpylib_telemetry.instrument.otpylib.identity import own
 from otpylib_telemetry.instrument.otpylib.life import CRASHED, reason_to_end
@@ -106,7 +106,7 @@ async def handled(  # noqa: C901, PLR0912  # in one piece, because calls cost
     record.enter_alone(operation)
     try:
         if route.begins:
-            await call_and_await(route.begins, *operation.start_event())
+            call(route.begins, *operation.start_event())
         operation.at_ns = now_ns = monotonic_ns()
         if route.begin_logged:
             record.logged(operation)
@@ -120,17 +120,14 @@ async def handled(  # noqa: C901, PLR0912  # in one piece, because calls cost
         innermost.set(inbound(operation))
         if (recent := identity.recent) is not None:
             recent.append(operation if not identity.keeps_payloads else (operation, payload))
-        if ended and isinstance(error, Exception):
-            await call_and_await(ended, *operation.end_event())
-        elif ended:
-            # Whoever is cancelled awaits nothing any more.
+        if ended:
             call(ended, *operation.end_event())
         raise
     ended = record.end(operation)
     if (recent := identity.recent) is not None:
         recent.append(operation if not identity.keeps_payloads else (operation, payload))
     if ended:
-        await call_and_await(ended, *operation.end_event())
+        call(ended, *operation.end_event())
     return result
 
 

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import deque
 from contextvars import ContextVar
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from otpylib.atom import Atom
 from otpylib.runtime import get_runtime
 
+from otpylib_telemetry.exporter.base import Exporter
 from otpylib_telemetry.instrument.otpylib.rules import CALL, CAST, INFO, in_force
 from otpylib_telemetry.instrument.otpylib.tags import tag_of
-from otpylib_telemetry.otp import current_process, process_record
+from otpylib_telemetry.otp import current_process, process_record, served_class
+from otpylib_telemetry.primitives.any_value import text
+from otpylib_telemetry.primitives.exceptions import short_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 #: The packages whose processes are not seen: telemetry does not tell of itself, nor of what configures it.
-_OURS: Final = ("otpylib_telemetry", "otpylib_config")
+_OURS: Final = frozenset(
+    {
+        "otpylib_telemetry",
+        "otpylib_telemetry_otel",
+        "otpylib_telemetry_prometheus",
+        "otpylib_telemetry_mock",
+        "otpylib_config",
+    }
+)
 
 #: How many kinds of messages one server remembers what to make of.
 _MAX_HANDLED: Final = 1_000
@@ -25,6 +39,9 @@ _MAX_HANDLED: Final = 1_000
 
 #: The functions of otpylib that serve a mailbox, and ours.
 _LOOPS: Final = frozenset({"_gen_server_loop", "_gen_statem_loop", "_serve"})
+
+#: And those that run a class at all.
+_CLASS_LOOPS: Final = _LOOPS | {"_supervisor_loop", "_module_supervisor_loop", "_task_loop"}
 
 #: What makes a call from outside of any process: a process of otpylib's own, which is not told of.
 _BRIDGE: Final = "_call_from_outside_process.bridge_process"
@@ -233,8 +250,8 @@ def met(record: Any, name: Any, module_class: Any = None) -> Identity:
     found = known.get(record.pid)
     if found is not None and found.pid is record.pid:
         return found
-    module, ours = _module_of(record, module_class)
-    serves = getattr(record.func, "__name__", "") in _LOOPS
+    module, ours = module_of(record, module_class)
+    serves = _runs_a_class(record.func) and record.func.__name__ in _LOOPS
     made = Identity(record.pid, name, module, ours=ours, serves=serves)
     made.began_ns -= max(0, int((time.time() - record.info.created_at) * 1e9))
     # Numbers are looked up on other threads, too. One that another runtime has given out counts no more.
@@ -263,36 +280,52 @@ def forget_the_dead() -> None:
 def runs_ours(pid: Any) -> bool:
     """Tell whether a process of the present runtime is one of our own."""
     record = process_record(pid)
-    return record is not None and _module_of(record, None)[1]
+    return record is not None and module_of(record)[1]
 
 
 def readable_name(name: Any) -> str:
     """Return a registered name as text: names are strings or atoms, each in a namespace of its own."""
-    return str(getattr(name, "name", name))[:_MAX_NAME]
+    if type(name) is Atom:
+        return str(name.name)[:_MAX_NAME]
+    return text(name, _MAX_NAME)
 
 
-def _module_of(record: Any, module_class: Any) -> tuple[str, bool]:
+def module_of(record: Any, module_class: Any = None) -> tuple[str, bool]:
     """Return the module a process runs, and whether it is ours."""
-    if module_class is None:
-        # otpylib's loops have the class as their first argument.
-        arguments = record.args or [None]
-        first = arguments[0]
-        module_class = first if isinstance(first, type) or hasattr(first, "served") else None
-    # Servers of ours have something in place of their class.
-    module_class = getattr(module_class, "served", module_class)
-    if module_class is not None:
-        return module_class.__name__, is_ours(module_class)
     function = record.func
-    name = getattr(function, "__qualname__", type(function).__name__).replace(".<locals>", "")
-    module = getattr(function, "__module__", "")
+    while type(function) is functools.partial:
+        function = function.func
+    if module_class is None and record.args and _runs_a_class(function):
+        module_class = record.args[0]
+    module_class = served_class(module_class)
+    if isinstance(module_class, type):
+        return short_name(module_class), is_ours(module_class)
+    try:
+        name, module = function.__qualname__, function.__module__
+    except Exception:  # noqa: BLE001  # an object that can be called, whose own code may do anything
+        name = module = None
+    if type(name) is not str:
+        return short_name(type(function)), False
+    name = name.replace(".<locals>", "")
     is_bridge = name == _BRIDGE and str(module).startswith("otpylib.")
     return name, is_bridge or _is_ours(module)
 
 
+def _runs_a_class(function: Any) -> bool:
+    """Tell whether it is one of otpylib's loops, or ours, which have a class as their first argument."""
+    if type(function) is not FunctionType or function.__name__ not in _CLASS_LOOPS:
+        return False
+    return function.__module__.split(".", 1)[0] in {"otpylib", "otpylib_telemetry"}
+
+
 def is_ours(module_class: Any) -> bool:
     """Tell whether processes of a class are ours; an exporter of somebody else is so, too."""
-    return _is_ours(getattr(module_class, "__module__", "")) or hasattr(module_class, "exporter_type")
+    if not isinstance(module_class, type):
+        return False
+    named = vars(module_class)
+    kept = named.get("exporter_type")
+    return _is_ours(named.get("__module__")) or (isinstance(kept, type) and issubclass(kept, Exporter))
 
 
 def _is_ours(module: Any) -> bool:
-    return isinstance(module, str) and module.split(".", 1)[0].startswith(_OURS)
+    return type(module) is str and module.split(".", 1)[0] in _OURS

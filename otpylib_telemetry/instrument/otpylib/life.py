@@ -15,6 +15,7 @@ from otpylib.runtime.backends.asyncio_backend.backend import AsyncIOBackend
 
 from otpylib_telemetry.bus.dispatch import execute, is_listened_to
 from otpylib_telemetry.instrument.otpylib import aloud, gauges, identity, reasons, recorder
+from otpylib_telemetry.instrument.otpylib.guarding import guarded
 from otpylib_telemetry.instrument.otpylib.identity import NOT_ASKED, Identity
 from otpylib_telemetry.otp import current_process, note_end
 
@@ -40,38 +41,57 @@ _cleanup_process = AsyncIOBackend._cleanup_process  # noqa: SLF001
 
 async def exit_(self: AsyncIOBackend, pid: Any, reason: Any) -> None:
     """Send an exit signal to a process, and remember its reason, which otpylib forgets."""
-    record = _record(self, self._name_registry.get(pid) if isinstance(pid, str) else pid)
-    if record is not None and (reason == KILLED or not (record.trap_exits and record.mailbox)):
-        _asked(record, reason)
+    _note_exit(self, pid, reason)
     await _exit(self, pid, reason)
 
 
 async def notify_exit(self: AsyncIOBackend, pid: Any, reason: Any, visited: Any = None) -> None:
     """Tell those who are linked to a process, or monitor it; some of them end for the same reason."""
-    record = _record(self, pid)
-    # Who traps exits goes on.
-    if record is not None and record.task is not None and record.task.cancelling():
-        _asked(record, reason)
+    _note_cascade(self, pid, reason)
     await _notify_exit(self, pid, reason, visited)
 
 
 async def handle_process_exit(self: AsyncIOBackend, pid: Any, reason: Any) -> None:
     """Tell that a process has ended, where it was; then tell those who want to know."""
+    _note_end(self, pid, reason)
+    await _handle_process_exit(self, pid, reason)
+
+
+@guarded
+def _note_exit(backend: AsyncIOBackend, pid: Any, reason: Any) -> None:
+    record = _record(backend, backend._name_registry.get(pid) if isinstance(pid, str) else pid)  # noqa: SLF001
+    if record is not None and (reason == KILLED or not (record.trap_exits and record.mailbox)):
+        _asked(record, reason)
+
+
+@guarded
+def _note_cascade(backend: AsyncIOBackend, pid: Any, reason: Any) -> None:
+    record = _record(backend, pid)
+    # Who traps exits goes on.
+    if record is not None and record.task is not None and record.task.cancelling():
+        _asked(record, reason)
+
+
+@guarded
+def _note_end(backend: AsyncIOBackend, pid: Any, reason: Any) -> None:
     found = identity.known.get(pid)
-    record = _record(self, pid)
+    record = _record(backend, pid)
     if record is not None:
         found = identity.met(record, record.name)
     if found is not None and found.pid is pid:
         _ended(found, _why(found, reason), pid, reason)
-    await _handle_process_exit(self, pid, reason)
 
 
 def cleanup_process(self: AsyncIOBackend, pid: Any) -> None:
     """Forget a process that has ended."""
     record = _record(self, pid)
     _cleanup_process(self, pid)
-    if record is None:
-        return
+    if record is not None:
+        _forget(record)
+
+
+@guarded
+def _forget(record: Any) -> None:
     found = identity.known.get(record.pid)
     if found is not None and record.mailbox is not None:
         gauges.deepest.note(found.server, vars(record.mailbox.queue).get("deepest", 0))
@@ -80,6 +100,7 @@ def cleanup_process(self: AsyncIOBackend, pid: Any) -> None:
         identity.forget(record)
 
 
+@guarded
 def begun(backend: AsyncIOBackend, pid: Any, name: Any, before: Any, *, linked: bool) -> None:
     """Tell that a process begins; ``before`` is who had its name."""
     record = backend._processes.get(pid)  # noqa: SLF001
@@ -100,6 +121,7 @@ def begun(backend: AsyncIOBackend, pid: Any, name: Any, before: Any, *, linked: 
         execute(TAKEN_OVER, {"count": 1}, told)
 
 
+@guarded
 def note_failed_init(pid: Any, said: Any) -> None:
     """Take notice that a server could not be initialised, of which otpylib makes an orderly end."""
     found = identity.of(pid)

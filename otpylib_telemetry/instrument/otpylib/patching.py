@@ -25,6 +25,8 @@ class Patches:
     def __init__(self, patches: list[Patch]) -> None:
         self._patches = patches
         self._replaced: list[tuple[Patch, Any]] = []
+        #: What somebody else had put around ours when it was undone.
+        self._around: dict[tuple[int, str], Any] = {}
 
     @property
     def applied(self) -> bool:
@@ -37,6 +39,9 @@ class Patches:
             return
         for patch in self._patches:
             present = vars(patch.owner).get(patch.name, _ABSENT)
+            if self._around.pop((id(patch.owner), patch.name), _ABSENT) is present:
+                # Ours is inside of it, and would be lost together with it.
+                continue
             setattr(patch.owner, patch.name, patch.replacement)
             self._replaced.append((patch, present))
 
@@ -45,7 +50,9 @@ class Patches:
         foreign = []
         while self._replaced:
             patch, present = self._replaced.pop()
-            if vars(patch.owner).get(patch.name, _ABSENT) is not patch.replacement:
+            now = vars(patch.owner).get(patch.name, _ABSENT)
+            if now is not patch.replacement:
+                self._around[id(patch.owner), patch.name] = now
                 foreign.append(f"{getattr(patch.owner, '__name__', patch.owner)}.{patch.name}")
             elif present is _ABSENT:
                 delattr(patch.owner, patch.name)

@@ -17,7 +17,10 @@ from contextvars import Context
 from time import monotonic, process_time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from otpylib.runtime.backends.asyncio_backend.process import Process
+
 from otpylib_telemetry.instrument.otpylib import aloud
+from otpylib_telemetry.instrument.otpylib import identity as identities
 from otpylib_telemetry.instrument.otpylib.envelope import inbound
 from otpylib_telemetry.instrument.otpylib.handling import UNTOLD, handled
 from otpylib_telemetry.instrument.otpylib.rules import in_force
@@ -154,6 +157,10 @@ def _sample_of(frame: FrameType) -> Sample:
             # Nobody listens to messages that are handled, so nothing of ours is in between.
             module = getattr(inner.f_locals.get("module_class"), "__name__", "")
             metadata = {"server": module, "module": module}
+        if inner.f_code is Process.run.__code__ and (record := inner.f_locals.get("self")) is not None:
+            # A process that reads its mailbox itself, or none.
+            metadata = metadata or identities.met(record, record.name).told()
+            break
         inner = inner.f_back
     summary = traceback.StackSummary.extract(
         ((one, one.f_lineno) for one in _frames(frame, min(outermost, _MAX_FRAMES))), lookup_lines=False

@@ -10,6 +10,7 @@ from otpylib.supervisor import core as supervisor
 
 from otpylib_telemetry.bus.dispatch import execute
 from otpylib_telemetry.instrument.otpylib import aloud, identity, reasons
+from otpylib_telemetry.instrument.otpylib.guarding import guarded
 from otpylib_telemetry.instrument.otpylib.identity import readable_name
 from otpylib_telemetry.otp import current_process
 from otpylib_telemetry.primitives import exceptions
@@ -139,6 +140,7 @@ def _said(error: Exception) -> dict[str, str]:
     return {"error": error_text(error)[:_MAX_SAID] or name, "error_type": name}
 
 
+@guarded
 def _tell(event: str, child: Any, measured: Mapping[str, int], more: Mapping[str, Any] = {}) -> None:
     """Tell what the running supervisor did with a child."""
     own = identity.own()

@@ -7,6 +7,8 @@ from typing import Any, Final
 
 from otpylib.atom import Atom
 
+from otpylib_telemetry.primitives.exceptions import short_name
+
 #: The tag of an answer that came after its caller had given up.
 LATE_REPLY: Final = "late_reply"
 
@@ -36,7 +38,7 @@ def tag_of(payload: Any) -> str:
         return _known.get(payload) or _worded(payload)
     if kind is Atom:
         return _known.get(payload.name) or _worded(payload.name)
-    return kind.__name__
+    return short_name(kind)
 
 
 def _worded(text: str) -> str:

@@ -47,12 +47,12 @@ TIMERS: Final = ObservedMetric(
 
 def measure() -> Measured:
     """Return what there is now; to be called on the loop of the runtime, which may not change meanwhile."""
-    from otpylib_telemetry.instrument.otpylib.identity import _module_of, readable_name  # noqa: PLC0415 - only where polled
+    from otpylib_telemetry.instrument.otpylib.identity import module_of, readable_name  # noqa: PLC0415 - only where polled
 
     modules: Counter[str] = Counter()
     waiting: Counter[str] = Counter()
     for record, name in otp.process_records():
-        module, ours = _module_of(record, None)
+        module, ours = module_of(record)
         if ours:
             continue
         modules[module] += 1
