@@ -322,6 +322,33 @@ def test_the_program_is_this_command():
     assert resolve_name(scripts["otpylib-telemetry"]) is main
 
 
+WITHOUT_EXTRAS = """\
+import sys
+
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"opentelemetry", "google", "grpc", "urllib3", "aiohttp", "psutil"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+sys.meta_path.insert(0, Missing())
+"""
+
+
+def test_it_needs_no_extra_but_those_of_the_exporters_that_are_to_send(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(WITHOUT_EXTRAS)
+    env = {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    status, found = check(
+        "[telemetry.otel]\ntimeout = 1\n[telemetry.poller]\ninterval = 3\n", cwd=tmp_path, env=env
+    )
+    assert (status, found["findings"], len(found["sections"])) == (0, [], 2)
+    status, found = check('[telemetry.otel]\nendpoint = "http://localhost:1"\n', cwd=tmp_path, env=env)
+    assert status == 1
+    assert "pip install 'otpylib-telemetry[otel]'" in found["findings"][0]["message"]
+    assert command("schema", cwd=tmp_path, env=env).returncode == 0
+
+
 def test_help_and_version(tmp_path):
     done = command("--help", cwd=tmp_path)
     assert done.returncode == 0
