@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from otpylib_telemetry import otp
 from otpylib_telemetry.exporter import registry
-from otpylib_telemetry.primitives.fork import after_fork_in_child
+from otpylib_telemetry.primitives.fork import after_fork_in_child, new_lock
 from otpylib_telemetry.primitives.process_end import end_process
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _die_at_last(seconds: float) -> None:
     """End a process whose event loop does not; on a thread."""
     time.sleep(seconds)
     # Whatever is blocked may hold the locks that logging needs.
-    said = _thread.allocate_lock()
+    said = new_lock()
     said.acquire()
     _thread.start_new_thread(_say, (seconds, said))
     said.acquire(timeout=_LAST_WORDS)

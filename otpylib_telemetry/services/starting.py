@@ -31,6 +31,9 @@ _log = logging.getLogger("otpylib_telemetry")
 #: Seconds that a process which gives way may take to end.
 _GIVING_WAY: Final = 5.0
 
+#: Seconds that otpylib-config may take to answer; then it is asked again.
+_ANSWERING: Final = 10.0
+
 #: By section, the GenServer class that reads it.
 _modules: dict[str, Any] = {}
 
@@ -186,10 +189,11 @@ async def _ask(exporter: str, manager: Any, loop: asyncio.AbstractEventLoop) -> 
     """Find out which sections say anything, and hear of those that do later."""
     here = _here()
     try:
-        for section, module in _modules.items():
-            await otpylib_config.subscribe(exporter, section)
-            if await otpylib_config.read_section(section, module.settings_type.model_fields):
-                here.wanted[module.registered_name] = module
+        async with asyncio.timeout(_ANSWERING):
+            for section, module in _modules.items():
+                await otpylib_config.subscribe(exporter, section)
+                if await otpylib_config.read_section(section, module.settings_type.model_fields):
+                    here.wanted[module.registered_name] = module
         _start_wanted(here, loop)
     except Exception:  # noqa: BLE001 - whoever reads a section of its own says so: the next look asks again
         if here.asked.get(exporter) == manager:

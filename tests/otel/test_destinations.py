@@ -656,6 +656,7 @@ class TestOtelBackend:
             "finished_spans": 2,
             "incomplete_spans": {},
             "unused": 1,
+            "components": {"spans": "otlp_grpc_span_exporter"},
         }
 
     def test_time_death_and_the_end_finish_what_is_open(self):

@@ -17,6 +17,7 @@ from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.exporter.base import Collected
 from otpylib_telemetry.exporter.lease import Lease
 from otpylib_telemetry.exporter.state import ExporterState
+from otpylib_telemetry.supervision import supervisor as supervisor_module
 from otpylib_telemetry_otel.own_runtime import OwnRuntime
 from tests.support.chassis import (
     NAME,
@@ -339,14 +340,26 @@ async def test_outside_a_process_there_is_no_own_one(runtime):
 
 
 @pytest.mark.parametrize("reason", ["crash", "killed", "venom"])
-async def test_what_was_accepted_before_the_configuration_was_read_outlives_the_process(runtime, reason):
+async def test_what_was_accepted_before_the_configuration_was_read_outlives_the_process(
+    runtime, reason, monkeypatch
+):
     module, backend = make_exporter()
     module.exporter_type.idle_reason = lambda self: None if self.settings.endpoint == "two" else "no endpoint"
     await start_config_manager({"telemetry": {"x": {"endpoint": "two", **QUICK}}})
     spec = exporter_child_spec(module, {"shutdown_timeout": 0.3})
+    # A supervisor waits a while for sections that are to be read; otpylib-config takes longer.
+    monkeypatch.setattr(supervisor_module, "_SERVICES", 0.01)
+    read, slow = reading.read_section, asyncio.Event()
+
+    async def read_late(*arguments):
+        await slow.wait()
+        return await read(*arguments)
+
+    monkeypatch.setattr(reading, "read_section", read_late)
     await in_process(lambda: spec.module.start_link(spec.args, name=spec.name))
     emit(50)
     assert not registry.find(NAME).configured
+    slow.set()
     pid = process.whereis(NAME)
     if reason == "venom":
         await crash()

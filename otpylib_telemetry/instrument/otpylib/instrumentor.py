@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from typing import Any, Final
 
 from otpylib.dynamic_supervisor import core as dynamic_supervisor
@@ -35,6 +34,7 @@ from otpylib_telemetry.instrument.otpylib import (
 )
 from otpylib_telemetry.instrument.otpylib.patching import Patch, Patches
 from otpylib_telemetry.instrument.otpylib.rules import checked, put_in_force
+from otpylib_telemetry.primitives.fork import new_rlock
 from otpylib_telemetry.tracing import parts
 
 _log = logging.getLogger("otpylib_telemetry")
@@ -86,7 +86,7 @@ _OPENTELEMETRY: Final = frozenset(
     }
 )
 
-_lock: Final = threading.RLock()
+_lock: Final = new_rlock()
 
 
 class OtpylibInstrumentor:

@@ -24,7 +24,7 @@ from otpylib_telemetry.instrument.otpylib import identity as identities
 from otpylib_telemetry.instrument.otpylib.envelope import inbound
 from otpylib_telemetry.instrument.otpylib.handling import UNTOLD, handled
 from otpylib_telemetry.instrument.otpylib.rules import in_force
-from otpylib_telemetry.primitives.fork import after_fork_in_child
+from otpylib_telemetry.primitives.fork import after_fork_in_child, new_lock
 from otpylib_telemetry.primitives.threads import start_thread
 from otpylib_telemetry.tracing.places import enter
 
@@ -213,7 +213,7 @@ class _Watchdog:
     """The thread, and the loops that it watches."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop] = weakref.WeakKeyDictionary()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None

@@ -7,7 +7,6 @@ OTLP those of OpenTelemetry's semantic conventions for processes.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import sys
 import threading
@@ -17,7 +16,7 @@ from typing import Any, Final, NamedTuple
 from otpylib_telemetry.aggregation.metric import Kind
 from otpylib_telemetry.meters.observed import Observation, ObservedMetric
 from otpylib_telemetry.poller.polls import Measured
-from otpylib_telemetry.primitives.fork import importing
+from otpylib_telemetry.primitives.fork import import_module
 
 NAME: Final = "telemetry.poller.process"
 
@@ -140,8 +139,7 @@ def facts() -> Facts:
 
 def _psutil() -> Any:
     try:
-        with importing():
-            return importlib.import_module("psutil")
+        return import_module("psutil")
     except ImportError:
         return None
 
@@ -188,7 +186,7 @@ def _from_python() -> Facts:
 
 def _most_fds() -> float | None:
     try:
-        resource = importlib.import_module("resource")
+        resource = import_module("resource")
     except ImportError:  # Windows has none
         return None
     most: int = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
