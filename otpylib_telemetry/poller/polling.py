@@ -52,14 +52,20 @@ class Polling:
             self._tasks.pop(gone).cancel()
             gone.observations = []
         for each in present:
-            if each not in self._tasks:
+            if each not in self._tasks or self._tasks[each].done():
                 self._tasks[each] = otp.run_in_background(
                     self._loop, self._go_on(each), name=f"poll {each.name}"
                 )
 
     def observations(self) -> list[Observation]:
         """Return what was found last, from any thread."""
-        return [one for each in list(self._tasks) for one in each.observations]
+        return [
+            one
+            for each, task in list(self._tasks.items())
+            # What nobody measures any more is no measurement.
+            if not task.done()
+            for one in each.observations
+        ]
 
     def stats(self) -> dict[str, Any]:
         """Return by name what is polled, how often it was, and what is wrong with it."""
@@ -96,7 +102,7 @@ class Polling:
     async def _poll(self, each: Poll) -> bool:
         """Call one; tells whether that went well. Never raises."""
         try:
-            found: Measured = each.measured(await self._call(each))
+            found: Measured = _called(each.measured, await self._call(each))
         except Exception as error:  # noqa: BLE001 - whatever the application's function does
             self._failed(each, describe(error))
             return False
@@ -128,13 +134,13 @@ class Polling:
         if each.pending is not None and not each.pending.done():
             raise TimeoutError("the call before has not come back")
         end = self._loop.time() + self.timeout
-        if each.is_async:
-            result = await self._until(each, self._task(each.function()), end)
+        if _called(lambda: each.is_async):
+            result = await self._until(each, self._task(_called(each.function)), end)
         elif each.blocks:
             result = await self._until(each, start_in_thread(each.function), end)
         else:
-            result = each.function()
-        if inspect.isawaitable(result):
+            result = _called(each.function)
+        if _called(inspect.isawaitable, result):
             result = await self._until(each, self._task(result), end)
         return result
 
@@ -144,7 +150,7 @@ class Polling:
                 return await awaitable
             except SystemExit as error:
                 # Out of a task it would end the program.
-                raise RuntimeError(f"it raised SystemExit({error})") from error
+                raise _failure(error) from error
 
         return self._loop.create_task(guarded(), context=contextvars.Context())
 
@@ -162,7 +168,28 @@ class Polling:
             raise TimeoutError(f"it has not come back within {self.timeout:g} s")
         if call.cancelled():
             raise RuntimeError("it ended with a CancelledError that nobody had sent")
+        error = call.exception()
+        if error is not None and not isinstance(error, Exception):
+            raise _failure(error) from error
         return call.result()
+
+
+def _called(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what comes of the application's code; whatever it raises is an exception of an ordinary kind.
+
+    Out of the task that polls, any other would end all polling of this function, or the program. So each
+    CancelledError that the task meets is meant for it. An interrupt may hit any code, and ends the program.
+    """
+    try:
+        return function(*arguments)
+    except (Exception, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise _failure(error) from error
+
+
+def _failure(error: BaseException) -> RuntimeError:
+    return RuntimeError(f"it raised {describe(error)}")
 
 
 def _seen(call: asyncio.Future[Any]) -> None:

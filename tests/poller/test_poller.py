@@ -21,8 +21,11 @@ from prometheus_client.parser import text_string_to_metric_families
 import otpylib_telemetry_prometheus
 from otpylib_telemetry import TelemetryPoller, TomlSource, attach, emit_gauge, execute, otp, poll, unpoll
 from otpylib_telemetry.exporter import registry
-from otpylib_telemetry.poller import child_spec
+from otpylib_telemetry.poller import child_spec, polls
 from otpylib_telemetry.poller.measurements import process as measured_process
+from otpylib_telemetry.poller.measurements.event_loop import LoopLag
+from otpylib_telemetry.poller.polling import Polling
+from otpylib_telemetry.poller.polls import Poll
 from otpylib_telemetry_otel import start_otel_exporter
 from otpylib_telemetry_prometheus import RegistryCollector, start_prometheus_exporter
 from tests.supervision.test_supervision import tree
@@ -431,30 +434,126 @@ async def test_one_that_hangs_hurts_nobody(runtime, caplog):
     await eventually(lambda: value("shop_stubborn"))
 
 
-async def test_whatever_a_function_raises_ends_nothing(runtime):
-    def exits():
-        raise SystemExit(3)
+class PanicError(BaseException):
+    """As the exceptions of other languages, and of gevent, that no ``except Exception`` is to catch."""
 
-    async def exits_later():
-        raise SystemExit(3)
 
-    async def cancels():
-        raise asyncio.CancelledError
+RAISED = [
+    ValueError("odd"),
+    SystemExit(3),
+    asyncio.CancelledError(),
+    GeneratorExit(),
+    StopIteration(1),
+    PanicError("odd"),
+    BaseExceptionGroup("odd", [PanicError("odd")]),
+]
 
+
+class Unreadable(dict):
+    """A result that raises when it is read, on the event loop."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def items(self):
+        raise self.error
+
+
+def _plain(error):
+    def function():
+        raise error
+
+    return function
+
+
+def _async(error):
+    async def function():
+        await asyncio.sleep(0)
+        raise error
+
+    return function
+
+
+def _result(error):
+    return lambda: Unreadable(error)
+
+
+@pytest.mark.parametrize("error", RAISED, ids=lambda error: type(error).__name__)
+async def test_whatever_a_function_raises_is_a_failure_that_is_told_and_tried_again(runtime, caplog, error):
+    broken = set()
+    calls = []
+
+    def now_and_then(name, failing):
+        def function():
+            calls.append(name)
+            return failing() if name in broken else 7
+
+        return function
+
+    async def now_and_then_async():
+        calls.append("async")
+        return await _async(error)() if "async" in broken else 7
+
+    names = ["plain", "async", "returned", "result"]
+    for name, make in zip(names, (_plain, None, _async, _result), strict=True):
+        poll(f"shop.{name}", now_and_then_async if make is None else now_and_then(name, make(error)))
+    await start_page()
+    await start_poller()
+    for name in names:
+        await eventually(lambda name=name: value(f"shop_{name}"))
+    broken.update(names)
+    for name in names:
+        assert await eventually(lambda name=name: trouble(f"shop.{name}"))
+        assert await value(f"shop_{name}") is None
+        assert caplog.text.count(f"The poll shop.{name} failed") == 1
+    before = len(calls)
+    await eventually(lambda: all(name in calls[before:] for name in names))
+    broken.clear()
+    for name in names:
+        await eventually(lambda name=name: value(f"shop_{name}"))
+        assert await trouble(f"shop.{name}") is None
+
+
+async def test_an_interrupt_ends_the_loop_once_and_the_poll_never():
+    """Whoever runs the loop on after an interrupt has everything as before."""
+
+    async def interrupted():
+        calls.append(1)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return 7
+
+    def run():
+        loop = asyncio.new_event_loop()
+        polling = Polling(loop)
+        one = Poll("shop.interrupted", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(_until(lambda: one.calls, polling, one))
+        loop.run_until_complete(_until(lambda: one.calls, polling, one))
+        loop.run_until_complete(_until(lambda: not asyncio.all_tasks() - {asyncio.current_task()}, polling))
+        loop.close()
+        return one
+
+    calls = []
+    one = await asyncio.to_thread(run)
+    assert (one.failures, one.calls >= 1) == (1, True)
+
+
+async def _until(condition, polling, *polls):
+    polling.use(polls, 0.01, 5)
+    await eventually(condition)
+
+
+async def test_functions_of_any_kind_are_called(runtime):
     class Callable:
         async def __call__(self):
             return 5
 
-    poll("shop.exits", exits)
-    poll("shop.later", exits_later)
-    poll("shop.cancels", cancels)
     poll("shop.partial", functools.partial(asyncio.sleep, 0, 6))
     poll("shop.called", Callable())
     poll("shop.lambda", lambda: asyncio.sleep(0, 8))
     await start_page()
     await start_poller()
-    for name in ("exits", "later", "cancels"):
-        assert await eventually(lambda name=name: trouble(f"shop.{name}"))
     await eventually(lambda: value("shop_lambda"))
     await eventually(lambda: value("shop_partial"))
     await eventually(lambda: value("shop_called"))
@@ -534,12 +633,29 @@ async def _is_empty():
 
 async def test_a_poller_that_crashes_leaves_nothing_behind_and_comes_back(runtime, monkeypatch):
     monkeypatch.setenv("TELEMETRY_POLLER_INTERVAL", "0.05")
+    stopped, stop = [], LoopLag.stop
     await start_page()
     await eventually(lambda: value("process_threads"))
     pid = otp.whereis(POLLER)
+    watchers, before = [*polls._watchers], _polling_tasks()
+    monkeypatch.setattr(LoopLag, "stop", lambda lag: (stopped.append(lag), stop(lag)))
     await crash(POLLER)
     await eventually(lambda: otp.whereis(POLLER) not in {None, pid})
     await eventually(lambda: value("process_threads"))
+    # Of what the one before had, there is nothing; and of everything there is one.
+    assert len(stopped) == 1
+    await eventually(lambda: all(task.done() for task in before))
+    assert sorted(task.get_name() for task in _polling_tasks()) == sorted(task.get_name() for task in before)
+    assert len(watchers) == len(polls._watchers) == 1
+    assert watchers != polls._watchers
+    names = [line.split(" ")[2] for line in (await text()).splitlines() if line.startswith("# TYPE")]
+    assert len(names) == len(set(names))
+    series = [line.rpartition(" ")[0] for line in (await text()).splitlines() if line[:1] != "#"]
+    assert len(series) == len(set(series))
+
+
+def _polling_tasks():
+    return [task for task in asyncio.all_tasks() if task.get_name().startswith("poll ")]
 
 
 async def test_its_child_spec_supervises_it_and_refuses_what_is_wrong(runtime):
