@@ -17,9 +17,12 @@ REDACTED = "<redacted>"
 #: Characters. Shorter texts are no secrets worth the name, and would be found in the middle of any word.
 SHORTEST_SECRET = 4
 
+# All of these take time in proportion to the length of a text, whatever is in it: they read what others send.
+
 # Credentials before the host, and whatever a query string carries: vendors put tokens in both.
 # A password may have a slash that nobody encoded; but the path of a Pushgateway has an @ of its own.
-_USERINFO = re.compile(r"(?<=://)[^\s]*@(?!base64/)")
+# Of a word, only the first "://" is tried.
+_USERINFO = re.compile(r"(?<!\S)(?=(\S*?://))\1\S*@(?!base64/)")
 _QUERY = re.compile(r"(?<=\?)[^#\s]+")
 # The same where the scheme was forgotten: a user name, a password and a host, and nothing else.
 _BARE_USERINFO = re.compile(r"[^\s/@:]+:[^\s/@]*@(?=[^\s@]+\Z)")
@@ -31,9 +34,10 @@ _SENSITIVE = (
 )
 _SECRET_NAME = re.compile(_SENSITIVE, re.IGNORECASE)
 _SCHEME = re.compile(r"\b(bearer|basic)\s+[^\s'\",]+", re.IGNORECASE)
-# The same where an object is written as text.
+# The same where an object is written as text. A name goes on for so long at most: it may be one word again
+# and again.
 _NAMED_IN_TEXT = re.compile(
-    rf"(\w*(?:{_SENSITIVE})\w*['\"]?\s*[:=]\s*)('[^']*'|\"[^\"]*\"|[^\s,;)}}\]]+)", re.IGNORECASE
+    rf"((?:{_SENSITIVE})\w{{0,200}}+['\"]?\s*[:=]\s*)('[^']*'|\"[^\"]*\"|[^\s,;)}}\]]+)", re.IGNORECASE
 )
 
 
@@ -51,7 +55,7 @@ def hide_in_url(text: str) -> str:
     if "://" not in text:
         bare = _BARE_USERINFO.match(text) if "@" in text else None
         return text if bare is None else f"{REDACTED}@{text[bare.end() :]}"
-    return _QUERY.sub(REDACTED, _USERINFO.sub(f"{REDACTED}@", text))
+    return _QUERY.sub(REDACTED, _USERINFO.sub(rf"\1{REDACTED}@", text))
 
 
 def shown(value: object, *, secret: bool = False) -> Any:  # noqa: PLR0911  # one line for each kind of value

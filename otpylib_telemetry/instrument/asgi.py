@@ -68,7 +68,7 @@ class TelemetryMiddleware:
         if excluded:
             scope.setdefault(_FASTAPI, None)
         attributes = partial(_attributes, scope, self._known)
-        request = Served(scope.get("headers") or (), attributes, told=told)
+        request = Served(scope.get("headers"), attributes, told=told)
         try:
             await request.begin_async()
             if request.listened_to:
@@ -88,7 +88,7 @@ class _Exchange:
         self._app = app
         self._scope = scope
         self._request = request
-        self._route = route or Routed(app, scope).route
+        self._route = route or guarded(_routed, app, scope) or _no_route
         self._is_websocket = scope["type"] == "websocket"
         self._has_trailers = False
         self._started = False
@@ -185,6 +185,14 @@ class _Exchange:
         if not self._started:
             self._request.respond(http.SERVER_ERROR)
         self._request.fault("incomplete_response")
+
+
+def _routed(app: Any, scope: Scope) -> Callable[[Scope], str | None]:
+    return Routed(app, scope).route
+
+
+def _no_route(_scope: Scope) -> None:
+    return None
 
 
 def _is_request(scope: Scope) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import translate
 from typing import Any, Final, TypeAlias
 from urllib.parse import quote, unquote_plus, urlsplit
@@ -51,7 +51,10 @@ _SECRET: Final = re.compile(
     r"|^key$|auth(?!or)|session|jwt|^code$|^otp$",
     re.IGNORECASE,
 )
-_PARAMETER: Final = re.compile(r"([^&;=]+)=([^&;]*)")
+#: What parts the parameters of a query.
+_BETWEEN: Final = re.compile(r"([&;])")
+#: Characters of a text of a request that are looked at, and kept: senders choose its length.
+_LONGEST: Final = 8192
 #: What a path may hold as it is (RFC 3986).
 _IN_PATH: Final = "/:@!$&'()*+,;=~-._%"
 
@@ -112,12 +115,27 @@ def query(text: str) -> dict[str, Any]:
 
 def scrubbed(text: str) -> str:
     """Return a query string without the values of parameters that are named like credentials."""
-    return _PARAMETER.sub(_scrub, text)
+    text = shortened(text)
+    if "=" not in text:
+        return text
+    return "".join(map(_scrub, _BETWEEN.split(text)))
 
 
-def _scrub(found: re.Match[str]) -> str:
-    is_secret = found[2] and _SECRET.search(unquote_plus(found[1]))
-    return f"{found[1]}={REDACTED}" if is_secret else found[0]
+def _scrub(parameter: str) -> str:
+    name, _, value = parameter.lstrip("=").partition("=")
+    if not value or _SECRET.search(unquote_plus(name)) is None:
+        return parameter
+    return f"{parameter.removesuffix(value)}{REDACTED}"
+
+
+def shortened(text: str) -> str:
+    """Return a text as it is, or its beginning where it is longer than anybody would read."""
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def bounded(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the attributes of a request, of which no text is longer than it may be."""
+    return {key: shortened(value) if isinstance(value, str) else value for key, value in attributes.items()}
 
 
 def full_url(url: str) -> str:
@@ -168,7 +186,8 @@ def _matcher(whole: list[str], parts: list[str]) -> Callable[[str], bool] | None
     if not expressions:
         return None
     matches = re.compile("|".join(f"(?:{one})" for one in expressions)).match
-    return lambda path: matches(path) is not None
+    # Somebody's expression may take the square of a path's length.
+    return lambda path: matches(path[:_LONGEST]) is not None
 
 
 def _excluded_by_environment() -> list[str]:

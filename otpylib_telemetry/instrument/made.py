@@ -52,10 +52,11 @@ class Made:
 def _attributes(method: str, url: str, known: frozenset[str]) -> dict[str, Any]:
     told = http.method_attributes(method, known)
     parts = urlsplit(url)
-    return {
+    attributes = {
         "span.kind": "client",
         "span.name": http.span_name(told[http.METHOD], None),
         **told,
         "url.full": http.full_url(url),
         **http.server(parts.hostname, parts.port, parts.scheme),
     }
+    return http.bounded(attributes)

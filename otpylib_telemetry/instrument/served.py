@@ -168,8 +168,11 @@ class Served:
 
     def _begun(self) -> dict[str, Any]:
         kind = "internal" if self._is_within else "server"
-        attributes = {"span.kind": kind, **(guarded(self._attributes) or {})}
+        attributes = {"span.kind": kind, **(guarded(self._known_at_first) or {})}
         return {"span.name": _name(attributes), **attributes}
+
+    def _known_at_first(self) -> dict[str, Any]:
+        return http.bounded(self._attributes())
 
     def _conclude(self, use: Span, error: BaseException | None) -> BaseException | None:
         """Put on the operation what it came to; return the exception with which it ends."""

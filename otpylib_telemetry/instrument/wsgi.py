@@ -49,7 +49,7 @@ class TelemetryMiddleware:
         if _TOLD in environ:
             return self.app(environ, start_response)  # type: ignore[no-any-return]  # as WSGI has it
         environ[_TOLD] = True
-        excluded = self._is_excluded is not None and guarded(self._is_excluded, _whole_path(environ)) is True
+        excluded = guarded(self._leaves_out, environ) is True
         request = Served(environ, partial(_attributes, environ, self._known), told=not excluded)
         # A response is made in steps, between which the thread does other things: what they are inside of is
         # a context of its own.
@@ -58,6 +58,9 @@ class TelemetryMiddleware:
         exchange = _Exchange(environ, request, inside, self._route)
         run = exchange.told if request.listened_to else exchange.untold
         return run(self.app, start_response)  # type: ignore[no-any-return]  # as above
+
+    def _leaves_out(self, environ: Environ) -> bool:
+        return self._is_excluded is not None and self._is_excluded(_whole_path(environ))
 
 
 class _Exchange:

@@ -36,7 +36,8 @@ _BAGGAGE_KEY: Final = re.compile(_TOKEN)
 #: Printable, but for blanks, quotes, commas, semicolons and backslashes.
 _BAGGAGE_VALUE: Final = re.compile(r"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*")
 _PROPERTY: Final = re.compile(
-    rf"[ \t]*{_TOKEN}[ \t]*(=[ \t]*[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*[ \t]*)?"
+    # Blanks can be matched in one way only, or a long row of them would take the square of its length.
+    rf"[ \t]*{_TOKEN}[ \t]*(=[ \t]*([\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]+[ \t]*)?)?"
 )
 
 #: What a name and a value may hold as it is: see above, less the percent sign and the plus, which stands for

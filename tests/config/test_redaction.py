@@ -1,9 +1,17 @@
 """What a secret looks like in other people's texts, and what is left of it there."""
 
+import time
+
 import pytest
 from pydantic import SecretStr
 
-from otpylib_telemetry.config.redaction import scrubbed, scrubber, secret_texts
+from otpylib_telemetry.config.redaction import (
+    hide_in_url,
+    scrubbed,
+    scrubber,
+    secret_texts,
+    without_secrets,
+)
 from otpylib_telemetry_prometheus.endpoint.access import Login
 
 
@@ -64,3 +72,33 @@ def test_only_string_values_of_plain_data_are_scrubbed():
         "list": ["<redacted>", None],
         "pair": ("<redacted>", 2.0),
     }
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["x", "token", "api", "api-", "a:", "://", "://a@base64/", "a@", "@base64/", " ", "token ", "token='",
+     'token="', "bearer ", "bearer '", "?", "?#", "? ", "_", "'", "=", "token=", "pass"],
+)  # fmt: skip
+@pytest.mark.parametrize("end", ["", "'", "://", "@ ", "=", "\u20ac"])
+def test_no_text_however_odd_takes_long(part, end):
+    """A search that is quadratic takes minutes for these."""
+    long = part * (200_000 // len(part)) + end
+    for read in (hide_in_url, without_secrets):
+        began = time.process_time()
+        read(long)
+        assert time.process_time() - began < 5
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("to http://me:a/b@h/x and amqp://you:c@i", "to http://<redacted>@h/x and amqp://<redacted>@i"),
+        ("http://h/job@base64/aGk", "http://h/job@base64/aGk"),
+        ("x://a:b@h/y://c:d@i", "x://<redacted>@i"),
+        ("{'dbPassword': 'a b', 'n': 1}", "{'dbPassword': <redacted>, 'n': 1}"),
+        ("private key: x, my_token_of_today = y", "private key: <redacted>, my_token_of_today = <redacted>"),
+        ("tokentoken_api-key=1;author=2", "tokentoken_api-key=<redacted>;author=2"),
+    ],
+)
+def test_what_is_written_like_a_secret_is_hidden(text, shown):
+    assert without_secrets(text) == shown

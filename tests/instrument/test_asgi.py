@@ -54,6 +54,15 @@ async def in_background(request):
     return PlainTextResponse("soon", background=BackgroundTask(work))
 
 
+class Unreadable:
+    """Raises, whatever it is asked for."""
+
+    def __str__(self):
+        raise RuntimeError("cannot be read")
+
+    __bool__ = __iter__ = __len__ = __getitem__ = __str__
+
+
 ROUTES = [
     Route("/users/{id:int}", user, methods=["GET", "POST"]),
     Route("/boom", boom),
@@ -426,6 +435,11 @@ async def test_cancellation_is_an_outcome_of_its_own():
         {"headers": [["User-Agent", "text"]], "http_version": 2},
         {"raw_path": b"/\xff?x=1", "client": ("::1", 1), "server": ("/run/socket", None)},
         {"path": "/\udcff", "root_path": "/api"},
+        {"path": Unreadable()},
+        {"root_path": Unreadable(), "raw_path": Unreadable(), "query_string": Unreadable()},
+        {"headers": Unreadable(), "scheme": Unreadable(), "server": Unreadable(), "client": Unreadable()},
+        {"path": "/" + "x" * 1_000_000, "query_string": b"x" * 1_000_000},
+        {"headers": [(b"host", b"h" * 100_000), (b"user-agent", b"(" * 100_000)], "method": "X" * 100_000},
     ],
 )  # fmt: skip
 async def test_nothing_odd_in_a_scope_breaks_the_request(scope):
@@ -433,6 +447,7 @@ async def test_nothing_odd_in_a_scope_breaks_the_request(scope):
     assert await run(answering(START, END), scope) == [START, END]
     one = await told.one()
     assert (one.outcome, one.status) == ("success", 200)
+    assert all(len(text) < 10_000 for text in one.attributes.values() if isinstance(text, str))
 
 
 async def test_two_traceparents_are_none():

@@ -1,5 +1,7 @@
 """The semantic conventions of HTTP: names, attributes, and nothing that is a secret."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,6 +82,40 @@ def test_no_value_of_a_credential_is_shown(name, value):
 )
 def test_a_url_is_shown_without_credentials(url, shown):
     assert http.full_url(url) == shown
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["x", "=", "&", ";", "x=", "=x", "token", "token=", "token=a&", "a;b&", "%", "%74", "pass", "://", "@",
+     "?", "#", "/", "auth", "\u20ac", "a=b=c"],
+)  # fmt: skip
+def test_no_query_however_long_takes_long_or_is_kept_whole(part):
+    """A search that is quadratic takes minutes for these."""
+    long = part * (1_000_000 // len(part))
+    for read in (http.scrubbed, http.full_url, lambda text: http.full_url(f"http://h/?{text}")):
+        began = time.process_time()
+        shown = http.bounded({"url": read(long)})["url"]
+        assert time.process_time() - began < 5
+        assert len(shown) < 10_000
+
+
+@given(st.text("ab=&;%t", max_size=30), st.integers(0, 9000))
+def test_what_is_cut_off_of_a_query_shows_no_credential(before, length):
+    shown = http.scrubbed(f"{'x' * length}&token={'s3cret' * 2000}&{before}")
+    assert "s3" not in shown
+
+
+def test_of_attributes_no_text_is_longer_than_it_may_be():
+    given_ = {"a": "x" * 8192, "b": "x" * 8193, "c": 10**9, "d": None}
+    assert http.bounded(given_) == {**given_, "b": "x" * 8192 + "..."}
+
+
+def test_an_expression_for_paths_reads_no_endless_path(monkeypatch):
+    monkeypatch.setenv("OTEL_PYTHON_EXCLUDED_URLS", "client/.*/info")
+    is_out = http.excluder(())
+    began = time.process_time()
+    assert not is_out("client/" * 30_000)
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize(

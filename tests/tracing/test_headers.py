@@ -20,7 +20,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from otpylib_telemetry import extract, inject, span
 from otpylib_telemetry.bus import table
-from otpylib_telemetry.tracing import carriers, propagators
+from otpylib_telemetry.tracing import carriers, headers, propagators
 from otpylib_telemetry.tracing.headers import merge_baggage, read_baggage, read_tracestate
 from otpylib_telemetry.tracing.propagation import parse_traceparent
 from tests.support.versions import needs_new_sdk
@@ -183,16 +183,31 @@ def test_no_header_however_odd_takes_long():
     """A search that is quadratic takes minutes for these."""
     draw = random.Random(7)
     for letters in (" ", "\t", "a", "a=1,", "=", ";", ",", "%", " ,", "a;", "a; "):
-        headers = (
+        long_ones = (
             letters * (8192 // len(letters)),
             "".join(draw.choices(letters, k=8192)),
             letters * 900_000,
         )
         for read in (read_tracestate, read_baggage, parse_traceparent):
-            for header in headers:
+            for header in long_ones:
                 began = time.process_time()
                 read(header)
                 assert time.process_time() - began < 1, (read, letters)
+
+
+def test_a_row_of_blanks_in_baggage_can_be_read_in_one_way_only():
+    """Two ways for each blank make a header of the longest length cost the square of it, in every request."""
+    began = time.process_time()
+    assert headers._PROPERTY.fullmatch(f'k={" " * 100_000}"') is None
+    assert headers._PROPERTY.fullmatch(f'{" " * 100_000}k{" " * 100_000}"') is None
+    assert time.process_time() - began < 5
+
+
+@pytest.mark.parametrize("blanks", ["", " ", "\t  "])
+def test_properties_of_baggage_may_have_blanks_around_them(blanks):
+    for member in ("k", f"k={blanks}", f"k={blanks}v", f"k{blanks}={blanks}v"):
+        header = f"a=b;{blanks}{member}{blanks}"
+        assert read_baggage(f"{header},c=d") == f"{header.rstrip()},c=d"
 
 
 # --- other formats
