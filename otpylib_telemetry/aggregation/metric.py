@@ -309,10 +309,13 @@ class Metric(ABC, Generic[S]):
         return self.overflow
 
     def _told_folded(self, name: str, count: int) -> str:
+        shown = (
+            "; of a gauge that is the last number of all, not their sum" if self.kind is Kind.GAUGE else ""
+        )
         return (
             f"metric {self.name} has reached its limit of {self.limit} series (max_series): its label "
             f'{name}, which has most values ({count}), is folded. It has the one value "{FOLDED}" from now '
-            f"on; the other labels stay as they are. To settle it for good, leave the label out with "
+            f"on{shown}; the other labels stay as they are. To settle it for good, leave the label out with "
             f"drop_labels, or name those you want with labels (of a definition: tags; of a view: "
             f"attribute_keys), or raise max_series; this is said once for each label"
         )

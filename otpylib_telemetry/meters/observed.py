@@ -158,16 +158,10 @@ def _read(exporter: str, naming: Naming, reading: Future[None]) -> None:
             }
         outcomes = call_each([each.watch for each in asked.values()], exporter, _TIMEOUT)
         for name, each in asked.items():
-            found, trouble = _observations(outcomes[each.watch], naming)
-            with _lock:
-                if _exits.get((name, exporter)) is not each:
-                    continue  # withdrawn meanwhile
-                _take(each, exporter, found)
-                if trouble is None:
-                    _troubles.over((name, exporter))
-                    continue
-                is_news = _troubles.is_news((name, exporter))
-            if is_news:
+            trouble = _bring_up_to_date(name, each, exporter, naming, outcomes[each.watch])
+            if trouble is None:
+                _troubles.over((name, exporter))
+            elif _troubles.is_news((name, exporter)):
                 _log.warning(
                     "%s: the source %s of observed metrics cannot be used: %s. Its series are left out until "
                     "it can; it is asked again at every reading, and this is not reported again before it "
@@ -180,6 +174,20 @@ def _read(exporter: str, naming: Naming, reading: Future[None]) -> None:
         _log.warning("%s: what is observed could not be read: %s.", exporter, describe(error))
     finally:
         reading.set_result(None)
+
+
+def _bring_up_to_date(
+    name: str, each: _Exit, exporter: str, naming: Naming, outcome: Outcome | None
+) -> str | None:
+    """Let an exporter have what a source told; return what is wrong with it. Never raises."""
+    try:
+        found, trouble = _observations(outcome, naming)
+        with _lock:
+            if _exits.get((name, exporter)) is not each:
+                return None  # withdrawn meanwhile
+            return _take(each, exporter, found) or trouble
+    except BaseException as error:  # noqa: BLE001 - of no concern to the other sources
+        return describe(error)
 
 
 def _observations(
@@ -212,8 +220,9 @@ def _observations(
     return dict(found), trouble
 
 
-def _take(each: _Exit, exporter: str, found: Mapping[tuple[ObservedMetric, Naming], Readings]) -> None:
-    """Let an exporter have what a source told, and nothing else of it."""
+def _take(each: _Exit, exporter: str, found: Mapping[tuple[ObservedMetric, Naming], Readings]) -> str | None:
+    """Let an exporter have what a source told, and nothing else of it; return what is wrong with a metric."""
+    trouble = None
     for key in [known for known in each.streams if not found.get(known)]:
         each.streams.pop(key).retire()
     for key, readings in found.items():
@@ -222,9 +231,14 @@ def _take(each: _Exit, exporter: str, found: Mapping[tuple[ObservedMetric, Namin
         stream = each.streams.get(key)
         if stream is None:
             metric, naming = key
-            stream = Stream(Feed(exporter, naming), metric.plan(naming), whole=True)
+            try:
+                stream = Stream(Feed(exporter, naming), metric.plan(naming), whole=True)
+            except Exception as error:  # noqa: BLE001 - one metric must not cost the others theirs
+                trouble = f"{metric.name} is no metric ({describe(error)})"
+                continue
             each.streams[key] = stream
         stream.observe(readings)
+    return trouble
 
 
 def _begin_anew(_names: object = None) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry import otp
 from otpylib_telemetry.bus.dispatch import execute
+from otpylib_telemetry.poller.polls import MOST_NUMBERS, Measured
 from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.primitives.threads import start_in_thread
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from otpylib_telemetry.meters.observed import Observation
-    from otpylib_telemetry.poller.polls import Measured, Poll
+    from otpylib_telemetry.poller.polls import Poll
 
 _log = logging.getLogger("otpylib_telemetry")
 
@@ -29,6 +30,11 @@ RECOVERY_EVENT: Final = "telemetry.poller.recovered"
 _LONGEST_PAUSE: Final = 300.0
 
 _DOUBLINGS: Final = 20
+
+#: How many numbers are read, or events emitted, before the event loop has its turn.
+_AT_ONCE: Final = 100
+
+_END: Final = object()
 
 
 class Polling:
@@ -70,7 +76,12 @@ class Polling:
     def stats(self) -> dict[str, Any]:
         """Return by name what is polled, how often it was, and what is wrong with it."""
         return {
-            each.name: {"calls": each.calls, "failures": each.failures, "trouble": each.trouble}
+            each.name: {
+                "calls": each.calls,
+                "failures": each.failures,
+                "trouble": each.trouble,
+                "left_out": each.left_out,
+            }
             for each in list(self._tasks)
         }
 
@@ -102,7 +113,7 @@ class Polling:
     async def _poll(self, each: Poll) -> bool:
         """Call one; tells whether that went well. Never raises."""
         try:
-            found: Measured = _called(each.measured, await self._call(each))
+            found = await _read(each, await self._call(each))
         except Exception as error:  # noqa: BLE001 - whatever the application's function does
             self._failed(each, describe(error))
             return False
@@ -112,8 +123,11 @@ class Polling:
             _log.info("The poll %s works again.", each.name)
             each.trouble = None
             execute(RECOVERY_EVENT, {"failures": each.failures}, {"poll": each.name})
-        for measurements, metadata in found.events:
+        _take_notice(each, sum(found.beyond))
+        for number, (measurements, metadata) in enumerate(found.events, 1):
             execute(each.name, measurements, metadata)
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
         return True
 
     def _failed(self, each: Poll, trouble: str) -> None:
@@ -190,6 +204,33 @@ def _called(function: Callable[..., Any], *arguments: Any) -> Any:
 
 def _failure(error: BaseException) -> RuntimeError:
     return RuntimeError(f"it raised {describe(error)}")
+
+
+async def _read(each: Poll, result: Any) -> Measured:
+    """Return what a result says, without keeping the event loop from anything else."""
+    if each.built_in:
+        return result  # type: ignore[no-any-return]  # ours return it
+    found = Measured([], [], [])
+    steps = each.read(result, found)
+    # What is returned may be of the application's own classes.
+    for number, _ in enumerate(iter(lambda: _called(next, steps, _END), _END), 1):
+        if number % _AT_ONCE == 0:
+            await asyncio.sleep(0)
+    return found
+
+
+def _take_notice(each: Poll, left_out: int) -> None:
+    """Count what went beyond the limit, and say so once."""
+    each.left_out += left_out
+    if left_out and not each.said_left_out:
+        each.said_left_out = True
+        _log.warning(
+            "The poll %s returns more than %d numbers: what goes beyond is left out (%d this time). It is "
+            "counted (left_out in get_stats of the poller), and not reported again.",
+            each.name,
+            MOST_NUMBERS,
+            left_out,
+        )
 
 
 def _seen(call: asyncio.Future[Any]) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from otpylib_telemetry.aggregation.metric import Kind
@@ -17,7 +19,7 @@ from otpylib_telemetry.services import starting
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
 
 #: The section of the poller.
 SECTION: Final = "telemetry.poller"
@@ -25,8 +27,14 @@ SECTION: Final = "telemetry.poller"
 #: Seconds between two polls at least.
 SHORTEST: Final = 0.01
 
+#: How many numbers of one call are taken: beyond the series that a metric may have they are of little use.
+MOST_NUMBERS: Final = 10_000
+
 #: The measurement that a function has made which returns nothing but a number.
 VALUE: Final = "value"
+
+#: What the names of our own metrics begin with, on a page.
+_OURS: Final = ("otpylib_",)
 
 #: What becomes a label, of metadata.
 _SCALARS: Final = (str, int, float)
@@ -38,10 +46,14 @@ Polled: TypeAlias = (
 
 
 class Measured(NamedTuple):
-    """What one poll has found: events, each of measurements and metadata, and numbers for the exits."""
+    """What one poll has found: events, each of measurements and metadata, and numbers for the exits.
+
+    ``beyond`` says for each part of what was returned how much of it is left out.
+    """
 
     events: list[tuple[dict[str, float], dict[str, Any]]]
     observations: list[Observation]
+    beyond: list[int]
 
 
 @dataclass(eq=False)
@@ -74,6 +86,9 @@ class Poll:
     failures: int = 0
     calls: int = 0
     trouble: str | None = None
+    #: Numbers, and pairs, that went beyond the limit; and whether that was said.
+    left_out: int = 0
+    said_left_out: bool = False
     #: What was found last; empty as long as it fails.
     observations: list[Observation] = field(default_factory=list)
     #: The call under way, which may have been given up.
@@ -89,16 +104,18 @@ class Poll:
             getattr(type(called), "__call__", None)  # noqa: B004 - what it is, not whether it is there
         )
 
-    def measured(self, result: Polled) -> Measured:
-        """Return what a result says; TypeError or ValueError where it says nothing that can be used."""
-        if self.built_in:
-            return result  # type: ignore[return-value]  # ours return it
-        found = Measured([], [])
-        for numbers, metadata in self._parts(result):
+    def read(self, result: Polled, found: Measured) -> Iterator[None]:
+        """Add what a result says to what was found, in small steps, between which whoever reads may pause.
+
+        Raises TypeError or ValueError where it says nothing that can be used.
+        """
+        for items, metadata in _parts(result, found.beyond):
+            numbers: dict[str, float] = {}
             whole = {**self.metadata, **metadata}
             labels = {key: value for key, value in whole.items() if isinstance(value, _SCALARS)}
             found.events.append((numbers, whole))
-            for key, number in numbers.items():
+            for key, value in items:
+                number = numbers[key] = _number(value)
                 name = self.name if key == VALUE else f"{self.name}.{key}"
                 metric = ObservedMetric(
                     Kind.GAUGE,
@@ -109,21 +126,46 @@ class Poll:
                     "mostrecent",
                 )
                 found.observations.append(Observation(metric, number, labels))
-        return found
+                yield
+            yield
 
-    def _parts(self, result: Any) -> Iterator[tuple[dict[str, float], Mapping[str, Any]]]:
-        if result is None:
-            return
-        if isinstance(result, (list, tuple)):
-            for each in result:
-                try:
-                    numbers, metadata = each
-                    metadata = dict(metadata)
-                except (TypeError, ValueError):
-                    raise TypeError(f"of what it returns, {_shown(each)} is no pair with metadata") from None
-                yield _numbers(numbers), metadata
-            return
-        yield _numbers(result), {}
+
+def _parts(result: Any, beyond: list[int]) -> Iterator[tuple[list[tuple[str, Any]], Mapping[str, Any]]]:
+    """Yield keys and values with their metadata, no more than are taken.
+
+    What is to come is copied before: the application may change it while the reader pauses.
+    """
+    if result is None:
+        return
+    if not isinstance(result, (list, tuple)):
+        yield _items(result, MOST_NUMBERS, beyond), {}
+        return
+    beyond.append(max(0, len(result) - MOST_NUMBERS))
+    room = MOST_NUMBERS
+    for each in result[:MOST_NUMBERS]:
+        try:
+            numbers, metadata = each
+            metadata = dict(metadata)
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"expected pairs of numbers and metadata in what it returns, got an item {_shown(each)}"
+            ) from None
+        if room:
+            items = _items(numbers, room, beyond)
+            # A mapping without numbers is an event as well.
+            room -= len(items)
+            yield items, metadata
+        else:
+            beyond.append(1)
+
+
+def _items(value: Any, most: int, beyond: list[int]) -> list[tuple[str, Any]]:
+    """Return the first measurements of a mapping, or the one that a number is."""
+    if not hasattr(value, "items"):
+        return [(VALUE, value)]
+    items = [(str(key), number) for key, number in islice(value.items(), most)]
+    beyond.append(max(0, len(value) - most) if hasattr(value, "__len__") else 0)
+    return items
 
 
 #: By name, what the application has asked for.
@@ -160,13 +202,22 @@ def poll(  # noqa: PLR0913 - what is polled, by name
         description: What they say, for a person to read.
 
     Raises:
-        TypeError: The name is no text, the function is none, or a number is none.
-        ValueError: The name is empty, the interval is shorter than 0.01 s, or the delay is negative.
+        TypeError: The name, the unit or the description is no text, the function is none, a number is none,
+            or the metadata are no mapping.
+        ValueError: The name is empty or one of our own, the interval is shorter than 0.01 s, or the delay is
+            negative.
     """
-    if not isinstance(name, str):
-        raise TypeError(f"name: expected the name of an event, got {type(name).__name__}")
+    _check_text("name", name, "the name of an event")
     if not name.strip():
         raise ValueError("name: expected the name of an event, got an empty text")
+    if f"{metric_name(name)}_".startswith(_OURS):
+        raise ValueError(
+            f"name: {name[:MAX_NAME]!r} is among the names of this project's own metrics; choose another"
+        )
+    _check_text("unit", unit, "a unit as text")
+    _check_text("description", description, "a text")
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise TypeError(f"metadata: expected a mapping, got {type(metadata).__name__}")
     if not callable(function):
         raise TypeError(f"function: expected a function without arguments, got {type(function).__name__}")
     made = Poll(
@@ -193,7 +244,11 @@ def unpoll(name: str) -> bool:
 
     Returns:
         Whether there was one of that name.
+
+    Raises:
+        TypeError: The name is no text.
     """
+    _check_text("name", name, "the name of an event")
     with _lock:
         found = _polls.pop(name, None)
         if found is not None:
@@ -239,11 +294,9 @@ def _seconds(what: str, value: Any, least: float) -> float:
     return number
 
 
-def _numbers(value: Any) -> dict[str, float]:
-    """Return measurements; TypeError where there is anything else."""
-    if hasattr(value, "items"):
-        return {str(key): _number(number) for key, number in value.items()}
-    return {VALUE: _number(value)}
+def _check_text(what: str, value: object, expected: str) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{what}: expected {expected}, got {type(value).__name__}")
 
 
 def _number(value: Any) -> float:

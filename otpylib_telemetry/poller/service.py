@@ -125,7 +125,7 @@ class Poller(Service):
             observed.withdraw(_SOURCE)
 
     def _measure_lag(self) -> polls.Measured:
-        return polls.Measured([], []) if self._lag is None else self._lag.measure()
+        return polls.Measured([], [], []) if self._lag is None else self._lag.measure()
 
     def _observe(self, _exporter: str) -> list[Observation]:
         lag = self._lag

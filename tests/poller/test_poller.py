@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import gc
+import itertools
 import os
 import resource
 import sys
@@ -25,7 +26,7 @@ from otpylib_telemetry.poller import child_spec, polls
 from otpylib_telemetry.poller.measurements import process as measured_process
 from otpylib_telemetry.poller.measurements.event_loop import LoopLag
 from otpylib_telemetry.poller.polling import Polling
-from otpylib_telemetry.poller.polls import Poll
+from otpylib_telemetry.poller.polls import MOST_NUMBERS, Measured, Poll
 from otpylib_telemetry_otel import start_otel_exporter
 from otpylib_telemetry_prometheus import RegistryCollector, start_prometheus_exporter
 from tests.supervision.test_supervision import tree
@@ -584,11 +585,75 @@ async def test_the_first_delay_and_an_interval_of_its_own_count(runtime):
         (("a", len, True), TypeError, "interval: expected"),
         (("a", len, 0), ValueError, "interval: expected a number of seconds from 0.01, got 0"),
         (("a", len, float("inf")), ValueError, "interval: expected"),
+        (
+            ("otpylib.mailbox.size", len),
+            ValueError,
+            "name: 'otpylib.mailbox.size' is among the names of this",
+        ),
+        (("otpylib", len), ValueError, "this project's own metrics"),
     ],
 )
 def test_what_cannot_be_polled_is_refused_where_it_is_said(arguments, error, words):
     with pytest.raises(error, match=words):
         poll(*arguments)
+
+
+@pytest.mark.parametrize("what", ["unit", "description", "metadata", "first_delay"])
+@pytest.mark.parametrize("wrong", [7, b"s", ["s"], object()])
+def test_what_goes_with_the_numbers_is_refused_where_it_is_said(what, wrong):
+    if (what, wrong) == ("first_delay", 7):
+        return
+    with pytest.raises(TypeError, match=f"^{what}: expected a.*, got {type(wrong).__name__}$"):
+        poll("shop.queue", len, **{what: wrong})
+    with pytest.raises(TypeError, match=r"^name: expected"):
+        unpoll(wrong)
+
+
+def steps_of(result):
+    """How many numbers each step takes, and what was found."""
+    found = Measured([], [], [])
+    sizes = [len(found.observations) for _ in Poll("shop.queue", len).read(result, found)]
+    return max(after - before for before, after in itertools.pairwise([0, *sizes])), found
+
+
+@pytest.mark.parametrize(
+    ("result", "beyond"),
+    [
+        ([(1, {"n": n}) for n in range(MOST_NUMBERS + 5)], 5),
+        ([({"a": 1, "b": 2, "c": 3}, {"n": n}) for n in range(MOST_NUMBERS)], None),
+        ({f"key_{n}": n for n in range(MOST_NUMBERS + 7)}, 7),
+        ([({f"key_{n}": n for n in range(MOST_NUMBERS + 7)}, {})], 7),
+        ([({}, {})] * (MOST_NUMBERS + 3), 3),
+        ([(1, {})] * MOST_NUMBERS, 0),
+    ],
+)
+def test_no_more_is_read_than_is_said_one_number_after_the_other(result, beyond):
+    largest, found = steps_of(result)
+    assert largest <= 1
+    assert len(found.observations) <= MOST_NUMBERS
+    assert len(found.events) <= MOST_NUMBERS
+    assert sum(found.beyond) == beyond or (beyond is None and sum(found.beyond) > 0)
+
+
+async def test_one_that_returns_very_much_leaves_the_loop_its_turns(runtime, caplog):
+    numbers, turns = [(n, {"n": n}) for n in range(MOST_NUMBERS + 50)], []
+    emitted = []
+
+    async def take_turns():
+        while True:
+            turns.append(len(emitted))
+            await asyncio.sleep(0)
+
+    poll("shop.queue", lambda: numbers, interval=3600)
+    await attach("events", "shop.queue", lambda *event: emitted.append(event))
+    await start_poller()
+    other = asyncio.create_task(take_turns())
+    await eventually(lambda: len(emitted) == MOST_NUMBERS)
+    other.cancel()
+    assert max(after - before for before, after in itertools.pairwise(turns)) <= 100
+    stats = (await otp.safe_call(POLLER, ("get_stats",), timeout=30))["polls"]["shop.queue"]
+    assert (stats["calls"], stats["left_out"]) == (1, 50)
+    assert caplog.text.count("The poll shop.queue returns more than 10000 numbers") == 1
 
 
 async def test_an_event_of_the_same_name_that_is_not_polled_any_more_is_a_metric_again(runtime):

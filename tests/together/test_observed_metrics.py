@@ -154,6 +154,23 @@ async def test_a_source_that_raises_costs_its_own_series_until_it_works_again(ru
     assert caplog.text.count("the source shop") == 2
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"unit": 5}, {"unit": None}, {"name": 5}, {"kind": "gauge"}, {"page_name": 3}]
+)
+async def test_a_metric_that_is_none_costs_itself_alone(runtime, wrong, told, source, caplog):
+    made = {"kind": Kind.GAUGE, "name": "shop.odd", "page_name": "shop_odd", **wrong}
+    told["what"] = [Observation(ObservedMetric(**made), 1), *told["what"]]
+    observed.observe("other", lambda _exporter: [Observation(ObservedMetric(Kind.GAUGE, "o", "other"), 1)])
+    await start_page()
+    found = await page()
+    assert {key: number for key, number in found.items() if key != ("shop_odd",)} == {
+        **ON_PAGE,
+        ("other",): 1,
+    }
+    if ("shop_odd",) not in found:
+        assert "shop.odd is no metric" in caplog.text or "of shop_odd () could not be taken" in caplog.text
+
+
 async def test_a_source_that_hangs_holds_up_nobody_else(runtime, told, source, caplog):
     release = threading.Event()
     told["what"] = lambda: release.wait(60) and ()

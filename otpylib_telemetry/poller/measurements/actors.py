@@ -64,7 +64,7 @@ def measure() -> Measured:
         observations += _observations(SIZE, "server", waiting)
         observations += _observations(PROCESSES, "module", modules)
     numbers: dict[str, float] = {"processes": modules.total(), "messages": waiting.total(), "timers": timers}
-    return Measured([(numbers, {})], observations)
+    return Measured([(numbers, {})], observations, [])
 
 
 def _observations(metric: ObservedMetric, label: str, numbers: Mapping[str, int]) -> Iterator[Observation]:

@@ -71,7 +71,7 @@ class LoopLag:
     def measure(self) -> Measured:
         """Return the longest lag since this was called last; its metric is read whenever somebody asks."""
         lag, self._since_poll = self._since_poll, 0.0
-        return Measured([({"lag_seconds": lag}, {})], [])
+        return Measured([({"lag_seconds": lag}, {})], [], [])
 
     def stop(self) -> None:
         """Measure no more."""

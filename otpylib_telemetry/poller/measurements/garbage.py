@@ -48,7 +48,7 @@ _METRICS: Final = {
 
 def measure() -> Measured:
     """Return what it has done so far, by generation."""
-    found = Measured([], [])
+    found = Measured([], [], [])
     for generation, stats in enumerate(gc.get_stats()):
         found.events.append(({key: stats[key] for key in _METRICS}, {"generation": generation}))
         for key, (on_page, over_otlp) in _METRICS.items():

@@ -123,7 +123,7 @@ def told(found: Facts, now: float) -> Measured:
             observations.append(Observation(metric, number))
     if found.started is not None:
         observations.append(Observation(UPTIME, max(0.0, now - found.started)))
-    return Measured([(numbers, {})], observations)
+    return Measured([(numbers, {})], observations, [])
 
 
 def facts() -> Facts:
