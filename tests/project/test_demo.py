@@ -163,7 +163,7 @@ def test_everything_it_claims_holds(demo):
     assert status == (3 if busy else 0), running.output
     assert claims(running.output) == dict.fromkeys(CLAIMS, "✓") | busy
     assert f"{len(CLAIMS) - len(busy)} of {len(CLAIMS)} held" in running.output
-    assert ("too busy to tell. Everything else held." if busy else "Everything held.") in running.lines[-1]
+    assert ("too busy to tell (exit status 3). Everything else held." if busy else "Everything held.") in running.lines[-1]
     assert "Traceback" not in running.output
     assert "\x1b" not in running.output, "a file is no place for colours and cursor movements"
 
@@ -284,7 +284,7 @@ def test_a_claim_about_time_fails_on_an_idle_machine_and_cannot_be_told_on_a_bus
         3,
         [
             "cannot be told: fast (9 s): other programs kept the shop waiting for a processor, 3.0 of 7.0 s",
-            "This machine is too busy to tell. Everything else held.",
+            "This machine is too busy to tell (exit status 3). Everything else held.",
         ],
     )
 
