@@ -169,7 +169,9 @@ class Screen:
         if claims.failed:
             return FAILED
         if claims.undecided:
-            self.console.print(Text("This machine is too busy to tell (exit status 3). Everything else held.", BUSY))
+            self.console.print(
+                Text("This machine is too busy to tell (exit status 3). Everything else held.", BUSY)
+            )
             return TOO_BUSY
         self.console.print(Text(f"Everything held. {seconds:.0f} s.", GOOD))
         return 0

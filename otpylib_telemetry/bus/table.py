@@ -11,6 +11,7 @@ import fnmatch
 import inspect
 import re
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -19,7 +20,7 @@ from otpylib_telemetry.bus.handler import Handler
 from otpylib_telemetry.primitives.fork import new_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
 #: Event names remembered; an application that puts identifiers into its names must not fill the memory.
 MAX_NAMES = 10_000
@@ -171,6 +172,8 @@ def add(  # noqa: PLR0913  # by name
     handler_id = _plain_text(handler_id, "a handler id")
     if isinstance(patterns, str):
         raise TypeError(f"patterns is a list of strings, not the string {patterns!r}")
+    if not isinstance(patterns, Iterable):
+        raise TypeError(f"patterns is a list of strings, not {type(patterns).__name__}")
     what = f"handler {handler_id!r}: an event pattern"
     checked = tuple(
         dict.fromkeys(_plain_text(pattern, what, "; '*' matches every event") for pattern in patterns)

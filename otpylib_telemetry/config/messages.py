@@ -11,13 +11,15 @@ from pydantic import SecretStr
 
 from otpylib_telemetry.config.environment import container
 from otpylib_telemetry.config.redaction import hide_in_url, shown
-from otpylib_telemetry.config.settings import RefusedError, field_extra
+from otpylib_telemetry.config.settings import RefusedError, field_extra, words
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
 
 _MAX_SHOWN = 60
+#: Of what a key's own validator says.
+_MAX_REASON = 300
 _MAX_BITS_SHOWN = 200
 
 _ORIGINS = {
@@ -90,8 +92,13 @@ def _counted(kind: str, one: str, more: str, count: int) -> str:
     return f"a {kind} of {count} {one if count == 1 else more}" if count else f"an empty {kind}"
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
+def _short(text: str, most: int = _MAX_SHOWN) -> str:
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
+def sentence(text: str) -> str:
+    """Return a text with what ends a sentence: a question has that already."""
+    return text if text.endswith(("?", ".")) else f"{text}."
 
 
 def in_force_words(value: Any, origin: str, *, secret: bool) -> str:
@@ -127,7 +134,10 @@ def reason_words(field: FieldInfo, error: ErrorDetails, *, secret: bool, hidden:
     if isinstance(raised, RefusedError):
         return raised.public if hidden else raised.reason
     if raised is not None:
-        return "expected another value" if secret else f"it does not do: {_short(str(raised))}"
+        if secret:
+            return "expected another value"
+        said = _short(str(raised), _MAX_REASON)
+        return said if said.startswith("expected") else f"it does not do: {said}"
     location = error["loc"][1:]
     if location:
         return f"{_whole(field)}, but {_part(location[0])} is {value_words(error['input'], secret=secret)}"
@@ -176,7 +186,10 @@ def _whole(field: FieldInfo) -> str:
         return "expected a table of names and values"
     if shape is not None:
         inside = [member for argument in get_args(field.annotation) for member in _members(argument)]
-        return "expected a list of finite numbers" if float in inside else "expected a list of strings"
+        if float in inside:
+            return "expected a list of finite numbers"
+        takes_one = any(getattr(item, "func", None) is words for item in field.metadata)
+        return f"expected {'a string or ' if takes_one else ''}a list of strings"
     return f"expected a value of type {getattr(field.annotation, '__name__', field.annotation)}"
 
 

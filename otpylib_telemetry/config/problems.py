@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from otpylib_telemetry.config.environment import KIND, PAIR, is_name
-from otpylib_telemetry.config.messages import in_force_words, origin_words, value_words
+from otpylib_telemetry.config.messages import in_force_words, origin_words, sentence, value_words
 from otpylib_telemetry.config.resolution import Problem
 
 if TYPE_CHECKING:
@@ -45,10 +45,10 @@ def refusal(
         subject = f"{names[0]} ({value}) {origin_words(origin)}"
         if origin == "default":
             subject = f"Unsetting {names[0]}"
-        summary = f"{subject} is refused: {refused.reason}."
+        summary = sentence(f"{subject} is refused: {refused.reason}")
         kept = in_force_words(getattr(settings, key), origins[key], secret=key in secrets)
     else:
-        summary = f"{' and '.join(names)} are refused together: {refused.reason}."
+        summary = sentence(f"{' and '.join(names)} are refused together: {refused.reason}")
         kept = "What was in force for them before stays in force."
     exposed = settings.exposed(frozenset(keys))
     kept = " ".join(exposed.values()) or kept
@@ -71,7 +71,7 @@ def _entry_problem(section: str, settings: SectionSettings, refused: Refused) ->
         # Where a pair was not written as one, its name may be the secret.
         name, known = f"An entry of {section}.{key}", f"{section}.{key}"
     value = value_words(candidate.value, secret=secret)
-    summary = f"{name} ({value}) {origin_words(candidate.origin)} is refused: {refused.reason}."
+    summary = sentence(f"{name} ({value}) {origin_words(candidate.origin)} is refused: {refused.reason}")
     stays = isinstance(table := getattr(settings, key), Mapping) and entry in table
     kept = "Its value before stays in force." if stays else "It is left out; the other entries count."
     token = hash((key, candidate.origin, entry, candidate.token()))

@@ -113,7 +113,7 @@ def words(value: object) -> object:
         return items
     for number, item in enumerate(items, start=1):
         if not item.strip():
-            raise RefusedError(f"expected a list of strings, but item {number} is empty")
+            raise RefusedError(f"expected a string or a list of strings, but item {number} is empty")
     return list(dict.fromkeys(item.strip() for item in items))
 
 

@@ -430,6 +430,7 @@ class Lifecycle:
         if not keys:
             return
         changed = ", ".join(keys)
-        _log.info("%s works with changed settings (%s); they are generation %d.", name, changed, generation)
+        does = "works with changed settings" if self._announced.enabled else "is off now; changed"
+        _log.info("%s %s: %s.", name, does, changed)
         metadata = {"exporter": name, "section": self._configuration.section, "keys": keys}
         execute("telemetry.config.applied", {"generation": generation}, metadata)

@@ -141,7 +141,13 @@ class Shutdown:
     def _say_what_is_left(self, left: int, reason: str | None) -> None:
         if left:
             self._state.left_reported = left
-            _log.warning("%s was drained with %d events left: %s.", self._state.name, left, reason)
+            _log.warning(
+                "%s was drained with %d events left: %s. They are lost when this process ends, unless it is "
+                "started again before.",
+                self._state.name,
+                left,
+                reason,
+            )
 
     def _share(self, end: float) -> float:
         """Return how long producing may take of the time there is until then: the rest is for sending."""

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from otpylib_telemetry.instrument import http
 from otpylib_telemetry.instrument.made import Made
-from otpylib_telemetry.instrument.served import Served, guarded
+from otpylib_telemetry.instrument.served import EXCLUSION, Served, guarded
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -61,8 +61,13 @@ class Middleware:
         exclude: http.Exclude = (),
     ) -> Any:
         """Serve one request; or, without one, return a middleware with other settings."""
-        if request is None or handler is None:
+        if request is None and handler is None:
             return Middleware(exclude=exclude)
+        if not isinstance(request, web.BaseRequest) or not callable(handler):
+            # aiohttp calls it with both: whoever calls it with anything else means its settings.
+            raise TypeError(
+                "middleware: expected nothing but exclude=..., as in middleware(exclude='/healthz')"
+            )
         return self._serve(request, handler)
 
     async def _serve(
@@ -71,7 +76,9 @@ class Middleware:
         if _TOLD in request:
             return await handler(request)
         request[_TOLD] = True
-        excluded = self._is_excluded is not None and guarded(self._is_excluded, request.path) is True
+        excluded = (
+            self._is_excluded is not None and guarded(self._is_excluded, request.path, part=EXCLUSION) is True
+        )
         served = Served(request.headers, partial(_attributes, request, self._known), told=not excluded)
         try:
             await served.begin_async()

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 
 from otpylib_telemetry.instrument import http
 from otpylib_telemetry.instrument.asgi_routes import Routed
-from otpylib_telemetry.instrument.served import Served, guarded
+from otpylib_telemetry.instrument.served import EXCLUSION, ROUTE, Served, guarded
 from otpylib_telemetry.tracing import bridge
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -46,15 +46,15 @@ class TelemetryMiddleware:
             None where it knows none. Starlette and FastAPI need none.
 
     Raises:
-        TypeError: ``exclude`` is neither patterns nor a function.
+        TypeError: ``exclude`` is neither patterns nor a function, or ``app`` or ``route`` is none.
     """
 
     def __init__(
         self, app: Any, *, exclude: http.Exclude = (), route: Callable[[Scope], str | None] | None = None
     ) -> None:
-        self.app = app
+        self.app = http.function("app", app, "an ASGI application")
         self._is_excluded = http.excluder(exclude)
-        self._route = route
+        self._route = None if route is None else http.function("route", route, "a function of the scope")
         self._known = http.known_methods()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,7 +63,10 @@ class TelemetryMiddleware:
             await self.app(scope, receive, send)
             return
         scope[_TOLD] = True
-        excluded = self._is_excluded is not None and guarded(self._is_excluded, scope.get("path", "")) is True
+        excluded = (
+            self._is_excluded is not None
+            and guarded(self._is_excluded, scope.get("path", ""), part=EXCLUSION) is True
+        )
         told = not excluded and not (scope.get(_FASTAPI) is not None and bridge.installed is not None)
         if excluded:
             scope.setdefault(_FASTAPI, None)
@@ -88,7 +91,9 @@ class _Exchange:
         self._app = app
         self._scope = scope
         self._request = request
-        self._route = route or guarded(_routed, app, scope) or _no_route
+        own = route is not None
+        self._route: Any = route if own else guarded(_routed, app, scope) or _no_route
+        self._part = ROUTE if own else "its route"
         self._is_websocket = scope["type"] == "websocket"
         self._has_trailers = False
         self._started = False
@@ -162,7 +167,7 @@ class _Exchange:
         return bool(kind == "http.response.pathsend")
 
     def _find_route(self) -> None:
-        route = guarded(self._route, self._scope)
+        route = guarded(self._route, self._scope, part=self._part)
         if isinstance(route, str) and route:
             self._request.respond(None, route)
 

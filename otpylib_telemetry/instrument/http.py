@@ -165,6 +165,13 @@ def present(**attributes: Any) -> dict[str, Any]:
     return {key.replace("__", "."): value for key, value in attributes.items() if value not in (None, "")}
 
 
+def function(what: str, value: Any, expected: str) -> Any:
+    """Return a function that was given; TypeError where it is none."""
+    if not callable(value):
+        raise TypeError(f"{what}: expected {expected}, got {type(value).__name__}")
+    return value
+
+
 def excluder(exclude: Exclude) -> Callable[[str], bool] | None:
     """Return what tells whether requests for a path are left out; None where none are.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from itertools import islice
@@ -15,7 +16,7 @@ from otpylib_telemetry.primitives.any_value import AnyValue, any_values, text
 from otpylib_telemetry.tracing.places import current_span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from otpylib_telemetry.tracing.propagation import SpanContext
 
@@ -57,7 +58,11 @@ class Ignored:
     """The loggers whose records are left out, and all below them: :data:`IGNORED`, and further ones."""
 
     def __init__(self, further: Iterable[str] = ()) -> None:
-        names = (*IGNORED, *further)
+        # A single text would be taken for its letters.
+        listed = [None] if isinstance(further, str) or not isinstance(further, Iterable) else [*further]
+        names = [*IGNORED, *(name for name in listed if isinstance(name, str))]
+        if len(names) < len(IGNORED) + len(listed):
+            raise TypeError(f"ignored: expected a list of names, got {type(further).__name__}")
         self._names = frozenset(names)
         self._below = tuple(f"{name}." for name in names)
 

@@ -63,6 +63,8 @@ class LoguruBridge:
         enqueue: bool = False,
     ) -> None:
         self._ignored = log_events.Ignored(ignored)
+        if filter is not None and not callable(filter):
+            raise TypeError(f"filter: expected a function of a record, got {type(filter).__name__}")
         self._filter = filter
         self._filter_failed = Once()
         #: The process in which loguru's thread emits the events; None without such a thread.
@@ -170,8 +172,11 @@ def install(
         The sink that does it. There is at most one: a former one is removed.
 
     Raises:
+        TypeError: The level, the filter or the ignored modules are of a wrong type.
         ValueError: There is no such level.
     """
+    if not isinstance(level, (str, int)):
+        raise TypeError(f"level: expected a number or the name of a level, got {type(level).__name__}")
     bridge = LoguruBridge(ignored, filter=filter, enqueue=enqueue)
     # Asked before the former one is gone.
     bridge.least = logger.level(level).no if isinstance(level, str) else level

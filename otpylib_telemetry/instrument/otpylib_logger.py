@@ -16,7 +16,7 @@ from pydantic import Field, field_validator
 from otpylib_telemetry import otp
 from otpylib_telemetry.bus.dispatch import is_listened_to
 from otpylib_telemetry.config.redaction import without_secrets
-from otpylib_telemetry.config.settings import SectionSettings
+from otpylib_telemetry.config.settings import RefusedError, SectionSettings
 from otpylib_telemetry.instrument import log_events
 from otpylib_telemetry.instrument.log_events import LOG_EVENT, severity_number
 from otpylib_telemetry.primitives.any_value import any_value, text
@@ -94,7 +94,7 @@ class OtpylibLoggerSettings(SectionSettings):
     def _is_a_level(cls, value: str) -> str:
         level = value.strip().upper()
         if level not in LEVELS:
-            raise ValueError(f"expected one of {', '.join(LEVELS)}")
+            raise RefusedError(f"expected one of {', '.join(LEVELS)}")
         return level
 
 

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 _said: Final = Once(20)
 
+#: What is missing where a function of the application fails.
+EXCLUSION: Final = "regard to exclude"
+ROUTE: Final = "its route, which the function given as route was to return"
+
 #: An event of the operation, to ask whether anybody listens to it.
 _END: Final = f"{http.SERVED}.success"
 
@@ -35,8 +39,11 @@ _END: Final = f"{http.SERVED}.success"
 _here: ContextVar[Served | None] = ContextVar("otpylib_telemetry_request", default=None)
 
 
-def guarded(what: Callable[..., Any], *arguments: Any) -> Any:
-    """Return what comes of a look at a request; whatever goes wrong in it never reaches the application."""
+def guarded(what: Callable[..., Any], *arguments: Any, part: str = "a part of it") -> Any:
+    """Return what comes of a look at a request; whatever goes wrong in it never reaches the application.
+
+    ``part`` says what is missing then.
+    """
     try:
         return what(*arguments)
     except KeyboardInterrupt:
@@ -44,8 +51,8 @@ def guarded(what: Callable[..., Any], *arguments: Any) -> Any:
     except BaseException as error:  # noqa: BLE001 - a framework's objects, or the application's own function
         if _said.is_news((getattr(what, "__qualname__", ""), type(error))):
             log.warning(
-                "A request is told of without a part of it (%s). Further failures of this kind are not "
-                "reported.",
+                "A request is told of without %s (%s). Further failures of this kind are not reported.",
+                part,
                 describe(error),
             )
         return None

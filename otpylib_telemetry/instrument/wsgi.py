@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Final, TypeAlias
 
 from otpylib_telemetry.instrument import http
-from otpylib_telemetry.instrument.served import Served, guarded
+from otpylib_telemetry.instrument.served import EXCLUSION, ROUTE, Served, guarded
 
 Environ: TypeAlias = MutableMapping[str, Any]
 
@@ -33,15 +33,17 @@ class TelemetryMiddleware:
             routed; None where it knows none. Flask and Bottle need none.
 
     Raises:
-        TypeError: ``exclude`` is neither patterns nor a function.
+        TypeError: ``exclude`` is neither patterns nor a function, or ``app`` or ``route`` is none.
     """
 
     def __init__(
         self, app: Any, *, exclude: http.Exclude = (), route: Callable[[Environ], str | None] | None = None
     ) -> None:
-        self.app = app
+        self.app = http.function("app", app, "a WSGI application")
         self._is_excluded = http.excluder(exclude)
-        self._route = route or _route
+        self._route = (
+            _route if route is None else http.function("route", route, "a function of the environment")
+        )
         self._known = http.known_methods()
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -49,7 +51,7 @@ class TelemetryMiddleware:
         if _TOLD in environ:
             return self.app(environ, start_response)  # type: ignore[no-any-return]  # as WSGI has it
         environ[_TOLD] = True
-        excluded = guarded(self._leaves_out, environ) is True
+        excluded = guarded(self._leaves_out, environ, part=EXCLUSION) is True
         request = Served(environ, partial(_attributes, environ, self._known), told=not excluded)
         # A response is made in steps, between which the thread does other things: what they are inside of is
         # a context of its own.
@@ -117,7 +119,7 @@ class _Exchange:
         self._request.respond(self._status)
 
     def _find_route(self) -> None:
-        route = guarded(self._route, self._environ)
+        route = guarded(self._route, self._environ, part=ROUTE)
         if isinstance(route, str) and route:
             self._request.respond(None, route)
 

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry import otp
 from otpylib_telemetry.bus.dispatch import execute
+from otpylib_telemetry.instrument.log_events import severity_number
+from otpylib_telemetry.instrument.log_record import RECORD, LogRecord
 from otpylib_telemetry.poller.polls import MOST_NUMBERS, Measured
+from otpylib_telemetry.primitives.any_value import any_values
 from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.primitives.threads import start_in_thread
 
@@ -120,9 +123,10 @@ class Polling:
         each.calls += 1
         each.observations = found.observations
         if each.trouble is not None:
-            _log.info("The poll %s works again.", each.name)
+            message = f"The poll {each.name} works again."
+            _log.info("%s", message)
             each.trouble = None
-            execute(RECOVERY_EVENT, {"failures": each.failures}, {"poll": each.name})
+            _emit(RECOVERY_EVENT, each, {"poll": each.name}, message, logging.INFO)
         _take_notice(each, sum(found.beyond))
         for number, (measurements, metadata) in enumerate(found.events, 1):
             execute(each.name, measurements, metadata)
@@ -135,13 +139,12 @@ class Polling:
         each.observations = []
         said, each.trouble = each.trouble, trouble
         if said is None:
-            _log.warning(
-                "The poll %s failed: %s. Its series are gone until it works; it is tried again, ever more "
-                "seldom, and this is not reported again before it has worked.",
-                each.name,
-                trouble,
+            message = (
+                f"The poll {each.name} failed: {trouble}. Its series are gone until it works; it is tried "
+                "again, ever more seldom, and this is not reported again before it has worked."
             )
-            execute(FAILURE_EVENT, {"failures": each.failures}, {"poll": each.name, "reason": trouble})
+            _log.warning("%s", message)
+            _emit(FAILURE_EVENT, each, {"poll": each.name, "reason": trouble}, message, logging.WARNING)
 
     async def _call(self, each: Poll) -> Any:
         """Return what the function returns, if it does in time."""
@@ -204,6 +207,19 @@ def _called(function: Callable[..., Any], *arguments: Any) -> Any:
 
 def _failure(error: BaseException) -> RuntimeError:
     return RuntimeError(f"it raised {describe(error)}")
+
+
+def _emit(event: str, each: Poll, metadata: dict[str, Any], message: str, level: int) -> None:
+    """Emit what became of a poll; as a log record it says what the log says, and is as severe."""
+    measurements = {"failures": each.failures}
+    record = LogRecord(
+        message,
+        any_values({**metadata, **measurements})[0],
+        severity_number=severity_number(level),
+        severity_text=logging.getLevelName(level),
+        event_name=event,
+    )
+    execute(event, measurements, {**metadata, RECORD: record})
 
 
 async def _read(each: Poll, result: Any) -> Measured:

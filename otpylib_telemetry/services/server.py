@@ -226,12 +226,10 @@ class ServiceServer:
         before, self._announced = self._announced, settings
         keys = [] if before is None else sorted(changed_keys(before, settings))
         if keys:
-            _log.info(
-                "%s works with changed settings (%s); they are generation %d.",
-                self.name,
-                ", ".join(keys),
-                generation,
+            does = (
+                "works with changed settings" if getattr(settings, "enabled", True) else "is off now; changed"
             )
+            _log.info("%s %s: %s.", self.name, does, ", ".join(keys))
             metadata = {"exporter": self.name, "section": self.section, "keys": keys}
             execute("telemetry.config.applied", {"generation": generation}, metadata)
 

@@ -26,7 +26,7 @@ def said_before_raised() -> Iterator[None]:
     """
     try:
         yield
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         _log.error("%s", error)  # a traceback into this package helps nobody
         raise
 
@@ -49,17 +49,28 @@ def exporter_child_spec(
         A ``supervisor.child_spec``.
 
     Raises:
+        TypeError: The module is no such class.
         ValueError: The argument is wrong; the message lists every mistake. Or the name is.
     """
-    with said_before_raised():
-        module = module if name is None else instance_of(module, name)
-        checked = checked_argument(module, argument)
+    module, checked = _checked(module, argument, name)
     return supervisor.child_spec(
         id=f"{module.registered_name}_sup",
         module=ExporterSupervisor,
         args=(module, checked),
         name=f"{module.registered_name}_sup",
     )
+
+
+@said_before_raised()
+def _checked(module: Any, argument: Mapping[str, Any] | None, name: str | None) -> tuple[Any, dict[str, Any]]:
+    """Return the class that is started, and its start argument."""
+    if not hasattr(module, "settings_type") or not hasattr(module, "registered_name"):
+        shown = getattr(module, "__name__", type(module).__name__)
+        raise TypeError(f"module: expected the GenServer class of an exporter or a service, got {shown}")
+    if name is not None and not hasattr(module, "exporter_type"):
+        raise ValueError(f"name: {module.__name__} is a service, of which there are no further instances")
+    module = module if name is None else instance_of(module, name)
+    return module, checked_argument(module, argument)
 
 
 def checked_argument(module: Any, argument: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -88,12 +99,11 @@ async def start_exporter(
         Its pid.
 
     Raises:
+        TypeError: The module is no such class.
         ValueError: The argument is wrong, or the name.
         RuntimeError: No otpylib runtime is set.
     """
-    with said_before_raised():
-        module = module if name is None else instance_of(module, name)
-        checked = checked_argument(module, argument)
+    module, checked = _checked(module, argument, name)
     registered = module.registered_name
     return await otp.start_server(module, checked, registered, link=False)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import logging
 import os
 from collections.abc import Mapping
@@ -85,7 +86,10 @@ async def start_link(settings: Mapping[str, Any] | None = None) -> Any:
 def _checked_suite(settings: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
     known = registered_exporters()
     checked = {}
-    for section, argument in (settings or {}).items():
+    if settings is not None and not isinstance(settings, Mapping):
+        # Callers are promised one kind of exception.
+        raise ValueError(f"settings: a table of sections was expected, not {type(settings).__name__}")
+    for section, argument in ({} if settings is None else settings).items():
         kind = argument.get(KIND) if isinstance(argument, Mapping) else None
         kind = sections.kind_named(kind) if isinstance(kind, str) else kind
         if section in starting.registered():
@@ -98,7 +102,7 @@ def _checked_suite(settings: Mapping[str, Any] | None) -> dict[str, dict[str, An
             raise ValueError(f"{section!r} cannot be of the kind {kind!r}; {_there_is(known)}")
         if kind is None:
             raise ValueError(
-                f"no exporter is registered for {section!r}; {_there_is(known)}. "
+                f"no exporter is registered for {section!r}; {_there_is(known)}{_nearest(section, known)} "
                 "A further instance of one names it as its kind."
             )
         checked[section] = checked_argument(instance_of(load_exporter(kind, known[kind]), section), argument)
@@ -121,6 +125,12 @@ def load_exporter(name: str, entry: Any) -> Any:
             f"register it as {module.section.removeprefix('telemetry.')!r}"
         )
     return module
+
+
+def _nearest(section: object, known: Mapping[str, Any]) -> str:
+    names = [*known, *starting.registered()]
+    near = difflib.get_close_matches(section, names, n=1) if isinstance(section, str) else []
+    return f"; did you mean {near[0]!r}?" if near else "."
 
 
 def _there_is(known: Mapping[str, Any]) -> str:

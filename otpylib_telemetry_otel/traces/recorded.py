@@ -11,7 +11,7 @@ from otpylib_telemetry_otel.traces.ended import RecentKeys
 from otpylib_telemetry_otel.traces.spans import IDENTITY, FinishedSpan, SpanEvent, begun, told_flags
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator
+    from collections.abc import Callable, Hashable, Iterator, Mapping
 
     from otpylib_telemetry.tracing.operation import Carried, Operation
 
@@ -227,13 +227,25 @@ def finished(operation: Operation, span: FinishedSpan | None, wall_offset_ns: in
     if operation.measured is not None:
         attributes |= operation.measured
     if operation.failure is not None:
-        attributes |= operation.failure
-        span.error = not operation.is_ok
-        if operation.raised is None:
-            span.message = operation.failure["error"]
-        else:
-            span.failure = (operation.outcome, {**attributes, "exception.type": operation.raised})
+        _fail(span, operation, operation.failure, attributes)
     return span
+
+
+def _fail(
+    span: FinishedSpan, operation: Operation, failure: Mapping[str, Any], attributes: dict[str, Any]
+) -> None:
+    """Put on the span how the operation failed."""
+    attributes |= failure
+    span.error = not operation.is_ok
+    if operation.raised is None:
+        span.message = failure["error"]
+    else:
+        span.failure = (operation.outcome, {**attributes, "exception.type": operation.raised})
+    if not failure["error"]:
+        # The status says it already.
+        del attributes["error"]
+    if "error.type" in attributes:
+        attributes.pop("error_type", None)
 
 
 def _put_on(span: FinishedSpan, operation: Operation, attributes: dict[str, Any]) -> None:

@@ -104,6 +104,8 @@ async def test_patterns_may_come_from_any_iterable():
         ((None, ["*"], ignore), TypeError, "a handler id is a string, not NoneType"),
         (("", ["*"], ignore), ValueError, "a handler id is not empty"),
         (("h", "shop.*", ignore), TypeError, r"patterns is a list of strings, not the string 'shop\.\*'"),
+        (("h", 3, ignore), TypeError, "patterns is a list of strings, not int"),
+        (("h", None, ignore), TypeError, "patterns is a list of strings, not NoneType"),
         (
             ("h", [], ignore),
             ValueError,

@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otpylib_telemetry.instrument import http
+from otpylib_telemetry.instrument import http, served
+from otpylib_telemetry.instrument.aiohttp import middleware as aiohttp_middleware
+from otpylib_telemetry.instrument.asgi import TelemetryMiddleware as AsgiMiddleware
+from otpylib_telemetry.instrument.wsgi import TelemetryMiddleware as WsgiMiddleware
 
 
 @pytest.mark.parametrize(
@@ -170,3 +173,35 @@ def test_the_variable_of_opentelemetry_leaves_requests_out_too(monkeypatch, capl
         False,
     ]
     assert "OTEL_PYTHON_EXCLUDED_URLS: '[' is no regular expression" in caplog.text
+
+
+@pytest.mark.parametrize("wrong", [3, "text", [len], object()])
+@pytest.mark.parametrize("middleware", [AsgiMiddleware, WsgiMiddleware])
+def test_what_is_no_function_is_refused_where_it_is_given(middleware, wrong):
+    kind = type(wrong).__name__
+    for missing in (wrong, None):
+        with pytest.raises(
+            TypeError, match=rf"^app: expected an? \w+ application, got {type(missing).__name__}$"
+        ):
+            middleware(missing)
+    with pytest.raises(TypeError, match=f"^route: expected a function of the \\w+, got {kind}$"):
+        middleware(len, route=wrong)
+
+
+@pytest.mark.parametrize("given", [(3,), (None, len), (3, len), ("/healthz",), (len, 3)])
+def test_the_middleware_of_aiohttp_takes_nothing_but_its_settings(given):
+    with pytest.raises(TypeError, match=r"^middleware: expected nothing but exclude="):
+        aiohttp_middleware(*given)
+
+
+def test_whoever_asks_for_another_middleware_gets_one():
+    assert aiohttp_middleware(exclude="/healthz") is not aiohttp_middleware
+
+
+def test_the_function_that_fails_is_named(caplog):
+    served._said.clear()
+    for part in (served.EXCLUSION, served.ROUTE):
+        assert served.guarded(lambda part=part: {}[part], part=part) is None
+        served._said.clear()
+    assert "without regard to exclude (KeyError" in caplog.text
+    assert "given as route" in caplog.text

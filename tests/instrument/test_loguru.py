@@ -449,3 +449,23 @@ async def test_events_of_the_application_go_on_as_before(heard):
     await emit("shop.opened")
     remove("shop")
     assert [found["message"] for found in heard] == ["seen", "seen"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"filter": 3}, "filter: expected a function of a record, got int"),
+        ({"filter": "shop"}, "filter: expected"),
+        ({"level": None}, "level: expected a number or the name of a level, got NoneType"),
+        ({"level": [10]}, "level: expected"),
+        ({"ignored": "asyncio"}, "ignored: expected a list of names, got str"),
+        ({"ignored": 3}, "ignored: expected a list of names, got int"),
+        ({"ignored": [3]}, "ignored: expected a list of names, got list"),
+    ],
+)
+def test_what_cannot_be_taken_is_refused_and_the_bridge_before_goes_on(heard, wrong, words):
+    install()
+    with pytest.raises(TypeError, match=words):
+        install(**wrong)
+    logger.warning("still here")
+    assert [found["message"] for found in heard] == ["still here"]

@@ -274,3 +274,25 @@ async def test_what_was_put_on_a_span_that_never_ends_is_sent(started):
     assert span_found.attributes["items"] == 3
     assert ([event.name for event in span_found.events], len(span_found.links)) == (["e"], 1)
     assert (await quiet_stats(EXPORTER))["dropped"] == {}
+
+
+async def test_a_failure_of_which_there_is_nothing_to_say_has_no_empty_attribute(collector):
+    with span("a") as made:
+        made.set_attribute("error.type", "502")
+        made.fail("")
+    found = (await collector.spans())["a"]
+    assert (found.status, found.attributes["error.type"]) == ("ERROR", "502")
+    assert "error" not in found.attributes
+
+
+async def test_the_type_of_an_error_is_told_once(collector):
+    for name, attributes in (("a", {"error.type": "KeyError"}), ("b", {})):
+        with pytest.raises(KeyError), span(name, attributes):
+            raise KeyError(name)
+    spans = await collector.spans()
+    assert spans["a"].attributes["error.type"] == "KeyError"
+    assert "error_type" not in spans["a"].attributes
+    assert spans["b"].attributes["error_type"] == "KeyError"
+    assert [event.attributes["exception.type"] for each in spans.values() for event in each.events] == [
+        "KeyError"
+    ] * 2

@@ -28,6 +28,7 @@ from otpylib_telemetry.poller.measurements.event_loop import LoopLag
 from otpylib_telemetry.poller.polling import Polling
 from otpylib_telemetry.poller.polls import MOST_NUMBERS, Measured, Poll
 from otpylib_telemetry_otel import start_otel_exporter
+from otpylib_telemetry_otel.log_records.events import LogMaker
 from otpylib_telemetry_prometheus import RegistryCollector, start_prometheus_exporter
 from tests.supervision.test_supervision import tree
 from tests.support.crash import crash
@@ -361,6 +362,10 @@ async def test_one_that_fails_leaves_no_gauge_is_told_once_and_comes_back(runtim
     assert caplog.text.count("The poll shop.queue failed: KeyError: 'no queue'") == 1
     [(_, measurements, metadata)] = failures
     assert (measurements["failures"], metadata["poll"]) == (1, "shop.queue")
+    record = LogMaker().make(("telemetry.poller.failure", measurements, metadata, 1), 0)
+    assert (record.severity, record.severity_text) == (13, "WARNING")
+    assert record.body.startswith("The poll shop.queue failed: KeyError")
+    assert record.attributes == {"poll": "shop.queue", "reason": "KeyError: 'no queue'", "failures": 1}
     works = True
     await eventually(lambda: value("shop_queue"))
     await eventually(lambda: len(recoveries) == 1)

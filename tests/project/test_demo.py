@@ -163,7 +163,9 @@ def test_everything_it_claims_holds(demo):
     assert status == (3 if busy else 0), running.output
     assert claims(running.output) == dict.fromkeys(CLAIMS, "✓") | busy
     assert f"{len(CLAIMS) - len(busy)} of {len(CLAIMS)} held" in running.output
-    assert ("too busy to tell (exit status 3). Everything else held." if busy else "Everything held.") in running.lines[-1]
+    assert (
+        "too busy to tell (exit status 3). Everything else held." if busy else "Everything held."
+    ) in running.lines[-1]
     assert "Traceback" not in running.output
     assert "\x1b" not in running.output, "a file is no place for colours and cursor movements"
 

@@ -18,17 +18,29 @@ from otpylib import gen_server, process
 
 import otpylib_telemetry
 import otpylib_telemetry_otel
-from otpylib_telemetry import TomlSource, attach, emit, execute, otp, poll, span, start_exporter
+from otpylib_telemetry import (
+    TomlSource,
+    attach,
+    emit,
+    execute,
+    otp,
+    poll,
+    span,
+    start_exporter,
+)
 from otpylib_telemetry.aggregation.exporter_stores import store_of
 from otpylib_telemetry.config import sections
 from otpylib_telemetry.config.live import LiveConfig
 from otpylib_telemetry.config.resolve import resolve
 from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.instrument import loguru as loguru_bridge
+from otpylib_telemetry.instrument import served
+from otpylib_telemetry.instrument.asgi import TelemetryMiddleware
 from otpylib_telemetry.instrument.logging import LOG_EVENT, LogBridge
 from otpylib_telemetry.instrument.otpylib.guarding import guarded
 from otpylib_telemetry.instrument.otpylib_logger import OtpylibLogger
 from otpylib_telemetry.meters import observed
+from otpylib_telemetry.poller.polls import MOST_NUMBERS
 from otpylib_telemetry.services.server import Applied
 from otpylib_telemetry_mock import MockSettings
 from otpylib_telemetry_mock.otlp_receiver import (
@@ -209,9 +221,10 @@ async def _(stage):
 
 @provokes("An exporter nobody registered")
 async def _(stage):
-    with pytest.raises(ValueError, match="registered") as refused:
-        otpylib_telemetry.child_spec({"zipkin": {}})
-    stage.tell(refused.value)
+    for name in ("zipkin", "instrumnt"):
+        with pytest.raises(ValueError, match="registered") as refused:
+            otpylib_telemetry.child_spec({name: {}})
+        stage.tell(refused.value)
     yield
 
 
@@ -271,6 +284,16 @@ async def _(stage):
     yield
 
 
+@provokes("Changed settings")
+async def _(stage):
+    stage.caplog.set_level(logging.INFO, "otpylib_telemetry")
+    async with stage.otel(exporter="console"):
+        for key, value in (("batch_size", 7), ("enabled", False)):
+            await gen_server.cast("otel_exporter", ("config_changed", f"telemetry.otel.{key}", None, value))
+            await eventually(lambda key=key: any(key in message for message in stage.heard()))
+        yield
+
+
 @provokes("A key nobody knows")
 async def _(stage):
     stage.configure("otel", endpiont="http://collector:4317")
@@ -280,7 +303,8 @@ async def _(stage):
 @provokes("A section nobody reads")
 async def _(stage):
     stage.config.write_text(
-        '[telemetry.otell]\nservice_name = "shop"\n[telemetry."eu west"]\nkind = "otel"\n'
+        'telemetry.prometheus = 5\n[telemetry.otell]\nservice_name = "shop"\n'
+        '[telemetry."eu west"]\nkind = "otel"\n'
     )
     source = TomlSource(stage.config)
     source.refresh()
@@ -603,6 +627,22 @@ async def _(stage):
     yield
 
 
+@provokes("A request is told of without a part")
+async def _(stage):
+    served._said.clear()
+    await attach("all", "*", lambda *_: None)
+
+    async def application(_scope, _receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    wrapped = TelemetryMiddleware(application, exclude=lambda path: path[99], route=lambda scope: scope["no"])
+    for path in ("/", "/"):
+        scope = {"type": "http", "path": path, "method": "GET", "headers": [], "client": 5}
+        await wrapped(scope, None, lambda _message: asyncio.sleep(0))
+    yield
+
+
 @provokes("A poll fails")
 async def _(stage):
     works = False
@@ -616,7 +656,9 @@ async def _(stage):
     stage.monkeypatch.setenv("TELEMETRY_POLLER_INTERVAL", "0.02")
     stage.monkeypatch.setattr("otpylib_telemetry.exporter.process.TICK", 0.05)
     poll("shop.queue", queue)
+    poll("shop.orders", lambda: [(1, {})] * (MOST_NUMBERS + 1))
     async with stage.otel(exporter="console"):
+        await eventually(lambda: any("returns more than" in message for message in stage.heard()))
         await eventually(lambda: any("shop.queue failed" in message for message in stage.heard()))
         works = True
         yield
@@ -689,6 +731,17 @@ async def _(stage):
         for number in range(5):
             execute("shop.orders", {"count": 1}, {"order": str(number)})
             execute("shop.visits", {"count": 1}, {f"user_{number}": "here"})
+        yield
+
+
+@provokes("Two metrics of one name")
+async def _(stage):
+    async with running_runtime():
+        await start_prometheus_exporter({"port": 0, "flush_interval": 0.02})
+        await stage.started("prometheus_exporter")
+        execute("shop.sale", {"duration_ms": 5})
+        await otp.safe_call("prometheus_exporter", ("flush", 5.0))
+        execute("shop.sale_duration_seconds_sum", {"value": 5})
         yield
 
 

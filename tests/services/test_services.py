@@ -94,8 +94,9 @@ async def test_nothing_runs_where_nothing_is_set(runtime, config_manager, toy):
 
 
 async def test_a_section_of_the_file_an_edit_and_a_put_take_effect(
-    runtime, config_manager, toy, events, tmp_path
+    runtime, config_manager, toy, events, tmp_path, caplog
 ):
+    caplog.set_level("INFO")
     path = tmp_path / "config.toml"
     path.write_text("[telemetry.toy]\nspeed = 2\n")
     await config_manager(TomlSource(path))
@@ -110,6 +111,8 @@ async def test_a_section_of_the_file_an_edit_and_a_put_take_effect(
     assert config["config"] == {"enabled": False, "speed": 3.0}
     assert config["origins"]["speed"] == "config"
     assert (await ask("get_stats"))["state"] == "disabled"
+    assert f"{NAME} works with changed settings: speed." in caplog.messages
+    assert f"{NAME} is off now; changed: enabled." in caplog.messages
     applied = [metadata for name, _, metadata in events if name == "telemetry.config.applied"]
     assert applied == [
         {"exporter": NAME, "section": "telemetry.toy", "keys": ["speed"]},

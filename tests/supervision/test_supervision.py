@@ -375,8 +375,29 @@ async def test_the_suite_refuses_a_section_nobody_registered_and_wrong_settings(
     install(monkeypatch, x0=modules[0])
     with pytest.raises(ValueError, match="no exporter is registered for 'otle'; there is x0"):
         otpylib_telemetry.child_spec({"otle": {}})
+    with pytest.raises(ValueError, match=r"'instrumnt'; there is x0; did you mean 'instrument'\? A further"):
+        otpylib_telemetry.child_spec({"instrumnt": {}})
+    for wrong in (3, 0, "otel", [], [("otel", {})]):
+        with pytest.raises(
+            ValueError, match=f"settings: a table of sections was expected, not {type(wrong).__name__}"
+        ):
+            otpylib_telemetry.child_spec(wrong)
     with pytest.raises(ValueError, match=r"telemetry\.x0\.batch_size"):
         otpylib_telemetry.child_spec({"x0": {"batch_size": 0}})
+
+
+@pytest.mark.parametrize("wrong", [3, None, "otel", object(), dict])
+async def test_what_is_no_exporter_is_refused_where_it_is_given_and_said(runtime, wrong, caplog):
+    for name in (None, "audit"):
+        with pytest.raises(
+            TypeError, match="module: expected the GenServer class of an exporter or a service"
+        ):
+            otpylib_telemetry.exporter_child_spec(wrong, name=name)
+        with pytest.raises(TypeError, match="module: expected"):
+            await otpylib_telemetry.start_exporter(wrong, name=name)
+    assert caplog.text.count("module: expected") == 4
+    with pytest.raises(ValueError, match="TelemetryPoller is a service"):
+        otpylib_telemetry.exporter_child_spec(otpylib_telemetry.TelemetryPoller, name="other")
 
 
 async def test_the_suite_can_be_started_once(runtime, monkeypatch):

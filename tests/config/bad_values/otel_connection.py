@@ -27,17 +27,17 @@ CONNECTION = [
     (
         "otel",
         {"event_patterns": ["a.*", 5]},
-        "telemetry.otel.event_patterns (a list of 2 items) from the configuration is refused: expected a list of strings, but item 2 is 5, an integer. ['*'] stays in force (the default).",
+        "telemetry.otel.event_patterns (a list of 2 items) from the configuration is refused: expected a string or a list of strings, but item 2 is 5, an integer. ['*'] stays in force (the default).",
     ),
     (
         "otel",
         {"event_patterns": "  "},
-        "telemetry.otel.event_patterns ('  ', a string) from the configuration is refused: expected a list of strings, but item 1 is empty. ['*'] stays in force (the default).",
+        "telemetry.otel.event_patterns ('  ', a string) from the configuration is refused: expected a string or a list of strings, but item 1 is empty. ['*'] stays in force (the default).",
     ),
     (
         "otel",
         {"event_patterns": {"a": 1}},
-        "telemetry.otel.event_patterns (a table of 1 entry) from the configuration is refused: expected a list of strings. ['*'] stays in force (the default).",
+        "telemetry.otel.event_patterns (a table of 1 entry) from the configuration is refused: expected a string or a list of strings. ['*'] stays in force (the default).",
     ),
     (
         "otel",

@@ -89,7 +89,7 @@ SIGNALS = [
     (
         "otel",
         {"resource_detectors": 5},
-        "telemetry.otel.resource_detectors (5, an integer) from the configuration is refused: expected a list of strings. [] stays in force (the default).",
+        "telemetry.otel.resource_detectors (5, an integer) from the configuration is refused: expected a string or a list of strings. [] stays in force (the default).",
     ),
     (
         "otel",
@@ -184,7 +184,7 @@ SIGNALS = [
     (
         "otel",
         {"log_patterns": ["shop.*", ""]},
-        "telemetry.otel.log_patterns (a list of 2 items) from the configuration is refused: expected a list of strings, but item 2 is empty. ['*'] stays in force (the default).",
+        "telemetry.otel.log_patterns (a list of 2 items) from the configuration is refused: expected a string or a list of strings, but item 2 is empty. ['*'] stays in force (the default).",
     ),
     (
         "otel",
@@ -224,7 +224,7 @@ SIGNALS = [
     (
         "otel",
         {"metrics_drop_labels": [5]},
-        "telemetry.otel.metrics_drop_labels (a list of 1 item) from the configuration is refused: expected a list of strings, but item 1 is 5, an integer. ['baggage', 'correlation_id', 'error', 'parent_span_id', 're... stays in force (the default).",
+        "telemetry.otel.metrics_drop_labels (a list of 1 item) from the configuration is refused: expected a string or a list of strings, but item 1 is 5, an integer. ['baggage', 'correlation_id', 'error', 'parent_span_id', 're... stays in force (the default).",
     ),
     (
         "otel",
@@ -344,7 +344,7 @@ SIGNALS = [
     (
         "otel",
         {"metrics_definitions": [{"type": "count", "name": "a.b"}]},
-        "telemetry.otel.metrics_definitions (a list of 1 item) from the configuration is refused: expected \"automatic\", or a list of tables that each define a metric, but item 1 ('a.b'): type is 'count', a string, expected one of counter, sum, last_value, summary, distribution; did you mean counter?. 'automatic' stays in force (the default).",
+        "telemetry.otel.metrics_definitions (a list of 1 item) from the configuration is refused: expected \"automatic\", or a list of tables that each define a metric, but item 1 ('a.b'): type is 'count', a string, expected one of counter, sum, last_value, summary, distribution; did you mean counter? 'automatic' stays in force (the default).",
     ),
     (
         "otel",

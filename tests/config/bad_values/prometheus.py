@@ -97,12 +97,12 @@ PROMETHEUS = [
     (
         "prometheus",
         {"labels": ["a", ""]},
-        "telemetry.prometheus.labels (a list of 2 items) from the configuration is refused: expected a list of strings, but item 2 is empty. It stays unset.",
+        "telemetry.prometheus.labels (a list of 2 items) from the configuration is refused: expected a string or a list of strings, but item 2 is empty. It stays unset.",
     ),
     (
         "prometheus",
         {"drop_labels": [None]},
-        "telemetry.prometheus.drop_labels (a list of 1 item) from the configuration is refused: expected a list of strings, but item 1 is nothing (None). ['baggage', 'correlation_id', 'error', 'parent_span_id', 're... stays in force (the default).",
+        "telemetry.prometheus.drop_labels (a list of 1 item) from the configuration is refused: expected a string or a list of strings, but item 1 is nothing (None). ['baggage', 'correlation_id', 'error', 'parent_span_id', 're... stays in force (the default).",
     ),
     (
         "prometheus",
@@ -282,7 +282,7 @@ PROMETHEUS = [
     (
         "prometheus",
         {"merge_registries": 5},
-        "telemetry.prometheus.merge_registries (5, an integer) from the configuration is refused: expected a list of strings. [] stays in force (the default).",
+        "telemetry.prometheus.merge_registries (5, an integer) from the configuration is refused: expected a string or a list of strings. [] stays in force (the default).",
     ),
     (
         "prometheus",
