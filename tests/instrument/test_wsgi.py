@@ -29,7 +29,7 @@ class Unreadable:
 
 
 def flask_application(**options):
-    app = Flask("shop")
+    app = Flask("shop_on_flask")
 
     @app.get("/users/<int:number>")
     def user(number):
