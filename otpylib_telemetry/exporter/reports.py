@@ -105,8 +105,10 @@ class Reports:
             if permanent
             else f"Nothing is lost: up to {self._lease.state.queue_limit} events wait, and it is tried again"
         )
-        (self._misdirected.add if isinstance(error, DestinationError) else self._misdirected.discard)(lane)
-        began = self._outages.failed(lane, number, reason, is_refusal=permanent)
+        is_misdirected = isinstance(error, DestinationError)
+        (self._misdirected.add if is_misdirected else self._misdirected.discard)(lane)
+        # Both are answers: who gives them is there.
+        began = self._outages.failed(lane, number, reason, is_refusal=permanent or is_misdirected)
         if began is not None and began.is_more:
             _log.warning(
                 "%s still does not export%s, for another reason now: %s. %s.",
