@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from otpylib_telemetry.config.settings import ExporterSettings
 from otpylib_telemetry.exporter.base import Collected, ExportContext, Exporter, ExportOutcome
 from otpylib_telemetry.primitives.threads import run_in_thread
-from otpylib_telemetry.scrubbing.scrubber import scrubbed_in, scrubber_in
 from otpylib_telemetry_otel.destinations import resource_of
 from otpylib_telemetry_otel.errors import SignalRefusedError
 from otpylib_telemetry_otel.probes import probes
@@ -94,9 +93,6 @@ class OtelBackend(Exporter[OtelSettings]):
         """Build the exporters, load what is named; nothing is connected before the first batch."""
         await self.close()
         resource = await run_in_thread(resource_of, self.settings)
-        scrubber = scrubber_in(self.context.memory, self.settings.scrub_plan())
-        if scrubber is not None:
-            resource = scrubber.attributes(resource)
         publish(self.context.name, resource)
         for signal in self.signals:
             await signal.open(resource)
@@ -193,6 +189,5 @@ class OtelBackend(Exporter[OtelSettings]):
         told: dict[str, Any] = {_UNUSED: self._counts[_UNUSED]}
         for signal in self.signals:
             told |= signal.stats()
-        told["scrubbed"] = scrubbed_in(self.context.memory)
         told["components"] = {each.lane: each.component for each in self.signals if each.taken}
         return told

@@ -23,7 +23,6 @@ from otpylib_telemetry.metrics.options import DefinitionError
 from otpylib_telemetry.metrics.reading import SeriesReader
 from otpylib_telemetry.metrics.recorder import MetricRecorder, answer_removal, metric_options_of
 from otpylib_telemetry.metrics.settings import MetricsSettings, PushedMetricsSettings, definitions_in
-from otpylib_telemetry.scrubbing.scrubber import DEFAULT_PLAN, ScrubPlan, scrubbed_in, scrubber_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping, Sequence
@@ -65,7 +64,6 @@ class MetricsPlan:
     automatic: bool | None
     max_series: int
     series_ttl: float | None = None
-    scrub: ScrubPlan = DEFAULT_PLAN
 
     @classmethod
     def of(cls, settings: MetricsSettings) -> MetricsPlan:
@@ -78,14 +76,7 @@ class MetricsPlan:
             exemplars=settings.exemplars,
         )
         definitions = definitions_in(settings.metrics)
-        return cls(
-            options,
-            definitions,
-            settings.automatic_metrics,
-            settings.max_series,
-            settings.series_ttl,
-            settings.scrub_plan(),
-        )
+        return cls(options, definitions, settings.automatic_metrics, settings.max_series, settings.series_ttl)
 
 
 class RecordedMetrics:
@@ -104,7 +95,6 @@ class RecordedMetrics:
         before_change: Callable[[], None] = lambda: None,
     ) -> None:
         self.store = store_in(memory, name)
-        self._memory = memory
         memory[_NAMING] = naming
         if _RECORDER not in memory:
             memory[_RECORDER] = MetricRecorder(self.store, naming)
@@ -121,8 +111,6 @@ class RecordedMetrics:
         if not self._in_force or wanted != self._plan:
             with self.store.lock:
                 self._before_change()
-                if not self._in_force or wanted.scrub != self._plan.scrub:
-                    self._scrub(wanted.scrub)
                 self.recorder.configure(
                     wanted.options,
                     wanted.definitions,
@@ -131,10 +119,6 @@ class RecordedMetrics:
                 )
             self._plan, self._in_force = wanted, True
         self.store.max_series = wanted.max_series
-
-    def _scrub(self, plan: ScrubPlan) -> None:
-        scrubber = scrubber_in(self._memory, plan)
-        self.store.use_scrub(None if scrubber is None else scrubber.labels)
 
     def check(self, plan: MetricsPlan) -> None:
         """Do nothing, but raise what :meth:`use` would raise."""
@@ -250,11 +234,7 @@ class MetricsExporter(Exporter[MetricsSettingsT]):
 
     def stats(self) -> dict[str, Any]:
         """Return how many metrics and series there are, and what was left out."""
-        return {
-            "unused": self.metrics.recorder.unused,
-            **self.metrics.recorder.stats(),
-            "scrubbed": scrubbed_in(self.context.memory),
-        }
+        return {"unused": self.metrics.recorder.unused, **self.metrics.recorder.stats()}
 
 
 PushedSettingsT = TypeVar("PushedSettingsT", bound=PushedMetricsSettings)

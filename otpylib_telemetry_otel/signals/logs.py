@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry.instrument.log_events import LOG_EVENT
-from otpylib_telemetry.scrubbing.settings import SCRUB_KEYS
 from otpylib_telemetry_otel.log_records.events import LogMaker
 from otpylib_telemetry_otel.log_records.severity import SEVERITIES
 from otpylib_telemetry_otel.settings.limits import LOG_LIMITS
 from otpylib_telemetry_otel.signals.base import Batch, Signal
-from otpylib_telemetry_otel.signals.scrubbing import scrub_record
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -43,7 +41,7 @@ class Logs(Signal):
 
     name = "logs"
     lane = "logs"
-    in_place = frozenset({"log_patterns", "log_severity", "span_events", *LOG_LIMITS, *SCRUB_KEYS})
+    in_place = frozenset({"log_patterns", "log_severity", "span_events", *LOG_LIMITS})
 
     def __init__(self, exporter: Exporter[OtelSettings], counts: Counter[str]) -> None:
         super().__init__(exporter, counts)
@@ -84,8 +82,6 @@ class Logs(Signal):
             if item is None:
                 left.append(other)
             else:
-                if self._scrubber is not None:
-                    scrub_record(item, self._scrubber)
                 collected.items.append((item, 1))
                 self._counts[_MADE] += 1
         batch.unused -= len(batch.others) - len(left)

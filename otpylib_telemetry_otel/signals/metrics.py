@@ -29,13 +29,11 @@ from otpylib_telemetry.metrics.options import DefinitionError
 from otpylib_telemetry.metrics.reading import SeriesReader
 from otpylib_telemetry.metrics.recorder import metric_options_of
 from otpylib_telemetry.metrics.settings import definitions_in
-from otpylib_telemetry.scrubbing.settings import SCRUB_KEYS
 from otpylib_telemetry_otel.metrics.producer_deltas import Deltas
 from otpylib_telemetry_otel.metrics.producers import Producers, producers_in
 from otpylib_telemetry_otel.metrics.self_metrics import SelfMetrics
 from otpylib_telemetry_otel.sdk.readers import readers_in
 from otpylib_telemetry_otel.signals.base import Batch, Signal
-from otpylib_telemetry_otel.signals.scrubbing import scrubbed_point
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -54,7 +52,6 @@ _MAKING: Final = frozenset(
     {
         *("metrics_definitions", "automatic_metrics", "span_metrics", "metrics_labels"),
         *("metrics_drop_labels", "metrics_buckets", "metrics_exemplars", "metrics_histogram", "max_series"),
-        *SCRUB_KEYS,
     }
 )
 
@@ -277,8 +274,6 @@ class Metrics(Signal):
         """Enter what producers brought, as deltas where these are wanted."""
         if Preference(self._settings.metrics_temporality) is Preference.DELTA:
             points = self._deltas.convert(points, time.monotonic_ns())
-        if self._scrubber is not None:
-            points = [scrubbed_point(point, self._scrubber.apart) for point in points]
         return self._made(points)
 
     def _made(self, points: Sequence[MetricPoint]) -> Collected:
@@ -323,13 +318,7 @@ def _plan(settings: OtelSettings) -> MetricsPlan:
         exponential=settings.metrics_histogram == "exponential",
     )
     definitions = definitions_in(settings.metrics_definitions)
-    return MetricsPlan(
-        options,
-        definitions,
-        settings.automatic_metrics,
-        settings.max_series,
-        scrub=settings.scrub_plan(),
-    )
+    return MetricsPlan(options, definitions, settings.automatic_metrics, settings.max_series)
 
 
 def _in_runs(events: Sequence[Entry], chosen: Sequence[Entry]) -> Iterator[tuple[bool, Sequence[Entry]]]:

@@ -18,7 +18,6 @@ LAYERS = {
         "bus",
         "tracing",
         "config",
-        "scrubbing",
         "services",
         "exporter",
         "aggregation",

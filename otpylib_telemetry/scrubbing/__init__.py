@@ -1,1 +1,0 @@
-"""Takes secrets out of what is about to leave: attributes, texts, log records and labels."""
