@@ -504,7 +504,7 @@ async def test_whatever_a_function_raises_is_a_failure_that_is_told_and_tried_ag
     for name, make in zip(names, (_plain, None, _async, _result), strict=True):
         poll(f"shop.{name}", now_and_then_async if make is None else now_and_then(name, make(error)))
     await start_page()
-    await start_poller()
+    await start_poller(timeout=60)
     for name in names:
         await eventually(lambda name=name: value(f"shop_{name}"))
     broken.update(names)

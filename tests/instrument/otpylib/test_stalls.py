@@ -46,7 +46,8 @@ async def test_a_stall_of_half_a_second_names_its_culprit(instrumented, dawdle):
 
     await in_process(session)
     told = await heard.wait_for(STALLED)
-    assert told["duration_ms"] >= 400
+    # From when the watchdog asks: on a busy machine that is some time after the loop began to stand.
+    assert told["duration_ms"] >= 150
     assert (told["server"], told["module"], told["message"], told["kind"]) == (
         "till",
         "Till",
