@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from otpylib_telemetry.exporter.base import DestinationError
+from otpylib_telemetry.exporter.base import ExportError
 
 
 class BackendUnavailableError(Exception):
     """What the settings ask for cannot be had as things are."""
 
 
-class SignalRefusedError(DestinationError):
+class SignalRefusedError(ExportError):
     """What answers does not take this signal at all."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retryable=False)
