@@ -19,7 +19,7 @@ from threading import get_ident
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
-from otpylib_telemetry.bus.context import Scope, here, innermost
+from otpylib_telemetry.bus.context import here, innermost
 from otpylib_telemetry.otp import current_process
 from otpylib_telemetry.primitives.fork import after_fork_in_child, new_rlock
 

@@ -80,6 +80,7 @@ class Place(Scope):
         correlation: What ties together the events of one request; None where that is the trace's id.
         is_parent: Whether it is the parent of what begins here, and passed on as such.
         beyond: The place that is so instead, if there is one.
+        sent: How many messages have been sent from here, where that is counted.
     """
 
     trace: LocalTrace
@@ -88,6 +89,7 @@ class Place(Scope):
     correlation: Any = None
     is_parent: bool = True
     beyond: Place | None = None
+    sent: int = 0
 
     @property
     def trace_id(self) -> int:

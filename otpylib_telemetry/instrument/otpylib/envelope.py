@@ -38,7 +38,6 @@ ORIGIN_SECONDS = 300.0
 class Inbound(Place):
     """Where a process is because of the message it has received last; the next one takes it elsewhere."""
 
-    sent: int = 0
     chain: int = 0
 
 
@@ -117,9 +116,7 @@ def enveloped(message: Any, place: Place | None) -> Envelope:
         if type(place) is Inbound and place.chain:
             envelope.chain = place.chain
             envelope.linked = place.chain > TIMER_CHAIN
-        # Counted on the place itself, whatever kind it is: it lives no longer than the work done there.
-        sent = place.__dict__.get("sent", 0) + 1
-        place.__dict__["sent"] = sent
+        place.sent = sent = place.sent + 1
         if sent > FAN_OUT:
             envelope.linked = True
     return envelope
