@@ -1,21 +1,16 @@
 """The exporter's page in servers of the user's own: real ones, on other threads and other event loops."""
 
 import asyncio
-import contextlib
 import contextvars
 import gzip
 import os
 import subprocess
 import sys
-import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
-from wsgiref.simple_server import WSGIRequestHandler, make_server
-from wsgiref.validate import validator
 
 import pytest
-import uvicorn
 from otpylib import gen_server
 
 from otpylib_telemetry import emit_counter
@@ -26,6 +21,7 @@ from otpylib_telemetry_prometheus.mount.in_process import PageSource, Unavailabl
 from otpylib_telemetry_prometheus.page import Page, ScrapeRequest
 from tests.support.chassis import runner
 from tests.support.waiting import eventually, wait_until
+from tests.support.web import AsgiServer, wsgi_server
 
 ROOT = Path(__file__).parents[2]
 NAME = "prometheus_exporter"
@@ -46,42 +42,6 @@ def fetch(url, method="GET", **headers):
     except urllib.error.HTTPError as error:
         with error:
             return error.code, dict(error.headers), error.read()
-
-
-class AsgiServer(uvicorn.Server):
-    """A real uvicorn on a thread and an event loop of its own."""
-
-    def __init__(self, app, **config):
-        self.port = free_port()
-        super().__init__(uvicorn.Config(app, port=self.port, log_level="warning", ws="none", **config))
-        self.thread = threading.Thread(target=self.run)
-
-    def __enter__(self):
-        self.thread.start()
-        wait_until(lambda: self.started)
-        return f"http://127.0.0.1:{self.port}"
-
-    def __exit__(self, *_error):
-        self.should_exit = True
-        self.thread.join()
-
-
-class _Silent(WSGIRequestHandler):
-    def log_message(self, *_args):
-        pass
-
-
-@contextlib.contextmanager
-def wsgi_server(app):
-    """A real WSGI server that checks whether the application keeps to PEP 3333."""
-    with make_server("127.0.0.1", 0, validator(app), handler_class=_Silent) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 SERVERS = pytest.mark.parametrize(

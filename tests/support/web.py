@@ -20,6 +20,25 @@ TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
 
 
+def told_as(route, port):
+    """What a good ``GET /users/7?q=tea&token=abc`` of the client ``t/1`` is told as, whatever serves it."""
+    return {
+        "span.name": f"GET {route}",
+        "span.kind": "server",
+        "http.request.method": "GET",
+        "http.route": route,
+        "http.response.status_code": 200,
+        "url.scheme": "http",
+        "url.path": "/users/7",
+        "url.query": "q=tea&token=REDACTED",
+        "server.address": "127.0.0.1",
+        "server.port": port,
+        "client.address": "127.0.0.1",
+        "user_agent.original": "t/1",
+        "network.protocol.version": "1.1",
+    }
+
+
 class Told:
     """The operations that were told of, as their ends say."""
 
