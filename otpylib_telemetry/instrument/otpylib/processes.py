@@ -9,6 +9,7 @@ from otpylib.runtime.backends.asyncio_backend.backend import AsyncIOBackend
 from otpylib_telemetry.bus.context import innermost
 from otpylib_telemetry.instrument.otpylib import identity, life
 from otpylib_telemetry.instrument.otpylib.envelope import Origin, inbound, nowhere, place_of_sender
+from otpylib_telemetry.instrument.otpylib.guarding import guarded
 from otpylib_telemetry.tracing import bridge as bridge_module
 
 _spawn = AsyncIOBackend.spawn
@@ -61,14 +62,25 @@ async def _spawned(
 async def register(self: AsyncIOBackend, name: Any, pid: Any = None) -> None:
     """Give a name to a process."""
     await _register(self, name, pid)
-    found = identity.known.get(pid if pid is not None else self.self())
+    _named(pid if pid is not None else self.self(), name)
+
+
+@guarded
+def _named(pid: Any, name: Any) -> None:
+    found = identity.known.get(pid)
     if found is not None:
         found.rename(name)
 
 
 async def unregister(self: AsyncIOBackend, name: Any) -> None:
     """Take a name from a process."""
-    found = identity.known.get(self.whereis(name))
+    bearer = self.whereis(name)
     await _unregister(self, name)
+    _unnamed(bearer, name)
+
+
+@guarded
+def _unnamed(pid: Any, name: Any) -> None:
+    found = identity.known.get(pid)
     if found is not None and found.server == identity.readable_name(name):
         found.rename(None)

@@ -162,3 +162,16 @@ async def test_what_somebody_else_has_put_around_ours_stays_when_it_is_instrumen
     finally:
         instrumentor.uninstrument()
         core._handle_info = original
+
+
+async def test_what_is_no_process_can_be_named_as_without_telemetry(instrumented):
+    """otpylib takes anything for a process there."""
+
+    async def session():
+        await process.register("odd", ["no", "process"])
+        await process.register("self")
+        assert process.whereis("self") == process.self()
+        await process.unregister("self")
+        assert process.whereis("self") is None
+
+    await in_process(session)
