@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from otpylib_telemetry.config.settings import ExporterSettings
@@ -156,9 +155,17 @@ class OtelBackend(Exporter[OtelSettings]):
 
     async def close(self) -> None:
         """Release the connections, of each signal whatever happens to the others."""
-        async with AsyncExitStack() as stack:
-            for signal in reversed(self.signals):
-                stack.push_async_callback(signal.close)
+        failure: BaseException | None = None
+        for signal in reversed(self.signals):
+            try:
+                await signal.close()
+            except GeneratorExit:
+                # Its event loop is gone, and nothing can be awaited any more.
+                raise
+            except BaseException as error:  # noqa: BLE001  # raised below, when the others are closed
+                failure = failure or error
+        if failure is not None:
+            raise failure
 
     def answer(self, request: tuple[Any, ...]) -> Any:
         """Answer ``("remove", metric)`` and ``("remove", metric, labels)``: forget a metric, or one series.

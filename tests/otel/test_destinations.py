@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import subprocess
@@ -658,6 +659,36 @@ class TestOtelBackend:
             "unused": 1,
             "components": {"spans": "otlp_grpc_span_exporter"},
         }
+
+    @pytest.mark.parametrize("error", [OSError("first"), asyncio.CancelledError()])
+    async def test_every_signal_is_closed_whatever_happens_to_the_others(self, error):
+        exporter, closed = OtelBackend(OtelSettings(), context()), []
+
+        async def close(signal):
+            closed.append(signal)
+            if len(closed) == 1:
+                raise error
+
+        for signal in exporter.signals:
+            signal.close = functools.partial(close, signal)
+        with pytest.raises(type(error)):
+            await exporter.close()
+        assert closed == [*reversed(exporter.signals)]
+
+    async def test_closing_that_nobody_goes_on_with_awaits_nothing_more(self):
+        """Its event loop has ended in the middle of it."""
+        exporter, closed = OtelBackend(OtelSettings(), context()), []
+
+        async def close(signal):
+            closed.append(signal)
+            await asyncio.get_running_loop().create_future()
+
+        for signal in exporter.signals:
+            signal.close = functools.partial(close, signal)
+        closing = exporter.close()
+        closing.send(None)
+        closing.close()
+        assert len(closed) == 1
 
     def test_time_death_and_the_end_finish_what_is_open(self):
         exporter = OtelBackend(OtelSettings(span_ttl=1.0), context())
