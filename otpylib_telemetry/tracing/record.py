@@ -1,4 +1,8 @@
-"""Operations without a block around them: what an instrumentation records, rather than a user."""
+"""Operations without a block around them: what an instrumentation records, rather than a user.
+
+:class:`.span.Span` does the same in one piece: there a call more would be felt by every operation. What is
+changed in one place belongs into the other; tests/tracing/test_record.py holds both against each other.
+"""
 
 from __future__ import annotations
 
