@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import inspect
 import logging
 import time
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry import otp
@@ -154,24 +156,27 @@ class Polling:
         if _called(lambda: each.is_async):
             result = await self._until(each, self._task(_called(each.function)), end)
         elif each.blocks:
-            result = await self._until(each, start_in_thread(each.function), end)
+            result = await self._until(each, start_in_thread(lambda: _Returned(each.function())), end)
         else:
             result = _called(each.function)
         if _called(inspect.isawaitable, result):
             result = await self._until(each, self._task(result), end)
         return result
 
-    def _task(self, awaitable: Any) -> asyncio.Future[Any]:
-        async def guarded() -> Any:
+    def _task(self, awaitable: Any) -> asyncio.Future[_Returned]:
+        async def guarded() -> _Returned:
             try:
-                return await awaitable
+                return _Returned(await awaitable)
             except SystemExit as error:
                 # Out of a task it would end the program.
                 raise _failure(error) from error
 
-        return self._loop.create_task(guarded(), context=contextvars.Context())
+        task = self._loop.create_task(guarded(), context=contextvars.Context())
+        # A task that is cancelled before its first step has awaited nothing.
+        task.add_done_callback(lambda _: _close(awaitable))
+        return task
 
-    async def _until(self, each: Poll, call: asyncio.Future[Any], end: float) -> Any:
+    async def _until(self, each: Poll, call: asyncio.Future[_Returned], end: float) -> Any:
         """Wait for a call; one that is late is given up, and remembered as long as it goes on."""
         each.pending = call
         call.add_done_callback(_seen)
@@ -188,7 +193,28 @@ class Polling:
         error = call.exception()
         if error is not None and not isinstance(error, Exception):
             raise _failure(error) from error
-        return call.result()
+        return call.result().take()
+
+
+class _Returned:
+    """What a call returned; a coroutine that nobody took, because it came too late, ends with this."""
+
+    def __init__(self, result: Any) -> None:
+        self._result = result
+
+    def take(self) -> Any:
+        result, self._result = self._result, None
+        return result
+
+    def __del__(self) -> None:
+        _close(self._result)
+
+
+def _close(result: object) -> None:
+    """End a coroutine, of which Python says otherwise that it was never awaited."""
+    if isinstance(result, Coroutine):
+        with contextlib.suppress(Exception):
+            result.close()
 
 
 def _called(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import urllib.request
+import warnings
 
 import prometheus_client
 import pytest
@@ -438,6 +439,44 @@ async def test_one_that_hangs_hurts_nobody(runtime, caplog):
         release.set()
     await eventually(lambda: value("shop_blocks"))
     await eventually(lambda: value("shop_stubborn"))
+
+
+@pytest.mark.parametrize("end", ["timeout", "cancelled", "closed"])
+def test_a_coroutine_that_nobody_takes_is_closed_without_a_word(end):
+    """Python says of any other that it was never awaited."""
+    come = threading.Event()
+
+    def late():
+        # A thread still works when its result is no longer wanted.
+        come.wait(60)
+        return asyncio.sleep(0, 8)
+
+    async def run(polled):
+        polling = Polling(asyncio.get_running_loop())
+        polling.timeout = 0.01 if end == "timeout" else 60
+        calls = [asyncio.create_task(polling._call(each)) for each in polled]
+        await asyncio.sleep(0)
+        if end == "cancelled":
+            # As the end of a loop does, before the first step of what was begun.
+            for each in asyncio.all_tasks() - {asyncio.current_task()}:
+                each.cancel()
+        elif end == "timeout":
+            await asyncio.gather(*calls, return_exceptions=True)
+        if end != "closed":
+            come.set()
+            await asyncio.gather(*calls, return_exceptions=True)
+            await asyncio.sleep(0)
+
+    functions = [late] if end == "timeout" else [late, functools.partial(asyncio.sleep, 0, 6)]
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        asyncio.run(run([Poll("shop.late", each) for each in functions]))
+        come.set()
+        for thread in threading.enumerate():
+            if thread.name == "otpylib-telemetry":
+                thread.join(60)
+        gc.collect()
+    assert [str(each.message) for each in said] == []
 
 
 class PanicError(BaseException):
