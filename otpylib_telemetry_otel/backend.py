@@ -14,6 +14,7 @@ from otpylib_telemetry_otel.resources import publish
 from otpylib_telemetry_otel.settings.endpoint import SIGNALS
 from otpylib_telemetry_otel.settings.environment import OTLP_OPTIONS
 from otpylib_telemetry_otel.settings.model import OtelSettings
+from otpylib_telemetry_otel.settings.places import places
 from otpylib_telemetry_otel.signals.base import Batch, Signal
 from otpylib_telemetry_otel.signals.logs import Logs
 from otpylib_telemetry_otel.signals.metrics import Metrics
@@ -173,6 +174,10 @@ class OtelBackend(Exporter[OtelSettings]):
         What was measured for it and not told yet leaves with the next reading, as its last point.
         """
         return self.metrics.forget(request)
+
+    def place(self) -> str | None:
+        """Return where each signal is sent."""
+        return places(self.settings)
 
     def stats(self) -> Mapping[str, Any]:
         """Return what each signal tells, and how many events nothing was made of.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from otpylib_telemetry import otp
 from otpylib_telemetry.aggregation.observers import Regularly
+from otpylib_telemetry.config.redaction import hide_in_url
 from otpylib_telemetry.exporter.probe import Probe
 from otpylib_telemetry.metrics.exporting import MetricsExporter
 from otpylib_telemetry.primitives.threads import run_in_thread
@@ -179,6 +180,18 @@ class PrometheusBackend(MetricsExporter[PrometheusSettings]):
             await asyncio.gather(*ending)
         finally:
             await self._leave_files()
+
+    def place(self) -> str:
+        """Return where the page can be had, with the port that was found where any was wanted."""
+        endpoint = self._kept.endpoint
+        if endpoint is not None:
+            served = f"metrics are served at {endpoint.url}"
+        else:
+            served = "metrics are served by no endpoint of its own, only where its page is mounted"
+        if (plan := PushPlan.of(self.settings)) is None:
+            return served
+        when = "at the end" if plan.interval is None else f"every {plan.interval:g} s"
+        return f"{served}, and pushed to {hide_in_url(plan.url)} {when}"
 
     def stats(self) -> dict[str, Any]:
         """Return where the endpoint is, how much there is on it, and what was left out."""

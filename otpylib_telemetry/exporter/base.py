@@ -359,6 +359,13 @@ class Exporter(Generic[SettingsT]):
         """
         raise LookupError(request)
 
+    def place(self) -> str | None:
+        """Return where it serves or sends, as the log is to say it once it works; None says nothing.
+
+        For instance ``metrics are served at http://127.0.0.1:9464/metrics``.
+        """
+        return None
+
     def stats(self) -> Mapping[str, Any]:
         """Return what is worth knowing about this exporter in particular."""
         return {}

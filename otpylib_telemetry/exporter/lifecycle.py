@@ -13,6 +13,7 @@ from otpylib_telemetry.config.resolution import changed_keys
 from otpylib_telemetry.exporter.changes import own_changes, parts, with_kept, with_part
 from otpylib_telemetry.exporter.consumer import PRODUCING_SHARE
 from otpylib_telemetry.exporter.opening import GRACE, GivesWayError, Opener
+from otpylib_telemetry.exporter.presence import say_place
 from otpylib_telemetry.primitives.backoff import full_jitter
 from otpylib_telemetry.primitives.errors import describe
 
@@ -269,6 +270,8 @@ class Lifecycle:
         """Enter the state in which the settings in force leave it; what is wrong with them has been said."""
         if not wanted.withheld:
             self.set_status("running", None)
+            if (exporter := self._consumer.exporter) is not None:
+                say_place(self._state, exporter, self._configuration.scrub)
             return
         reason = self._configuration.scrub("; ".join(dict.fromkeys(wanted.withheld.values())))
         self._is_news("degraded", reason)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from otpylib_telemetry import otp
 from otpylib_telemetry.exporter.consumer import PRODUCING, PRODUCING_SHARE
+from otpylib_telemetry.exporter.presence import say_drained
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -148,6 +149,7 @@ class Shutdown:
                 left,
                 reason,
             )
+        say_drained(self._state, left)
 
     def _share(self, end: float) -> float:
         """Return how long producing may take of the time there is until then: the rest is for sending."""

@@ -75,6 +75,8 @@ class ExporterState:
         self.left_reported = 0
         #: The trouble that was said last and is not over: state and reason.
         self.last_announced: tuple[str, str] | None = None
+        #: Where it was last said to serve or send; None before it works and after it was drained.
+        self.place: str | None = None
         self._said = Once()
 
     def subscribe(self, patterns: tuple[str, ...], *, traces: bool = True) -> None:

@@ -228,6 +228,14 @@ async def _(stage):
     yield
 
 
+@provokes("It is up")
+async def _(stage):
+    async with stage.otel(endpoint="http://127.0.0.1:1", logs=True):
+        await start_prometheus_exporter({"port": 0})
+        await stage.started("prometheus_exporter")
+        yield
+
+
 # --- configuration ---------------------------------------------------------------------------------------
 
 
@@ -594,6 +602,15 @@ async def _(stage):
         # What is registered with atexit; it says nothing that was said before.
         registry.find("otel_exporter").left_reported = 0
         registry._say_what_was_left()
+        yield
+
+
+@provokes("Nothing is left")
+async def _(stage):
+    async with running_runtime():
+        await start_prometheus_exporter({"port": 0})
+        await stage.started("prometheus_exporter")
+        await otp.safe_call("prometheus_exporter", ("drain", 5.0))
         yield
 
 
