@@ -3,6 +3,7 @@
 Importing this package imports neither OpenTelemetry nor prometheus_client nor aiohttp.
 """
 
+from otpylib_telemetry.admin import service as _admin  # noqa: F401 - its section has to be known
 from otpylib_telemetry.bus.dispatch import emit, emit_counter, emit_gauge, emit_timer, execute
 from otpylib_telemetry.bus.events import Event
 from otpylib_telemetry.bus.manager import TelemetryManager
@@ -14,7 +15,7 @@ from otpylib_telemetry.exporter.base import Collected, Exporter, ExportError, Ex
 from otpylib_telemetry.exporter.breaker import ExporterCircuitBreaker
 from otpylib_telemetry.exporter.probe import Probe
 from otpylib_telemetry.exporter.server import exporter_module
-from otpylib_telemetry.instrument import actors as _actors  # noqa: F401 - its section has to be known
+from otpylib_telemetry.instrument import actors as _actors  # noqa: F401 - its section, too
 from otpylib_telemetry.instrument import otpylib_logger as _otpylib_logger  # noqa: F401 - its section, too
 from otpylib_telemetry.poller.polls import poll, unpoll
 from otpylib_telemetry.poller.service import TelemetryPoller

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import PydanticUndefined
 
+from otpylib_telemetry.admin.settings import AdminSettings
 from otpylib_telemetry.command.json_schema import schema_of
 from otpylib_telemetry.config.settings import ExporterSettings, SectionSettings
 from otpylib_telemetry.instrument.actors import InstrumentSettings
@@ -121,6 +122,7 @@ SECTIONS: list[tuple[str, type[SectionSettings], str]] = [
     ("instrument", InstrumentSettings, "what otpylib's actors do"),
     ("otpylib_logger", OtpylibLoggerSettings, "what otpylib itself says"),
     ("poller", PollerSettings, "what is measured from time to time"),
+    ("admin", AdminSettings, "the admin API"),
 ]
 
 SERVICE = """\

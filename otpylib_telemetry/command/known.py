@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from otpylib_telemetry.admin import service as _admin  # noqa: F401 - its section has to be known
 from otpylib_telemetry.config import sections
-from otpylib_telemetry.instrument import actors as _actors  # noqa: F401 - its section has to be known
+from otpylib_telemetry.instrument import actors as _actors  # noqa: F401 - its section, too
 from otpylib_telemetry.instrument import otpylib_logger as _otpylib_logger  # noqa: F401 - its section, too
 from otpylib_telemetry.poller import service as _poller  # noqa: F401 - its section, too
 from otpylib_telemetry.services import starting

@@ -11,6 +11,7 @@ from typing import Annotated
 import pytest
 from pydantic import Field, SecretBytes, SecretStr, ValidationError
 
+from otpylib_telemetry.admin.settings import AdminSettings
 from otpylib_telemetry.config.live import LiveConfig
 from otpylib_telemetry.config.problems import check_sections
 from otpylib_telemetry.config.resolve import resolve
@@ -30,6 +31,7 @@ ALL = {
     "instrument": InstrumentSettings,
     "otpylib_logger": OtpylibLoggerSettings,
     "poller": PollerSettings,
+    "admin": AdminSettings,
 }
 SAMPLE = Path(__file__).parents[2] / "config.toml"
 
@@ -369,7 +371,7 @@ def test_the_sample_shows_every_key_with_its_default(name):
             taken = resolve(settings_type, name, environ={}, config={key: value})
             assert not taken.problems, key
             assert getattr(taken.settings, key) == default, key
-    environ = {"OTLP_API_KEY": "k", "METRICS_PASSWORD": "p"}
+    environ = {"OTLP_API_KEY": "k", "METRICS_PASSWORD": "p", "TELEMETRY_ADMIN_TOKEN": "0123456789abcdef"}
     assert resolve(settings_type, name, environ=environ, config=examples).problems == ()
     assert set(sample) == set(settings_type.model_fields)
 

@@ -27,6 +27,7 @@ LAYERS = {
         "instrument",
         "supervision",
         "poller",
+        "admin",
         "command",
         "__main__",
     ),

@@ -54,6 +54,7 @@ MODULES = {
     "otel": ["otpylib_telemetry_otel.backend", "otpylib_telemetry_otel.otlp.grpc_transport"],
     "meters": ["otpylib_telemetry.meters.provider", "otpylib_telemetry.meters.streams"],
     "prometheus": ["otpylib_telemetry_prometheus.backend"],
+    "admin": ["otpylib_telemetry.admin.aiohttp"],
     "client": ["prometheus_client"],
     "poller": ["psutil"],
     "test": ["otpylib_telemetry_mock.pytest_plugin"],

@@ -1,0 +1,245 @@
+"""What is asked of the admin API and what it answers: the OpenAPI document is made of these models."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, RootModel
+
+#: The longest text that a request may have in its path or its query.
+_LONGEST = 1024
+
+
+class Model(BaseModel):
+    """What all answers have in common."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Parameters(BaseModel):
+    """What all parameters have in common."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+# --- problems -----------------------------------------------------------------------------------------------
+
+
+class Fault(Model):
+    """One thing that is wrong with a request."""
+
+    where: str = Field(description="The part of the request: `query: for`, `body: otel.sampling_rate`.")
+    what: str = Field(description="What is wrong with it.")
+    expected: str | None = Field(default=None, description="What was expected in its place.")
+
+
+class Problem(Model):
+    """Why a request was refused (RFC 9457, `application/problem+json`)."""
+
+    type: str = Field(default="about:blank", description="Always `about:blank`: the status says the kind.")
+    title: str = Field(description="The status in words.")
+    status: int = Field(description="The status.")
+    detail: str = Field(description="What is wrong, for a person to read.")
+    where: str | None = Field(default=None, description="The part of the request that it is about.")
+    expected: str | None = Field(default=None, description="What was expected in its place.")
+    faults: list[Fault] = Field(default_factory=list, description="Everything that is wrong.")
+
+
+# --- status and health --------------------------------------------------------------------------------------
+
+
+class Ledger(Model):
+    """The books: `accepted = exported + rejected + sum(dropped) + sampled_out + queued + in_flight`."""
+
+    accepted: int = 0
+    exported: int = 0
+    rejected: int = 0
+    dropped: dict[str, int] = Field(default_factory=dict, description="Given up, by reason.")
+    sampled_out: int = 0
+    queued: int = 0
+    in_flight: int = 0
+
+
+class Breaker(Model):
+    """The circuit breaker before an exporter's backend."""
+
+    state: str = Field(description="`closed`, `open` or `half_open`.")
+    failures: int = Field(default=0, description="Failures in a row.")
+    transitions: dict[str, int] = Field(
+        default_factory=dict, description="How often it went into each state."
+    )
+
+
+class ExporterStatus(Model):
+    """One exporter."""
+
+    name: str = Field(description="Its registered name.")
+    section: str | None = Field(default=None, description="Its configuration section.")
+    state: str = Field(
+        description="`starting`, `running`, `degraded`, `idle`, `disabled`, `drained` or `stopped`."
+    )
+    reason: str | None = Field(
+        default=None, description="Why it does not run, or what its backend said last."
+    )
+    ready: bool = Field(description="Whether it does what it is configured to do.")
+    not_ready: str | None = Field(default=None, description="Why it is not ready.")
+    ledger: Ledger
+    breaker: Breaker | None = None
+    queue_depth: int = 0
+    queue_limit: int = 0
+    uptime: float = Field(default=0, description="Seconds since its process started.")
+    generation: int = Field(default=0, description="Of its configuration.")
+    stats: dict[str, JsonValue] = Field(description="All that `get_stats` answers.")
+
+
+class ServiceStatus(Model):
+    """One service: the instrumentation, the poller, this API ..."""
+
+    name: str
+    section: str
+    state: str
+    reason: str | None = None
+    stats: dict[str, JsonValue]
+
+
+class HandlerStatus(Model):
+    """One handler of events."""
+
+    handler_id: str
+    patterns: list[str]
+    suspended: bool = Field(description="Whether it rests because it kept failing.")
+    failures: int
+    missed: int = Field(description="Events it did not see.")
+
+
+class Status(Model):
+    """How everything does."""
+
+    version: str
+    pid: int
+    time: float = Field(description="Now, in seconds since the epoch.")
+    ready: bool
+    exporters: list[ExporterStatus]
+    services: list[ServiceStatus]
+    handlers: list[HandlerStatus]
+
+
+class Health(Model):
+    """The process answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(Model):
+    """Whether every exporter does what it is configured to do."""
+
+    ready: bool
+    exporters: dict[str, str | None] = Field(
+        description="By exporter, why it is not ready; null where it is."
+    )
+
+
+# --- configuration ------------------------------------------------------------------------------------------
+
+
+class Value(Model):
+    """One key."""
+
+    value: JsonValue = Field(description="What is in force; secrets are redacted.")
+    origin: str = Field(
+        description="Where it comes from: `default`, `environment NAME`, `file PATH`, `put`, `message`, "
+        "`api by WHO`, `argument`."
+    )
+    wished: JsonValue = Field(
+        default=None, description="What is wanted, while that is not in force. Only where `pending` is true."
+    )
+    pending: bool = Field(default=False, description="Whether another value is wanted than is in force.")
+
+
+class Section(Model):
+    """The configuration of one exporter or service."""
+
+    name: str = Field(description="The registered name of its process.")
+    section: str
+    generation: int
+    keys: dict[str, Value]
+    problems: list[str] = Field(description="What is wrong with what was set.")
+
+
+class Configuration(Model):
+    """The configuration of everything, by section without `telemetry.`."""
+
+    sections: dict[str, Section]
+    files: dict[str, str | None] = Field(
+        description="The configuration files, and why one could not be read."
+    )
+
+
+# --- flushing -----------------------------------------------------------------------------------------------
+
+
+class Flushed(Model):
+    """What became of a flush or a drain of one exporter."""
+
+    left: int | None = Field(default=None, description="Events that could not be exported in time.")
+    error: str | None = Field(default=None, description="Why it could not be done.")
+    details: dict[str, JsonValue] = Field(default_factory=dict, description="All that it answered.")
+
+
+class FlushedAll(Model):
+    """The same of each exporter, by name."""
+
+    complete: bool = Field(description="Whether nothing is left.")
+    exporters: dict[str, Flushed]
+
+
+# --- parameters ---------------------------------------------------------------------------------------------
+
+
+def _flag(value: object) -> object:
+    """Return a switch of a query: `?dry_run` and `?dry_run=1` are both yes."""
+    if isinstance(value, str):
+        return {"": True, "1": True, "true": True, "0": False, "false": False}.get(value.lower(), value)
+    return value
+
+
+Flag = Annotated[
+    bool, BeforeValidator(_flag, json_schema_input_type=Literal["0", "1", "true", "false"] | None)
+]
+
+
+class NoParameters(Parameters):
+    """None."""
+
+
+class Patience(Parameters):
+    """How long something may take, and for whom."""
+
+    timeout: float = Field(default=5.0, ge=0, le=3600, description="Seconds it may take.")
+    exporter: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=_LONGEST,
+        description="One exporter alone, by its registered name.",
+    )
+
+
+class Tap(Parameters):
+    """Which events to show."""
+
+    pattern: str = Field(
+        default="*",
+        min_length=1,
+        max_length=_LONGEST,
+        description="Shell pattern over the whole event name; `*` crosses dots.",
+    )
+    sample: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Which share of them. Events of one trace are shown together or not at all.",
+    )
+
+
+class Changes(RootModel[dict[str, JsonValue]]):
+    """Keys such as `otel.sampling_rate` with their new values; null takes a change back."""

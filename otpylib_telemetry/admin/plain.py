@@ -1,0 +1,57 @@
+"""Anything as plain data that JSON has, bounded, with secrets replaced."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, Final
+
+from otpylib_telemetry.config.redaction import without_secrets
+from otpylib_telemetry.exporter import registry
+from otpylib_telemetry.primitives.any_value import Bounds, any_value, text
+
+#: How much of one event is shown, and of the statistics of an exporter.
+EVENT: Final = Bounds(depth=6, width=100, elements=500, length=2_000)
+STATISTICS: Final = Bounds(depth=12, width=2_000, elements=20_000, length=4_000)
+
+
+def plain(value: object, bounds: Bounds = STATISTICS) -> Any:
+    """Return any object as JSON has it; what is no number there, such as infinity, is a text."""
+    return _as_json(any_value(value, bounds))
+
+
+def plain_dict(value: object, bounds: Bounds = STATISTICS) -> dict[str, Any]:
+    """The same of a mapping; anything else is an empty one."""
+    found = plain(value, bounds)
+    return found if isinstance(found, dict) else {}
+
+
+def shown(value: object) -> Any:
+    """Return what an application put into an event, with what is called like a secret replaced."""
+    return without_secrets(plain(value, EVENT))
+
+
+def scrubbed(written: str) -> str:
+    """Return a text without what any exporter's settings mark as secret."""
+    for name in registry.names():
+        written = registry.scrub(name, written)
+    return written
+
+
+def dumps(value: object) -> str:
+    """Write plain data."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _as_json(value: Any) -> Any:
+    match value:
+        case float() if not math.isfinite(value):
+            return str(value)
+        case dict():
+            return {key: _as_json(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_as_json(item) for item in value]
+        case bytes():
+            return text(value)
+        case _:
+            return value

@@ -1,0 +1,204 @@
+"""Sockets to listen on: addresses, and a path that belongs to this user alone."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+import struct
+from pathlib import Path
+from typing import Final
+
+from otpylib_telemetry.admin.settings import is_loopback
+
+_BACKLOG: Final = 32
+
+#: The longest path that every system takes for a Unix socket: of 104 bytes, of which one is the end.
+_LONGEST_PATH: Final = 103
+
+#: Seconds that a live process may take to accept a connection.
+_ACCEPTING: Final = 1.0
+
+
+class UnavailableError(Exception):
+    """There is nothing to listen on; the message says what, why, and what can be done."""
+
+
+def bind_path(path: str) -> socket.socket:
+    """Listen on a Unix socket that this user alone can open; a dead one's socket is replaced.
+
+    May block for a moment: for a thread.
+    """
+    where = f"the admin API cannot be served on the socket {path}"
+    if not hasattr(socket, "AF_UNIX"):
+        raise UnavailableError(f"{where}: this system has none; set telemetry.admin.port instead")
+    if len(os.fsencode(path)) > _LONGEST_PATH:
+        raise UnavailableError(f"{where}: expected a path of at most {_LONGEST_PATH} bytes")
+    _check_directory(where, Path(path).parent)
+    _make_room(where, path)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listening.setblocking(False)
+        listening.bind(path)
+        # Nobody can connect before it listens.
+        Path(path).chmod(0o600)
+        listening.listen(_BACKLOG)
+    except OSError as error:
+        listening.close()
+        raise UnavailableError(f"{where}: {error.strerror or error}") from error
+    return listening
+
+
+def _check_directory(where: str, directory: Path) -> None:
+    """Refuse a directory in which somebody else could put another socket in the place of ours."""
+    try:
+        found = directory.stat()
+    except OSError as error:
+        raise UnavailableError(
+            f"{where}: its directory cannot be used ({error.strerror}). Expected one that exists, such as "
+            "/run/user/$UID or one that the service manager makes"
+        ) from error
+    if found.st_uid not in {os.geteuid(), 0}:
+        raise UnavailableError(
+            f"{where}: its directory belongs to another user. Expected one of this user's or of root's"
+        )
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not found.st_mode & stat.S_ISVTX:
+        raise UnavailableError(
+            f"{where}: others may write into its directory. Expected one that this user alone may write into "
+            f"(chmod 700 {directory})"
+        )
+
+
+def _make_room(where: str, path: str) -> None:
+    """Remove what a process that has ended left there; anything else is not ours."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UnavailableError(f"{where}: {error.strerror or error}") from error
+    if not stat.S_ISSOCK(found.st_mode):
+        raise UnavailableError(
+            f"{where}: there is something else, which stays. Expected no file, or a socket"
+        )
+    if found.st_uid != os.geteuid():
+        raise UnavailableError(f"{where}: there is a socket of another user, which stays")
+    if _is_alive(path):
+        raise UnavailableError(f"{where}: another process serves there. Expected a path for each process")
+    with contextlib.suppress(FileNotFoundError):
+        Path(path).unlink()
+
+
+def _is_alive(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_ACCEPTING)
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            # It is there and busy, or may not be asked.
+            return True
+    return True
+
+
+def identity(path: str) -> tuple[int, int] | None:
+    """Return what tells a socket in the file system from another one of the same path."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def remove(path: str, was: tuple[int, int] | None) -> None:
+    """Remove a socket that is still the one that was put there."""
+    if was is not None and identity(path) == was:
+        with contextlib.suppress(OSError):
+            Path(path).unlink()
+
+
+def bind_port(host: str, port: int, *, has_token: bool) -> list[socket.socket]:
+    """Listen on every address that a host stands for. May block for a name server: for a thread."""
+    where = f"the admin API cannot be served on {joined(host, port)}"
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        raise UnavailableError(
+            f"{where}: the host cannot be resolved ({error}). Expected an address or a name of this machine"
+        ) from error
+    addresses = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+    if not has_token and any(not is_loopback(str(address[0])) for _, address in addresses):
+        raise UnavailableError(
+            f"{where}: others can reach {addresses[0][1][0]}, and there is no telemetry.admin.token"
+        )
+    bound: list[socket.socket] = []
+    missing: OSError | None = None
+    try:
+        for family, address in addresses:
+            # With port 0 all addresses get the port that was found for the first one.
+            wanted = bound[0].getsockname()[1] if bound else port
+            try:
+                bound.append(_bound(family, (address[0], wanted, *address[2:])))
+            except OSError as error:
+                # localhost stands for an IPv6 address as well where there is no IPv6.
+                if error.errno not in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
+                    raise
+                missing = error
+        if not bound:
+            raise missing or OSError(errno.EADDRNOTAVAIL, "no address")
+    except OSError as error:
+        for each in bound:
+            each.close()
+        raise UnavailableError(f"{where}: {_reason(error)}") from error
+    return bound
+
+
+def _bound(family: int, address: tuple[object, ...]) -> socket.socket:
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setblocking(False)
+        if os.name == "posix":
+            # Elsewhere this option lets two programs share a port.
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        made.bind(address)
+        made.listen(_BACKLOG)
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def _reason(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "the port is taken by another program"
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return "the system does not permit it; ports below 1024 need a privilege"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "the host is not an address of this machine"
+    return error.strerror or str(error)
+
+
+def joined(host: str, port: int) -> str:
+    """Return host and port as they stand in a URL."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def user_of(connected: socket.socket) -> str | None:
+    """Return the name of the user at the other end of a Unix socket, where the system tells."""
+    option = getattr(socket, "SO_PEERCRED", None)
+    if option is None:
+        return None
+    try:
+        import pwd  # noqa: PLC0415  # not on every system
+
+        _, uid, _ = struct.unpack(
+            "3i", connected.getsockopt(socket.SOL_SOCKET, option, struct.calcsize("3i"))
+        )
+        return pwd.getpwuid(uid).pw_name
+    except (OSError, ImportError, KeyError, struct.error):
+        return None

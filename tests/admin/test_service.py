@@ -1,0 +1,248 @@
+"""The service: where the API is served, what stands in the way, and who may ask."""
+
+import asyncio
+import os
+import socket
+import stat
+from pathlib import Path
+
+import aiohttp
+import pytest
+from otpylib import gen_server
+
+from otpylib_telemetry import TomlSource, otp, start_exporter
+from otpylib_telemetry.admin import sockets
+from otpylib_telemetry.admin.settings import AdminSettings
+from otpylib_telemetry.config.resolve import resolve
+from tests.support import admin
+from tests.support.admin import NAME, Client
+from tests.support.chassis import make_exporter, up
+from tests.support.waiting import eventually
+
+TOKEN = "0123456789abcdef0123"
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr("otpylib_telemetry.services.server.full_jitter", lambda _attempt, _most: 0.02)
+    monkeypatch.setattr("otpylib_telemetry.exporter.process.TICK", 0.05)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / "admin.sock")
+
+
+async def change(key, value):
+    await gen_server.cast(NAME, ("config_changed", f"telemetry.admin.{key}", None, value))
+
+
+async def test_an_exporter_brings_it_up_where_its_section_says_so(runtime, config_manager, path, tmp_path):
+    file = tmp_path / "config.toml"
+    file.write_text(f'[telemetry.admin]\nenabled = true\nsocket = "{path}"\nport = 0\n')
+    await config_manager(TomlSource(file))
+    module, _ = make_exporter()
+    await start_exporter(module)
+    await up()
+    await eventually(lambda: Path(path).exists())
+    assert (await Client(socket=path).get("/healthz")).body == {"status": "ok"}
+    await eventually(lambda: admin.stats_now_are(lambda found: found["port"]))
+    found = await admin.stats()
+    assert found["url"] == f"http://127.0.0.1:{found['port']}"
+    assert (await Client(port=found["port"]).get("/healthz")).status == 200
+    file.write_text("[telemetry.admin]\nenabled = false\n")
+    await eventually(lambda: not Path(path).exists())
+    await eventually(lambda: admin.stats_now_are(lambda found: found["state"] == "disabled"))
+
+
+async def test_only_this_user_can_open_the_socket_and_it_goes_with_the_service(runtime, path):
+    await admin.start(socket=path)
+    assert stat.S_IMODE(os.lstat(path).st_mode) == 0o600
+    await change("enabled", False)
+    await eventually(lambda: not Path(path).exists())
+
+
+async def test_the_socket_of_a_dead_process_is_replaced_and_that_of_a_live_one_is_not(runtime, path, caplog):
+    dead = socket.socket(socket.AF_UNIX)
+    dead.bind(path)
+    dead.close()
+    await admin.start(socket=path)
+    assert (await Client(socket=path).get("/healthz")).status == 200
+    with pytest.raises(sockets.UnavailableError, match="another process serves there"):
+        sockets.bind_path(path)
+    assert (await Client(socket=path).get("/healthz")).status == 200
+
+
+async def test_what_is_no_socket_stays(runtime, path, caplog):
+    Path(path).write_text("mine")
+    found = await admin.start(socket=path)
+    assert found["state"] == "degraded"
+    assert "there is something else, which stays" in found["reason"]
+    assert Path(path).read_text() == "mine"
+    assert caplog.text.count("is degraded") == 1
+    Path(path).unlink()
+    await eventually(lambda: admin.stats_now_are(lambda found: found["state"] == "running"))
+    assert (await Client(socket=path).get("/healthz")).status == 200
+
+
+def test_a_directory_of_others_is_refused(tmp_path):
+    open_to_all = tmp_path / "open"
+    open_to_all.mkdir()
+    open_to_all.chmod(0o777)
+    with pytest.raises(sockets.UnavailableError, match="others may write into its directory"):
+        sockets.bind_path(str(open_to_all / "a.sock"))
+    open_to_all.chmod(0o1777)
+    sockets.bind_path(str(open_to_all / "a.sock")).close()
+    with pytest.raises(sockets.UnavailableError, match="its directory cannot be used"):
+        sockets.bind_path(str(tmp_path / "none" / "a.sock"))
+    with pytest.raises(sockets.UnavailableError, match="at most 103 bytes"):
+        sockets.bind_path(str(tmp_path / ("a" * 120)))
+
+
+async def test_a_port_that_is_taken_degrades_the_service_until_it_is_free(runtime):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        found = await admin.start(port=port)
+        assert found["state"] == "degraded"
+        assert f"127.0.0.1:{port}: the port is taken by another program" in found["reason"]
+    await eventually(lambda: admin.stats_now_are(lambda found: found["state"] == "running"))
+    assert (await Client(port=port).get("/healthz")).status == 200
+
+
+async def test_what_cannot_be_had_leaves_what_is_served(runtime, path, tmp_path):
+    await admin.start(socket=path)
+    await change("socket", str(tmp_path / "none" / "a.sock"))
+    await eventually(lambda: admin.stats_now_are(lambda found: found["state"] == "degraded"))
+    assert (await Client(socket=path).get("/healthz")).status == 200
+    other = str(tmp_path / "other.sock")
+    await change("socket", other)
+    await eventually(lambda: admin.stats_now_are(lambda found: found["state"] == "running"))
+    assert (await Client(socket=other).get("/healthz")).status == 200
+    assert not Path(path).exists()
+
+
+async def test_with_neither_a_socket_nor_a_port_it_says_what_to_set(runtime):
+    found = await admin.start()
+    assert found["state"] == "degraded"
+    assert "set telemetry.admin.socket, or telemetry.admin.port" in found["reason"]
+
+
+async def test_without_aiohttp_it_says_what_to_install(runtime, path, monkeypatch):
+    def missing(name):
+        raise ImportError("No module named 'aiohttp'")
+
+    monkeypatch.setattr("otpylib_telemetry.admin.server.import_module", missing)
+    found = await admin.start(socket=path)
+    assert found["state"] == "degraded"
+    assert "install otpylib-telemetry[admin]" in found["reason"]
+
+
+def settings(**values):
+    return resolve(AdminSettings, "telemetry.admin", environ={}, config=values, argument={})
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "telemetry.example"])
+def test_a_port_that_others_can_reach_needs_a_token(host):
+    found = settings(enabled=True, port=0, host=host)
+    assert found.settings.host == "127.0.0.1"
+    assert "there is no telemetry.admin.token" in found.problems[0].message
+    assert settings(enabled=True, port=0, host=host, token=TOKEN).settings.host == host
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_the_loopback_needs_none(host):
+    assert not settings(enabled=True, port=0, host=host).problems
+
+
+@pytest.mark.parametrize(
+    "token", ["short", "with a blank in it all", "ünicode-token-of-enough", 17, ["x" * 20]]
+)
+def test_a_token_that_cannot_be_used_leaves_the_port_closed(token):
+    found = settings(enabled=True, port=0, token=token)
+    assert "port" in found.settings.withheld
+    assert str(token) not in found.problems[0].message or token == 17
+
+
+async def test_a_token_that_cannot_be_used_leaves_the_socket_open_alone(runtime, path):
+    await admin.start(socket=path, port=0, token=TOKEN)
+    port = (await admin.stats())["port"]
+    await change("token", "short")
+    await asyncio.sleep(0)
+    # What was in force stays in force.
+    assert (await Client(port=port).get("/status")).status == 401
+    assert (await Client(port=port, token=TOKEN).get("/status")).status == 200
+    assert (await Client(socket=path).get("/status")).status == 200
+
+
+async def test_the_token_opens_the_port_and_the_socket_needs_none(runtime, path):
+    found = await admin.start(socket=path, port=0, token=TOKEN)
+    port = found["port"]
+    assert TOKEN not in str(found)
+    refused = await Client(port=port).get("/status")
+    assert refused.status == 401
+    assert refused.headers["WWW-Authenticate"].startswith("Bearer")
+    assert refused.headers["Content-Type"] == "application/problem+json"
+    assert refused.body["where"] == "header: Authorization"
+    for wrong in ("", "x", TOKEN[:-1], TOKEN + "x", "ü" * 20):
+        assert (await Client(port=port).get("/status", Authorization=f"Bearer {wrong}")).status == 401
+    assert (await Client(port=port).get("/status", Authorization=f"Basic {TOKEN}")).status == 401
+    assert (await Client(port=port).get("/healthz")).status == 200
+    assert (await Client(port=port, token=TOKEN).get("/status")).status == 200
+    assert (await Client(socket=path).get("/status")).status == 200
+    config = await Client(socket=path).get("/config")
+    assert TOKEN not in str(config.body)
+    assert config.body["sections"]["admin"]["keys"]["token"]["value"] == "<redacted>"
+
+
+async def test_another_token_counts_at_once(runtime):
+    port = (await admin.start(port=0, token=TOKEN))["port"]
+    await change("token", TOKEN[::-1])
+    await eventually(lambda: answers(port, TOKEN[::-1], 200))
+    assert await answers(port, TOKEN, 401)
+
+
+async def answers(port, token, status):
+    return (await Client(port=port, token=token).get("/status")).status == status
+
+
+@pytest.mark.parametrize("token", [None, TOKEN])
+async def test_pages_of_other_sites_are_refused(runtime, token):
+    port = (await admin.start(port=0, token=token))["port"]
+    client = Client(port=port, token=token)
+    for host in (
+        "evil.example",
+        f"evil.example:{port}",
+        "127.0.0.1.evil.example",
+        "localhost@evil.example",
+        "[",
+    ):
+        assert (await client.get("/status", Host=host)).status == 421, host
+    for host in ("localhost", f"localhost:{port}", "LOCALHOST.", "[::1]", "127.0.0.1", "x.localhost"):
+        assert (await client.get("/status", Host=host)).status == 200, host
+    assert (await client.get("/status", Origin="https://evil.example")).status == 403
+    assert (await client.get("/status", Origin="null")).status == 403
+    assert (await client.get("/status", Sec_Fetch_Site="cross-site")).status == 403
+    assert (await client.get("/status", Sec_Fetch_Site="same-site")).status == 403
+    same = {"Origin": client.base, "Sec_Fetch_Site": "same-origin"}
+    assert (await client.get("/status", **same)).status == 200
+    for form in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):
+        assert (await client.ask("POST", "/flush", Content_Type=form)).status == 415
+    assert (await client.ask("POST", "/flush", Content_Type="text/plain", X_Telemetry_By="me")).status == 200
+    assert (await client.ask("POST", "/flush")).status == 200
+    preflight = await client.ask("OPTIONS", "/flush")
+    assert preflight.status == 405
+    assert not [name for name in preflight.headers if name.lower().startswith("access-control")]
+
+
+async def test_a_stop_of_the_process_leaves_nothing_open(runtime, path):
+    port = (await admin.start(socket=path, port=0))["port"]
+    async with Client(socket=path).events() as stream:
+        assert (await stream.next())[0] == "open"
+        otp.task_of(otp.whereis(NAME)).cancel()
+        await eventually(lambda: not Path(path).exists())
+        with pytest.raises((EOFError, aiohttp.ClientError)):
+            await stream.to_the_end()
+    with pytest.raises(aiohttp.ClientConnectorError):
+        await Client(port=port).get("/healthz")
