@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any, Self
 
 from otpylib_telemetry.instrument import logging as logging_bridge
@@ -11,7 +12,6 @@ from otpylib_telemetry_otel.exporter import OtelExporter
 from otpylib_telemetry_otel.set_up import DEFAULT_SHUTDOWN, PATIENCE, SetUp
 
 if TYPE_CHECKING:
-    import logging
     from collections.abc import Generator
     from types import TracebackType
 
@@ -110,6 +110,8 @@ class ApplicationTelemetry:
             RuntimeError: As for :meth:`initialize_tracing`.
             ValueError: There is no such level.
         """
+        # What it refuses it refuses before anything is set up.
+        logging.Handler(level)
         with SetUp.lock:
             self._initialize("logs").bridged = True
             return logging_bridge.install(level=level)

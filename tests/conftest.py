@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from otpylib_telemetry_mock.otlp_receiver import GrpcReceiver, HttpReceiver
-from tests.support.fresh import forget_everything
+from tests.support.fresh import forget_everything, left_behind, logging_state
 from tests.support.prometheus_server import PrometheusServer
 from tests.support.pushgateway import Pushgateway
 from tests.support.rotel import Collector
@@ -117,8 +117,11 @@ def _no_settings_from_outside(monkeypatch):
 @pytest.fixture(autouse=True)
 def _nothing_left_over():
     """What the packages keep for as long as the interpreter runs ends with the test."""
+    before = logging_state()
     yield
+    found = left_behind(before)
     forget_everything()
+    assert not found, "left behind: " + "; ".join(found)
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ def flask_application(**options):
 
         return Response(stream_with_context(parts()))
 
-    app.logger.disabled = True
+    app.log_exception = lambda _error: None
     app.wsgi_app = TelemetryMiddleware(app.wsgi_app, **options)
     return app
 

@@ -59,7 +59,7 @@ def starlette_server():
 
 def flask_server():
     app = Flask("shop")
-    app.logger.disabled = True
+    app.log_exception = lambda _error: None
     app.add_url_rule("/users/<id>", "user", lambda **_: "tea")
     app.add_url_rule("/refuse", "refuse", lambda: abort(503))
     app.add_url_rule("/boom", "boom", _boom)

@@ -229,9 +229,11 @@ def test_a_wrong_setting_is_refused_where_it_is_given():
             TelemetryService("my-application", exporter=misspelt)
     # What is like nothing that is installed may belong to a package that is still to be.
     TelemetryService("my-application", exporter="zipkin_json")
-    with pytest.raises(ValueError, match="level"):
-        logging_level_is_checked()
 
 
-def logging_level_is_checked():
-    TelemetryService("my-application").initialize_logging(level="LOUD")
+def test_a_level_that_there_is_not_leaves_nothing_set_up():
+    with TelemetryService("my-application") as telemetry:
+        with pytest.raises(ValueError, match="level"):
+            telemetry.initialize_logging(level="LOUD")
+        with TelemetryService("another-application") as other:
+            other.initialize_tracing()
