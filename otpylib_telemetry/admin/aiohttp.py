@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
-from otpylib_telemetry.admin import api, sockets
+from otpylib_telemetry.admin import api, mount, sockets
 from otpylib_telemetry.admin.access import access_of
 from otpylib_telemetry.admin.problems import ProblemError
 from otpylib_telemetry.admin.routing import Request
@@ -37,6 +38,21 @@ _BUFFERED: Final = 64 * 1024
 async def answer(request: web.BaseRequest, access: Access, *, is_private: bool) -> web.StreamResponse:
     """Answer a request of the API's own server."""
     return await sent(request, await api.answer(received(request, is_private=is_private), access))
+
+
+def routes(prefix: str, token: str | None) -> list[web.AbstractRouteDef]:
+    """See :func:`otpylib_telemetry.admin.routes`."""
+    prefix, access = f"/{prefix.strip('/')}".rstrip("/"), mount.access_of(token)
+
+    async def answered(request: web.Request) -> web.StreamResponse:
+        # The pattern as a whole: an application may be part of another one, below a path of its own.
+        resource = request.match_info.route.resource
+        below = "" if resource is None else resource.canonical.removesuffix("/{tail}").rstrip("/")
+        found = received(request)
+        found = replace(found, path=found.path[len(below) :] or "/")
+        return await sent(request, await mount.answer(found, access))
+
+    return [web.route("*", f"{prefix}/{{tail:.*}}", answered), web.route("*", prefix or "/", answered)]
 
 
 def received(request: web.BaseRequest, *, is_private: bool = False) -> Request:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, RootModel
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Json, JsonValue, RootModel
 
 #: The longest text that a request may have in its path or its query.
 _LONGEST = 1024
@@ -243,3 +243,126 @@ class Tap(Parameters):
 
 class Changes(RootModel[dict[str, JsonValue]]):
     """Keys such as `otel.sampling_rate` with their new values; null takes a change back."""
+
+
+class ChangeParameters(Parameters):
+    """How a change is made."""
+
+    dry_run: Flag = Field(default=False, description="Say what it would do, and do nothing.")
+    seconds: float | None = Field(
+        default=None,
+        alias="for",
+        gt=0,
+        le=2_592_000,
+        description="Seconds after which it takes itself back.",
+    )
+
+
+class Change(Model):
+    """What becomes of one key; secrets are redacted."""
+
+    old: JsonValue = None
+    new: JsonValue = None
+
+
+class Probed(Model):
+    """What came of trying a destination that is about to be changed."""
+
+    ok: bool
+    reason: str | None = None
+
+
+class Changed(Model):
+    """What became of a change, or what would become of it."""
+
+    outcome: Literal["applied", "pending", "rejected", "would_apply", "would_reject"] = Field(
+        description="`pending`: accepted, but not in force yet; what is in force goes on being so."
+    )
+    generation: int | None = Field(default=None, description="The number of the change in the history.")
+    changes: dict[str, Change] = Field(description="By key, such as `otel.sampling_rate`.")
+    problems: list[str] = Field(default_factory=list, description="Why something was refused.")
+    effects: list[str] = Field(default_factory=list, description="Of a dry run: what else would happen.")
+    probes: dict[str, Probed] = Field(
+        default_factory=dict, description="Of a dry run: by section, whether its destination answers."
+    )
+    overrode: dict[str, str] = Field(
+        default_factory=dict, description="By key, the origin of what had set it before and counts no more."
+    )
+    reverts_at: float | None = Field(
+        default=None, description="When it takes itself back, in seconds since the epoch."
+    )
+
+
+class HistoryParameters(Parameters):
+    """Which changes to tell of."""
+
+    section: str | None = Field(
+        default=None, min_length=1, max_length=_LONGEST, description="Those of one section: `otel`."
+    )
+    limit: int = Field(default=200, ge=1, le=10_000, description="The last ones, at most.")
+
+
+class HistoryEntry(Model):
+    """One change that was asked for."""
+
+    generation: int = Field(description="What `rollback` takes: the state after this change.")
+    time: float = Field(description="In seconds since the epoch.")
+    section: str
+    origin: str
+    by: str | None = None
+    changes: dict[str, Change]
+    outcome: str = Field(description="`applied`, `pending`, `rejected`, `superseded` or `reverted`.")
+    reverts_at: float | None = None
+    reverted: bool = False
+
+
+class History(Model):
+    """The changes that are kept, oldest first."""
+
+    entries: list[HistoryEntry]
+
+
+class Generation(Parameters):
+    """To which state to go back."""
+
+    generation: int = Field(ge=0, le=2**53, description="That after the change of this number.")
+
+
+class Reloaded(Model):
+    """What changed when the configuration files were read again."""
+
+    changed: list[str] = Field(description="Keys, such as `otel.sampling_rate`.")
+    errors: dict[str, str] = Field(default_factory=dict, description="By process, why it could not read.")
+
+
+class OneExporter(Parameters):
+    """An exporter."""
+
+    exporter: str = Field(
+        min_length=1, max_length=_LONGEST, description="Its registered name, or its section: `otel`."
+    )
+
+
+class BreakerReset(Model):
+    """A circuit breaker that was closed by hand."""
+
+    exporter: str
+    was: str = Field(description="The state it was in.")
+    state: str = Field(description="The state it is in now.")
+
+
+class SeriesParameters(OneExporter):
+    """Which series are to go."""
+
+    metric: str = Field(min_length=1, max_length=_LONGEST, description="The metric's name, as it leaves.")
+    labels: Json[dict[str, str]] | None = Field(
+        default=None, description="All labels of the one series that is to go, as a JSON object."
+    )
+
+
+class Removed(Model):
+    """A metric, or one of its series, that is there no more."""
+
+    exporter: str
+    metric: str
+    labels: dict[str, str] | None = None

@@ -76,7 +76,7 @@ class AdminSettings(SectionSettings):
         if len(text) < SHORTEST_TOKEN or not (text.isascii() and text.isprintable()) or " " in text:
             raise RefusedError(
                 f"expected at least {SHORTEST_TOKEN} characters of ASCII without blanks, such as "
-                "`openssl rand -hex 32` prints"
+                "openssl rand -hex 32 prints"
             )
         return SecretStr(text)
 

@@ -1,4 +1,4 @@
-"""How the exporters do: status, health, readiness, and what is asked of them at once."""
+"""How everything does: status, health, readiness."""
 
 from __future__ import annotations
 
@@ -10,21 +10,16 @@ from typing import TYPE_CHECKING, Any, Final
 from otpylib_telemetry.admin import processes
 from otpylib_telemetry.admin.models import (
     Breaker,
-    Configuration,
     ExporterStatus,
-    Flushed,
-    FlushedAll,
     HandlerStatus,
     Health,
     Ledger,
     Readiness,
-    Section,
     ServiceStatus,
     Status,
-    Value,
 )
-from otpylib_telemetry.admin.plain import plain, plain_dict, scrubbed
-from otpylib_telemetry.admin.processes import GRACE, Process, SilentError
+from otpylib_telemetry.admin.plain import plain_dict
+from otpylib_telemetry.admin.processes import SilentError
 from otpylib_telemetry.admin.routing import Answer
 from otpylib_telemetry.bus import table
 from otpylib_telemetry.exporter import registry
@@ -126,63 +121,3 @@ async def get_readiness(_call: Call) -> Answer:
     readiness = Readiness(ready=ready, exporters=why)
     status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
     return Answer(status, readiness.model_dump_json().encode())
-
-
-async def get_config(_call: Call) -> Configuration:
-    """Answer with the configuration of everything that runs."""
-    sections, files = {}, {}
-    for process, answer in await processes.ask_all(processes.everything(), ("get_config",)):
-        if isinstance(answer, SilentError):
-            sections[process.short] = Section(
-                name=process.name, section=process.section, generation=0, keys={}, problems=[str(answer)]
-            )
-            continue
-        files.update(answer.get("files", {}))
-        sections[process.short] = _section(process, answer)
-    return Configuration(sections=sections, files=files)
-
-
-def _section(process: Process, found: Mapping[str, Any]) -> Section:
-    wished, origins = found.get("wished", {}), found.get("origins", {})
-    return Section(
-        name=process.name,
-        section=process.section,
-        generation=found["generation"],
-        keys={
-            key: Value(
-                value=plain(value),
-                origin=str(origins.get(key, "default")),
-                wished=plain(wished[key]) if key in wished else None,
-                pending=key in wished,
-            )
-            for key, value in found["config"].items()
-        },
-        problems=[str(each) for each in found.get("problems", ())],
-    )
-
-
-async def flush(call: Call) -> FlushedAll:
-    """Export everything that was accepted so far."""
-    return await _all(call, "flush")
-
-
-async def drain(call: Call) -> FlushedAll:
-    """Stop taking events, export what is held and release everything."""
-    return await _all(call, "drain")
-
-
-async def _all(call: Call, tag: str) -> FlushedAll:
-    wanted = call.parameters.exporter
-    chosen = processes.exporters() if wanted is None else [processes.exporter_named(wanted)]
-    seconds = call.parameters.timeout
-    answers = await processes.ask_all(chosen, (tag, seconds), seconds + GRACE)
-    found = {process.name: _flushed(answer) for process, answer in answers}
-    return FlushedAll(complete=all(each.left == 0 for each in found.values()), exporters=found)
-
-
-def _flushed(answer: Any) -> Flushed:
-    if isinstance(answer, SilentError):
-        return Flushed(error=scrubbed(str(answer)))
-    details = plain_dict(answer)
-    left = details.get("left")
-    return Flushed(left=left if isinstance(left, int) else None, details=details)

@@ -222,6 +222,15 @@ class ExporterServer:
         self.state.unknown_messages += 1
         return UNKNOWN
 
+    def reset_breaker(self) -> dict[str, str]:
+        """Close the circuit breaker and send what waits now; return in which states it was and is."""
+        breaker = self.state.breaker
+        was = breaker.state
+        breaker.reset()
+        self.runner.send_now()
+        self._arm()
+        return {"was": was, "state": breaker.state}
+
     def telemetry(self, name: str, measurements: Any, metadata: Any) -> None:
         """Take an event from a cast as if it had been emitted."""
         if self.runner.consumer.wants(name):

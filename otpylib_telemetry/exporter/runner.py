@@ -136,6 +136,11 @@ class Runner:
             self.sender.send_due()
         return more
 
+    def send_now(self) -> None:
+        """Try again what failed, whatever its back-off says."""
+        if self.lease.holds:
+            self.sender.send_due(ignore_rest=True)
+
     def collect_now(self, seconds: float) -> None:
         """Collect every event emitted before this call; another thread than the loop's waits ``seconds``."""
         if threading.get_ident() == self.thread:

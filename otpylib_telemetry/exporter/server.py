@@ -40,6 +40,8 @@ async def _handle_call(  # noqa: PLR0911  # a message each
                 return (Reply(payload=("error", str(error))), state)
             state.reply_later(from_, work(seconds))
             return (NoReply(), state)
+    if otp.is_request(message, "reset_breaker"):
+        return (Reply(payload=state.reset_breaker()), state)
     if type(message) is tuple:
         state.reply_later(from_, state.ask_exporter(message))
         return (NoReply(), state)

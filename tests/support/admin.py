@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import io
 import json
 from typing import NamedTuple
 
@@ -55,6 +56,7 @@ class Client:
         """Send a request; the answer's JSON is read."""
         own = {name.replace("_", "-"): value for name, value in headers.items()}
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        data = None if data is None else io.BytesIO(data)
         own = {**({} if method in {"GET", "HEAD"} else JSON), **self._headers, **own}
         url = self.base + path
         async with self.session() as session, session.request(method, url, data=data, headers=own) as answer:

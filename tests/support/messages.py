@@ -34,6 +34,8 @@ NO_TROUBLE = (
     "otpylib_telemetry/instrument/otpylib/gauges.py",
     "otpylib_telemetry/poller/measurements/",
     "otpylib_telemetry/command/json_schema.py",
+    "otpylib_telemetry/admin/openapi.py",
+    "otpylib_telemetry/admin/route_table.py",
     "otpylib_telemetry_otel/metrics/sdk_names.py",
     "otpylib_telemetry_otel/settings/limits.py",
     "otpylib_telemetry_mock/conformance/",

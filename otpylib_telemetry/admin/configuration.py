@@ -1,0 +1,255 @@
+"""Configuration from outside: what is in force, changes, dry runs, history, rollback, reload.
+
+A change may be of several sections. It is tried with each of them first, and made with none if any of them
+refuses it.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+
+from otpylib_telemetry.admin import processes
+from otpylib_telemetry.admin.models import (
+    Change,
+    Changed,
+    Configuration,
+    Fault,
+    History,
+    HistoryEntry,
+    Probed,
+    Reloaded,
+    Section,
+    Value,
+)
+from otpylib_telemetry.admin.plain import plain, scrubbed
+from otpylib_telemetry.admin.problems import ProblemError
+from otpylib_telemetry.admin.processes import Process, SilentError
+from otpylib_telemetry.admin.routing import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from otpylib_telemetry.admin.routing import Call
+
+#: Seconds that trying or making a change may take: destinations are probed.
+_CHANGING: Final = 30.0
+
+#: Keys that one request may change.
+_MOST_KEYS: Final = 100
+
+
+async def get_config(_call: Call) -> Configuration:
+    """Answer with the configuration of everything that runs."""
+    sections, files = {}, {}
+    for process, answer in await processes.ask_all(processes.everything(), ("get_config",)):
+        if isinstance(answer, SilentError):
+            sections[process.short] = Section(
+                name=process.name, section=process.section, generation=0, keys={}, problems=[str(answer)]
+            )
+            continue
+        files.update(answer.get("files", {}))
+        sections[process.short] = _section(process, answer)
+    return Configuration(sections=sections, files=files)
+
+
+def _section(process: Process, found: Mapping[str, Any]) -> Section:
+    wished, origins = found.get("wished", {}), found.get("origins", {})
+    return Section(
+        name=process.name,
+        section=process.section,
+        generation=found["generation"],
+        keys={
+            key: Value(
+                value=plain(value),
+                origin=str(origins.get(key, "default")),
+                wished=plain(wished[key]) if key in wished else None,
+                pending=key in wished,
+            )
+            for key, value in found["config"].items()
+        },
+        problems=[str(each) for each in found.get("problems", ())],
+    )
+
+
+async def patch_config(call: Call) -> Answer:
+    """Change keys of any sections, all of them or none; or say what that would do."""
+    wanted = _by_process(call.body.root)
+    tried = [
+        (process, await _asked(process, ("try_config", changes), _CHANGING))
+        for process, changes in wanted.items()
+    ]
+    refused = [text for _, found in tried if not found["valid"] for text in found["problems"]]
+    if call.parameters.dry_run:
+        return _answer(_of_dry_run(tried, refused))
+    if refused:
+        raise _refusal(refused)
+    about = {"origin": "api", "by": call.by, "for": call.parameters.seconds}
+    done = [
+        (process, await _asked(process, ("apply_config", changes, about), _CHANGING))
+        for process, changes in wanted.items()
+    ]
+    return _answer(_of_changes(done))
+
+
+def _by_process(changes: Mapping[str, Any]) -> dict[Process, dict[str, Any]]:
+    """Sort keys such as ``otel.sampling_rate`` by whose they are."""
+    if not 0 < len(changes) <= _MOST_KEYS:
+        raise ProblemError(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            f"{len(changes)} keys are to be changed",
+            where="body",
+            expected=f"1 to {_MOST_KEYS} keys",
+        )
+    known = {process.short: process for process in processes.everything()}
+    found: dict[Process, dict[str, Any]] = {}
+    faults = []
+    for path, value in changes.items():
+        section, dot, key = path.removeprefix("telemetry.").partition(".")
+        if section in known and dot and key:
+            found.setdefault(known[section], {})[key] = value
+        else:
+            expected = f"a key of {', '.join(sorted(known))}: otel.sampling_rate, for instance"
+            faults.append(Fault(where=f"body: {path[:200]}", what="nobody reads this", expected=expected))
+    if faults:
+        raise ProblemError(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            f"{faults[0].where}: {faults[0].what}",
+            where=faults[0].where,
+            expected=faults[0].expected,
+            faults=faults,
+        )
+    return found
+
+
+async def _asked(process: Process, message: tuple[Any, ...], seconds: float) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = await processes.ask(process, message, seconds)
+    except SilentError as error:
+        raise ProblemError(
+            HTTPStatus.SERVICE_UNAVAILABLE, scrubbed(str(error)), expected="an answer; what came before stays"
+        ) from None
+    return found
+
+
+def _refusal(problems: Sequence[str]) -> ProblemError:
+    return ProblemError(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        problems[0],
+        where="body",
+        expected="what the message says; nothing was changed",
+        faults=[Fault(where="body", what=text) for text in problems],
+    )
+
+
+def _of_dry_run(tried: Sequence[tuple[Process, Mapping[str, Any]]], refused: list[str]) -> Changed:
+    return Changed(
+        outcome="would_reject" if refused else "would_apply",
+        changes=_changes(tried),
+        problems=refused,
+        effects=[f"{process.short}: {text}" for process, found in tried for text in found.get("effects", ())],
+        probes={
+            process.short: Probed(ok=found["probe"]["ok"], reason=found["probe"].get("reason"))
+            for process, found in tried
+            if found.get("probe") is not None
+        },
+    )
+
+
+def _of_changes(done: Sequence[tuple[Process, Mapping[str, Any]]]) -> Changed:
+    outcomes = {str(found["outcome"]) for _, found in done}
+    ends = [found["reverts_at"] for _, found in done if found.get("reverts_at") is not None]
+    generations = [found["generation"] for _, found in done if found.get("generation") is not None]
+    return Changed(
+        outcome="rejected" if "rejected" in outcomes else "pending" if "pending" in outcomes else "applied",
+        generation=max(generations, default=None),
+        changes=_changes(done),
+        problems=[str(text) for _, found in done for text in found.get("problems", ())],
+        overrode={
+            f"{process.short}.{key}": str(origin)
+            for process, found in done
+            for key, origin in found.get("overrode", {}).items()
+        },
+        reverts_at=min(ends, default=None),
+    )
+
+
+def _changes(found: Sequence[tuple[Process, Mapping[str, Any]]]) -> dict[str, Change]:
+    return {
+        f"{process.short}.{key}": _change(change)
+        for process, answer in found
+        for key, change in answer.get("changes", {}).items()
+    }
+
+
+def _change(change: Mapping[str, Any]) -> Change:
+    return Change(old=plain(change.get("old")), new=plain(change.get("new")))
+
+
+def _answer(changed: Changed) -> Answer:
+    if changed.outcome == "rejected":
+        raise _refusal(changed.problems or ["it was refused"])
+    status = HTTPStatus.ACCEPTED if changed.outcome == "pending" else HTTPStatus.OK
+    return Answer(status, changed.model_dump_json().encode())
+
+
+async def get_history(call: Call) -> History:
+    """Answer with the changes that are kept."""
+    found: dict[tuple[Any, ...], HistoryEntry] = {}
+    for _, answer in await processes.ask_all(processes.everything(), ("get_history",)):
+        for entry in () if isinstance(answer, SilentError) else answer:
+            # Each process may tell of those of all.
+            found[entry["generation"], entry["section"], entry["time"]] = _entry(entry)
+    wanted = call.parameters.section
+    kept = [
+        entry
+        for _, entry in sorted(found.items(), key=lambda item: item[0])
+        if wanted is None or entry.section.removeprefix("telemetry.") == wanted.removeprefix("telemetry.")
+    ]
+    return History(entries=kept[-call.parameters.limit :])
+
+
+def _entry(found: Mapping[str, Any]) -> HistoryEntry:
+    return HistoryEntry(
+        generation=found["generation"],
+        time=found["time"],
+        section=found["section"],
+        origin=str(found["origin"]),
+        by=found.get("by"),
+        changes={key: _change(change) for key, change in found["changes"].items()},
+        outcome=str(found["outcome"]),
+        reverts_at=found.get("reverts_at"),
+        reverted=bool(found.get("reverted")),
+    )
+
+
+async def roll_back(call: Call) -> Answer:
+    """Go back to the state of everything after a generation."""
+    message = ("rollback", call.parameters.generation, call.by)
+    done, silent = [], []
+    for process in processes.everything():
+        try:
+            done.append((process, await processes.ask(process, message, _CHANGING)))
+        except SilentError as error:
+            silent.append(scrubbed(str(error)))
+    if not done:
+        raise ProblemError(
+            HTTPStatus.NOT_FOUND,
+            silent[0] if silent else "there is nothing with a configuration",
+            where="path: generation",
+            expected="the number of a generation that GET /history tells of",
+        )
+    changed = _of_changes(done)
+    return _answer(changed.model_copy(update={"problems": [*changed.problems, *silent]}))
+
+
+async def reload(_call: Call) -> Reloaded:
+    """Read the configuration files again, now."""
+    changed: list[str] = []
+    errors: dict[str, str] = {}
+    for process, answer in await processes.ask_all(processes.everything(), ("reload",), _CHANGING):
+        if isinstance(answer, SilentError):
+            errors[process.name] = scrubbed(str(answer))
+        else:
+            changed += [f"{process.short}.{key}" for key in answer["changed"]]
+    return Reloaded(changed=sorted(changed), errors=errors)
