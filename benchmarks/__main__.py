@@ -25,6 +25,7 @@ from benchmarks import (
     scrape,
     series_memory,
     shutdown,
+    sizing,
 )
 from benchmarks.harness import Case, Comparison, measure, table
 
@@ -63,9 +64,13 @@ def main() -> None:
     arguments.add_argument(
         "--actors", action="store_true", help="measure what seeing the actors costs instead"
     )
+    arguments.add_argument(
+        "--sizing", action="store_true", help="measure what to have room for instead: memory and rates"
+    )
     options = arguments.parse_args()
-    if options.actors:
-        print(actors.report(options.rounds, options.count // 4))
+    if options.sizing or options.actors:
+        own = sizing.table(min(options.rounds, 7), options.count) if options.sizing else None
+        print(own or actors.report(options.rounds, options.count // 4))
         return
     if options.folding:
         print(folding.table(options.events))

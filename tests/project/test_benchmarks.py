@@ -136,3 +136,25 @@ def test_a_label_with_ever_new_values_is_folded_and_the_others_are_exact(tmp_pat
     assert [row[3] for row in rows_of(table)] == ["60"] * 10
     assert "exact" in conclusion
     assert "order_id" in done.stderr
+
+
+@pytest.mark.slow
+def test_what_to_have_room_for_is_measured(tmp_path):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "TELEMETRY_"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--sizing", "--rounds", "1", "--count", "1000"],
+        cwd=tmp_path,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=100,
+        env={**kept, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    memory, rates = map(rows_of, done.stdout.strip().split("\n\n"))
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    assert [row[0] for row in (*memory, *rates) if f"| {row[0]} |" not in page] == []
+    # Roughly what the page says: of memory that does not depend on how busy the machine is.
+    for what, size, _ in memory:
+        stated = re.search(rf"\| {re.escape(what)} \| (\d+) \|", page)
+        assert stated is not None
+        assert float(size) < 1.5 * int(stated[1])
