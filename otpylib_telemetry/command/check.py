@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otpylib_telemetry.command.checking import Checked, Section, attempt, check_file
 from otpylib_telemetry.command.env_file import read_env_file
-from otpylib_telemetry.command.screen import BAD, GOOD, UsageError
+from otpylib_telemetry.command.screen import BAD, GOOD, UsageError, one_line
 
 if TYPE_CHECKING:
     import argparse
@@ -64,7 +64,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=_PATIENCE,
         help=f"how long one attempt of --connect may take (default: {_PATIENCE:g})",
     )
-    parser.add_argument("--json", action="store_true", help="write JSON")
 
 
 def run(arguments: argparse.Namespace, screen: Screen) -> int:
@@ -137,11 +136,11 @@ def _show(screen: Screen, path: str, checked: Checked, tried: list[_Tried]) -> N
     for finding in sorted(checked.findings, key=_order):
         where = path if finding.line is None else f"{path}:{finding.line}"
         level = screen.coloured(finding.level, _COLOURS[finding.level])
-        screen.line(f"{screen.coloured(where, 'bold')}: {level}: {_one_line(finding.message)}")
+        screen.line(f"{screen.coloured(where, 'bold')}: {level}: {one_line(finding.message)}")
     for each in tried:
         good = each.error is None
         mark = screen.coloured("ok" if good else "failed", "green" if good else "red")
-        said = "" if each.error is None else f": {_one_line(each.error)}"
+        said = "" if each.error is None else f": {one_line(each.error)}"
         screen.line(f"{each.section.name}, {each.probe.what}: {mark}{said}")
     screen.line(_summary(path, checked, tried))
 
@@ -162,8 +161,3 @@ def _summary(path: str, checked: Checked, tried: list[_Tried]) -> str:
 
 def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def _one_line(text: str) -> str:
-    """Return a text on one line, without control characters: a terminal obeys those that a value has."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

@@ -9,7 +9,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Final
 
-from otpylib_telemetry.command import check, schema
+from otpylib_telemetry.command import check, config, flush, schema, status, tap, where
+from otpylib_telemetry.command.client import FailedError
 from otpylib_telemetry.command.screen import BAD, WRONG_USE, Screen, UsageError
 from otpylib_telemetry.version import __version__
 
@@ -20,7 +21,7 @@ PROGRAM: Final = "otpylib-telemetry"
 
 #: Each has ``NAME``, ``HELP``, ``DESCRIPTION``, ``add_arguments(parser)``, and ``run(arguments, screen)``,
 #: which returns the exit status.
-COMMANDS: Final = (check, schema)
+COMMANDS: Final = (status, config, flush, tap, check, schema)
 
 _DESCRIPTION: Final = "Look after the telemetry of an otpylib application from outside of it."
 _STATUS: Final = (
@@ -35,6 +36,8 @@ def parser() -> argparse.ArgumentParser:
     """Return what reads the command line."""
     found = argparse.ArgumentParser(prog=PROGRAM, description=_DESCRIPTION, epilog=_STATUS)
     found.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    where.add_arguments(found)
+    found.add_argument("--json", action="store_true", help="write JSON")
     commands = found.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for command in COMMANDS:
         below = commands.add_parser(
@@ -42,6 +45,8 @@ def parser() -> argparse.ArgumentParser:
         )
         below.set_defaults(run=command.run)
         command.add_arguments(below)
+        # Before the command and after it: what is not given there leaves what was given here.
+        below.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="write JSON")
     return found
 
 
@@ -58,20 +63,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = parser().parse_args(argv)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else WRONG_USE
+    screen = Screen(sys.stdout)
     try:
         with _quiet():
-            status: int = arguments.run(arguments, Screen(sys.stdout))
+            done: int = arguments.run(arguments, screen)
         sys.stdout.flush()
     except UsageError as error:
         sys.stderr.write(f"{PROGRAM} {arguments.command}: {error}\n")
         return WRONG_USE
+    except FailedError as error:
+        if arguments.json:
+            screen.json({"error": str(error), "problem": error.problem})
+        sys.stderr.write(f"{PROGRAM} {arguments.command}: {error}\n")
+        return BAD
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
         # Whoever read it has seen enough. Python would complain once more when it closes the stream.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BAD
-    return status
+    return done
 
 
 @contextlib.contextmanager

@@ -23,8 +23,8 @@ DESCRIPTION: Final = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
-    parser.add_argument("--json", action="store_true", help="write JSON, which is all it ever writes")
+    """Say what the command takes: nothing."""
+    del parser
 
 
 def run(arguments: argparse.Namespace, screen: Screen) -> int:

@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 #: The exit statuses.
 GOOD: Final = 0
@@ -15,6 +15,9 @@ BAD: Final = 1
 WRONG_USE: Final = 2
 
 Colour: TypeAlias = Literal["red", "yellow", "green", "bold"]
+
+#: A text of a table, in a colour or in none.
+Cell: TypeAlias = "str | tuple[str, Colour]"
 
 #: Select Graphic Rendition, ECMA-48.
 _CODES: Final[Mapping[Colour, str]] = {"red": "31", "yellow": "33", "green": "32", "bold": "1"}
@@ -31,6 +34,11 @@ class Screen:
         self._stream = stream
         self._in_colour = _is_coloured(stream)
 
+    @property
+    def stream(self) -> TextIO:
+        """What is written to."""
+        return self._stream
+
     def line(self, text: str = "") -> None:
         """Write one line. What cannot be shown there is escaped: a file may have anything in it."""
         encoding = self._stream.encoding or "utf-8"
@@ -40,6 +48,24 @@ class Screen:
         """Write a value as JSON."""
         self.line(json.dumps(value, indent=2, ensure_ascii=True, default=str))
 
+    def json_line(self, value: Any) -> None:
+        """Write a value as JSON on one line, at once: for what goes on."""
+        self.line(json.dumps(value, ensure_ascii=True, default=str))
+        self._stream.flush()
+
+    def table(self, heads: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+        """Write rows below their heads, each column as wide as it has to be; the last one as it is."""
+        head: list[Cell] = [(each, "bold") for each in heads]
+        cells = [head, *([_on_one_line(cell) for cell in row] for row in rows)]
+        widths = [max(len(_text(row[at])) for row in cells) for at in range(len(heads))]
+        for row in cells:
+            padded = [self._padded(cell, width) for cell, width in zip(row, widths, strict=True)]
+            self.line("  ".join(padded).rstrip())
+
+    def _padded(self, cell: Cell, width: int) -> str:
+        gap = " " * (width - len(_text(cell)))
+        return f"{cell}{gap}" if isinstance(cell, str) else f"{self.coloured(*cell)}{gap}"
+
     def coloured(self, text: str, colour: Colour) -> str:
         """Return a text in a colour, if the screen has any."""
         return f"\x1b[{_CODES[colour]}m{text}\x1b[0m" if self._in_colour else text
@@ -48,3 +74,16 @@ class Screen:
 def _is_coloured(stream: TextIO) -> bool:
     # https://no-color.org: present and not empty, whatever its value.
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def one_line(text: str) -> str:
+    """Return a text on one line, without control characters: a terminal obeys those that a value has."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def _text(cell: Cell) -> str:
+    return cell if isinstance(cell, str) else cell[0]
+
+
+def _on_one_line(cell: Cell) -> Cell:
+    return one_line(cell) if isinstance(cell, str) else (one_line(cell[0]), cell[1])

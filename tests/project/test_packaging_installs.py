@@ -55,6 +55,7 @@ MODULES = {
     "meters": ["otpylib_telemetry.meters.provider", "otpylib_telemetry.meters.streams"],
     "prometheus": ["otpylib_telemetry_prometheus.backend"],
     "admin": ["otpylib_telemetry.admin.aiohttp"],
+    "cli": ["otpylib_telemetry.command.main"],
     "client": ["prometheus_client"],
     "poller": ["psutil"],
     "test": ["otpylib_telemetry_mock.pytest_plugin"],

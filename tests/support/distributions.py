@@ -24,6 +24,8 @@ PACKAGES = [
 BROUGHT_BY = {
     "otel": {"opentelemetry"},
     "prometheus": {"aiohttp"},
+    "admin": {"aiohttp"},
+    "cli": set(),
     "client": {"prometheus_client"},
     "poller": {"psutil"},
     "meters": {"opentelemetry"},

@@ -1,0 +1,404 @@
+"""The commands that ask a running application, against a real one in a process of its own."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
+
+import pytest
+
+from otpylib_telemetry.command.screen import Screen, UsageError
+from otpylib_telemetry.command.where import target_of
+from otpylib_telemetry.command.words import count, duration, seconds_of, value
+from tests.command.running import command
+from tests.support.operated import ADMIN, Application, environment, operated, said
+
+TOKEN = "0123456789abcdef0123"
+CONFIGURATION = f"""
+[telemetry.prometheus]
+port = 0
+max_series = 50
+flush_interval = 0.1
+
+[telemetry.mock]
+api_key = "sesame-sesame"
+retry_attempts = "many"
+
+{ADMIN}port = 0
+token = "${{TELEMETRY_ADMIN_TOKEN}}"
+"""
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("app")
+    with operated(directory, CONFIGURATION, TELEMETRY_ADMIN_TOKEN=TOKEN) as found:
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def _surroundings(monkeypatch, tmp_path):
+    for name in list(os.environ):
+        if name.startswith(("OTEL_", "TELEMETRY_")):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def here(app, monkeypatch):
+    """In the directory of the application: the command finds it by its configuration."""
+    monkeypatch.chdir(app.directory)
+    return app
+
+
+def url_of(app):
+    found = said("--socket", app.socket, "status", "--json").json
+    return next(each["stats"]["url"] for each in found["services"] if each["name"] == "telemetry_admin")
+
+
+@pytest.mark.process
+class TestOfARunningApplication:
+    def test_status_says_how_everything_does(self, here):
+        here.do("sell", 3)
+        found = said("status")
+        assert (found.status, found.err) == (0, "")
+        assert f"process {here.process.pid}, otpylib-telemetry " in found.out
+        assert re.search(r"^prometheus_exporter +running +closed +\d+/100,000 ", found.out, re.MULTILINE)
+        assert re.search(r"^telemetry_admin +running", found.out, re.MULTILINE)
+        assert "\x1b" not in found.out
+
+    def test_json_is_what_the_api_answers_before_the_command_and_after_it(self, here):
+        before, after = said("--json", "status"), said("status", "--json")
+        assert before.json.keys() == after.json.keys() >= {"ready", "exporters", "services", "handlers"}
+
+    def test_the_same_command_is_a_program(self, here):
+        done = command("status", cwd=here.directory)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "prometheus_exporter" in done.stdout
+
+    def test_config_says_where_values_are_from_and_shows_no_secret(self, here):
+        found = said("config")
+        assert found.status == 0
+        assert re.search(r"^prometheus\.max_series +50 +\S", found.out, re.MULTILINE)
+        assert re.search(r"^mock\.batch_size +100 +default$", found.out, re.MULTILINE)
+        assert "refused: telemetry.mock.retry_attempts ('many', a string)" in found.out
+        assert "sesame" not in found.out + said("config", "--json").out
+
+    @pytest.mark.parametrize("pattern", ["prometheus", "telemetry.prometheus", "prometheus.m*"])
+    def test_config_of_some_keys(self, here, pattern):
+        found = said("config", pattern, "--json").json["sections"]
+        assert found["prometheus"]["keys"]["max_series"]["value"] == 50
+        assert found["mock"]["keys"] == {}
+
+    def test_config_without_the_defaults(self, here):
+        lines = said("config", "--set").out.splitlines()
+        assert any(line.startswith("prometheus.max_series") for line in lines)
+        assert not any(line.endswith("default") for line in lines)
+
+    def test_flush_exports_everything_or_one(self, here):
+        here.do("sell", 5)
+        found = said("flush")
+        assert (found.status, found.out.splitlines()) == (
+            0,
+            ["mock_exporter: nothing is left", "prometheus_exporter: nothing is left"],
+        )
+        assert said("flush", "prometheus", "--json").json["exporters"].keys() == {"prometheus_exporter"}
+
+    def test_flush_of_nobody_names_those_there_are(self, here):
+        found = said("flush", "nobody")
+        assert found.status == 1
+        assert found.err == (
+            "otpylib-telemetry flush: no exporter 'nobody' runs in this process; "
+            "expected: mock_exporter, prometheus_exporter\n"
+        )
+
+    def test_tap_shows_events_as_they_come_and_no_secret(self, here):
+        lines = self._tapped(here, "shop.order.*", "--count", "4")
+        assert len(lines) == 4
+        assert re.fullmatch(r"\d\d:\d\d:\d\d\.\d{3} shop\.order\.start .*sku=book.*", lines[0])
+        assert "sesame" not in "".join(lines)
+
+    def test_tap_writes_a_json_object_on_each_line(self, here):
+        lines = self._tapped(here, "shop.order", "shop.order.*", "--count", "2", "--json", wrong=True)
+        assert lines == []
+        lines = self._tapped(here, "shop.order.*", "--count", "2", "--json")
+        assert [json.loads(line)["event_name"] for line in lines] == [
+            "shop.order.start",
+            "shop.order.pay.start",
+        ]
+
+    def test_tap_ends_after_a_while_without_any_event(self, here):
+        assert said("tap", "nothing.*", "--for", "100ms") == (0, "", "")
+
+    def _tapped(self, app, *arguments, wrong=False):
+        """Tap while the application sells."""
+        program = [sys.executable, "-m", "otpylib_telemetry", "tap", *arguments]
+        with subprocess.Popen(
+            program,
+            cwd=app.directory,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as tap:
+            while tap.poll() is None and not wrong:
+                app.do("sell", 1)
+            out, err = tap.communicate(timeout=60)
+        assert tap.returncode == (2 if wrong else 0), err
+        return out.splitlines()
+
+    def test_the_interrupt_key_is_how_a_tap_ends(self, here):
+        program = [sys.executable, "-m", "otpylib_telemetry", "tap", "shop.order.start"]
+        with subprocess.Popen(
+            program, cwd=here.directory, env=environment(), stdout=subprocess.PIPE, text=True
+        ) as tap:
+            seen = threading.Event()
+            reading = threading.Thread(target=lambda: (tap.stdout.readline(), seen.set()))
+            reading.start()
+            while not seen.is_set():
+                here.do("sell", 1)
+            tap.send_signal(signal.SIGINT)
+            reading.join()
+            tap.stdout.read()
+            assert tap.wait(60) == 0
+
+    def test_over_a_port_with_the_token(self, app, monkeypatch):
+        monkeypatch.setenv("TELEMETRY_ADMIN_TOKEN", TOKEN)
+        assert said("--url", url_of(app), "status").status == 0
+        assert said("status", "--url", f"{url_of(app)}/").status == 0
+
+    def test_a_wrong_token_and_none(self, app, monkeypatch):
+        url = url_of(app)
+        assert (
+            f"the application at {url} asks for a token: put its telemetry.admin.token"
+            in said("status", "--url", url).err
+        )
+        monkeypatch.setenv("TELEMETRY_ADMIN_TOKEN", "another")
+        found = said("status", "--url", url)
+        assert found.status == 1
+        assert f"the token is not that of the application at {url}" in found.err
+
+    def test_what_went_wrong_is_json_too(self, app):
+        found = said("--json", "--url", url_of(app), "status")
+        assert found.status == 1
+        assert found.json["error"].startswith("the application at")
+        assert found.json["problem"]["status"] == 401
+
+
+@pytest.mark.process
+def test_the_socket_of_a_process_that_was_killed(tmp_path):
+    app = Application(tmp_path, ADMIN + "[telemetry.mock]\nenabled = true\n")
+    try:
+        app.start()
+    finally:
+        app.close(kill=True)
+    found = said("status", "--socket", app.socket)
+    assert (found.status, found.out) == (1, "")
+    assert f"the socket {app.socket} is that of a process that has ended" in found.err
+
+
+class Stranger(BaseHTTPRequestHandler):
+    """Something else that answers, or an application of another version."""
+
+    media = "text/html"
+    answers: ClassVar = {}
+    otherwise = 200, b"<h1>hello</h1>"
+
+    def do_GET(self):
+        status, body = self.answers.get(self.path, self.otherwise)
+        self.send_response(status)
+        self.send_header("Content-Type", self.media)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_GET  # noqa: N815  # the name is http.server's
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def stranger():
+    servers = []
+
+    def start(**settings):
+        handler = type("Handler", (Stranger,), settings)
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{server.server_address[1]}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+class TestNobodyAnswers:
+    def test_no_socket(self, tmp_path):
+        found = said("status", "--socket", tmp_path / "none.sock")
+        assert found.status == 1
+        assert f"there is no socket {tmp_path / 'none.sock'}: the application does not run" in found.err
+
+    def test_a_file_that_is_no_socket(self, tmp_path):
+        (tmp_path / "file").write_text("")
+        assert "file is no socket" in said("flush", "--socket", tmp_path / "file").err
+
+    def test_nothing_listens(self):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+        found = said("config", "--url", f"http://127.0.0.1:{port}")
+        assert found.status == 1
+        assert f"nothing listens at http://127.0.0.1:{port}" in found.err
+
+    def test_a_host_that_is_none(self):
+        assert (
+            "the host of http://nowhere.invalid:1 cannot be resolved"
+            in said("tap", "*", "--url", "http://nowhere.invalid:1").err
+        )
+
+    def test_it_hangs(self, monkeypatch):
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+            monkeypatch.setattr("otpylib_telemetry.command.flush.PATIENCE", 0.0)
+            found = said("flush", "--timeout", "100ms", "--url", url)
+        assert f"the application at {url} does not answer: something blocks its event loop" in found.err
+
+    def test_something_else_answers(self, stranger):
+        url = stranger()
+        found = said("status", "--url", url)
+        assert (found.status, found.out) == (1, "")
+        assert (
+            f"what answers at {url} is no admin API of otpylib-telemetry (HTTP 200, text/html)" in found.err
+        )
+
+    def test_something_that_speaks_no_http_answers(self):
+        def speak(server):
+            with server.accept()[0] as connection:
+                connection.sendall(b"SSH-2.0-x\r\n")
+                connection.recv(10_000)
+
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            threading.Thread(target=speak, args=[server], daemon=True).start()
+            url = f"http://127.0.0.1:{server.getsockname()[1]}"
+            found = said("status", "--url", url)
+        assert found.status == 1
+        assert f"what answers at {url} does not speak HTTP" in found.err
+
+    def test_an_application_of_an_older_version(self, stranger):
+        refused = json.dumps({"detail": "there is no /flush", "status": 404}).encode()
+        document = {"paths": {"/status": {"get": {}}}, "info": {"version": "0.0.9"}}
+        answers = {"/openapi.json": (200, json.dumps(document).encode())}
+        url = stranger(media="application/json", answers=answers, otherwise=(404, refused))
+        found = said("flush", "--url", url)
+        assert found.status == 1
+        assert (
+            f"otpylib-telemetry 0.0.9 in the application at {url} cannot do this yet (POST /flush)"
+            in found.err
+        )
+
+
+class TestWhichApplication:
+    def test_nothing_says_which(self):
+        found = said("status")
+        assert found.status == 2
+        assert "which application? There is no telemetry.admin.socket in config.toml here" in found.err
+
+    def test_a_file_without_it(self, tmp_path):
+        (tmp_path / "config.toml").write_text("[telemetry.otel]\n")
+        assert "which application? There is no telemetry.admin.socket" in said("status").err
+
+    def test_a_file_that_cannot_be_read(self, tmp_path):
+        (tmp_path / "config.toml").write_text("[telemetry.otel\n")
+        found = said("status")
+        assert found.status == 2
+        assert "config.toml: the file " in found.err
+
+    def test_both(self):
+        assert said("--socket", "a", "status", "--url", "http://b").status == 2
+        assert said("status", "--socket", "a", "--url", "http://b").status == 2
+
+    @pytest.mark.parametrize(
+        "url",
+        ["localhost:9465", "ftp://localhost", "http://", "http://me:you@host", "http://[::1", "http://h:x"],
+    )
+    def test_a_url_that_is_none(self, url):
+        found = said("status", "--url", url)
+        assert found.status == 2
+        assert "--url: expected http://HOST:PORT" in found.err
+
+    def test_the_file_says_where(self, tmp_path):
+        file = tmp_path / "config.toml"
+
+        def target(text, **environ):
+            file.write_text(text)
+            return target_of(str(file), environ)
+
+        assert target('[telemetry.admin]\nsocket = "${RUN}/a.sock"\n', RUN="/run").socket == "/run/a.sock"
+        assert target("[telemetry.admin]\nport = 9465\n")[1:] == ("http://127.0.0.1:9465", None)
+        assert target(f'[telemetry.admin]\nport = 9465\nhost = "::"\ntoken = "{TOKEN}"')[1:] == (
+            "http://[::1]:9465",
+            TOKEN,
+        )
+        assert target("[telemetry.admin]\nport = 9465\n", TELEMETRY_ADMIN_SOCKET="/x").socket == "/x"
+        with pytest.raises(UsageError, match="a free port"):
+            target("[telemetry.admin]\nport = 0\n")
+
+
+class TestWords:
+    @pytest.mark.parametrize(
+        ("text", "seconds"),
+        [
+            ("90s", 90),
+            ("10m", 600),
+            ("1h30m", 5400),
+            ("600", 600),
+            ("1.5h", 5400),
+            ("2d", 172800),
+            (" 5S ", 5),
+            ("250ms", 0.25),
+        ],
+    )
+    def test_time_spans(self, text, seconds):
+        assert seconds_of(text) == seconds
+
+    @pytest.mark.parametrize("text", ["", "0", "-5", "ten", "5x", "m", "1m 5", "nan", "inf", "1e400"])
+    def test_what_is_none(self, text):
+        with pytest.raises(UsageError, match="--for: expected a time such as"):
+            seconds_of(text)
+
+    def test_as_a_person_reads_them(self):
+        assert [duration(each) for each in (0.0123, 5, 75, 3700, 90000)] == [
+            "12.3 ms",
+            "5 s",
+            "1m15s",
+            "1h01m",
+            "1d01h",
+        ]
+        assert [count(each) for each in (0, 1234567, 0.25)] == ["0", "1,234,567", "0.2"]
+        assert [value(each) for each in (None, True, "a", ["x"], {"k": 1})] == [
+            "none",
+            "true",
+            '"a"',
+            '["x"]',
+            '{"k": 1}',
+        ]
+
+    def test_a_terminal_obeys_nothing_that_a_value_says(self, capsys):
+        Screen(sys.stdout).table(("A", "B"), [("\x1b[2J", ("x\ny", "red")), ("long text", "z")])
+        assert capsys.readouterr().out == "A          B\n\\x1b[2J    x\\ny\nlong text  z\n"
+
+    def test_colours_are_for_terminals(self, monkeypatch, capsys):
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+        monkeypatch.delenv("NO_COLOR", raising=False)
+        monkeypatch.setenv("TERM", "xterm")
+        assert Screen(sys.stdout).coloured("x", "red") == "\x1b[31mx\x1b[0m"
+        monkeypatch.setenv("NO_COLOR", "1")
+        assert Screen(sys.stdout).coloured("x", "red") == "x"
