@@ -30,6 +30,7 @@ from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.primitives.fork import import_module
 from otpylib_telemetry.primitives.proxies import Proxy, ProxyError, proxy_for
 from otpylib_telemetry.primitives.threads import run_in_thread
+from otpylib_telemetry_prometheus.push_failures import failure_words
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -344,7 +345,7 @@ async def _send(plan: PushPlan, proxy: Proxy | None, body: bytes) -> None:
     except (OSError, aiohttp.ClientError) as error:
         if isinstance(error, TimeoutError):
             raise
-        raise PushError(_private(plan, describe(error))) from error
+        raise PushError(_private(plan, failure_words(error, plan.url))) from error
 
 
 async def _said(answer: Any) -> str:

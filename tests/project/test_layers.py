@@ -68,6 +68,7 @@ LAYERS = {
         "self_metrics",
         "settings",
         "page_maker",
+        "push_failures",
         "push",
         "sharing",
         "meter_provider",

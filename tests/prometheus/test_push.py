@@ -360,7 +360,7 @@ async def test_a_last_push_that_fails_is_said_with_its_reason(caplog):
     assert pushing.failures == 3
     (record,) = caplog.records
     assert "ends without its last push to http://127.0.0.1:" in record.getMessage()
-    assert "Cannot connect" in record.getMessage()
+    assert ": Connection refused" in record.getMessage()
 
 
 @pytest.fixture
