@@ -52,15 +52,21 @@ _importing: list[int] = []
 _gate = threading.Condition()
 _LONGEST_IMPORT = 10.0
 
+#: Held by the thread that imports. Of two threads that import modules which import each other, as those of
+#: aiohttp do, Python lets one see a module that is half made.
+_one_at_a_time = new_rlock()
+
 
 @contextlib.contextmanager
 def importing() -> Iterator[None]:
-    """Have forks of other threads wait until this has been done.
+    """Have forks and imports of other threads wait until this has been done.
 
     A module that another thread was importing can never be imported in a child: its lock stays taken, and
     that lock is Python's own.
     """
     _guard_forks()
+    # Not for ever: the other one may wait for a module that this thread is importing.
+    is_alone = _one_at_a_time.acquire(timeout=_LONGEST_IMPORT)
     with _gate:
         _importing.append(threading.get_ident())
     try:
@@ -69,6 +75,8 @@ def importing() -> Iterator[None]:
         with _gate:
             _importing.remove(threading.get_ident())
             _gate.notify_all()
+        if is_alone:
+            _one_at_a_time.release()
 
 
 def import_module(name: str) -> ModuleType:
