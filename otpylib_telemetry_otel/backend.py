@@ -171,8 +171,14 @@ class OtelBackend(Exporter[OtelSettings]):
     def answer(self, request: tuple[Any, ...]) -> Any:
         """Answer ``("remove", metric)`` and ``("remove", metric, labels)``: forget a metric, or one series.
 
-        What was measured for it and not told yet leaves with the next reading, as its last point.
+        What was measured for it and not told yet leaves with the next reading, as its last point. To
+        ``("explain", trace_id)``, 32 hexadecimal digits: what is known of what becomes of a trace.
         """
+        match request:
+            case ("explain", str(trace_id)):
+                return self.traces.explain(int(trace_id, 16))._asdict()
+            case _:
+                pass
         return self.metrics.forget(request)
 
     def place(self) -> str | None:

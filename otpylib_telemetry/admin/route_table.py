@@ -5,26 +5,45 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
-from otpylib_telemetry.admin import configuration, events, openapi, operations, page, status
+from otpylib_telemetry.admin import (
+    actors,
+    configuration,
+    events,
+    explain,
+    metrics,
+    openapi,
+    operations,
+    page,
+    status,
+    traces,
+)
 from otpylib_telemetry.admin.models import (
+    Actors,
     BreakerReset,
     Changed,
     ChangeParameters,
     Changes,
     Configuration,
+    EventName,
+    Explanation,
     FlushedAll,
     Generation,
     Health,
     History,
     HistoryParameters,
+    Largest,
+    MetricsBySize,
     OneExporter,
     Patience,
     Readiness,
+    Recent,
     Reloaded,
     Removed,
     SeriesParameters,
     Status,
     Tap,
+    TraceId,
+    Traces,
 )
 from otpylib_telemetry.admin.routing import JSON, Answer, Route
 
@@ -115,6 +134,32 @@ ROUTES: Final = (
         Removed,
         SeriesParameters,
         refusals={HTTPStatus.NOT_FOUND: "There is no such exporter, metric or series."} | _CANNOT,
+    ),
+    Route("GET", "/actors", actors.get_actors, "The supervision tree", Actors),
+    Route(
+        "GET",
+        "/metrics-by-size",
+        metrics.get_metrics_by_size,
+        "The metrics with most series",
+        MetricsBySize,
+        Largest,
+    ),
+    Route("GET", "/traces", traces.get_traces, "The traces that ended last", Traces, Recent),
+    Route(
+        "GET",
+        "/explain/event/{name}",
+        explain.explain_event,
+        "Who takes an event, and what each makes of it",
+        Explanation,
+        EventName,
+    ),
+    Route(
+        "GET",
+        "/explain/{trace_id}",
+        explain.explain_trace,
+        "What decided what becomes of a trace",
+        Explanation,
+        TraceId,
     ),
     Route(
         "GET",

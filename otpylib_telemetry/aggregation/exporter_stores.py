@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry.aggregation.store import SeriesStore
-from otpylib_telemetry.exporter.registry import find, memory_of
+from otpylib_telemetry.exporter.registry import find, memory_of, names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
@@ -47,6 +47,16 @@ def store_in(memory: MutableMapping[str, Any], name: str) -> SeriesStore:
         if store is made and (watcher := _watchers.get(name)) is not None:
             watcher(name, store)
     return store
+
+
+def known_stores() -> dict[str, SeriesStore]:
+    """Return the stores there are, by exporter; none is made by asking."""
+    found = {name: find(name) for name in sorted(names())}
+    return {
+        name: state.memory[_KEY]
+        for name, state in found.items()
+        if state is not None and _KEY in state.memory
+    }
 
 
 def when_made(name: str, watcher: Callable[[str, SeriesStore], None]) -> None:

@@ -168,6 +168,16 @@ class Tail:
             told |= {"held_spans": self.held_spans, "undecided_traces": len(self._traces)}
         return told
 
+    def known(self, trace_id: int) -> tuple[int, Verdict | None, Policy]:
+        """Return how many spans of a trace are held, what was decided, and the policy it goes by."""
+        trace = self._traces.get(trace_id)
+        if trace is not None:
+            return len(trace.spans), trace.verdict, trace.policy
+        decided = self._decided.peek(trace_id)
+        if decided is not None:
+            return 0, *decided
+        return 0, None, self._pinned.get(trace_id, self.policy)
+
     def _take_by_ratio(self, spans: Iterable[FinishedSpan], decided: Decided) -> None:
         """Decide about spans by nothing but their trace ids, as cheaply as that can be done."""
         bound = self.policy.bound
@@ -337,6 +347,10 @@ class _Decided:
         if known is None and self._older and (known := self._older.pop(trace_id, None)) is not None:
             self.put(trace_id, known)
         return known
+
+    def peek(self, trace_id: int) -> _Decision | None:
+        """Return a decision without keeping it any longer for that."""
+        return self._younger.get(trace_id) or self._older.get(trace_id)
 
     def put(self, trace_id: int, decision: _Decision) -> None:
         if len(self._younger) >= _REMEMBERED:

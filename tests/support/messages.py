@@ -36,6 +36,8 @@ NO_TROUBLE = (
     "otpylib_telemetry/command/json_schema.py",
     "otpylib_telemetry/admin/openapi.py",
     "otpylib_telemetry/admin/route_table.py",
+    "otpylib_telemetry/admin/explain.py",
+    "otpylib_telemetry_otel/sampling/explaining.py",
     "otpylib_telemetry_otel/metrics/sdk_names.py",
     "otpylib_telemetry_otel/settings/limits.py",
     "otpylib_telemetry_mock/conformance/",
