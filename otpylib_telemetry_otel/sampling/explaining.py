@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otpylib_telemetry_otel.sampling.head import by_ratio
 
@@ -16,6 +16,10 @@ class Fate(NamedTuple):
 
     takes: bool | None
     answers: list[str]
+
+
+#: That of every trace where no spans are sent.
+NOT_SENT: Final = Fate(False, ["spans are not sent: traces = false"])
 
 
 def explain(tail: Tail, trace_id: int, *, is_open: bool) -> Fate:

@@ -19,7 +19,7 @@ from otpylib_telemetry.tracing.operation import time_of
 from otpylib_telemetry.tracing.parts import keep_at_least
 from otpylib_telemetry.tracing.propagation import IdSource, use_ids_of, use_own_ids
 from otpylib_telemetry_otel.destinations import build
-from otpylib_telemetry_otel.sampling.explaining import Fate, explain
+from otpylib_telemetry_otel.sampling.explaining import NOT_SENT, Fate, explain
 from otpylib_telemetry_otel.sampling.head import SAMPLING_WEIGHT
 from otpylib_telemetry_otel.sampling.installed import InstalledSampler, load
 from otpylib_telemetry_otel.sampling.policy import Policy, Sampler
@@ -196,7 +196,7 @@ class Traces(Signal):
     def explain(self, trace_id: int) -> Fate:
         """Return what is known of what becomes of a trace."""
         if not self._wanted:
-            return Fate(False, ["spans are not sent: traces = false"])
+            return NOT_SENT
         return explain(self._sampling(), trace_id, is_open=trace_id in self._open_traces())
 
     def _sampling(self) -> Tail:

@@ -1,5 +1,7 @@
 """Looking closer: actors, metrics by size, traces, and what decided the fate of a trace or an event."""
 
+import contextlib
+
 import pytest
 from otpylib import supervisor
 from otpylib.module import SUPERVISOR
@@ -197,7 +199,7 @@ async def test_a_trace_is_explained_by_what_decided(client, capsys):
         assert "spans of it are open here" in said
         assert "an error keeps it whole: always_keep_errors" in said
         assert "not among the share that sampling_rate = 0 keeps" in said
-    with pytest.raises(ZeroDivisionError), span("shop.pay") as failed, span("shop.card"):
+    with contextlib.suppress(ZeroDivisionError), span("shop.pay") as failed, span("shop.card"):
         trace_id = failed.context.trace_id
         raise ZeroDivisionError
 
