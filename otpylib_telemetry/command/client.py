@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 #: Seconds that the application has for an answer.
 PATIENCE: Final = 20.0
 
+#: The same where destinations are probed, section after section.
+CHANGING: Final = 120.0
+
 #: Seconds between two signs of life of a stream: the server sends one at least every 15.
 _HEARTBEAT: Final = 60.0
 
@@ -286,7 +289,9 @@ def _all_of(problem: Mapping[str, Any], detail: str) -> str:
         if isinstance(each, dict) and str(each.get("what")) not in detail
     ]
     expected = problem.get("expected")
-    said = f"{detail}; expected: {expected}" if expected and str(expected) not in detail else detail
+    # A whole sentence, as of the log, has said it.
+    is_more = expected and not detail.endswith(".") and str(expected) not in detail
+    said = f"{detail}; expected: {expected}" if is_more else detail
     return "\n".join([said, *faults])
 
 

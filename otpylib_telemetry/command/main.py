@@ -9,7 +9,24 @@ import os
 import sys
 from typing import TYPE_CHECKING, Final
 
-from otpylib_telemetry.command import check, config, flush, schema, status, tap, where
+from otpylib_telemetry.command import (
+    bundle,
+    check,
+    completion,
+    config,
+    flush,
+    history,
+    reload,
+    reset,
+    rollback,
+    schema,
+    status,
+    tap,
+    top,
+    trace,
+    where,
+)
+from otpylib_telemetry.command import set as change
 from otpylib_telemetry.command.client import FailedError
 from otpylib_telemetry.command.screen import BAD, WRONG_USE, Screen, UsageError
 from otpylib_telemetry.version import __version__
@@ -21,7 +38,12 @@ PROGRAM: Final = "otpylib-telemetry"
 
 #: Each has ``NAME``, ``HELP``, ``DESCRIPTION``, ``add_arguments(parser)``, and ``run(arguments, screen)``,
 #: which returns the exit status.
-COMMANDS: Final = (status, config, flush, tap, check, schema)
+COMMANDS: Final = (
+    *(status, top, tap, trace),
+    *(config, change, history, rollback, reload),
+    *(flush, reset, bundle),
+    *(check, schema, completion),
+)
 
 _DESCRIPTION: Final = "Look after the telemetry of an otpylib application from outside of it."
 _STATUS: Final = (
@@ -43,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
         below = commands.add_parser(
             command.NAME, help=command.HELP, description=command.DESCRIPTION, epilog=_STATUS
         )
-        below.set_defaults(run=command.run)
+        below.set_defaults(run=command.run, parser=found)
         command.add_arguments(below)
         # Before the command and after it: what is not given there leaves what was given here.
         below.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="write JSON")

@@ -54,17 +54,27 @@ class Screen:
         self._stream.flush()
 
     def table(self, heads: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
-        """Write rows below their heads, each column as wide as it has to be; the last one as it is."""
+        """Write rows below their heads, each column as wide as it has to be."""
+        for line in self.rows(heads, rows):
+            self.line(line)
+
+    def rows(
+        self, heads: Sequence[str], rows: Sequence[Sequence[Cell]], width: int | None = None
+    ) -> list[str]:
+        """Return rows below their heads as lines, of that many characters at most."""
         head: list[Cell] = [(each, "bold") for each in heads]
         cells = [head, *([_on_one_line(cell) for cell in row] for row in rows)]
         widths = [max(len(_text(row[at])) for row in cells) for at in range(len(heads))]
-        for row in cells:
-            padded = [self._padded(cell, width) for cell, width in zip(row, widths, strict=True)]
-            self.line("  ".join(padded).rstrip())
+        return [self._row(row, widths, width) for row in cells]
 
-    def _padded(self, cell: Cell, width: int) -> str:
-        gap = " " * (width - len(_text(cell)))
-        return f"{cell}{gap}" if isinstance(cell, str) else f"{self.coloured(*cell)}{gap}"
+    def _row(self, cells: Sequence[Cell], widths: Sequence[int], width: int | None) -> str:
+        parts, begin = [], 0
+        for cell, wide in zip(cells, widths, strict=True):
+            text = _text(cell) if width is None else _text(cell)[: max(0, width - begin)]
+            shown = text if isinstance(cell, str) or not text else self.coloured(text, cell[1])
+            parts.append(shown + " " * (wide - len(text)))
+            begin += wide + 2
+        return "  ".join(parts).rstrip()
 
     def coloured(self, text: str, colour: Colour) -> str:
         """Return a text in a colour, if the screen has any."""

@@ -31,7 +31,17 @@ STATES: Final[dict[str, Colour]] = {
 }
 BREAKERS: Final[dict[str, Colour]] = {"closed": "green", "open": "red", "half_open": "yellow"}
 HEADS: Final = (
-    *("EXPORTER", "STATE", "BREAKER", "QUEUE", "ACCEPTED", "EXPORTED", "SAMPLED OUT", "REJECTED", "DROPPED"),
+    *(
+        "EXPORTER",
+        "STATE",
+        "BREAKER",
+        "WAITING",
+        "ACCEPTED",
+        "EXPORTED",
+        "SAMPLED OUT",
+        "REJECTED",
+        "DROPPED",
+    ),
     "UP",
 )
 #: How full a queue is when it begins to be worth a look.
@@ -81,7 +91,7 @@ def row_of(exporter: Mapping[str, Any]) -> list[Cell]:
         exporter["name"],
         _state(exporter["state"]),
         _coloured((breaker or {}).get("state", "-"), BREAKERS),
-        _queue(exporter["queue_depth"], exporter["queue_limit"]),
+        _queue(books["queued"] + books["in_flight"], exporter["queue_limit"]),
         count(books["accepted"]),
         count(books["exported"]),
         count(books["sampled_out"]),

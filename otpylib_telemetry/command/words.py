@@ -57,6 +57,11 @@ def moment(at: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
+def until(at: float) -> str:
+    """Return when something will be, and how long that is from now."""
+    return f"at {clock(at)}, in {duration(max(0.0, at - time.time()))}"
+
+
 def count(number: float) -> str:
     """Return a number with its thousands apart."""
     return f"{number:,}" if isinstance(number, int) else f"{number:,.1f}"

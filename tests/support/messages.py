@@ -34,6 +34,7 @@ NO_TROUBLE = (
     "otpylib_telemetry/instrument/otpylib/gauges.py",
     "otpylib_telemetry/poller/measurements/",
     "otpylib_telemetry/command/json_schema.py",
+    "otpylib_telemetry/command/completion.py",
     "otpylib_telemetry/admin/openapi.py",
     "otpylib_telemetry/admin/route_table.py",
     "otpylib_telemetry/admin/explain.py",

@@ -1,0 +1,36 @@
+"""``otpylib-telemetry reload``: have the configuration files read again now."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from otpylib_telemetry.command import where
+from otpylib_telemetry.command.client import CHANGING
+from otpylib_telemetry.command.screen import BAD, GOOD, one_line
+
+if TYPE_CHECKING:
+    import argparse
+
+    from otpylib_telemetry.command.screen import Screen
+
+NAME: Final = "reload"
+HELP: Final = "have the configuration files read again now"
+DESCRIPTION: Final = "Have the application read its configuration files again now, and say what changed."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
+    where.add_arguments(parser)
+
+
+def run(arguments: argparse.Namespace, screen: Screen) -> int:
+    """Reload; return the exit status."""
+    found = where.client_of(arguments).ask("POST", "/reload", seconds=CHANGING)
+    if arguments.json:
+        screen.json(found)
+        return BAD if found["errors"] else GOOD
+    for name, error in found["errors"].items():
+        screen.line(f"{name}: {screen.coloured('failed', 'red')}: {one_line(error)}")
+    changed = ", ".join(found["changed"])
+    screen.line(f"changed: {one_line(changed)}" if changed else "nothing has changed")
+    return BAD if found["errors"] else GOOD
