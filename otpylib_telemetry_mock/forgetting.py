@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from otpylib_telemetry.config import otpylib_config, sections
+from otpylib_telemetry.config import history, otpylib_config, sections
 from otpylib_telemetry.exporter import registry
 
 
@@ -21,4 +21,5 @@ def forget_exporters() -> list[str]:
     if not registry.running() and otpylib_config.manager() is None:
         # What a test said about sections and files is no news for the next one either.
         sections.forget()
+        history.HISTORY.forget()
     return forgotten

@@ -11,6 +11,7 @@ from otpylib_telemetry.primitives.threads import run_in_thread
 from otpylib_telemetry_otel.destinations import resource_of
 from otpylib_telemetry_otel.probes import probes
 from otpylib_telemetry_otel.resources import publish
+from otpylib_telemetry_otel.settings.effects import told_effects
 from otpylib_telemetry_otel.settings.endpoint import SIGNALS
 from otpylib_telemetry_otel.settings.environment import OTLP_OPTIONS
 from otpylib_telemetry_otel.settings.model import OtelSettings
@@ -67,6 +68,13 @@ class OtelBackend(Exporter[OtelSettings]):
     def tells_of_traces(cls, settings: OtelSettings | None) -> bool:
         """Tell whether spans are sent."""
         return settings is None or (settings.traces and settings.sends("traces"))
+
+    in_place = _IN_PLACE
+
+    @classmethod
+    def effects(cls, before: OtelSettings, after: OtelSettings, changed: frozenset[str]) -> Sequence[str]:
+        """Return in words what a change would do to connections and spans."""
+        return told_effects(before, after, changed, in_place=_IN_PLACE)
 
     @classmethod
     def probes(cls, settings: OtelSettings) -> Sequence[Probe]:

@@ -78,6 +78,17 @@ class PrometheusBackend(MetricsExporter[PrometheusSettings]):
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @classmethod
+    def effects(
+        cls, before: PrometheusSettings, after: PrometheusSettings, changed: frozenset[str]
+    ) -> Sequence[str]:
+        """Return in words what a change would do to the endpoint and the series."""
+        told = list(super().effects(before, after, changed))
+        if after.serve and changed & _ENDPOINT_KEYS:
+            where = joined(after.host, after.port)
+            told.append(f"the endpoint is served on {where} with the new settings; no series is lost")
+        return told
+
+    @classmethod
     def probes(cls, settings: PrometheusSettings) -> Sequence[Probe]:
         """Return what can be tried of the settings: certificates, and the port."""
         found = []
@@ -86,7 +97,7 @@ class PrometheusBackend(MetricsExporter[PrometheusSettings]):
             found.append(Probe("the endpoint's certificate", lambda _: context_of(files)))
         if settings.serve:
             where = f"the port of {joined(settings.host, settings.port)}"
-            found.append(Probe(where, lambda _: _try_port(settings), connects=True))
+            found.append(Probe(where, lambda _: _try_port(settings), connects=True, takes=True))
         return found
 
     @property

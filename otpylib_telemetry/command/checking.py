@@ -25,6 +25,7 @@ from otpylib_telemetry.primitives.errors import describe
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from otpylib_telemetry.config.resolution import Problem
     from otpylib_telemetry.exporter.probe import Probe
 
 Level: TypeAlias = Literal["error", "warning"]
@@ -64,11 +65,15 @@ class Checked:
 class _Check:
     def __init__(self, path: str) -> None:
         self.source = TomlSource(path)
+        # Its sections are read from here, in place of otpylib-config.
+        self.source.in_use = True
         self.text = Path(path).read_bytes().decode("utf-8-sig", "replace")
         self.checked = Checked()
 
     def add(self, level: Level, message: str, key: str = "", *, written: bool = True) -> None:
         line = line_of(self.text, key.split(", ", maxsplit=1)[0]) if key and written else None
+        # Which file that is stands before the message.
+        message = message.replace(f" from {self.source.path}", " from the configuration")
         finding = Finding(level, message, key, line)
         if finding not in self.checked.findings:
             self.checked.findings.append(finding)
@@ -118,7 +123,7 @@ class _Check:
         if not is_written and name == known.kind and not sections.is_meant(live.resolution):
             return
         for problem in live.resolution.problems:
-            self.add("error", problem.message, problem.key, written=problem.origin in {"config", "runtime"})
+            self.add("error", problem.message, problem.key, written=_is_written(problem))
         enabled = bool(live.settings.enabled)
         tried = known.exporter.probes(live.settings) if enabled and known.exporter is not None else ()
         self.checked.sections.append(Section(f"telemetry.{name}", known.kind, enabled, live, tried))
@@ -148,6 +153,10 @@ class _Check:
         named = colon and first in section.live.settings_type.model_fields
         key = f"{section.name}.{first}" if named else section.name
         self.add(level, f"{section.name}: {message.rstrip('.')}.", key)
+
+
+def _is_written(problem: Problem) -> bool:
+    return problem.origin == "config" or problem.origin.startswith("file ")
 
 
 def check_file(path: str, *, with_files: bool = True) -> Checked:

@@ -15,7 +15,7 @@ from otpylib_telemetry.config.environment import (
     parse,
     unknown_variables,
 )
-from otpylib_telemetry.config.interpolation import Expanded, expand
+from otpylib_telemetry.config.interpolation import Expanded, Expansion, expand
 from otpylib_telemetry.config.messages import reason_words
 from otpylib_telemetry.config.settings import SectionSettings, Unusable, field_extra, fields_only
 
@@ -47,6 +47,19 @@ class Candidate(NamedTuple):
             return hash((type(self.value).__name__, self.problem))
 
 
+class Given(NamedTuple):
+    """A value that comes with an origin of its own, whatever layer it is in.
+
+    ``literal`` values were in force before: what looks like a placeholder in them is none. ``secret`` ones
+    came from a placeholder.
+    """
+
+    value: Any
+    origin: str
+    secret: bool = False
+    literal: bool = False
+
+
 class Refused(NamedTuple):
     """Values refused for one reason, which is worded as the middle of a sentence."""
 
@@ -65,21 +78,24 @@ def collect_candidates(
 ) -> tuple[dict[str, list[Candidate]], list[Candidate]]:
     """Return by key the values there are, the strongest first, and what was set under unknown keys.
 
-    ``layers`` are those beside the environment, by origin, the strongest first.
+    ``layers`` are those beside the environment, by origin, the strongest first; what is :class:`Given` in one
+    has an origin of its own.
     """
     fields = settings_type.model_fields
     candidates: dict[str, list[Candidate]] = {key: [] for key in fields}
     unknown: list[Candidate] = []
-    for origin, layer in layers:
-        for key, value in layer.items():
-            if value is None:
+    for layer_origin, layer in layers:
+        for key, found_there in layer.items():
+            given = found_there if type(found_there) is Given else Given(found_there, layer_origin)
+            value, origin = given.value, given.origin
+            if value is None and not given.literal:
                 continue
             if not isinstance(key, str) or key not in fields:
                 # The kind says which settings class this is.
                 if type(key) is not str or key != KIND:
                     unknown.append(Candidate(value, origin, key=key))
                 continue
-            expansion = expand(value, environ)
+            expansion = Expansion(value, given.secret, None) if given.literal else expand(value, environ)
             offered = expansion.value
             if isinstance(offered, Expanded) and offered.from_environment:
                 if not offered.strip() and settings_type.meant_protection(key) is None:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
 
+    from otpylib_telemetry.config.history import Entry
+    from otpylib_telemetry.config.resolution import Resolution
+
 _MAX_SHOWN = 60
 #: Of what a key's own validator says.
 _MAX_REASON = 300
@@ -27,6 +30,9 @@ _ORIGINS = {
     "config": "from the configuration",
     "argument": "from the start argument",
     "runtime": "set at runtime",
+    "put": "set by Config.put",
+    "message": "set by a message",
+    "api": "set through the API",
 }
 
 
@@ -34,7 +40,10 @@ def origin_words(origin: str) -> str:
     """Return where a value came from, in words: "from the configuration", for instance."""
     if origin.startswith("environment "):
         return f"from the environment variable {origin.removeprefix('environment ')}"
-    return _ORIGINS.get(origin, origin)
+    if origin.startswith("file "):
+        return f"from {origin.removeprefix('file ')}"
+    kind, by, who = origin.partition(" by ")
+    return f"{_ORIGINS.get(kind, f'set by {kind}')}{by}{who}"
 
 
 #: What every private key in PEM form says of itself (RFC 7468, section 10 and 11).
@@ -107,7 +116,63 @@ def in_force_words(value: Any, origin: str, *, secret: bool) -> str:
         return "It stays unset."
     if secret and origin != "default":
         return f"The value {origin_words(origin)} stays in force."
-    return f"{_short(_plain(shown(value)))} stays in force ({origin_words(origin)})."
+    return f"{setting_words(value)} stays in force ({origin_words(origin)})."
+
+
+def setting_words(value: Any) -> str:
+    """Return a setting that is not secret, as short as a log wants it."""
+    return "nothing" if value is None else _short(_plain(shown(value)))
+
+
+def beats(beaten: str, origin: str) -> bool:
+    """Tell whether a value of one origin beats what somebody else set, or the same one somewhere else."""
+    if beaten == "default" or beaten.startswith("environment ") or beaten == origin:
+        return False
+    return not (beaten.startswith("file ") and origin.startswith("file "))
+
+
+def beaten_words(
+    section: str, key: str, earlier: Resolution[Any], now: Resolution[Any], origin: str
+) -> str | None:
+    """Say which value a change of this origin beat; None if it was set the same way, or by nobody."""
+    beaten = earlier.origins[key]
+    if not beats(beaten, origin):
+        return None
+    if key in earlier.secrets or key in now.secrets:
+        return (
+            f"{section}.{key} has another value now, {origin_words(now.origins[key])}; that overrides the "
+            f"one {origin_words(beaten)}."
+        )
+    old, new = (setting_words(getattr(each.settings, key)) for each in (earlier, now))
+    return (
+        f"{section}.{key} is {new} now, {origin_words(now.origins[key])}; that overrides {old}, "
+        f"{origin_words(beaten)}."
+    )
+
+
+def taken_back_words(section: str, key: str, now: Resolution[Any], entry: Entry) -> str:
+    """Say that a change for a while has ended."""
+    by = "" if entry.by is None else f" by {entry.by}"
+    value = (
+        "has its earlier value" if key in now.secrets else f"is {setting_words(getattr(now.settings, key))}"
+    )
+    return (
+        f"{section}.{key} {value} again, {origin_words(now.origins[key])}: the time is up of change "
+        f"{entry.generation}, made{by} for a while."
+    )
+
+
+def offered(value: Any) -> Any:
+    """Return a value nobody has checked, as it may be kept: plain, short, and of no class of the user's."""
+    match value:
+        case None | bool() | float():
+            return value
+        case int() if int.bit_length(value) <= _MAX_BITS_SHOWN:
+            return int(value)
+        case str():
+            return _short(hide_in_url(str.__str__(value)))
+        case _:
+            return value_words(value)
 
 
 def _plain(value: Any) -> str:

@@ -63,6 +63,9 @@ def shown(value: object, *, secret: bool = False) -> Any:  # noqa: PLR0911  # on
     if secret:
         return shown(value) if value is None or value in ("", (), [], {}) else REDACTED
     match value:
+        case None | bool() | int() | float():
+            # Most are. Asking whether something is a protocol's takes long.
+            return value
         case SecretStr() | SecretBytes():
             return REDACTED if value.get_secret_value() else ""
         case str():

@@ -19,7 +19,8 @@ S = TypeVar("S", bound=SectionSettings)
 class Resolution(Generic[S]):
     """The settings in force, where each came from, what must not be shown, and what was refused.
 
-    ``origins`` are ``default``, ``environment OTEL_SERVICE_NAME``, ``config``, ``argument`` or ``runtime``.
+    ``origins`` are ``default``, ``environment OTEL_SERVICE_NAME``, ``file /etc/shop/config.toml``, ``put``,
+    ``config`` (another source of otpylib-config), ``argument``, ``message``, ``api by ada``.
     """
 
     settings: S

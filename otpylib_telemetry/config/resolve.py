@@ -31,7 +31,6 @@ def resolve(  # noqa: PLR0913  # one argument per layer
     config: Mapping[str, Any] = _NOTHING,
     argument: Mapping[str, Any] = _NOTHING,
     runtime: Mapping[str, Any] = _NOTHING,
-    edited: Mapping[str, Any] = _NOTHING,
     previous: Resolution[S] | None = None,
     directory: str | None = None,
 ) -> Resolution[S]:
@@ -40,11 +39,10 @@ def resolve(  # noqa: PLR0913  # one argument per layer
     A bad value is refused by itself: its key keeps the value of ``previous`` or, without one, takes that of
     the next weaker layer that has a valid one. Of settings that are valid but do not go together, as few are
     refused as will do. None stands for "not set here" in every layer. ``${NAME}`` is expanded in ``config``,
-    ``argument`` and ``runtime``. What was ``edited`` in a file while running is as strong as ``runtime``.
-    Relative paths are those of ``directory``.
+    ``argument`` and ``runtime``. Relative paths are those of ``directory``.
     """
     section = full_section(section)
-    layers = [("runtime", runtime), ("config", edited), ("argument", argument), ("config", config)]
+    layers = [("runtime", runtime), ("argument", argument), ("config", config)]
     in_force = None if previous is None else previous.settings
     candidates, unknown = collect_candidates(settings_type, section, environ, layers, in_force)
     decision = _Decision(settings_type, candidates, previous, directory)

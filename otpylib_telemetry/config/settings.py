@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import types
+import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
@@ -185,6 +186,10 @@ def field_extra(field: FieldInfo, name: str) -> Any:
     return extra.get(name) if isinstance(extra, dict) else None
 
 
+#: What :meth:`SectionSettings.secret_keys` found: it is asked for every value that is looked at.
+_secret_keys: weakref.WeakKeyDictionary[type, frozenset[str]] = weakref.WeakKeyDictionary()
+
+
 class SectionSettings(BaseModel):
     """What the settings of one configuration section are built from.
 
@@ -282,8 +287,11 @@ class SectionSettings(BaseModel):
     @classmethod
     def secret_keys(cls) -> frozenset[str]:
         """Return the keys whose values are secret wherever they come from: by their mark or by their type."""
-        by_type = (key for key, field in cls.model_fields.items() if _holds_a_secret(field.annotation))
-        return cls.keys_with("secret", True).union(by_type)
+        known = _secret_keys.get(cls)
+        if known is None:
+            by_type = (key for key, field in cls.model_fields.items() if _holds_a_secret(field.annotation))
+            known = _secret_keys[cls] = cls.keys_with("secret", True).union(by_type)
+        return known
 
     @classmethod
     def keys_with(cls, name: str, value: object) -> frozenset[str]:

@@ -18,7 +18,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from otpylib_config.sources import ConfigSource
 
@@ -47,6 +47,23 @@ _numbers = itertools.count()
 def known_sources() -> list[TomlSource]:
     """Return the sources that exist in this process, for whoever wants to know what is written in them."""
     return sorted(_sources, key=lambda source: str(source.path))
+
+
+class Written(NamedTuple):
+    """What a file says of one key: the value as it counts, None if it gives none; as it is written; where."""
+
+    value: Any
+    raw: Any
+    path: str
+
+
+def written_in(section: str) -> dict[str, Written]:
+    """Return by key what the files say of a section that otpylib-config reads."""
+    found: dict[str, Written] = {}
+    in_use = (source for source in _sources if source.in_use)
+    for source in sorted(in_use, key=lambda source: (source.priority, source.number)):
+        found.update(source.written(section))
+    return found
 
 
 def forget() -> None:
@@ -97,6 +114,10 @@ class TomlSource(ConfigSource):  # type: ignore[misc]  # otpylib-config ships no
         self._unset: frozenset[tuple[str, str]] = frozenset()
         self._doubted: tuple[bytes, float] | None = None
         self.reads = 0
+        #: How often what it says has changed.
+        self.version = 0
+        #: Whether otpylib-config reads it.
+        self.in_use = False
         _sources.add(self)
 
     @property
@@ -124,6 +145,7 @@ class TomlSource(ConfigSource):  # type: ignore[misc]  # otpylib-config ships no
 
         otpylib-config finds the tables in it beside their keys: ``Config.get("telemetry.otel")`` is one.
         """
+        self.in_use = True
         self.refresh()
         return with_tables(self.content(), self._below())
 
@@ -138,13 +160,16 @@ class TomlSource(ConfigSource):  # type: ignore[misc]  # otpylib-config ships no
         ranked = {(source.priority, source.number): source for source in _sources}
         return [ranked[key].content() for key in sorted(ranked) if key < rank]
 
-    def refresh(self) -> None:
+    def refresh(self, *, at_once: bool = False) -> None:
         """Read the file if it may have changed.
 
         Never raises; each trouble is logged once, and so is the end of all.
+
+        Args:
+            at_once: Believe what it says: whoever asks for that has finished writing it.
         """
         try:
-            in_force = self._read_if_changed()
+            in_force = self._read_if_changed(at_once=at_once)
         except _FileTrouble as trouble:
             self._signature = None
             if str(trouble) != self._trouble:
@@ -160,10 +185,15 @@ class TomlSource(ConfigSource):  # type: ignore[misc]  # otpylib-config ships no
     def section_keys(self, section: str) -> frozenset[str]:
         """Return the keys written in a section of the file, known or not."""
         full = section if "." in section else f"telemetry.{section}"
-        table: Any = self._written
-        for part in full.split("."):
-            table = table.get(part) if isinstance(table, Mapping) else None
-        return frozenset(table) if isinstance(table, Mapping) else frozenset()
+        return frozenset(_table_at(self._written, full))
+
+    def written(self, section: str) -> dict[str, Written]:
+        """Return by key what is written in a section."""
+        values, path = _table_at(self._content, section), str(self.path)
+        return {
+            key: Written(_copied(values.get(key)), raw, path)
+            for key, raw in _table_at(self._written, section).items()
+        }
 
     def telemetry_tables(self) -> dict[str, Any]:
         """Return what is written below ``telemetry``, by section, placeholders not replaced."""
@@ -180,7 +210,7 @@ class TomlSource(ConfigSource):  # type: ignore[misc]  # otpylib-config ships no
             return "Nothing was read from it yet; it is looked at again at every reload."
         return "What was read from it last stays in force; it is looked at again at every reload."
 
-    def _read_if_changed(self) -> bool:
+    def _read_if_changed(self, *, at_once: bool) -> bool:
         """Take over what the file says; False if what it says is not believed yet."""
         status = self._look()
         # The time of the last change of any kind tells of a file that was replaced with the same size and the
@@ -193,14 +223,15 @@ class TomlSource(ConfigSource):  # type: ignore[misc]  # otpylib-config ships no
         age = now - status.st_mtime_ns / 1e9
         data = self._read()
         written, too_deep = _parse(data)
-        if self._is_doubtful(data, written, age):
+        if not at_once and self._is_doubtful(data, written, age):
             self._signature = None
             return False
         self._doubted = None
         # A file that was young when it was read may have changed since without its signature changing.
         self._signature = signature if now - changed_ns / 1e9 >= _TIME_STEP else None
-        self._written = written
+        before, self._written = (self._written, self._content), written
         self._take(written, too_deep)
+        self.version += before != (self._written, self._content)
         return True
 
     def _look(self) -> os.stat_result:
@@ -269,6 +300,12 @@ class TomlSource(ConfigSource):  # type: ignore[misc]  # otpylib-config ships no
             is_table = isinstance(expansion.value, dict)
             result[key] = MappingProxyType(expansion.value) if is_table else expansion.value
         return result
+
+
+def _table_at(table: Any, path: str) -> Mapping[str, Any]:
+    for part in path.split("."):
+        table = table.get(part) if isinstance(table, Mapping) else None
+    return table if isinstance(table, Mapping) else {}
 
 
 def _is_setting(path: tuple[str, ...]) -> bool:

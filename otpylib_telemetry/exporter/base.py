@@ -140,6 +140,10 @@ class Exporter(Generic[SettingsT]):
     #: with it. Of all other keys, one that cannot be had does not hold up the rest.
     inseparable: ClassVar[tuple[frozenset[str], ...]] = ()
 
+    #: Keys of its own that are taken over without reaching for anything outside the process: of a change of
+    #: these alone, nothing has to be tried first.
+    in_place: ClassVar[frozenset[str]] = frozenset()
+
     #: Whether :meth:`collect` takes the entries of the log of events as they are (see ``bus/event_log.py``),
     #: operations among them, and changes nothing in them. It counts for the class that says so and has a
     #: ``collect`` of its own. All others get events.
@@ -173,6 +177,20 @@ class Exporter(Generic[SettingsT]):
             settings: The settings; no exporter with them need exist.
         """
         del settings
+        return ()
+
+    @classmethod
+    def effects(cls, before: SettingsT, after: SettingsT, changed: frozenset[str]) -> Sequence[str]:
+        """Return in words what a change of settings would do, for whoever asks before making it.
+
+        Override it where a change costs something: series that begin again, connections that are closed.
+
+        Args:
+            before: The settings.
+            after: Those to come.
+            changed: The keys that differ.
+        """
+        del before, after, changed
         return ()
 
     def ahead(self) -> Mapping[str, Any]:

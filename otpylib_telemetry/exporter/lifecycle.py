@@ -16,6 +16,7 @@ from otpylib_telemetry.exporter.opening import GRACE, GivesWayError, Opener
 from otpylib_telemetry.exporter.presence import say_place
 from otpylib_telemetry.primitives.backoff import full_jitter
 from otpylib_telemetry.primitives.errors import describe
+from otpylib_telemetry.services.requests import announce
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -115,11 +116,7 @@ class Lifecycle:
         """Bring exporter and subscription in line with the configuration; returns at once."""
         if self._suspended:
             return
-        for problem in self._configuration.new_problems():
-            _log.warning("%s", problem.message)
-            if problem.kind == "rejected":
-                metadata = {"exporter": self._state.name, "key": problem.key, "reason": problem.message}
-                execute("telemetry.config.rejected", {"generation": self._configuration.generation}, metadata)
+        announce(self._state.name, self._configuration)
         self._again.set()
         self._at_rest.clear()
         self._sender.recheck()

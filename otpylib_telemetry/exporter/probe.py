@@ -17,8 +17,10 @@ class Probe:
         what: What is tried, without anything secret: "traces to http://collector:4317".
         attempt: Tries it, in so many seconds at most; may block. An exception says what is wrong.
         connects: Whether it leaves the process, by the network or by a port; the others read files alone.
+        takes: Whether it takes what an exporter with these settings has for itself, such as a port.
     """
 
     what: str
     attempt: Callable[[float], object]
     connects: bool = False
+    takes: bool = False

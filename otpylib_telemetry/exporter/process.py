@@ -14,8 +14,8 @@ from otpylib import gen_server
 
 from otpylib_telemetry import otp
 from otpylib_telemetry.config import resolve
-from otpylib_telemetry.config.live import LiveConfig, differ
-from otpylib_telemetry.exporter import process_end, registry, restart, sigterm
+from otpylib_telemetry.config.live import LiveConfig
+from otpylib_telemetry.exporter import effects, process_end, registry, restart, sigterm
 from otpylib_telemetry.exporter.queue import as_plain_dict
 from otpylib_telemetry.exporter.runner import TICK, Runner
 from otpylib_telemetry.primitives.errors import describe
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from otpylib_telemetry.exporter.base import Exporter
+    from otpylib_telemetry.exporter.probe import Probe
 
 _log = logging.getLogger("otpylib_telemetry")
 
@@ -76,7 +77,7 @@ class ExporterServer:
         self._has_ended = False
         self._timer: asyncio.TimerHandle | None = None
         self._next_tick = 0.0
-        self._followed = FollowedSection(
+        self.followed = FollowedSection(
             self.state.name,
             self.configuration,
             self.process,
@@ -85,7 +86,7 @@ class ExporterServer:
         sigterm.drain_on_sigterm(self.loop)
         process_end.expect_process_end()
         self._watch_config()
-        is_reading = self._followed.reading is not None
+        is_reading = self.followed.reading is not None
         self.runner.lifecycle.begin(provisional=is_reading)
         if not is_reading:
             self.runner.lifecycle.configure()
@@ -147,40 +148,43 @@ class ExporterServer:
     # --- configuration --------------------------------------------------------------------------------------
 
     def _watch_config(self) -> None:
-        self._followed.watch()
+        self.followed.watch()
         starting.watch(self.state.name, self.loop)
 
     def noticed(self, path: str) -> None:
         """Hear from otpylib-config that a path of the section changed."""
         if not starting.noticed(path, self.loop):
-            self._followed.noticed(path)
+            self.followed.noticed(path)
 
     def snapshot(self, values: Mapping[str, Any] | None, manager: object) -> None:
         """Take what was read from this config manager; None if it could not be read."""
         if values is not None:
             self.runner.lifecycle.awaits_configuration = False
-            before = self.configuration.file
-            self._followed.snapshot(values, manager)
-            after = self.configuration.file
-            if self.runner.lifecycle.is_configured:
-                for key in {**before, **after}:
-                    if differ(before.get(key), after.get(key)):
-                        self._tell(f"{self.section}.{key}", before.get(key), after.get(key))
+            self.followed.snapshot(values, manager)
+            self._tell_of_observed()
         self.runner.lifecycle.configure()
 
     def changed(self, path: object, old: Any, new: Any) -> None:
         """Take a change from a cast."""
-        if self._followed.changed(path, new):
+        if self.followed.changed(path, new):
             self._tell(str.__str__(cast("str", path)), old, new)
         else:
             self.state.unknown_messages += 1
 
     def apply(self) -> None:
         """Apply the changes that arrived by cast."""
-        applied = self._followed.apply()
+        applied = self.followed.apply()
         if applied is not None:
             self.state.unknown_messages += not applied
+            self._tell_of_observed()
+            self.followed.expect_revert()
             self.runner.lifecycle.configure()
+
+    def _tell_of_observed(self) -> None:
+        told = self.configuration.observed.told()
+        if self.runner.lifecycle.is_configured:
+            for key, old, new in told:
+                self._tell(f"{self.section}.{key}", old, new)
 
     def _tell(self, path: str, old: Any, new: Any) -> None:
         if self.runner.exporter is not None:
@@ -204,6 +208,24 @@ class ExporterServer:
             await gen_server.reply(from_, reply)
 
         otp.run_in_background(self.loop, answer(), name=f"{self.state.name} call")
+
+    def configure(self) -> None:
+        """Go by the configuration; returns at once."""
+        self._tell_of_observed()
+        self.followed.expect_revert()
+        self.runner.lifecycle.configure()
+
+    async def at_rest(self) -> None:
+        """Wait until it goes by it, if that is soon."""
+        await self.runner.lifecycle.wait_at_rest(CONFIG_PATIENCE)
+
+    def effects(self, before: Any, after: Any, changed: frozenset[str]) -> list[str]:
+        """Return in words what a change would do."""
+        return effects.of_change(self.runner, before, after, changed)
+
+    def probes(self, before: Any, after: Any, changed: frozenset[str]) -> list[Probe]:
+        """Return what is to be tried before a change."""
+        return effects.probes_for(self.runner.exporter_type, before, after, changed)
 
     async def settled_configuration(self) -> dict[str, Any]:
         """Return the configuration once a change that was asked for before is in force, if that is soon."""
@@ -241,7 +263,7 @@ class ExporterServer:
         self._has_ended = True
         if self._timer is not None:
             self._timer.cancel()
-        self._followed.end()
+        self.followed.end()
         await self.runner.stop(crashed=isinstance(reason, Exception) and not _is_orderly(reason))
 
 

@@ -65,6 +65,7 @@ class Runner:
         promise: RestartPromise | None,
         refusal: str | None,
     ) -> None:
+        self.exporter_type = exporter_type
         self.state = state
         self.lease = lease = Lease(state)
         self.configuration = configuration

@@ -12,6 +12,7 @@ from otpylib_telemetry import otp
 from otpylib_telemetry.config import otpylib_config, sections
 from otpylib_telemetry.config.environment import is_name
 from otpylib_telemetry.exporter.process import FAILED, UNKNOWN, ExporterServer
+from otpylib_telemetry.services import requests
 from otpylib_telemetry.services.section import APPLY, SNAPSHOT
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ async def _handle_call(  # noqa: PLR0911  # a message each
             return (NoReply(), state)
     if otp.is_request(message, "reset_breaker"):
         return (Reply(payload=state.reset_breaker()), state)
+    if (answer := requests.answer(message, state)) is not None:
+        state.reply_later(from_, answer)
+        return (NoReply(), state)
     if type(message) is tuple:
         state.reply_later(from_, state.ask_exporter(message))
         return (NoReply(), state)

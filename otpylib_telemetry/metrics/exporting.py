@@ -181,6 +181,15 @@ class MetricsExporter(Exporter[MetricsSettingsT]):
         del settings
         return False
 
+    @classmethod
+    def effects(
+        cls, before: MetricsSettingsT, after: MetricsSettingsT, changed: frozenset[str]
+    ) -> Sequence[str]:
+        """Return in words what a change would do to the series."""
+        del before
+        series = changed & type(after).keys_with("remakes", "series")
+        return [f"series that {', '.join(sorted(series))} change begin again"] if series else ()
+
     def series_may_go(self) -> None:
         """Do what is to be done before series go: say the rest of them, for instance."""
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from otpylib_telemetry import otp
-from otpylib_telemetry.config import otpylib_config, sections
+from otpylib_telemetry.config import otpylib_config, sections, watching
+from otpylib_telemetry.config.resolution import changed_keys
 from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.primitives.once import Once
 
@@ -53,10 +54,15 @@ class FollowedSection:
         self._is_reading = False
         self._dirty = False
         self._changes: dict[str, Any] = {}
+        self._files_changed = False
+        self._puts: frozenset[str] | None = None
         self._trouble = Once()
+        watching.begin(self._process.loop, self._hear_of_files)
 
     def watch(self) -> None:
         """Read the section where a config manager has appeared, at the start or in place of another."""
+        if self.configuration.next_revert() == 0.0:
+            self._process.post((APPLY,))
         manager = otpylib_config.manager()
         if manager != self._manager:
             self._manager = manager
@@ -71,7 +77,7 @@ class FollowedSection:
     def snapshot(self, values: Mapping[str, Any], manager: object) -> None:
         """Take what was read from this config manager."""
         was_doubted = self.configuration.doubted
-        self.configuration.observe(values, manager)
+        self.configuration.observe(values, manager, self._puts)
         if self.configuration.doubted and not was_doubted:
             _log.warning(
                 "Section %s has vanished from otpylib-config as a whole, as if a source were unreadable; "
@@ -93,10 +99,35 @@ class FollowedSection:
         self._changes.update(changes)
         return True
 
+    def _hear_of_files(self) -> None:
+        self._files_changed = True
+        self._process.post((APPLY,))
+
+    def reload(self) -> frozenset[str]:
+        """Read the files again now, and return the keys that changed."""
+        before = self.configuration.settings
+        watching.reload()
+        self.configuration.files_changed()
+        return changed_keys(before, self.configuration.settings)
+
+    def expect_revert(self) -> None:
+        """See to it that a change that was made for a while ends in time."""
+        if (seconds := self.configuration.next_revert()) is not None:
+            self._process.post_later(seconds, (APPLY,))
+
     def apply(self) -> bool | None:
-        """Apply the changes that arrived by cast: None if there are none, False if looking at them failed."""
+        """Take what was edited, what is over and what was cast.
+
+        Returns None if there is nothing, False if what was cast cannot even be looked at.
+        """
+        is_anything = self.configuration.next_revert() == 0.0
+        if is_anything:
+            self.configuration.revert_due()
+        if self._files_changed:
+            self._files_changed, is_anything = False, True
+            self.configuration.files_changed()
         if not self._changes:
-            return None
+            return True if is_anything else None
         changes, self._changes = self._changes, {}
         try:
             self.configuration.change(changes)
@@ -113,7 +144,9 @@ class FollowedSection:
         return True
 
     def end(self) -> None:
-        """Read no more."""
+        """Read no more. What was asked for and not applied yet counts in the next life."""
+        self.apply()
+        watching.end(self._process.loop, self._hear_of_files)
         if self.reading is not None:
             self.reading.cancel()
 
@@ -136,6 +169,7 @@ class FollowedSection:
                     else:
                         await asyncio.sleep(RELOAD_PAUSE)
                     snapshot = await self._read_section()
+                self._puts = otp.config_puts(manager, self._section)
                 self._trouble.over()
                 sections.report()
                 self._process.post((SNAPSHOT, snapshot, manager))

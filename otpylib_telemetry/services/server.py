@@ -46,11 +46,12 @@ from otpylib_telemetry.config.resolution import changed_keys
 from otpylib_telemetry.primitives.backoff import full_jitter
 from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.primitives.once import Once
-from otpylib_telemetry.services import starting
+from otpylib_telemetry.services import requests, starting
+from otpylib_telemetry.services.requests import announce
 from otpylib_telemetry.services.section import APPLY, SNAPSHOT, FollowedSection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from otpylib_telemetry.config.settings import SectionSettings
 
@@ -77,6 +78,13 @@ class Service:
 
     async def stop(self) -> None:
         """Let go of everything: the process ends."""
+
+    def effects(self, before: Any, after: Any, changed: frozenset[str]) -> list[str]:
+        """Return in words what a change would do."""
+        del before
+        if "enabled" in changed:
+            return ["it begins to work" if getattr(after, "enabled", True) else "it stops working"]
+        return [f"it goes by {', '.join(sorted(changed))} at once"]
 
     def stats(self) -> Mapping[str, Any]:
         """Return what ``get_stats`` answers beside what every service says."""
@@ -129,7 +137,7 @@ class ServiceServer:
         else:
             known.restart(accepted, os.environ)
         self.configuration = known
-        self._followed = FollowedSection(
+        self.followed = FollowedSection(
             name, known, self.process, lambda: _FIRST_READ if self._announced is None else None
         )
         self._announced: SectionSettings | None = None
@@ -140,43 +148,40 @@ class ServiceServer:
         self._at_rest = asyncio.Event()
         starting.begun(name, self._at_rest)
         self._timer: asyncio.TimerHandle | None = None
-        self._followed.watch()
+        self.followed.watch()
         self._look_again()
-        if self._followed.reading is None:
+        if self.followed.reading is None:
             self.configure()
 
     def _look_again(self) -> None:
-        self._followed.watch()
+        self.followed.watch()
         self._timer = self.process.loop.call_later(_LOOK, self._look_again)
 
     def noticed(self, path: str) -> None:
         """Hear from otpylib-config that a path of the section changed."""
-        self._followed.noticed(path)
+        self.followed.noticed(path)
 
     def snapshot(self, values: Mapping[str, Any] | None, manager: object) -> None:
         """Take what was read from this config manager; None if it could not be read."""
         if values is not None:
-            self._followed.snapshot(values, manager)
+            self.followed.snapshot(values, manager)
         self.configure()
 
     def changed(self, path: object, new: Any) -> None:
         """Take a change from a cast."""
-        self.unknown += not self._followed.changed(path, new)
+        self.unknown += not self.followed.changed(path, new)
 
     def apply_changes(self) -> None:
         """Apply the changes that arrived by cast."""
-        applied = self._followed.apply()
+        applied = self.followed.apply()
         if applied is not None:
             self.unknown += not applied
             self.configure()
 
     def configure(self) -> None:
         """Have the service go by the configuration; returns at once."""
-        for problem in self.configuration.new_problems():
-            _log.warning("%s", problem.message)
-            if problem.kind == "rejected":
-                metadata = {"exporter": self.name, "key": problem.key, "reason": problem.message}
-                execute("telemetry.config.rejected", {"generation": self.configuration.generation}, metadata)
+        announce(self.name, self.configuration)
+        self.followed.expect_revert()
         if self._refusal is not None:
             if self._said.is_news("refusal"):
                 _log.warning("%s is idle: %s", self.name, self._refusal)
@@ -245,20 +250,45 @@ class ServiceServer:
             **self.service.stats(),
         }
 
+    async def at_rest(self) -> None:
+        """Wait until it goes by the configuration, but not for long."""
+        await asyncio.wait({asyncio.ensure_future(self._at_rest.wait())}, timeout=_FIRST_READ)
+
+    def effects(self, before: Any, after: Any, changed: frozenset[str]) -> list[str]:
+        """Return in words what a change would do."""
+        return self.service.effects(before, after, changed)
+
+    def probes(self, before: Any, after: Any, changed: frozenset[str]) -> list[Any]:
+        """Return what is to be tried before a change: no service says anything."""
+        del before, after, changed
+        return []
+
+    def reply_later(self, from_: Any, work: Awaitable[Any]) -> None:
+        """Answer a call when its work is done; the mailbox goes on meanwhile."""
+
+        async def answer() -> None:
+            try:
+                reply = await work
+            except Exception as error:  # noqa: BLE001  # the caller is told, whatever it is
+                reply = ("error", self.configuration.scrub(describe(error)))
+            await gen_server.reply(from_, reply)
+
+        otp.run_in_background(self.process.loop, answer(), name=f"{self.name} call")
+
     def answer_config(self, from_: Any) -> None:
         """Answer with the configuration, once a change that was asked for before is in force."""
 
-        async def answer() -> None:
-            await asyncio.wait({asyncio.ensure_future(self._at_rest.wait())}, timeout=_FIRST_READ)
-            await gen_server.reply(from_, self.configuration.as_dict())
+        async def settled() -> dict[str, Any]:
+            await self.at_rest()
+            return self.configuration.as_dict()
 
-        otp.run_in_background(self.process.loop, answer(), name=f"{self.name} call")
+        self.reply_later(from_, settled())
 
     async def close(self) -> None:
         """End."""
         if self._timer is not None:
             self._timer.cancel()
-        self._followed.end()
+        self.followed.end()
         if self._applying is not None:
             self._applying.cancel()
         stopping = otp.run_in_background(
@@ -284,6 +314,9 @@ async def _handle_call(_self: Any, message: Any, from_: Any, state: ServiceServe
         return (Reply(payload=state.stats()), state)
     if otp.is_request(message, "get_config"):
         state.answer_config(from_)
+        return (NoReply(), state)
+    if (answer := requests.answer(message, state)) is not None:
+        state.reply_later(from_, answer)
         return (NoReply(), state)
     state.unknown += 1
     return (Reply(payload=("error", "unknown request")), state)

@@ -99,6 +99,7 @@ async def test_a_whole_file_is_told_in_the_words_of_the_exporters_that_run(
 
         def unsaid():
             said = "\n".join(record.getMessage() for record in caplog.records)
+            said = said.replace(f" from {path}", " from the configuration")
             return [message for message in found if message.rstrip(".") not in said]
 
         await eventually(lambda: not unsaid(), message=lambda: f"{unsaid()} in {caplog.text}")

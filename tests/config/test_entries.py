@@ -2,12 +2,14 @@
 
 import pytest
 
+from otpylib_telemetry.config.layers import Given
 from otpylib_telemetry.config.live import LiveConfig
 from otpylib_telemetry.config.resolve import resolve, validate_argument
 from otpylib_telemetry_otel.settings.model import OtelSettings
 from otpylib_telemetry_prometheus.settings import PrometheusSettings
 from tests.config.reading import SECRET, messages, otel, prometheus
 
+EDITED = "file /etc/shop/config.toml"
 LEFT_OUT = "It is left out; the other entries count."
 
 #: Settings class, key, sound entries, and one that is not.
@@ -41,12 +43,13 @@ def plain(table):
 @pytest.mark.parametrize("first", [True, False])
 def test_the_others_count(settings_type, key, sound, wrong, layer, first):
     table = {**wrong, **sound} if first else {**sound, **wrong}
-    found = resolve(settings_type, settings_type.kind, environ={}, **{layer: {key: table}})
+    layers = {"runtime": {key: Given(table, EDITED)}} if layer == "edited" else {layer: {key: table}}
+    found = resolve(settings_type, settings_type.kind, environ={}, **layers)
     assert plain(getattr(found.settings, key)) == sound
     (message,) = messages(found)
     assert f"telemetry.{settings_type.kind}.{key}" in message
     assert message.endswith(LEFT_OUT)
-    assert found.origins[key] == {"edited": "config"}.get(layer, layer)
+    assert found.origins[key] == {"edited": EDITED}.get(layer, layer)
 
 
 @pytest.mark.parametrize(("settings_type", "key", "sound", "wrong"), TABLES)
@@ -116,7 +119,7 @@ def test_a_wrong_entry_leaves_the_one_that_was_in_force():
     live.change({"headers": {"a": "line\nline", "b": "3"}})
     assert plain(live.settings.headers) == {"a": "1", "b": "3"}
     (message,) = messages(live.resolution)
-    assert message.startswith("telemetry.otel.headers.a (a string, not shown) set at runtime is refused")
+    assert message.startswith("telemetry.otel.headers.a (a string, not shown) set by a message is refused")
     assert message.endswith("Its value before stays in force.")
     live.change({"batch_size": 7})
     assert plain(live.settings.headers) == {"a": "1", "b": "3"}

@@ -66,14 +66,14 @@ async def test_a_change_that_takes_its_time_is_wished_until_it_is_in_force(runti
     assert (origins["endpoint"], origins["api_key"], origins["batch_size"]) == (
         "argument",
         "argument",
-        "runtime",
+        "message",
     )
     assert not applied
     held.may_go_on.set()
     await eventually(lambda: runner().exporter.settings.endpoint == "two")
     await eventually(lambda: len(applied) == 1)
     config, wished, origins = await shown("endpoint", "batch_size")
-    assert (config, wished, origins["endpoint"]) == ({"endpoint": "two", "batch_size": 7}, {}, "runtime")
+    assert (config, wished, origins["endpoint"]) == ({"endpoint": "two", "batch_size": 7}, {}, "message")
     assert applied[0][2]["keys"] == ["api_key", "batch_size", "endpoint"]
 
 
@@ -108,13 +108,13 @@ async def test_an_origin_is_that_of_the_value_in_force(runtime):
     await up(state="degraded")
     config, wished, origins = await shown("endpoint", "rate")
     assert (config, wished) == ({"endpoint": "one", "rate": 0.5}, {"endpoint": "taken"})
-    assert (origins["endpoint"], origins["rate"]) == ("argument", "runtime")
+    assert (origins["endpoint"], origins["rate"]) == ("argument", "message")
     await cast(("config_changed", "telemetry.x.endpoint", "taken", "two"))
     await up()
     await cast(("config_changed", "telemetry.x.endpoint", "two", "taken"))
     await up(state="degraded")
     config, wished, origins = await shown("endpoint")
-    assert (config, wished, origins["endpoint"]) == ({"endpoint": "two"}, {"endpoint": "taken"}, "runtime")
+    assert (config, wished, origins["endpoint"]) == ({"endpoint": "two"}, {"endpoint": "taken"}, "message")
 
 
 async def test_an_exporter_is_on_until_the_rest_is_exported_and_off_until_it_is_open_again(runtime):

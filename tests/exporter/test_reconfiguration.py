@@ -113,7 +113,7 @@ async def test_a_put_is_in_force_at_once(runtime, config_manager):
     await Config.put("telemetry.x.rate", 0.125)
     await in_force(rate=0.125)
     answer = await call(("get_config",))
-    assert (answer["config"]["rate"], answer["origins"]["rate"]) == (0.125, "runtime")
+    assert (answer["config"]["rate"], answer["origins"]["rate"]) == (0.125, "put")
 
 
 async def test_a_cast_is_in_force_at_once(runtime):
@@ -441,9 +441,9 @@ async def test_a_put_outlives_the_config_manager(runtime, config_manager, config
     await Config.put("telemetry.x.rate", 0.25)
     await Config.put("telemetry.x.endpoint", "put")
     await in_force(rate=0.25, endpoint="put")
-    first = registry.find(NAME).configuration._manager
+    first = registry.find(NAME).configuration.observed._manager
     await control.crash()
-    await eventually(lambda: registry.find(NAME).configuration._manager != first)
+    await eventually(lambda: registry.find(NAME).configuration.observed._manager != first)
     assert await Config.get("telemetry.x.rate") == 0.5
     await in_force(rate=0.25, endpoint="put")
     config_file.write(rate=0.125)
@@ -722,7 +722,7 @@ async def test_what_cannot_be_had_holds_up_nothing_else(
     await up(state="degraded")
     answer = await held_back(rate=0.25, endpoint="one", batch_size=7)
     assert answer["wished"] == {"endpoint": "taken"}
-    assert answer["origins"]["endpoint"] == "config"
+    assert answer["origins"]["endpoint"] == f"file {config_file.path}"
     assert "that address is taken" in stats()["reason"]
     assert "It goes on as it was, without the new endpoint; tried again in" in caplog.text
     (event,) = applied
@@ -751,7 +751,7 @@ async def test_several_things_that_cannot_be_had_hold_up_nothing_else_either(run
     answer = await held_back(rate=0.5)
     assert answer["wished"] == {"endpoint": "taken", "api_key": "<redacted>"}
     assert (answer["config"]["endpoint"], answer["config"]["api_key"]) == ("one", "<redacted>")
-    assert (answer["origins"]["api_key"], answer["origins"]["rate"]) == ("argument", "runtime")
+    assert (answer["origins"]["api_key"], answer["origins"]["rate"]) == ("argument", "message")
     await cast(("config_changed", "telemetry.x.api_key", "lost", "found"))
     await in_force(api_key="found", endpoint="one")
 
@@ -849,13 +849,13 @@ async def test_an_edit_of_the_file_is_no_change_by_message(runtime, config_manag
     assert (await call(("get_config",)))["origins"]["rate"] == "argument"
     config_file.write(rate=0.25)
     await in_force(rate=0.25)
-    assert (await call(("get_config",)))["origins"]["rate"] == "config"
+    assert (await call(("get_config",)))["origins"]["rate"] == f"file {config_file.path}"
     await Config.put("telemetry.x.rate", 0.125)
     await in_force(rate=0.125)
-    assert (await call(("get_config",)))["origins"]["rate"] == "runtime"
+    assert (await call(("get_config",)))["origins"]["rate"] == "put"
     config_file.write(batch_size=True)
     await eventually(lambda: "telemetry.x.batch_size" in caplog.text)
-    assert "telemetry.x.batch_size (true, a boolean) from the configuration is refused" in caplog.text
+    assert f"telemetry.x.batch_size (true, a boolean) from {config_file.path} is refused" in caplog.text
 
 
 async def test_get_config_says_which_file_is_in_trouble(runtime, config_manager, config_file):

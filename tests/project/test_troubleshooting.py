@@ -30,6 +30,7 @@ from otpylib_telemetry import (
 )
 from otpylib_telemetry.aggregation.exporter_stores import store_of
 from otpylib_telemetry.config import sections
+from otpylib_telemetry.config.acts import Cause
 from otpylib_telemetry.config.live import LiveConfig
 from otpylib_telemetry.config.resolve import resolve
 from otpylib_telemetry.exporter import registry
@@ -253,6 +254,19 @@ async def _(stage):
     for missing in ("otpylib_telemetry_prometheus.exporter", "otpylib_telemetry_otel.exporter"):
         stage.monkeypatch.setitem(sys.modules, missing, None)
         Configurator().configure()
+    yield
+
+
+@provokes("A change that overrides another")
+async def _(stage):
+    now = [0.0]
+    live = LiveConfig(SETTINGS["otel"], "telemetry.otel", {}, {}, monotonic=lambda: now[0])
+    for values in ({"sampling_rate": 0.5, "api_key": "put"}, {"sampling_rate": 0.25, "api_key": "sent"}):
+        live.change(values, Cause(values["api_key"]))
+    live.change({"sampling_rate": 1.0}, Cause("api", "ada", 600.0))
+    now[0] = 601.0
+    live.revert_due()
+    stage.told += [text for _, text in live.news()]
     yield
 
 

@@ -213,7 +213,7 @@ async def test_an_address_waits_by_itself_and_its_password_counts_at_once(runtim
         answer = await otp.safe_call(NAME, ("get_config",))
         assert answer["wished"] == {"port": elsewhere}
         assert answer["config"]["basic_auth"] == "<redacted>"
-        assert answer["origins"]["basic_auth"] == "runtime"
+        assert answer["origins"]["basic_auth"] == "message"
         # A password that is taken away goes on being asked for until its address has been left.
         await gen_server.cast(NAME, ("config_changed", "telemetry.prometheus.basic_auth", None, False))
         await eventually(lambda: asked_for("old"))

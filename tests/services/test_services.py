@@ -109,7 +109,7 @@ async def test_a_section_of_the_file_an_edit_and_a_put_take_effect(
     await eventually(lambda: toy.now == ToySettings(speed=3, enabled=False))
     config = await ask("get_config")
     assert config["config"] == {"enabled": False, "speed": 3.0}
-    assert config["origins"]["speed"] == "config"
+    assert config["origins"]["speed"] == f"file {path}"
     assert (await ask("get_stats"))["state"] == "disabled"
     assert f"{NAME} works with changed settings: speed." in caplog.messages
     assert f"{NAME} is off now; changed: enabled." in caplog.messages
@@ -152,10 +152,7 @@ async def test_a_bad_value_and_an_unknown_key_are_told_and_cost_themselves(
     await config_manager(TomlSource(path))
     await start_an_exporter()
     await eventually(lambda: toy.now == ToySettings())
-    assert (
-        "telemetry.toy.speed ('fast', a string) from the configuration is refused: expected a number"
-        in caplog.text
-    )
+    assert f"telemetry.toy.speed ('fast', a string) from {path} is refused: expected a number" in caplog.text
     assert "telemetry.toy.enabeld" in caplog.text
     assert "did you mean telemetry.toy.enabled?" in caplog.text
     [(_, _, metadata)] = events

@@ -6,7 +6,7 @@ import sys
 from otpylib_telemetry import otp
 from otpylib_telemetry.bus import backlog, dispatch, table
 from otpylib_telemetry.bus.table import Table
-from otpylib_telemetry.config import sections
+from otpylib_telemetry.config import history, sections
 from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.meters import observed
 from otpylib_telemetry.poller import polls
@@ -19,6 +19,7 @@ def forget_everything():
     backlog.reset()
     dispatch.refused.reset()
     sections.forget()
+    history.HISTORY.forget()
     otp._reasons.clear()
     observed.forget()
     polls.forget()

@@ -1,0 +1,87 @@
+"""What was done to keys while running, each beating what was done before; some of it for a while."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from otpylib_telemetry.config.history import Entry
+    from otpylib_telemetry.config.layers import Given
+
+#: Changes for a while that may lie over each other.
+DEEPEST = 20
+
+
+class Cause(NamedTuple):
+    """Who changes something: ``origin`` as the history has it, ``by`` whom, and for how many seconds."""
+
+    origin: str
+    by: str | None = None
+    seconds: float | None = None
+
+    @property
+    def words(self) -> str:
+        """The origin of the values it sets."""
+        return self.origin if self.by is None else f"{self.origin} by {self.by}"
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Act:
+    """What one change says of one key: its value, or None to take back what was said while running.
+
+    One that counts ``until`` a time keeps what was ``before`` it, which then counts again; or, if that is
+    refused, what ``counted`` in its place.
+    """
+
+    given: Given | None
+    until: float | None = None
+    before: Act | None = None
+    counted: Given | None = None
+    entry: Entry | None = None
+
+    @property
+    def is_for_good(self) -> bool:
+        """Whether nothing is left of it, nor anything to go back to."""
+        return self.given is None and self.until is None
+
+    def over(self, before: Act | None, now: float) -> Act:
+        """Return it as it lies over another one; only what will come back is kept."""
+        if self.until is None or before is None:
+            return self
+        return replace(self, before=_cut(still(before, now), DEEPEST))
+
+    def entries(self) -> list[Entry]:
+        """Return the changes that it, and what it would go back to, are part of."""
+        below = [] if self.before is None else self.before.entries()
+        return below if self.entry is None else [self.entry, *below]
+
+
+def still(act: Act | None, now: float) -> Act | None:
+    """Return what counts of an act at a time: itself, or what was before it."""
+    while act is not None and act.until is not None and act.until <= now:
+        act = act.before
+    return act
+
+
+def without(act: Act | None, origin: str) -> Act | None:
+    """Return an act without those of an origin that it would go back to."""
+    if act is None or act.before is None:
+        return act
+    below: Act | None = act.before
+    while below is not None and below.given is not None and below.given.origin == origin:
+        below = below.before
+    return replace(act, before=without(below, origin))
+
+
+def _cut(act: Act | None, depth: int) -> Act | None:
+    if act is None or act.before is None:
+        return act
+    return replace(act, before=_cut(act.before, depth - 1) if depth else None)
+
+
+def given(acts: Mapping[str, Act]) -> dict[str, Any]:
+    """Return the values that acts say, by key."""
+    return {key: act.given for key, act in acts.items() if act.given is not None}

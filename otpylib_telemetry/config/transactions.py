@@ -1,0 +1,129 @@
+"""Changes that are made as a whole or not at all: tried, applied, rolled back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from otpylib_telemetry.config.acts import Act, Cause
+from otpylib_telemetry.config.history import Change, Entry, NotKeptError
+from otpylib_telemetry.config.layers import Given
+from otpylib_telemetry.config.messages import beats, offered
+from otpylib_telemetry.config.observed import differ
+from otpylib_telemetry.config.resolution import changed_keys
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from otpylib_telemetry.config.live import LiveConfig
+    from otpylib_telemetry.config.resolution import Resolution
+
+
+@dataclass(slots=True)
+class Tried:
+    """What would come of changes."""
+
+    resolution: Resolution[Any]
+    problems: list[str]
+    changes: dict[str, dict[str, Any]]
+
+
+@dataclass(slots=True)
+class Done:
+    """What came of changes."""
+
+    generation: int
+    entry: Entry | None = None
+    problems: list[str] = field(default_factory=list)
+    overrode: dict[str, str] = field(default_factory=dict)
+
+    def as_dict(self, live: LiveConfig[Any]) -> dict[str, Any]:
+        """Return it as an answer: whether it is in force is known only later."""
+        if self.problems:
+            outcome = "rejected"
+        else:
+            outcome = "pending" if self.entry is not None and self.entry.outcome == "pending" else "applied"
+        return {
+            "outcome": outcome,
+            "generation": self.generation,
+            "changes": {} if self.entry is None or self.problems else self.entry.as_dict()["changes"],
+            "problems": [live.scrub(text) for text in self.problems],
+            "overrode": dict(self.overrode),
+            "reverts_at": None if self.entry is None else self.entry.reverts_at,
+        }
+
+
+def attempt(live: LiveConfig[Any], changes: Mapping[str, Any]) -> Tried:
+    """Tell what would come of changes; nothing is changed."""
+    return _attempt(live, live.acts_for(changes, Cause("api")))
+
+
+def apply(live: LiveConfig[Any], changes: Mapping[str, Any], cause: Cause) -> Done:
+    """Apply changes, all of them or none; None takes a change back."""
+    return _commit(live, live.acts_for(changes, cause), cause)
+
+
+def roll_back(live: LiveConfig[Any], generation: int, cause: Cause) -> Done:
+    """Have every key count again as it did after a generation."""
+    try:
+        then = live.history.values_at(live.section, generation)
+    except NotKeptError as error:
+        return Done(live.generation, problems=[f"{error}."])
+    wished = {
+        key: change
+        for key, change in then.items()
+        if key in live.settings_type.model_fields and differ(change.old, getattr(live.settings, key))
+    }
+    # What the layers below say anyway needs no change on top, and keeps the origin it has.
+    plain = live.trial({key: Act(None) for key in wished})
+    acts = {
+        key: Act(None)
+        if not differ(getattr(plain.settings, key), change.old)
+        else Act(Given(change.old, cause.words, secret=change.old_secret, literal=True))
+        for key, change in wished.items()
+    }
+    return _commit(live, acts, Cause("rollback", cause.by))
+
+
+def _attempt(live: LiveConfig[Any], wished: Mapping[str, Act]) -> Tried:
+    now, then = live.resolution, live.trial(wished)
+    changed = changed_keys(now.settings, then.settings)
+    return Tried(then, _problems(live, then, wished), _shown(now, then, changed))
+
+
+def _commit(live: LiveConfig[Any], wished: Mapping[str, Act], cause: Cause) -> Done:
+    earlier = live.resolution
+    if problems := _problems(live, live.trial(wished), wished):
+        refused = {
+            key: Change(
+                getattr(earlier.settings, key, None),
+                None if act.given is None else offered(act.given.value),
+                *[key in earlier.secrets or key not in live.settings_type.model_fields] * 2,
+            )
+            for key, act in wished.items()
+        }
+        entry = live.history.add(live.section, cause.origin, refused, by=cause.by, outcome="rejected")
+        return Done(entry.generation, entry, problems)
+    entry_or_none = live.commit(wished, cause)
+    if entry_or_none is None:
+        return Done(live.generation)
+    overrode = {
+        key: earlier.origins[key] for key in entry_or_none.changes if beats(earlier.origins[key], cause.words)
+    }
+    return Done(entry_or_none.generation, entry_or_none, overrode=overrode)
+
+
+def _problems(live: LiveConfig[Any], then: Resolution[Any], wished: Mapping[str, Act]) -> list[str]:
+    return [problem.message for problem in live.refusals(then, wished)]
+
+
+def _shown(now: Resolution[Any], then: Resolution[Any], changed: Iterable[str]) -> dict[str, dict[str, Any]]:
+    return {
+        key: Change(
+            getattr(now.settings, key),
+            getattr(then.settings, key),
+            key in now.secrets,
+            key in then.secrets,
+        ).as_dict()
+        for key in sorted(changed)
+    }

@@ -1,0 +1,51 @@
+"""What a change of settings would do, in words, and what is to be tried before it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from otpylib_telemetry.config.settings import ExporterSettings
+
+if TYPE_CHECKING:
+    from otpylib_telemetry.exporter.base import Exporter
+    from otpylib_telemetry.exporter.probe import Probe
+    from otpylib_telemetry.exporter.runner import Runner
+
+
+def of_change(
+    runner: Runner, before: ExporterSettings, after: ExporterSettings, changed: frozenset[str]
+) -> list[str]:
+    """Return in words what a change would do; the exporter says what it would do to what it has."""
+    state, kind = runner.state, runner.exporter_type
+    waits = len(state.queue) + state.waiting_events
+    if "enabled" in changed:
+        if after.enabled:
+            return ["the exporter is opened and subscribes again"]
+        return [f"the exporter is closed: {waits} events that wait are exported before, or stay"]
+    if not after.enabled:
+        return ["nothing for now: the exporter is off"]
+    told: list[str] = []
+    if "event_patterns" in changed:
+        told.append(f"events are taken that match {', '.join(after.event_patterns)}")
+    if "queue_limit" in changed and after.queue_limit < waits:
+        told.append(f"{waits} events wait, more than fit from now on: no event is taken until some have left")
+    anew = changed - kind.in_place - ExporterSettings.model_fields.keys()
+    told += kind.effects(before, after, changed)
+    if anew and not told:
+        told.append(f"the exporter takes {', '.join(sorted(anew))} over, or is opened anew with them")
+    if not told:
+        told.append("taken over in place: no connection is closed, and no series begins again")
+    return told
+
+
+def probes_for(
+    kind: type[Exporter[Any]], before: ExporterSettings, after: ExporterSettings, changed: frozenset[str]
+) -> list[Probe]:
+    """Return what a change would have the exporter connect to; what it has anyway needs no trial."""
+    anew = changed - kind.in_place - (ExporterSettings.model_fields.keys() - {"enabled"})
+    if not after.enabled or not anew:
+        return []
+    known = {probe.what for probe in kind.probes(before)} if before.enabled else set()
+    return [
+        probe for probe in kind.probes(after) if probe.connects and not (probe.takes and probe.what in known)
+    ]

@@ -1,0 +1,208 @@
+"""What may be asked of a process about its configuration: changes, dry runs, history, rollback, reload.
+
+The same for exporters and services. What changes anything is done at once, in the order of the mailbox; the
+answer waits until it is known whether the change is in force.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from otpylib_telemetry import otp
+from otpylib_telemetry.bus.dispatch import execute
+from otpylib_telemetry.config import history, transactions
+from otpylib_telemetry.config.acts import Cause
+from otpylib_telemetry.primitives.errors import describe
+from otpylib_telemetry.primitives.threads import run_in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from otpylib_telemetry.config.live import LiveConfig
+    from otpylib_telemetry.services.section import FollowedSection
+
+_log = logging.getLogger("otpylib_telemetry")
+
+#: Seconds that a change for a while may last, at most.
+LONGEST: Final = 30 * 86_400.0
+
+#: Seconds that trying one destination may take.
+PROBING: Final = 5.0
+
+#: Characters of what names somebody.
+_LONGEST_NAME: Final = 100
+
+
+class Host(Protocol):
+    """The process that is asked."""
+
+    configuration: LiveConfig[Any]
+    followed: FollowedSection
+
+    def configure(self) -> None:
+        """Go by the configuration; returns at once."""
+
+    async def at_rest(self) -> None:
+        """Wait until it goes by it, but not for long."""
+
+    def effects(self, before: Any, after: Any, changed: frozenset[str]) -> Sequence[str]:
+        """Return in words what a change would do."""
+        ...
+
+    def probes(self, before: Any, after: Any, changed: frozenset[str]) -> Sequence[Any]:
+        """Return what is to be tried before a change."""
+        ...
+
+
+def announce(name: str, configuration: LiveConfig[Any]) -> None:
+    """Say what nobody was told yet of a configuration: what is wrong with it, and whose wish was beaten."""
+    for problem in configuration.new_problems():
+        _log.warning("%s", problem.message)
+        if problem.kind == "rejected":
+            metadata = {"exporter": name, "key": problem.key, "reason": problem.message}
+            execute("telemetry.config.rejected", {"generation": configuration.generation}, metadata)
+    for level, text in configuration.news():
+        _log.log(level, "%s", text)
+
+
+def answer(message: Any, host: Host) -> Awaitable[Any] | None:
+    """Do what a message asks for, and return what becomes the answer; None if it asks for nothing of this."""
+    ask = next((ask for tag, size, ask in _ASKED if otp.is_request(message, tag, size)), None)
+    if ask is None:
+        return None
+    try:
+        return ask(host, *message[1:])
+    except KeyboardInterrupt:
+        raise
+    except _WrongRequestError as error:
+        return _now(("error", str(error)))
+    except BaseException as error:  # noqa: BLE001  # values that cannot even be looked at, exit included
+        return _now(("error", host.configuration.scrub(f"looking at it failed ({describe(error)})")))
+
+
+class _WrongRequestError(ValueError):
+    """What is wrong with a message, for whoever sent it."""
+
+
+async def _now(value: Any) -> Any:
+    return value
+
+
+def _reload(host: Host) -> Awaitable[dict[str, Any]]:
+    changed = host.followed.reload()
+    host.configure()
+
+    async def reloaded() -> dict[str, Any]:
+        await host.at_rest()
+        return {"changed": sorted(changed)}
+
+    return reloaded()
+
+
+def _apply(host: Host, changes: object, about: object) -> Awaitable[dict[str, Any]]:
+    return _done(host, transactions.apply(host.configuration, _changes(changes), _cause(about)))
+
+
+def _roll_back(host: Host, generation: object, by: object) -> Awaitable[dict[str, Any]]:
+    if not isinstance(generation, int) or isinstance(generation, bool):
+        raise _WrongRequestError("rollback takes the number of a generation")
+    return _done(host, transactions.roll_back(host.configuration, generation, Cause("api", _name(by))))
+
+
+def _done(host: Host, done: transactions.Done) -> Awaitable[dict[str, Any]]:
+    host.configure()
+
+    async def settled() -> dict[str, Any]:
+        await host.at_rest()
+        return done.as_dict(host.configuration)
+
+    return settled()
+
+
+def _try(host: Host, changes: object) -> Awaitable[dict[str, Any]]:
+    tried = transactions.attempt(host.configuration, _changes(changes))
+    return _tell(host, tried)
+
+
+async def _tell(host: Host, tried: transactions.Tried) -> dict[str, Any]:
+    configuration = host.configuration
+    before, after = configuration.settings, tried.resolution.settings
+    found: dict[str, Any] = {
+        "valid": not tried.problems,
+        "problems": [configuration.scrub(text) for text in tried.problems],
+        "changes": tried.changes,
+        "effects": [],
+        "probe": None,
+    }
+    if tried.problems or not tried.changes:
+        return found
+    changed = frozenset(tried.changes)
+    found["effects"] = list(host.effects(before, after, changed))
+    if probes := host.probes(before, after, changed):
+        found["probe"] = await _probe(probes, configuration)
+    return found
+
+
+async def _probe(probes: Sequence[Any], configuration: LiveConfig[Any]) -> dict[str, Any]:
+    told, is_good = [], True
+    for probe in probes:
+        try:
+            await run_in_thread(probe.attempt, PROBING)
+            told.append(f"{probe.what}: ok")
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is the answer
+            is_good = False
+            told.append(f"{probe.what}: {configuration.scrub(str(error) or describe(error))}")
+    return {"ok": is_good, "reason": "; ".join(told)}
+
+
+def _changes(value: object) -> dict[str, Any]:
+    if not isinstance(value, Mapping) or not all(type(key) is str for key in value):
+        raise _WrongRequestError("changes are a table of keys of the section and their new values")
+    return dict(value)
+
+
+def _cause(about: object) -> Cause:
+    """Return who asks for a change, and for how long."""
+    if about is None:
+        return Cause("api")
+    if not isinstance(about, Mapping):
+        raise _WrongRequestError("about a change there is a table with origin, by and for")
+    origin = _name(about.get("origin")) or "api"
+    return Cause(origin, _name(about.get("by")), _seconds(about.get("for")))
+
+
+def _name(value: object) -> str | None:
+    """Return a name as one short line, whatever was sent in its place."""
+    if not isinstance(value, str):
+        return None
+    text = "".join(letter if letter.isprintable() else "?" for letter in str.__str__(value))
+    return text.strip()[:_LONGEST_NAME] or None
+
+
+def _seconds(value: object) -> float | None:
+    if value is None:
+        return None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or not 0 < value <= LONGEST:  # type: ignore[arg-type,operator]  # a number
+        raise _WrongRequestError(
+            f"a change for a while is for a number of seconds above 0, up to {LONGEST:g}"
+        )
+    return float(value)  # type: ignore[arg-type]  # a number
+
+
+def _tell_history(host: Host) -> Awaitable[list[dict[str, Any]]]:
+    del host
+    return _now(history.entries())
+
+
+#: The messages: tag, size, and what is done, given the process and the rest of the message.
+_ASKED: Final[tuple[tuple[str, int, Callable[..., Awaitable[Any]]], ...]] = (
+    ("get_history", 1, _tell_history),
+    ("reload", 1, _reload),
+    ("try_config", 2, _try),
+    ("apply_config", 3, _apply),
+    ("rollback", 3, _roll_back),
+)

@@ -1,0 +1,528 @@
+"""Changes of a running exporter: where they come from, which one counts, and how they are taken back."""
+
+import asyncio
+import json
+import os
+import signal
+
+import otpylib_config
+import pytest
+from otpylib import process
+from otpylib_config import Config
+from otpylib_config.atoms import RELOAD_TICK
+
+from otpylib_telemetry import TomlSource, exporter_child_spec, start_exporter
+from otpylib_telemetry.config import history
+from otpylib_telemetry.config import sighup as sighup_
+from otpylib_telemetry.exporter import registry
+from otpylib_telemetry.exporter.probe import Probe
+from tests.supervision.test_supervision import tree
+from tests.support.chassis import QUICK, call, cast, crash, make_exporter, runner, up
+from tests.support.runtime import MemorySource, in_process
+from tests.support.waiting import eventually
+
+START = {**QUICK, "endpoint": "one", "rate": 1.0}
+
+
+class File:
+    def __init__(self, path):
+        self.path = path
+
+    def write(self, **settings):
+        text = "[telemetry.x]\n" + "".join(
+            f"{key} = {json.dumps(value)}\n" for key, value in settings.items()
+        )
+        whole = self.path.with_suffix(".new")
+        whole.write_text(text, encoding="utf-8")
+        whole.replace(self.path)
+
+
+@pytest.fixture
+def file(tmp_path):
+    return File(tmp_path / "config.toml")
+
+
+async def config():
+    return await call(("get_config",))
+
+
+async def origin(key="rate"):
+    return (await config())["origins"][key]
+
+
+async def in_force(**expected):
+    def reached():
+        settings = runner().configuration.in_force
+        return all(getattr(settings, key) == value for key, value in expected.items())
+
+    await eventually(reached, message=f"{expected} is in force")
+
+
+async def apply(changes, **about):
+    return await call(("apply_config", changes, {"origin": "api", **about}))
+
+
+async def started(config_manager, file, argument=None, **written):
+    """Start with a file that otpylib-config itself does not look at again."""
+    file.write(**{**QUICK, **written})
+    await config_manager(TomlSource(file.path), reload_interval=600)
+    module, backend = make_exporter()
+    await start_exporter(module, argument)
+    await up()
+    return backend
+
+
+# --- where a value comes from
+
+
+async def test_each_layer_says_where_a_value_comes_from(runtime, config_manager, file, monkeypatch):
+    monkeypatch.setenv("TELEMETRY_X_RETRY_ATTEMPTS", "2")
+    await started(config_manager, file, {"batch_size": 7}, rate=0.5)
+    answer = (await config())["origins"]
+    assert answer["rate"] == f"file {file.path}"
+    assert answer["batch_size"] == "argument"
+    assert answer["retry_attempts"] == "environment TELEMETRY_X_RETRY_ATTEMPTS"
+    assert answer["endpoint"] == "default"
+    await Config.put("telemetry.x.rate", 0.25)
+    await in_force(rate=0.25)
+    assert await origin() == "put"
+    await cast(("config_changed", "telemetry.x.rate", 0.25, 0.125))
+    assert await origin() == "message"
+    await apply({"rate": 0.75}, by="ada")
+    assert await origin() == "api by ada"
+    await apply({"rate": 0.5})
+    assert await origin() == "api"
+
+
+async def test_what_was_put_before_the_exporter_was_there_was_put(runtime, config_manager, file):
+    file.write(**QUICK, rate=0.5)
+    await config_manager(TomlSource(file.path), MemorySource({"telemetry": {"x": {"retry_attempts": 1}}}))
+    await Config.put("telemetry.x.endpoint", "two")
+    module, _ = make_exporter()
+    await start_exporter(module, None)
+    await up()
+    found = (await config())["origins"]
+    assert (found["endpoint"], found["rate"]) == ("put", f"file {file.path}")
+    assert found["retry_attempts"] == "config"
+
+
+# --- the later one counts
+
+ACTS = ["file", "put", "message", "api"]
+
+
+async def act(kind, file, value, number):
+    if kind == "file":
+        file.write(**QUICK, rate=value)
+    elif kind == "put":
+        await Config.put("telemetry.x.rate", value)
+    elif kind == "message":
+        await cast(("config_changed", "telemetry.x.rate", None, value))
+    else:
+        await apply({"rate": value}, by="ada")
+    await in_force(rate=value)
+
+
+WORDS = {"put": "set by Config.put", "message": "set by a message", "api": "set through the API by ada"}
+
+
+@pytest.mark.parametrize("first", ACTS)
+@pytest.mark.parametrize("second", ACTS)
+async def test_whichever_comes_later_counts_and_says_what_it_overrode(
+    runtime, config_manager, file, caplog, first, second
+):
+    caplog.set_level("INFO")
+    await started(config_manager, file, rate=0.5)
+    await act(first, file, 0.25, 1)
+    caplog.clear()
+    await act(second, file, 0.125, 2)
+    names = {"file": f"file {file.path}", "put": "put", "message": "message", "api": "api by ada"}
+    words = {"file": f"from {file.path}", **WORDS}
+    assert await origin() == names[second]
+    told = [record for record in caplog.records if "overrides" in record.getMessage()]
+    if first == second:
+        assert not told
+        return
+    (record,) = told
+    assert record.getMessage() == (
+        f"telemetry.x.rate is 0.125 now, {words[second]}; that overrides 0.25, {words[first]}."
+    )
+    assert record.levelname == "WARNING"
+
+
+async def test_a_secret_is_not_told_when_it_is_overridden(runtime, config_manager, file, caplog):
+    caplog.set_level("INFO")
+    await started(config_manager, file, api_key="sesame")
+    await Config.put("telemetry.x.api_key", "open")
+    await in_force(api_key="open")
+    answer = await apply({"api_key": "closed-now"}, by="eve\nforged line")
+    assert answer["overrode"] == {"api_key": "put"}
+    text = caplog.text + repr(await call(("get_history",))) + repr(answer) + repr(await config())
+    assert "that overrides the one set by Config.put." in text
+    assert not any(secret in text for secret in ("sesame", "closed-now"))
+    assert "\nforged" not in text
+
+
+async def test_a_key_that_is_deleted_from_the_file_is_not_there_whatever_was_put(
+    runtime, config_manager, file
+):
+    await started(config_manager, file, rate=0.5, endpoint="two")
+    await Config.put("telemetry.x.rate", 0.25)
+    await in_force(rate=0.25)
+    file.write(**QUICK, endpoint="two")
+    os.utime(file.path, (1e9, 1e9))
+    await in_force(rate=1.0)
+    assert await origin() == "default"
+
+
+async def test_a_put_that_is_taken_back_leaves_what_came_later(runtime, config_manager, file):
+    await started(config_manager, file, rate=0.5)
+    await Config.put("telemetry.x.rate", 0.25)
+    await in_force(rate=0.25)
+    await Config.put("telemetry.x.rate", None)
+    await in_force(rate=0.5)
+    assert await origin() == f"file {file.path}"
+    await Config.put("telemetry.x.rate", 0.25)
+    await in_force(rate=0.25)
+    await apply({"rate": 0.75}, by="ada")
+    await Config.put("telemetry.x.rate", None)
+    await Config.put("telemetry.x.batch_size", 9)
+    await in_force(batch_size=9)
+    assert (await config())["config"]["rate"] == 0.75
+
+
+# --- transactions
+
+
+async def test_a_change_that_is_refused_in_part_is_refused_as_a_whole(runtime):
+    module, _ = make_exporter()
+    await start_exporter(module, START)
+    await up()
+    answer = await apply({"rate": 0.5, "batch_size": True}, by="ada")
+    assert (answer["outcome"], answer["changes"], answer["reverts_at"]) == ("rejected", {}, None)
+    (problem,) = answer["problems"]
+    assert problem.startswith(
+        "telemetry.x.batch_size (true, a boolean) set through the API by ada is refused"
+    )
+    assert (await config())["config"]["rate"] == 1.0
+    entry = (await call(("get_history",)))[-1]
+    assert (entry["outcome"], entry["by"], entry["generation"]) == ("rejected", "ada", answer["generation"])
+    assert entry["changes"]["rate"] == {"old": 1.0, "new": 0.5}
+    answer = await apply({"raet": 0.5})
+    assert "did you mean telemetry.x.rate?" in answer["problems"][0]
+    assert answer["outcome"] == "rejected"
+
+
+async def test_a_change_is_answered_and_remembered(runtime, monkeypatch):
+    monkeypatch.setattr(history.HISTORY, "wall_clock", lambda: 1234.5)
+    module, _ = make_exporter()
+    await start_exporter(module, START)
+    await up()
+    before = (await config())["generation"]
+    answer = await apply({"rate": 0.5, "batch_size": 20}, by="ada")
+    assert answer == {
+        "outcome": "applied",
+        "generation": before + 1,
+        "changes": {"rate": {"old": 1.0, "new": 0.5}, "batch_size": {"old": 10, "new": 20}},
+        "problems": [],
+        "overrode": {"rate": "argument", "batch_size": "argument"},
+        "reverts_at": None,
+    }
+    assert (await call(("get_history",)))[-1] == {
+        "generation": before + 1,
+        "time": 1234.5,
+        "section": "telemetry.x",
+        "origin": "api",
+        "by": "ada",
+        "changes": answer["changes"],
+        "outcome": "applied",
+        "reverts_at": None,
+        "reverted": False,
+    }
+    assert (await apply({"rate": None}))["changes"] == {"rate": {"old": 0.5, "new": 1.0}}
+    assert await origin() == "argument"
+
+
+async def test_what_cannot_be_had_is_pending_until_it_can_or_another_takes_its_place(runtime):
+    taken = {"taken"}
+
+    async def change(self, settings, changed):
+        if settings.endpoint in taken:
+            raise OSError("that address is taken")
+        self.settings = settings
+        return True
+
+    module, _ = make_exporter(apply=change)
+    await start_exporter(module, START)
+    await up()
+    answer = await apply({"endpoint": "taken", "rate": 0.5})
+    assert answer["outcome"] == "pending"
+    assert (await config())["wished"] == {"endpoint": "taken"}
+    await apply({"endpoint": "two"})
+    first, second = (await call(("get_history",)))[-2:]
+    assert (first["outcome"], second["outcome"]) == ("superseded", "applied")
+    taken.clear()
+    await apply({"endpoint": "taken"})
+    await up()
+    assert [entry["outcome"] for entry in await call(("get_history",))][-1] == "applied"
+
+
+async def test_a_change_for_a_while_ends_by_itself_also_over_a_crash(runtime, caplog):
+    caplog.set_level("INFO")
+    module, _ = make_exporter()
+    await in_process(tree(exporter_child_spec(module, START)).start_link, None, "application")
+    await up()
+    now = [100.0]
+    runner().configuration._monotonic = lambda: now[0]
+    answer = await apply({"rate": 0.5, "batch_size": 20}, by="ada", **{"for": 600})
+    assert answer["reverts_at"] == pytest.approx(history.HISTORY.entries()[-1].time + 600)
+    assert (await config())["config"]["rate"] == 0.5
+    await apply({"batch_size": 30}, by="bob")
+    lives = registry.find(module.registered_name).lives
+    await crash()
+    await eventually(lambda: registry.find(module.registered_name).lives == lives + 1)
+    await up()
+    assert (await config())["config"]["rate"] == 0.5
+    now[0] = 701.0
+    await in_force(rate=1.0, batch_size=30)
+    entry = next(
+        entry for entry in await call(("get_history",)) if entry["generation"] == answer["generation"]
+    )
+    assert (entry["outcome"], entry["reverted"]) == ("reverted", True)
+    assert (await call(("get_history",)))[-1]["origin"] == "revert"
+    assert f"again, from the start argument: the time is up of change {entry['generation']}" in caplog.text
+
+
+async def test_a_short_change_ends_without_anybody_asking(runtime):
+    module, _ = make_exporter()
+    await start_exporter(module, {**START, "flush_interval": 600})
+    await up()
+    await apply({"rate": 0.5}, **{"for": 0.05})
+    await in_force(rate=1.0)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, "long", True, float("nan"), float("inf"), 1e9, [1], {}])
+async def test_a_while_that_is_none_is_refused(runtime, seconds):
+    module, _ = make_exporter()
+    await start_exporter(module, START)
+    await up()
+    kind, text = await apply({"rate": 0.5}, **{"for": seconds})
+    assert (kind, "number of seconds above 0" in text) == ("error", True)
+    assert (await config())["config"]["rate"] == 1.0
+
+
+class Hostile(dict):
+    def __iter__(self):
+        raise SystemExit(3)
+
+    items = keys = __getitem__ = __len__ = __iter__
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        ("apply_config", None, None),
+        ("apply_config", [("rate", 1)], {}),
+        ("apply_config", {1: 2}, {}),
+        ("apply_config", Hostile(a=1), {}),
+        ("apply_config", {"rate": 0.5}, "me"),
+        ("try_config", "rate"),
+        ("rollback", "1", None),
+        ("rollback", True, None),
+        ("rollback", None, None),
+    ],
+)
+async def test_a_request_that_is_none_is_answered_and_costs_nothing(runtime, message):
+    module, _ = make_exporter()
+    await start_exporter(module, START)
+    await up()
+    assert (await call(message))[0] == "error"
+    assert runner().state.lives == 1
+    assert (await config())["config"]["rate"] == 1.0
+
+
+# --- dry run
+
+
+async def test_a_dry_run_tells_everything_and_changes_nothing(runtime):
+    tried = []
+
+    def attempt(seconds):
+        tried.append(seconds)
+        raise OSError("connection refused by two, which knows sesame")
+
+    module, backend = make_exporter()
+    module.exporter_type.probes = classmethod(
+        lambda cls, settings: [Probe(f"events to {settings.endpoint}", attempt, connects=True)]
+    )
+    await start_exporter(module, {**START, "api_key": "sesame"})
+    await up()
+    before, calls = await config(), list(backend.calls)
+    answer = await call(("try_config", {"endpoint": "two", "rate": 0.5}))
+    assert (answer["valid"], answer["problems"]) == (True, [])
+    assert answer["changes"] == {"endpoint": {"old": "one", "new": "two"}, "rate": {"old": 1.0, "new": 0.5}}
+    assert answer["probe"]["ok"] is False
+    assert "events to two: connection refused by two" in answer["probe"]["reason"]
+    assert "sesame" not in repr(answer)
+    assert answer["effects"]
+    assert (await call(("try_config", {"batch_size": 20})))["probe"] is None
+    answer = await call(("try_config", {"rate": -1}))
+    assert (answer["valid"], answer["changes"], answer["probe"]) == (False, {}, None)
+    assert "telemetry.x.rate (-1, an integer)" in answer["problems"][0]
+    assert await config() == before
+    assert backend.calls == calls
+    assert len(tried) == 1
+    assert await call(("get_history",)) == []
+
+
+# --- rollback
+
+
+async def test_everything_is_rolled_back_to_what_it_was_after_a_generation(runtime, config_manager, file):
+    await started(config_manager, file, {"batch_size": 7}, rate=0.5)
+    first = (await config())["generation"]
+    await apply({"rate": 0.25, "headers": {"a": "1"}}, by="ada")
+    second = (await config())["generation"]
+    file.write(**QUICK, rate=0.125, endpoint="two")
+    await in_force(rate=0.125, endpoint="two")
+    await cast(("config_changed", "telemetry.x.batch_size", 7, 20))
+    await in_force(batch_size=20)
+    answer = await call(("rollback", second, "bob"))
+    assert answer["outcome"] == "applied"
+    found = await config()
+    assert {key: found["config"][key] for key in ("rate", "endpoint", "batch_size", "headers")} == {
+        "rate": 0.25,
+        "endpoint": "one",
+        "batch_size": 7,
+        "headers": {"a": "1"},
+    }
+    assert (found["origins"]["rate"], found["origins"]["batch_size"]) == ("api by bob", "argument")
+    entry = (await call(("get_history",)))[-1]
+    assert (entry["origin"], entry["by"]) == ("rollback", "bob")
+    await call(("rollback", first, "bob"))
+    found = (await config())["config"]
+    assert (found["rate"], found["headers"]) == (0.5, {})
+    # What was taken back can be had again.
+    await call(("rollback", second, "bob"))
+    assert (await config())["config"]["rate"] == 0.25
+
+
+@pytest.mark.parametrize("generation", [0, -1, 10**6])
+async def test_a_generation_that_is_not_kept_is_refused(runtime, generation):
+    module, _ = make_exporter()
+    await start_exporter(module, START)
+    await up()
+    answer = await call(("rollback", generation, None))
+    assert answer["outcome"] == "rejected"
+    assert f"generation {generation} is not kept" in answer["problems"][0]
+
+
+# --- files
+
+
+async def test_an_edit_counts_within_a_second_or_so(runtime, config_manager, file):
+    await started(config_manager, file, rate=0.5)
+    file.path.write_text(file.path.read_text().replace("0.5", "0.25"))
+    await in_force(rate=0.25)
+    file.write(**QUICK, rate=0.125)
+    await in_force(rate=0.125)
+
+
+async def test_a_link_that_points_elsewhere_is_an_edit(runtime, config_manager, tmp_path):
+    """As Kubernetes changes a mounted ConfigMap."""
+    for name, rate in (("..1", 0.5), ("..2", 0.25)):
+        (tmp_path / name).mkdir()
+        File(tmp_path / name / "config.toml").write(**QUICK, rate=rate)
+    (tmp_path / "..data").symlink_to("..1")
+    path = tmp_path / "config.toml"
+    path.symlink_to("..data/config.toml")
+    await config_manager(TomlSource(path), reload_interval=600)
+    module, _ = make_exporter()
+    await start_exporter(module, None)
+    await up()
+    await in_force(rate=0.5)
+    (tmp_path / "..new").symlink_to("..2")
+    (tmp_path / "..new").rename(tmp_path / "..data")
+    await in_force(rate=0.25)
+    assert await origin() == f"file {path}"
+
+
+async def test_a_message_has_the_file_read_now(runtime, config_manager, file, monkeypatch):
+    monkeypatch.setattr("otpylib_telemetry.config.watching.INTERVAL", 600.0)
+    await started(config_manager, file, rate=0.5, endpoint="two")
+    assert await call(("reload",)) == {"changed": []}
+    # Something is missing and there is no end of the line: whoever asks has finished writing all the same.
+    file.path.write_text("[telemetry.x]\nrate = 0.25")
+    answer = await call(("reload",))
+    assert {"rate", "endpoint"} <= set(answer["changed"])
+    found = await config()
+    assert (found["config"]["rate"], found["config"]["endpoint"]) == (0.25, "one")
+
+
+@pytest.fixture
+def sighup(monkeypatch):
+    """The handlers of the application's that were called."""
+    called = []
+    sighup_.restore()
+    before = signal.signal(signal.SIGHUP, lambda *_: called.append("application"))
+    monkeypatch.setattr("otpylib_telemetry.config.watching.INTERVAL", 600.0)
+    yield called
+    sighup_.restore()
+    signal.signal(signal.SIGHUP, before)
+
+
+async def test_sighup_has_the_file_read_and_leaves_the_application_its_handler(
+    runtime, config_manager, file, sighup
+):
+    await started(config_manager, file, rate=0.5, endpoint="two")
+    file.path.write_text("[telemetry.x]\nrate = 0.25")
+    os.kill(os.getpid(), signal.SIGHUP)
+    await in_force(rate=0.25, endpoint="one")
+    assert sighup == ["application"]
+    file.path.write_text("[telemetry.x]\nrate = 0.125")
+    os.kill(os.getpid(), signal.SIGHUP)
+    await in_force(rate=0.125)
+
+
+async def test_a_handler_on_the_event_loop_is_called_as_well(runtime, config_manager, file, sighup):
+    loop, heard = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_signal_handler(signal.SIGHUP, heard.set)
+    await started(config_manager, file, rate=0.5)
+    file.path.write_text("[telemetry.x]\nrate = 0.25\n")
+    os.kill(os.getpid(), signal.SIGHUP)
+    await heard.wait()
+    await in_force(rate=0.25)
+    loop.remove_signal_handler(signal.SIGHUP)
+
+
+async def test_a_handler_that_comes_later_is_left_alone(runtime, config_manager, file, sighup):
+    await started(config_manager, file, rate=0.5)
+    signal.signal(signal.SIGHUP, lambda *_: sighup.append("later"))
+    assert await call(("reload",)) == {"changed": []}
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert sighup == ["later"]
+
+
+async def test_without_a_file_the_signal_is_left_alone(runtime, sighup):
+    module, _ = make_exporter()
+    handler = signal.getsignal(signal.SIGHUP)
+    await start_exporter(module, START)
+    await up()
+    assert signal.getsignal(signal.SIGHUP) is handler
+
+
+async def test_otpylib_config_may_notice_an_edit_late(runtime, config_manager, file):
+    file.write(**QUICK, rate=0.5)
+    source = TomlSource(file.path)
+    await config_manager(source, reload_interval=600)
+    module, _ = make_exporter()
+    await start_exporter(module, None)
+    await up()
+    for rate in (0.25, 0.125):
+        file.write(**QUICK, rate=rate)
+        await in_force(rate=rate)
+    await apply({"rate": 0.75}, by="ada")
+    await process.send(otpylib_config.CONFIG_MANAGER, RELOAD_TICK)
+    await eventually(lambda: runner().configuration.observed.snapshot["rate"] == 0.125)
+    await asyncio.sleep(0)
+    assert (await config())["config"]["rate"] == 0.75
