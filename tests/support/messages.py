@@ -70,25 +70,25 @@ _CELL = re.compile(r"`` (.+?) ``|`([^`]+)`")
 
 
 class Text(NamedTuple):
-    """A text in the code: where it is, what it is, whether a log or an exception says it."""
+    """A text in the code: where it is, what it is, whether a page has to explain it."""
 
     where: str
     text: str
-    said: bool
+    counts: bool
 
 
-def texts(fewest=FEWEST_WORDS):
-    """Return every text that a user may get to read; of so many words where no log says it."""
+def texts():
+    """Return every text that a user may get to read, and the words that one may be put together of."""
     found = []
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
             where = path.relative_to(ROOT).as_posix()
             if not where.startswith(NO_TROUBLE):
-                found += _texts_of(ast.parse(path.read_text(encoding="utf-8")), where, fewest)
+                found += _texts_of(ast.parse(path.read_text(encoding="utf-8")), where)
     return found
 
 
-def _texts_of(tree, where, fewest):
+def _texts_of(tree, where):
     left_out, said = _left_out(tree), _said(tree, where)
     found = []
     for node in ast.walk(tree):
@@ -98,10 +98,10 @@ def _texts_of(tree, where, fewest):
         if text is None or text in NOT_READ or _TYPE_OR_HEADER.fullmatch(text):
             continue
         words = len(_WORD.findall(text))
-        is_said = id(node) in said
         mocks = where.startswith("otpylib_telemetry_mock")
-        if (is_said and words) or (words >= fewest and " " in text.strip() and not mocks):
-            found.append(Text(f"{where}:{node.lineno}", text, is_said))
+        if words:
+            counts = id(node) in said or (words >= FEWEST_WORDS and " " in text and not mocks)
+            found.append(Text(f"{where}:{node.lineno}", text, counts))
     return found
 
 
