@@ -205,6 +205,8 @@ class SectionSettings(BaseModel):
         # A validation error of pydantic's own must not print a mistyped API key either.
         hide_input_in_errors=True,
         validate_default=False,
+        # A third of what importing the exporters costs otherwise: most of these are only inherited from.
+        defer_build=True,
     )
 
     #: The section's name unless it says otherwise: standard variables count for that one alone.

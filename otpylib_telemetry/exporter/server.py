@@ -118,6 +118,9 @@ def exporter_module(  # noqa: PLR0913  # all of them by name
     Returns:
         An OTPModule class with the behaviour GEN_SERVER, and the attributes ``exporter_type``,
         ``settings_type``, ``section`` and ``registered_name``.
+
+    Raises:
+        pydantic.errors.PydanticSchemaGenerationError: A setting is of a type that cannot be checked.
     """
 
     async def init(self: Any, arg: Any) -> ExporterServer:
@@ -138,6 +141,9 @@ def exporter_module(  # noqa: PLR0913  # all of them by name
         module=module,
         doc=doc or f"GenServer that runs {exporter_type.__name__}, registered as ``{name}``.",
     )
+    # Now, so that a setting of no usable type fails here, and nothing waits when the exporter starts. Types
+    # are looked up where the class was written, and not here.
+    exporter_type.settings_type.model_rebuild(_parent_namespace_depth=0)
     cls.exporter_type = exporter_type
     cls.settings_type = exporter_type.settings_type
     cls.section = section

@@ -78,7 +78,13 @@ class Checked(BaseModel):
     """Options that were checked. Numbers are numbers: unlike settings, none come as text from a variable."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+        # Most programs define no metric: a validator is built when it is first used.
+        defer_build=True,
     )
 
     @field_validator("*", mode="before")

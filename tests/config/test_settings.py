@@ -3,6 +3,10 @@
 import json
 import pickle
 import re
+import subprocess
+import sys
+import textwrap
+import threading
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +14,9 @@ from typing import Annotated
 
 import pytest
 from pydantic import Field, SecretBytes, SecretStr, ValidationError
+from pydantic.errors import PydanticSchemaGenerationError
 
+from otpylib_telemetry import Exporter, exporter_module
 from otpylib_telemetry.admin.settings import AdminSettings
 from otpylib_telemetry.config.live import LiveConfig
 from otpylib_telemetry.config.problems import check_sections
@@ -106,6 +112,36 @@ def test_a_key_without_a_default_is_refused_when_the_class_is_written():
 
         class Needy(ExporterSettings):
             target: str = Field(description="Where to.")
+
+
+def test_a_key_of_a_type_that_nothing_can_be_checked_for_is_refused_when_the_exporter_is_made():
+    class Odd(ExporterSettings):
+        target: threading.Thread | None = Field(None, description="Where to.")
+
+    class OddExporter(Exporter[Odd]):
+        settings_type = Odd
+
+        async def export(self, batch):
+            """Take it."""
+
+    with pytest.raises(PydanticSchemaGenerationError, match="Thread"):
+        exporter_module("Odd", OddExporter, name="odd", section="telemetry.odd", module=__name__)
+
+
+def test_what_is_only_inherited_from_costs_no_import_a_validator():
+    program = """
+        import otpylib_telemetry.poller, otpylib_telemetry_otel, otpylib_telemetry_prometheus
+        from otpylib_telemetry.config.settings import SectionSettings
+        from otpylib_telemetry.metrics.options import Checked
+        left = [SectionSettings, Checked]
+        for each in left:
+            left += each.__subclasses__()
+        print(*sorted({each.__name__ for each in left if each.__pydantic_complete__}))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["InstrumentSettings", "OtelSettings", "PrometheusSettings"]
 
 
 # --- secrets
