@@ -105,7 +105,7 @@ class System:
         if depth >= DEPTH:
             return
         chance = self.random.random()
-        order = Order(here(), depth + 1, crash=self.random.random() < 0.005)
+        order = Order(here(), depth + 1, crash=self.random.random() < 0.01)
         if chance < 0.15:
             order.called, order.crash = True, False
             # Downwards only: who calls in a circle waits for himself.
