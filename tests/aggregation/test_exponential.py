@@ -17,6 +17,7 @@ from otpylib_telemetry.aggregation.exponential import (
     lower_bound,
     scale_for,
 )
+from tests.support.examples import examples
 
 FLOAT_MAX = sys.float_info.max
 positive = st.floats(min_value=5e-324, max_value=FLOAT_MAX)
@@ -39,7 +40,7 @@ def exact_index(value, scale):
     return power - 1 if scale >= 0 else -(-power // 2**-scale) - 1
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(positive, st.integers(MIN_SCALE, 7))
 def test_a_number_is_in_the_bucket_that_exact_arithmetic_says(value, scale):
     index, exact = bucket_index(value, scale), exact_index(value, scale)
@@ -139,7 +140,7 @@ def contents(buckets):
 within_forty_doublings = st.floats(min_value=2.0**-20, max_value=2.0**20)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @example([1047158.0, 2.0**-20], 0.5, 0.001)
 @given(
     st.lists(within_forty_doublings | within_forty_doublings.map(lambda x: -x) | st.just(0.0), min_size=1),

@@ -22,6 +22,7 @@ from otpylib_telemetry.aggregation.series import (
     UpDownSeries,
 )
 from otpylib_telemetry.aggregation.summation import corrected, halves
+from tests.support.examples import examples
 
 FLOAT_MAX = sys.float_info.max
 UNIT = Fraction(1, 2**53)
@@ -55,7 +56,7 @@ SUMS = {
 
 
 @pytest.mark.parametrize("kind", SUMS)
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(values=st.lists(numbers, min_size=1, max_size=60))
 def test_a_sum_is_as_near_the_exact_one_as_is_stated(kind, values):
     _, add, total = SUMS[kind]()
@@ -102,7 +103,7 @@ def test_the_sum_of_integers_is_exact_and_an_integer():
 
 
 @pytest.mark.parametrize("kind", SUMS)
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     values=st.lists(
         st.sampled_from([FLOAT_MAX, 2.0**969, 2.0**970, 1e292, 1.0, -1.0, -FLOAT_MAX]), max_size=8
@@ -232,7 +233,7 @@ def test_a_slice_in_which_nothing_was_observed_still_passes():
     assert math.isnan(series.quantiles([0.5])[0])
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(st.lists(st.lists(st.floats(2.0**-20, 2.0**20), max_size=15), min_size=1, max_size=6), st.floats(0, 1))
 def test_a_summarys_quantiles_keep_within_the_error_over_all_slices(slices, wanted):
     error = 0.02

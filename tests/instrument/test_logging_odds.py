@@ -18,6 +18,7 @@ from otpylib_telemetry.instrument.logging import LOG_EVENT, LogBridge, install, 
 from otpylib_telemetry_otel.log_records.events import LogMaker
 from otpylib_telemetry_otel.otlp.logs import LogEncoder
 from tests.support.absurd import DETAILS, ERRORS, Malicious, MaliciousStr, UnprintableError
+from tests.support.examples import examples
 
 
 @pytest.fixture
@@ -283,7 +284,7 @@ ANYTHING = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(st.dictionaries(st.sampled_from(FIELDS), ANYTHING), st.sets(st.sampled_from(FIELDS)))
 def test_whatever_is_in_a_record_it_becomes_one_event_that_can_be_sent(odd, left_out):
     from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - only this test encodes

@@ -16,6 +16,7 @@ from otpylib_telemetry.meters.attributes import attribute_value
 from otpylib_telemetry.meters.provider import MeterProvider
 from otpylib_telemetry.meters.streams import Feed
 from otpylib_telemetry.metrics.names import OPENTELEMETRY
+from tests.support.examples import examples
 from tests.support.versions import needs_new_sdk
 
 EXPORTER = "compared_exporter"
@@ -213,7 +214,7 @@ def coarser(numbers, other_scale):
 
 
 @needs_new_sdk
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(100), deadline=None, suppress_health_check=list(HealthCheck))
 @given(scenarios())
 def test_the_same_calls_and_views_come_to_the_same_points(scenario):
     instruments, rounds = scenario

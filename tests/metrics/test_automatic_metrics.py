@@ -18,6 +18,7 @@ from otpylib_telemetry.metrics.labels import CORRELATION_KEYS, LabelCache, Label
 from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS, label_name, metric_name
 from otpylib_telemetry.tracing.operations import OpenOperations
 from tests.support import declare
+from tests.support.examples import examples
 from tests.support.versions import needs_new_client
 
 BUCKETS = (0.01, 0.1, 1.0)
@@ -668,7 +669,7 @@ keys = (
 
 
 @pytest.mark.slow
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(
     st.lists(
         st.tuples(

@@ -26,6 +26,7 @@ from otpylib_telemetry.tracing.operations import OpenOperations
 from otpylib_telemetry.tracing.propagation import TraceParent
 from tests.metrics.test_automatic_metrics import Level, Liar, Raises, anything, keys, made, real
 from tests.support import declare
+from tests.support.examples import examples
 
 SECOND = 1_000_000_000
 
@@ -462,7 +463,7 @@ definition_sets = st.lists(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(
     definition_sets,
     st.lists(
@@ -710,7 +711,7 @@ def test_an_enum_reads_as_its_value():
 # --- what is exported agrees with exact arithmetic
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(
     st.lists(
         st.tuples(st.sampled_from("abc"), st.floats(0, 1e6) | st.integers(0, 10**6)), min_size=1, max_size=50

@@ -17,6 +17,7 @@ from otpylib_telemetry.tracing.propagation import (
     parse_traceparent,
 )
 from otpylib_telemetry_otel.traces.assembly import Assembler
+from tests.support.examples import examples
 
 MILLISECOND = 1_000_000
 SECOND = 1_000_000_000
@@ -558,7 +559,7 @@ jitter = st.integers(-3, 3)
 programs = st.lists(st.tuples(names, measurements, tables, jitter, st.sampled_from(["p", "q"])), max_size=40)
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(programs, st.sampled_from([1, 3, 100]), st.lists(st.integers(0, 5), min_size=1, max_size=3))
 def test_any_events_at_all_are_assembled_as_the_rules_say(program, limit, hours):
     books, model = Books(limit), Model(limit)

@@ -21,6 +21,7 @@ from otpylib_telemetry_otel.sampling.head import SAMPLING_WEIGHT
 from otpylib_telemetry_otel.settings.model import OtelSettings
 from otpylib_telemetry_otel.signals import traces
 from tests.support.chassis import runner
+from tests.support.examples import examples
 from tests.support.waiting import eventually
 
 MS = 1_000_000
@@ -356,7 +357,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.lists(STEPS, max_size=50))
 def test_the_ledger_balances_whatever_is_emitted_changed_or_crashes(steps):
     running, current = Running(), {}

@@ -15,6 +15,7 @@ from otpylib_telemetry_otel.log_records.item import LogItem
 from otpylib_telemetry_otel.otlp.logs import LogEncoder
 from otpylib_telemetry_otel.sdk.logs import LogConverter
 from tests.otel.test_otlp_spans import ATTRIBUTES, COUNTS, RESOURCE, SCALARS, TEXT, TIMES
+from tests.support.examples import examples
 from tests.support.versions import needs_new_sdk
 
 FULL = ("shop", "1.2", "https://shop.example/schema", (("team", "north"), ("sizes", (1, 2))))
@@ -55,7 +56,7 @@ def both():
 
 
 @needs_new_sdk
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(st.lists(items(), min_size=1, max_size=5))
 def test_what_is_encoded_is_what_opentelemetry_makes_of_the_same_records(both, batch):
     ours, theirs = both

@@ -14,6 +14,7 @@ from otpylib_telemetry_otel.sdk.spans import SpanConverter
 from otpylib_telemetry_otel.semantics import SpanLink
 from otpylib_telemetry_otel.traces.spans import FinishedSpan, SpanEvent, told_flags
 from tests.support.absurd import UnprintableError
+from tests.support.examples import examples
 
 RESOURCE = {"service.name": "shop", "replica": 3, "zones": ("a", "b"), "ratio": 0.5, "canary": True}
 
@@ -85,7 +86,7 @@ def both():
     return ours, lambda batch: encode_spans(converter.convert(batch))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(st.lists(spans(), min_size=1, max_size=5))
 def test_what_is_encoded_is_what_opentelemetry_makes_of_the_same_spans(both, batch):
     ours, theirs = both

@@ -17,6 +17,7 @@ from otpylib_telemetry_otel.semantics import SpanLink
 from otpylib_telemetry_otel.traces.api_spans import ApiSpan
 from otpylib_telemetry_otel.traces.spans import FinishedSpan, Scope, SpanEvent
 from tests.support.absurd import MaliciousStr, UnprintableError
+from tests.support.examples import examples
 
 #: Mostly what an application has, so that much is taken out of what is kept; and what no application should.
 WORDS = st.sampled_from(["", "a", "GET", "/orders", "é", "🎈", "x" * 125, "x" * 126, "x" * 128, "y" * 20_000])
@@ -145,19 +146,19 @@ def both_ways(encoder_type, item):
     return expected, written
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=examples(400))
 @given(spans())
 def test_a_span_is_written_as_the_generated_class_writes_it(span):
     both_ways(SpanEncoder, span)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 @given(LOGS)
 def test_a_log_record_is_written_as_the_generated_class_writes_it(item):
     both_ways(LogEncoder, item)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(100))
 @given(st.lists(spans(), max_size=6))
 def test_a_request_has_the_spans_that_the_generated_class_takes(batch):
     expected = [made for made in (by_class(SpanEncoder, span) for span in batch) if made is not None]

@@ -12,6 +12,7 @@ from otpylib_telemetry_otel.sampling.rules import rules_from, tables
 from otpylib_telemetry_otel.sampling.tail import _SLICE, _TICKS, Tail
 from otpylib_telemetry_otel.traces.assembly import Assembler
 from otpylib_telemetry_otel.traces.spans import FinishedSpan
+from tests.support.examples import examples
 
 MS = 1_000_000
 SECOND = 1_000_000_000
@@ -699,7 +700,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.lists(STEPS, max_size=60), st.sampled_from(POLICIES), st.integers(1, 6), st.integers(1, 20))
 def test_no_event_is_lost_or_counted_twice_whatever_happens(steps, policy, max_spans, max_events):
     process = Process(policy, max_spans=max_spans, max_events=max_events)

@@ -6,6 +6,7 @@ import importlib
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -315,6 +316,20 @@ def test_make_leaves_alone_what_is_not_a_virtual_environment(environment_script,
 def test_scripts_can_be_run(script, shell):
     assert (ROOT / script).stat().st_mode & 0o111
     subprocess.run([shell, "-n", ROOT / script], check=True)
+
+
+def test_what_is_not_tested_with_the_lowest_versions_uses_no_other_package():
+    left_out = re.findall(r"--ignore=tests/(\w+)", (ROOT / ".ci/run").read_text(encoding="utf-8"))
+    assert set(left_out) == {"project", "primitives", "aggregation"}
+    used = set()
+    for folder in left_out:
+        for path in (ROOT / "otpylib_telemetry" / folder).rglob("*.py"):
+            for node in ast.walk(tree_of(path.relative_to(ROOT).as_posix())):
+                if isinstance(node, ast.ImportFrom):
+                    used.add(node.module.partition(".")[0])
+                elif isinstance(node, ast.Import):
+                    used.update(each.name.partition(".")[0] for each in node.names)
+    assert used - sys.stdlib_module_names == {"otpylib_telemetry"}
 
 
 def test_make_help_lists_every_target():

@@ -12,12 +12,13 @@ from prometheus_client.mmap_dict import MmapedDict
 
 from otpylib_telemetry_prometheus.multiprocess.database import Database
 from otpylib_telemetry_prometheus.multiprocess.registry import MultiProcessRegistry
+from tests.support.examples import examples
 from tests.support.shared_metrics import Ours, page, value
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs what forking servers need")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     changes=st.lists(
         st.tuples(
@@ -73,7 +74,7 @@ def unlink(path, _length):
     path.unlink()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(
     damage=st.lists(
         st.tuples(

@@ -38,6 +38,7 @@ from otpylib_telemetry_prometheus.multiprocess.files import MultiprocessError, h
 from otpylib_telemetry_prometheus.multiprocess.registry import MultiProcessRegistry
 from otpylib_telemetry_prometheus.multiprocess.workers import Multiprocess
 from tests.support import declare
+from tests.support.examples import examples
 from tests.support.shared_metrics import Ours, Theirs, page, parsed, their_page, value
 from tests.support.versions import needs_new_client
 from tests.support.waiting import eventually, wait_until
@@ -84,7 +85,7 @@ def do(ours, theirs, step):
 
 
 @needs_new_client
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(batches=BATCHES, dead=st.sets(st.integers(0, 2)))
 def test_the_same_stream_merges_as_prometheus_client_merges_it(batches, dead):
     with tempfile.TemporaryDirectory() as top:

@@ -18,6 +18,7 @@ from otpylib_telemetry_prometheus.multiprocess.entries import BadFileError, File
 from otpylib_telemetry_prometheus.multiprocess.files import Manifest, scan
 from otpylib_telemetry_prometheus.multiprocess.reader import Reader
 from otpylib_telemetry_prometheus.multiprocess.registry import MultiProcessRegistry
+from tests.support.examples import examples
 from tests.support.shared_metrics import Ours, page, value
 
 pytestmark = [
@@ -121,7 +122,9 @@ def test_a_file_that_was_only_just_made_is_none_to_complain_about(tmp_path, capl
     assert caplog.text == ""
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     damage=st.lists(st.tuples(st.integers(0, 400), st.binary(min_size=1, max_size=8)), max_size=3),
     length=st.integers(0, 500),

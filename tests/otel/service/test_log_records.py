@@ -23,6 +23,7 @@ from otpylib_telemetry_otel.otlp.logs import LogEncoder
 from otpylib_telemetry_otel.service import start_telemetry_service
 from tests.support.absurd import DETAILS, Malicious, MaliciousStr, UnprintableError
 from tests.support.chassis import up
+from tests.support.examples import examples
 from tests.support.ledger import quiet_stats
 from tests.support.telemetry_service import EXPORTER, stop, tracer
 from tests.support.versions import needs_new_sdk
@@ -395,7 +396,7 @@ class Keep(logs_sdk.LogRecordProcessor):
 
 
 @needs_new_sdk
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 @given(
     st.fixed_dictionaries({}, optional=FIELDS),
     st.tuples(st.text(), WORDS, st.none() | st.text(min_size=1), st.none() | ABOUT),
@@ -422,7 +423,7 @@ ODD_FIELDS = ["body", "severity_number", "severity_text", "timestamp", "observed
 ODD_FIELDS += ["trace_id", "span_id", "trace_flags", "event_name", "attributes"]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 @given(st.dictionaries(st.sampled_from(ODD_FIELDS), st.integers(0, len(DETAILS) - 1)))
 def test_whatever_is_in_a_record_it_can_be_sent(places):
     values = {name: DETAILS[place] for name, place in places.items()}
