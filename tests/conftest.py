@@ -63,6 +63,7 @@ MARKED = {
     "tests/instrument/otpylib/test_nodes.py": "process",
     "tests/project/test_packaging": "process",
     "tests/faults/": "slow",
+    "tests/admin/test_fuzz.py": "slow",
 }
 PEERS = {"collector", "prometheus", "pushgateway"}
 

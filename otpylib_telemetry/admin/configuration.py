@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry.admin import processes
 from otpylib_telemetry.admin.models import (
+    MOST_KEYS,
     Change,
     Changed,
     Configuration,
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
 
 #: Seconds that trying or making a change may take: destinations are probed.
 _CHANGING: Final = 30.0
-
-#: Keys that one request may change.
-_MOST_KEYS: Final = 100
 
 
 async def get_config(_call: Call) -> Configuration:
@@ -75,6 +73,12 @@ def _section(process: Process, found: Mapping[str, Any]) -> Section:
 async def patch_config(call: Call) -> Answer:
     """Change keys of any sections, all of them or none; or say what that would do."""
     wanted = _by_process(call.body.root)
+    about = {"origin": "api", "by": call.by, "for": call.parameters.seconds}
+    if len(wanted) == 1 and not call.parameters.dry_run:
+        # All or nothing by itself; what is refused is in the history then.
+        [(process, changes)] = wanted.items()
+        found = await _asked(process, ("apply_config", changes, about), _CHANGING)
+        return _answer(_of_changes([(process, found)]))
     tried = [
         (process, await _asked(process, ("try_config", changes), _CHANGING))
         for process, changes in wanted.items()
@@ -84,7 +88,6 @@ async def patch_config(call: Call) -> Answer:
         return _answer(_of_dry_run(tried, refused))
     if refused:
         raise _refusal(refused)
-    about = {"origin": "api", "by": call.by, "for": call.parameters.seconds}
     done = [
         (process, await _asked(process, ("apply_config", changes, about), _CHANGING))
         for process, changes in wanted.items()
@@ -94,12 +97,12 @@ async def patch_config(call: Call) -> Answer:
 
 def _by_process(changes: Mapping[str, Any]) -> dict[Process, dict[str, Any]]:
     """Sort keys such as ``otel.sampling_rate`` by whose they are."""
-    if not 0 < len(changes) <= _MOST_KEYS:
+    if not 0 < len(changes) <= MOST_KEYS:
         raise ProblemError(
             HTTPStatus.UNPROCESSABLE_ENTITY,
             f"{len(changes)} keys are to be changed",
             where="body",
-            expected=f"1 to {_MOST_KEYS} keys",
+            expected=f"1 to {MOST_KEYS} keys",
         )
     known = {process.short: process for process in processes.everything()}
     found: dict[Process, dict[str, Any]] = {}
@@ -232,15 +235,17 @@ async def roll_back(call: Call) -> Answer:
             done.append((process, await processes.ask(process, message, _CHANGING)))
         except SilentError as error:
             silent.append(scrubbed(str(error)))
-    if not done:
+    changed = _of_changes(done)
+    problems = [*changed.problems, *silent]
+    if not done or changed.outcome == "rejected":
         raise ProblemError(
             HTTPStatus.NOT_FOUND,
-            silent[0] if silent else "there is nothing with a configuration",
+            problems[0] if problems else "there is nothing with a configuration",
             where="path: generation",
             expected="the number of a generation that GET /history tells of",
+            faults=[Fault(where="path: generation", what=text) for text in problems],
         )
-    changed = _of_changes(done)
-    return _answer(changed.model_copy(update={"problems": [*changed.problems, *silent]}))
+    return _answer(changed.model_copy(update={"problems": problems}))
 
 
 async def reload(_call: Call) -> Reloaded:

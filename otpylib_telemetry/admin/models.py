@@ -241,8 +241,21 @@ class Tap(Parameters):
     )
 
 
+#: Keys that one request may change.
+MOST_KEYS = 100
+
+
 class Changes(RootModel[dict[str, JsonValue]]):
     """Keys such as `otel.sampling_rate` with their new values; null takes a change back."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "minProperties": 1,
+            "maxProperties": MOST_KEYS,
+            "propertyNames": {"pattern": r"^[^.]+\..+$"},
+            "examples": [{"otel.sampling_rate": 0.5}],
+        }
+    )
 
 
 class ChangeParameters(Parameters):

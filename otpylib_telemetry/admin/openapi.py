@@ -22,17 +22,18 @@ if TYPE_CHECKING:
 _REF: Final = "#/components/schemas/{model}"
 
 _COMMON: Final = {
+    HTTPStatus.BAD_REQUEST: "It is no request of HTTP, or too long; or the body is no JSON.",
     HTTPStatus.UNAUTHORIZED: "The token is missing or wrong.",
     HTTPStatus.FORBIDDEN: "A page of another site asks.",
     HTTPStatus.MISDIRECTED_REQUEST: "The Host is none of this server's.",
     HTTPStatus.UNPROCESSABLE_ENTITY: "A parameter or the body is not as described here.",
     HTTPStatus.INTERNAL_SERVER_ERROR: "A defect; the log has the details.",
 }
+_TEXT: Final = {"schema": {"type": "string"}}
 _CHANGING: Final = {
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "Neither application/json nor a header X-Telemetry-By.",
 }
 _WITH_BODY: Final = {
-    HTTPStatus.BAD_REQUEST: "The body is no JSON.",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too long.",
 }
 
@@ -142,4 +143,6 @@ def _responses(route: Route, references: Mapping[Any, Any]) -> dict[str, Any]:
     }
     for status, text in refusals.items():
         responses.setdefault(str(status.value), {"description": text, "content": problem})
+    # What cannot be read as a request is refused by the HTTP server itself, in a line of text.
+    responses[str(HTTPStatus.BAD_REQUEST.value)]["content"] = {**problem, "text/plain": _TEXT}
     return dict(sorted(responses.items()))

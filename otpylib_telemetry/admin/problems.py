@@ -65,5 +65,7 @@ def _fault(part: str, error: Any) -> Fault:
     where = f"{part}: {place}" if place else part
     if error["type"] == "extra_forbidden":
         return Fault(where=where, what="nobody reads this", expected=f"a name that the {part} has")
+    if error["type"] == "json_invalid":
+        return Fault(where=where, what=str(error["msg"]), expected="a JSON object")
     message = str(error["msg"]).removeprefix("Value error, ")
     return Fault(where=where, what=message, expected=message.removeprefix("Input should be "))

@@ -96,7 +96,7 @@ ROUTES: Final = (
         Changed,
         Generation,
         statuses={HTTPStatus.ACCEPTED: "Accepted, and not in force yet."},
-        refusals={HTTPStatus.NOT_FOUND: "This generation is not kept."},
+        refusals={HTTPStatus.NOT_FOUND: "This generation is not kept, or what it had is refused by now."},
     ),
     Route("POST", "/reload", configuration.reload, "Read the configuration files again", Reloaded),
     Route(

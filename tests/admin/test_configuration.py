@@ -165,10 +165,10 @@ async def test_history_is_told_once_and_in_order(client, one, two):
 async def test_a_rollback_asks_everybody(client, one, two):
     one.answers["rollback"] = applied(generation=9, a=(2, 1))
     two.answers["rollback"] = applied(generation=10)
-    answer = await client.ask("POST", "/rollback/3", X_Telemetry_By="Ada")
+    answer = await client.ask("POST", "/rollback/1", X_Telemetry_By="Ada")
     assert (answer.status, answer.body["generation"]) == (200, 10)
     assert answer.body["changes"] == {"one.a": {"old": 2, "new": 1}}
-    assert asked(two, "rollback") == [("rollback", 3, "Ada")]
+    assert asked(two, "rollback") == [("rollback", 1, "Ada")]
 
 
 async def test_a_generation_that_nobody_keeps_is_not_found(client, one):
