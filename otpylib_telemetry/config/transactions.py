@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from otpylib_telemetry.config.acts import Act, Cause
-from otpylib_telemetry.config.history import Change, Entry, NotKeptError
+from otpylib_telemetry.config.history import Change, Entry
 from otpylib_telemetry.config.layers import Given
 from otpylib_telemetry.config.messages import beats, offered
 from otpylib_telemetry.config.observed import differ
@@ -64,11 +64,8 @@ def apply(live: LiveConfig[Any], changes: Mapping[str, Any], cause: Cause) -> Do
 
 
 def roll_back(live: LiveConfig[Any], generation: int, cause: Cause) -> Done:
-    """Have every key count again as it did after a generation."""
-    try:
-        then = live.history.values_at(live.section, generation)
-    except NotKeptError as error:
-        return Done(live.generation, problems=[f"{error}."])
+    """Have every key count again as it did after a generation; NotKeptError if that is not kept."""
+    then = live.history.values_at(live.section, generation)
     wished = {
         key: change
         for key, change in then.items()

@@ -77,7 +77,7 @@ def answer(message: Any, host: Host) -> Awaitable[Any] | None:
         return ask(host, *message[1:])
     except KeyboardInterrupt:
         raise
-    except _WrongRequestError as error:
+    except (_WrongRequestError, history.NotKeptError) as error:
         return _now(("error", str(error)))
     except BaseException as error:  # noqa: BLE001  # values that cannot even be looked at, exit included
         return _now(("error", host.configuration.scrub(f"looking at it failed ({describe(error)})")))
