@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Json, JsonValue, RootModel
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Json, JsonValue, RootModel, WithJsonSchema
 
 #: The longest text that a request may have in its path or its query.
 _LONGEST = 1024
@@ -204,7 +204,7 @@ def _flag(value: object) -> object:
 
 
 Flag = Annotated[
-    bool, BeforeValidator(_flag, json_schema_input_type=Literal["0", "1", "true", "false"] | None)
+    bool, BeforeValidator(_flag), WithJsonSchema({"enum": ["0", "1", "true", "false"], "type": "string"})
 ]
 
 
