@@ -9,6 +9,7 @@ from otpylib_telemetry.config.settings import ExporterSettings
 from otpylib_telemetry.exporter.base import Collected, ExportContext, Exporter, ExportOutcome
 from otpylib_telemetry.primitives.threads import run_in_thread
 from otpylib_telemetry_otel.destinations import resource_of
+from otpylib_telemetry_otel.errors import SignalRefusedError
 from otpylib_telemetry_otel.probes import probes
 from otpylib_telemetry_otel.resources import publish
 from otpylib_telemetry_otel.settings.effects import told_effects
@@ -19,6 +20,7 @@ from otpylib_telemetry_otel.settings.places import places
 from otpylib_telemetry_otel.signals.base import Batch, Signal
 from otpylib_telemetry_otel.signals.logs import Logs
 from otpylib_telemetry_otel.signals.metrics import Metrics
+from otpylib_telemetry_otel.signals.proof import prove, takes_another
 from otpylib_telemetry_otel.signals.traces import Traces
 
 if TYPE_CHECKING:
@@ -90,6 +92,11 @@ class OtelBackend(Exporter[OtelSettings]):
             return "no endpoint is set: nothing leaves this machine"
         return None
 
+    @classmethod
+    async def prove(cls, settings: OtelSettings, instead_of: OtelSettings | None) -> None:
+        """Send empty requests to the destinations that differ; see ``Exporter.prove``."""
+        await prove(settings, instead_of)
+
     async def open(self) -> None:
         """Build the exporters, load what is named; nothing is connected before the first batch."""
         await self.close()
@@ -150,7 +157,13 @@ class OtelBackend(Exporter[OtelSettings]):
 
     async def export(self, batch: Sequence[Any]) -> ExportOutcome | None:
         """Send items of one lane."""
-        return await self._by_lane[batch[0].lane].export(batch)
+        signal = self._by_lane[batch[0].lane]
+        try:
+            return await signal.export(batch)
+        except SignalRefusedError as error:
+            if signal is self.traces or not await takes_another(self.settings, signal.name):
+                raise
+            return signal.give_up(error, len(batch))
 
     async def apply(self, settings: OtelSettings, changed: frozenset[str]) -> bool:
         """Take sampling, filters and limits into use at once; everything else needs a new exporter."""

@@ -20,6 +20,7 @@ from otpylib_telemetry.exporter.base import ExportError, ExportOutcome
 from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.primitives.fork import importing
 from otpylib_telemetry_otel.errors import BackendUnavailableError
+from otpylib_telemetry_otel.otlp import mistakes
 from otpylib_telemetry_otel.otlp.credentials import CredentialsError
 from otpylib_telemetry_otel.otlp.values import why
 from otpylib_telemetry_otel.resources import complete
@@ -195,7 +196,9 @@ class SdkDestination:
                     return error
                 raise ExportError(describe(error)) from error
         if getattr(result, "name", "SUCCESS") == "FAILURE":
-            raise ExportError(_last_words(heard))
+            said = _last_words(heard)
+            words = mistakes.of_words(said)
+            raise mistakes.error_of(said, words) if words else ExportError(said)
         return None
 
     def close(self) -> None:
@@ -292,6 +295,27 @@ def build(settings: OtelSettings, signal: SignalName, resource: Mapping[str, Any
         raise BackendUnavailableError(
             f"exporting {signal}{over} needs a package that is not installed ({error}): {_INSTALL}"
         ) from error
+
+
+def prove(connection: Connection, signal: SignalName) -> None:
+    """Send an empty request, which OTLP allows; raises what is wrong with the destination. It blocks.
+
+    A destination that refuses it for what it is has read it, and that is proof enough.
+    """
+    try:
+        with importing():
+            there = transport(connection, resolve_name(_KINDS[signal].service))
+    except CredentialsError as error:
+        raise BackendUnavailableError(str(error)) from error
+    except ImportError as error:
+        raise BackendUnavailableError(f"{error}: {_INSTALL}") from error
+    try:
+        there.send(b"")
+    except ExportError as error:
+        if error.retryable:
+            raise
+    finally:
+        there.close()
 
 
 def _unprocessed(settings: OtelSettings, signal: SignalName, resource: Resource) -> Destination:

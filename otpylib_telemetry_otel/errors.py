@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from otpylib_telemetry.exporter.base import ExportError
+from otpylib_telemetry.exporter.base import DestinationError
 
 
 class BackendUnavailableError(Exception):
     """What the settings ask for cannot be had as things are."""
 
 
-class SignalRefusedError(ExportError):
+class SignalRefusedError(DestinationError):
     """What answers does not take this signal at all."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, retryable=False)

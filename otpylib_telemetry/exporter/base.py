@@ -47,6 +47,19 @@ class ExportError(Exception):
         self.retry_after = retry_after
 
 
+class DestinationError(ExportError):
+    """A batch did not arrive for a reason that no batch can cause: a wrong address, path, protocol or key.
+
+    What waits goes on waiting and is tried again. The exporter is degraded until something arrives.
+
+    Args:
+        message: What the backend said, and which mistake is likely, for a person to read.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+
+
 class TooLargeError(ExportError):
     """A batch is too large to be taken in one piece.
 
@@ -192,6 +205,23 @@ class Exporter(Generic[SettingsT]):
         """
         del before, after, changed
         return ()
+
+    @classmethod
+    async def prove(cls, settings: SettingsT, instead_of: SettingsT | None) -> None:
+        """Try where settings send to, without sending anything of what waits.
+
+        Called before an exporter that works gives way to one with these settings. Override it where there is
+        something that can be sent in vain, such as an empty request. It must leave nothing behind.
+
+        Args:
+            settings: Those to come into force.
+            instead_of: Those in force: what they have in common with the others needs no proof. None to try
+                everything.
+
+        Raises:
+            Exception: Nothing is taken there. The exporter goes on as it was, says why, and tries again.
+        """
+        del settings, instead_of
 
     def ahead(self) -> Mapping[str, Any]:
         """Return values that count already, by key, though the settings they are part of wait.

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from otpylib_telemetry import otp
 from otpylib_telemetry.bus.dispatch import execute
 from otpylib_telemetry.config.resolution import changed_keys
+from otpylib_telemetry.exporter.base import ExportError
 from otpylib_telemetry.exporter.changes import own_changes, parts, with_kept, with_part
 from otpylib_telemetry.exporter.consumer import PRODUCING_SHARE
 from otpylib_telemetry.exporter.opening import GRACE, GivesWayError, Opener
 from otpylib_telemetry.exporter.presence import say_place
 from otpylib_telemetry.primitives.backoff import full_jitter
-from otpylib_telemetry.primitives.errors import describe
+from otpylib_telemetry.primitives.errors import describe, error_text
 from otpylib_telemetry.services.requests import announce
 
 if TYPE_CHECKING:
@@ -249,6 +250,8 @@ class Lifecycle:
             return
         # What is ahead of the rest has to come back with it.
         is_here = self._state.applied == wanted == self._configuration.in_force
+        if self.opened and not is_here:
+            await self._prove(wanted)
         candidate = self._consumer.exporter if is_here else None
         if candidate is None:
             candidate = self._type(wanted, self._context)
@@ -296,14 +299,28 @@ class Lifecycle:
             self._announced = self._configuration.settings
 
     async def _open(self, candidate: Exporter[Any], wanted: ExporterSettings) -> None:
-        if self._state.applied is None or own_changes(self._state.applied, wanted):
+        before = self._state.applied
+        is_changed = before is not None and bool(own_changes(before, wanted))
+        if before is None or is_changed:
             self._state.breaker.reset()
         # It collects before it is open: what it makes of the events waits as well as the events do.
         self._consumer.exporter, self._state.applied = candidate, wanted
         self._decided.set()
         self._wake()
         await self._open_or_give_way(candidate)
-        self._use(candidate)
+        self._use(candidate, in_doubt=is_changed)
+
+    async def _prove(self, wanted: ExporterSettings) -> None:
+        """Try where the settings send to: a destination that has not proved itself replaces none."""
+        try:
+            await self._opener.run(self._type.prove(wanted, self._state.applied))
+        except GivesWayError:
+            raise
+        except Exception:
+            # What has nothing to do with it comes into force all the same.
+            self._use_common(wanted)
+            await self._take_over_in_part(wanted, unproved=True)
+            raise
 
     async def _change(self, candidate: Exporter[Any], wanted: ExporterSettings) -> None:
         try:
@@ -315,10 +332,12 @@ class Lifecycle:
             await self._take_over_in_part(wanted)
             raise
 
-    async def _take_over_in_part(self, wanted: ExporterSettings) -> None:
+    async def _take_over_in_part(self, wanted: ExporterSettings, *, unproved: bool = False) -> None:
         separate = list(parts(own_changes(self._state.applied, wanted), self._type.inseparable))
         # A single part is what has just failed.
         for part in separate if len(separate) > 1 else ():
+            if unproved and any(part & together for together in self._type.inseparable):
+                continue
             if (before := self._state.applied) and (some := with_part(before, wanted, part)):
                 # Why there are parts at all is said for the whole.
                 with contextlib.suppress(Exception):
@@ -336,19 +355,19 @@ class Lifecycle:
         await self._open_or_give_way(candidate)
         self._state.breaker.reset()
         self._state.applied = wanted
-        self._use(candidate)
+        self._use(candidate, in_doubt=True)
         self._put_in_force(wanted)
         # New batches do not wait for the one the old exporter may be sending.
         if running is not None:
             self._retire(running, CLOSE_LIMIT)
 
-    def _use(self, exporter: Exporter[Any]) -> None:
+    def _use(self, exporter: Exporter[Any], *, in_doubt: bool) -> None:
         if not self._lease.holds:
             # Another life has begun while it was opened.
             self._retire(exporter, CLOSE_LIMIT)
             return
         self._consumer.exporter, self.opened = exporter, True
-        self._sender.use(exporter)
+        self._sender.use(exporter, in_doubt=in_doubt)
         self._wake()
 
     async def _open_or_give_way(self, exporter: Exporter[Any]) -> None:
@@ -413,7 +432,8 @@ class Lifecycle:
         self.set_status("idle", reason)
 
     def _degrade(self, error: Exception, wait: float, wanted: ExporterSettings) -> None:
-        reason = self._configuration.scrub(describe(error))
+        said = error_text(error) if isinstance(error, ExportError) else ""
+        reason = self._configuration.scrub(said or describe(error))
         if self._is_news("degraded", reason):
             kept = sorted(changed_keys(self._configuration.in_force, wanted))
             held_back = f", without the new {', '.join(kept)}" if kept else ""

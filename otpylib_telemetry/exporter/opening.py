@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from otpylib_telemetry import otp
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from otpylib_telemetry.exporter.base import Exporter
 
 #: Seconds opening may go on after a change of settings, the first time and at most; twice as many each time
@@ -32,9 +34,14 @@ class Opener:
 
     async def open(self, exporter: Exporter[Any]) -> None:
         """Open an exporter; where that raises, it is for the caller to close it."""
+        await self.run(exporter.open())
+        self._patience = FIRST_PATIENCE
+
+    async def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do a part of what leads to an open exporter; patience lasts over all of them."""
         loop = asyncio.get_running_loop()
         # Whoever ends the application while its exporter is still being opened waits for that.
-        opening = otp.outlast(loop.create_task(exporter.open()))
+        opening = otp.outlast(loop.create_task(work))
         change = otp.outlast(loop.create_task(self._changed.wait()))
         try:
             await asyncio.wait({opening, change}, return_when=asyncio.FIRST_COMPLETED)
@@ -53,4 +60,3 @@ class Opener:
         if opening.cancelled():
             raise RuntimeError("opening it ended with a CancelledError that nobody had sent")
         opening.result()
-        self._patience = FIRST_PATIENCE

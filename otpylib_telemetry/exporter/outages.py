@@ -10,17 +10,29 @@ Pure: who says it, and how, is left to the caller.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import re
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+
+
+#: Reasons of one outage that are told at most.
+_MOST_REASONS: Final = 6
+
+#: What differs between two reports of the same: counts, times, ports, ids; but not the status of HTTP.
+_NUMBERS: Final = re.compile(r"(?<!HTTP )\b(?:0x)?[0-9a-f]*[0-9][0-9a-f]*\b", re.IGNORECASE)
 
 
 class Began(NamedTuple):
-    """Something does not arrive any more: what, where that is not everything, and what the backend said."""
+    """Something does not arrive any more: what, where that is not everything, and what the backend said.
+
+    ``is_more`` says that it is another reason of an outage that was told.
+    """
 
     lane: str
     reason: str
+    is_more: bool = False
 
 
 class Ended(NamedTuple):
@@ -50,11 +62,18 @@ class Outages:
         self._troubles: dict[str, str] = {}
         # By lane that was named, or by nothing: the reason that was told.
         self._told: dict[str, str] = {}
+        # The reasons there were so far, without their numbers.
+        self._kinds: set[str] = set()
 
     @property
     def trouble(self) -> str | None:
         """What the backend said last, while it is in trouble."""
         return next(iter(self._troubles.values()), None)
+
+    @property
+    def troubled(self) -> Iterable[str]:
+        """The lanes that are in trouble."""
+        return self._troubles.keys()
 
     def sent(self, lane: str) -> int:
         """Note an attempt; returns what tells it from others."""
@@ -66,15 +85,25 @@ class Outages:
         """Note that an attempt failed, or was refused; returns what is to be said about it."""
         self._step += 1
         is_new, is_own = not self._failures, self._is_own(lane, attempt, is_refusal=is_refusal)
+        is_first = lane not in self._failures
+        is_more = self._is_another(reason) and not is_first
         self._failures[lane] = self._failures.get(lane, 0) + 1
         self._troubles[lane] = reason
         if is_new:
             self._began, self._is_whole, self._is_refusal = self._step, not is_own or not lane, is_refusal
         elif lane in self._told or reason in self._told.values() or (self._is_whole and not is_own):
-            return None
+            return Began("" if self._is_whole else lane, reason, is_more=True) if is_more else None
         name = "" if is_new and self._is_whole else lane
         self._told[name] = reason
         return Began(name, reason)
+
+    def _is_another(self, reason: str) -> bool:
+        """Tell whether nothing of the kind was heard in this outage, and take it as heard."""
+        kind = _NUMBERS.sub("#", reason)
+        if kind in self._kinds or len(self._kinds) >= _MOST_REASONS:
+            return False
+        self._kinds.add(kind)
+        return True
 
     def arrived(self, lane: str, attempt: int, is_idle: Callable[[str], bool]) -> Ended | None:
         """Note that an attempt succeeded; returns what is to be said about it.

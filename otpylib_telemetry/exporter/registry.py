@@ -135,7 +135,7 @@ def exporter_of(name: str) -> Exporter[Any] | None:
 def status_of(name: str) -> tuple[str, str | None]:
     """Return what an exporter does (``running``, ``stopped`` ...), and why where it does not run."""
     runner = _runners.get(name)
-    return ("stopped", None) if runner is None else (runner.lifecycle.status, runner.lifecycle.reason)
+    return ("stopped", None) if runner is None else (runner.status, runner.reason)
 
 
 def settings_of(name: str) -> ExporterSettings | None:

@@ -6,7 +6,7 @@ import logging
 import math
 from typing import TYPE_CHECKING, Final
 
-from otpylib_telemetry.exporter.base import ExportError
+from otpylib_telemetry.exporter.base import DestinationError, ExportError
 from otpylib_telemetry.exporter.outages import Outages, named
 from otpylib_telemetry.primitives.errors import describe, error_text
 
@@ -38,11 +38,18 @@ class Reports:
         # Items that could not be encoded, and when that may be told again.
         self._left_out_unsaid = 0
         self._left_out_at = -math.inf
+        # The lanes that failed last for a reason of the destination's.
+        self._misdirected: set[str] = set()
 
     @property
     def trouble(self) -> str | None:
         """What the backend said last, while it is in trouble."""
         return self._outages.trouble
+
+    @property
+    def is_misdirected(self) -> bool:
+        """Whether the destination is wrong, as far as what it answers tells."""
+        return not self._misdirected.isdisjoint(self._outages.troubled)
 
     def sent(self, lane: str) -> int:
         """Note an attempt; returns the number that :meth:`failed` and :meth:`arrived` know it by."""
@@ -98,8 +105,19 @@ class Reports:
             if permanent
             else f"Nothing is lost: up to {self._lease.state.queue_limit} events wait, and it is tried again"
         )
-        began = self._outages.failed(lane, number, reason, is_refusal=permanent)
-        if began is not None:
+        is_misdirected = isinstance(error, DestinationError)
+        (self._misdirected.add if is_misdirected else self._misdirected.discard)(lane)
+        # Both are answers: who gives them is there.
+        began = self._outages.failed(lane, number, reason, is_refusal=permanent or is_misdirected)
+        if began is not None and began.is_more:
+            _log.warning(
+                "%s still does not export%s, for another reason now: %s. %s.",
+                self._lease.state.name,
+                named((began.lane,)),
+                began.reason,
+                fate,
+            )
+        elif began is not None:
             _log.warning(
                 "%s cannot export%s: %s. %s. Further failures are only counted.",
                 self._lease.state.name,

@@ -105,6 +105,17 @@ class Runner:
         """The exporter that collects now."""
         return self.consumer.exporter
 
+    @property
+    def status(self) -> str:
+        """What the exporter does: it is degraded as well while its destination is a wrong one."""
+        is_misdirected = self.lifecycle.status == "running" and self.sender.is_misdirected
+        return "degraded" if is_misdirected else self.lifecycle.status
+
+    @property
+    def reason(self) -> str | None:
+        """Why it does not work as it should."""
+        return self.lifecycle.reason or self.sender.trouble
+
     def supersede(self) -> Callable[[], Awaitable[None]]:
         """Step back, for another life has begun; returns what waits until all that it may need is let go.
 
@@ -193,8 +204,8 @@ class Runner:
             "rejected_for": dict(state.ledger.rejected_for),
             "name": state.name,
             "section": self.configuration.section,
-            "state": self.lifecycle.status,
-            "reason": self.lifecycle.reason or self.sender.trouble,
+            "state": self.status,
+            "reason": self.reason,
             "breaker": breaker.state,
             "breaker_failures": breaker.failure_count,
             "breaker_transitions": dict(breaker.transitions),

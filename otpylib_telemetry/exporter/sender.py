@@ -10,7 +10,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from otpylib_telemetry import otp
-from otpylib_telemetry.exporter.base import ExportError, ExportOutcome, TooLargeError, overridden
+from otpylib_telemetry.exporter.base import (
+    DestinationError,
+    ExportError,
+    ExportOutcome,
+    TooLargeError,
+    overridden,
+)
 from otpylib_telemetry.exporter.reports import Reports
 from otpylib_telemetry.exporter.retry import Attempt, RetryState, after_failure, after_success
 from otpylib_telemetry.primitives.circuit import UNASKED
@@ -25,6 +31,10 @@ if TYPE_CHECKING:
     from otpylib_telemetry.exporter.state import ExporterState
 
 
+#: Items of the one batch that is to show whether a destination takes anything, while more is waiting.
+PROBE_ITEMS = 32
+
+
 @dataclass(slots=True)
 class _LaneState:
     """How one lane is doing.
@@ -36,6 +46,8 @@ class _LaneState:
         waiting_since: Since when something waits.
         done: Items delivered or refused.
         retryable: Attempts that failed though another might help.
+        tried: The number of its last attempt.
+        in_doubt: Whether one small batch has to arrive before more is sent.
     """
 
     name: str
@@ -44,6 +56,8 @@ class _LaneState:
     waiting_since: float | None = None
     done: int = 0
     retryable: int = 0
+    tried: int = 0
+    in_doubt: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,8 +127,16 @@ class Sender:
         """What the backend said last, while it is in trouble."""
         return self._reports.trouble
 
-    def use(self, exporter: Exporter[Any] | None) -> None:
-        """Send through another exporter from now on, an opened one; None stops sending."""
+    @property
+    def is_misdirected(self) -> bool:
+        """Whether the destination is wrong, as far as what it answers tells."""
+        return self._reports.is_misdirected
+
+    def use(self, exporter: Exporter[Any] | None, *, in_doubt: bool = False) -> None:
+        """Send through another exporter from now on, an opened one; None stops sending.
+
+        Where it is in doubt whether anything arrives there, a small batch of each lane is to show it.
+        """
         if exporter is self._exporter:
             return
         self._exporter = exporter
@@ -124,6 +146,8 @@ class Sender:
         if exporter is not None:
             # Whoever was probing the backend does not report to the breaker any more.
             self._state.breaker.released()
+        for name in self._state.lanes if in_doubt else ():
+            self._lane_state(name).in_doubt = True
 
     def disown(self) -> None:
         """Send nothing any more: this is a forked child, and what is under way is its parent's."""
@@ -144,8 +168,15 @@ class Sender:
         With ``force`` all that waits is due. With ``ignore_rest`` it is tried although a back-off or the
         breaker says to wait: one batch per lane while the breaker is not closed.
         """
-        for lane in list(self._state.lanes):
+        for lane in self._in_turn():
             self._send_due_of(self._lane_state(lane), force=force, ignore_rest=ignore_rest)
+
+    def _in_turn(self) -> list[str]:
+        """Return the lanes in the order in which they may send: of probes, each lane has its turn."""
+        lanes = list(self._state.lanes)
+        if self._state.breaker.state != "closed":
+            lanes.sort(key=lambda name: self._lane_state(name).tried)
+        return lanes
 
     def _send_due_of(self, lane: _LaneState, *, force: bool, ignore_rest: bool) -> None:
         self._note_waiting(lane)
@@ -153,7 +184,7 @@ class Sender:
             lane.forced = self._waiting(lane)
         while self._exporter is not None and self._can_send(lane) and self._due(lane):
             under_way = self._batches(lane)
-            if under_way >= self._state.settings.concurrency:
+            if under_way >= self._most(lane):
                 return
             if ignore_rest:
                 lane.retry = lane.retry.at_once()
@@ -168,18 +199,28 @@ class Sender:
             self._send(self._exporter, lane, permit)
 
     def _send(self, exporter: Exporter[Any], lane: _LaneState, permit: int) -> None:
-        batch = self._state.load(lane.retry.next_size(self._state.settings.batch_size), lane.name)
+        size = lane.retry.next_size(self._state.settings.batch_size)
+        is_probe = lane.in_doubt or self._state.breaker.state != "closed"
+        batch = self._state.load(min(size, PROBE_ITEMS) if is_probe else size, lane.name)
+        if is_probe and (waiting := len(batch) + self._waiting(lane)) > len(batch):
+            # What would have gone with it, or next, goes when it has arrived.
+            lane.forced = max(lane.forced, waiting // size * size, min(waiting, size))
         lane.forced = max(0, lane.forced - len(batch))
         # What is left is younger: its time begins now.
         lane.waiting_since = None
         self._note_waiting(lane)
-        attempt, number = lane.retry.attempt(len(batch)), self._reports.sent(lane.name)
+        attempt = lane.retry.attempt(len(batch))
+        number = lane.tried = self._reports.sent(lane.name)
         in_flight = _InFlight(self._state, exporter, lane, batch, attempt, permit, number, self._clock())
         loop = asyncio.get_running_loop()
         name = f"{self._state.name} export"
         task = otp.run_in_background(loop, self._send_batch(in_flight), name=name, outlasting=True)
         self._in_flight[task] = in_flight
         task.add_done_callback(self._batch_ended)
+
+    def _most(self, lane: _LaneState) -> int:
+        """Return how many batches of a lane may be under way."""
+        return 1 if lane.in_doubt else self._state.settings.concurrency
 
     async def empty(
         self,
@@ -256,7 +297,7 @@ class Sender:
         breaker = self._state.breaker
         if not self._can_send(lane) or breaker.probing:
             return math.inf
-        if self._batches(lane) >= self._state.settings.concurrency:
+        if self._batches(lane) >= self._most(lane):
             return math.inf
         due = self._clock() if self._due(lane) else self._due_at(lane)
         return max(due, lane.retry.not_before, self._clock() + breaker.remaining_rest)
@@ -365,6 +406,7 @@ class Sender:
             self._state.breaker.released(in_flight.permit)
             lane.retry = lane.retry.without(in_flight.attempt)
             return
+        lane.in_doubt = False
         self._state.breaker.succeeded(in_flight.permit)
         if lane.retry.is_news(in_flight.attempt):
             self._reports.arrived(lane.name, in_flight.number, self._is_idle)
@@ -387,6 +429,7 @@ class Sender:
         if in_flight.exporter is not self._exporter:
             return
         lane.retry = retry.lane
+        lane.in_doubt = lane.in_doubt or isinstance(error, DestinationError)
         if retry.kind == "in_pieces":
             self._state.breaker.released(in_flight.permit)
             return

@@ -22,9 +22,10 @@ from urllib.request import getproxies, proxy_bypass
 
 import urllib3
 
-from otpylib_telemetry.exporter.base import ExportError, ExportOutcome
+from otpylib_telemetry.exporter.base import DestinationError, ExportError, ExportOutcome
 from otpylib_telemetry.primitives.fork import new_lock
 from otpylib_telemetry.primitives.proxies import Proxy, ProxyError, proxy_for
+from otpylib_telemetry_otel.otlp import mistakes
 from otpylib_telemetry_otel.otlp.certificates import why_refused
 from otpylib_telemetry_otel.otlp.credentials import watched
 from otpylib_telemetry_otel.otlp.reply import PROTOBUF, accepted, no_answer, refused_by_http, too_large
@@ -145,15 +146,18 @@ class HttpTransport:
             present = dt.datetime.fromtimestamp(self._clock(), tz=dt.UTC)
             port = url.port or _HTTPS_PORT
             said = why_refused(url.hostname or "", port, present) or said
-        # What cannot be sent once cannot be sent ever; the errors of a connection are other kinds.
-        lasting = isinstance(error, urllib3.exceptions.LocationValueError)
         where = url.netloc
         if self._proxy is not None:
             at_proxy = isinstance(error, urllib3.exceptions.ProxyError)
             where += (
                 f": the proxy {self._proxy.name}" if at_proxy else f" (through the proxy {self._proxy.name})"
             )
-        return ExportError(f"{where}: {said}", retryable=not lasting)
+        if isinstance(error, urllib3.exceptions.LocationValueError):
+            return DestinationError(f"{where}: {said}")
+        words = mistakes.NOT_HTTP if _speaks_no_http(cause) else None
+        if isinstance(cause, ssl.SSLError):
+            words = mistakes.of_tls(f"{cause.reason} {cause}")
+        return mistakes.error_of(f"{where}: {said}", words) if words else ExportError(f"{where}: {said}")
 
 
 def _compressed(body: bytes, compression: str) -> bytes:
@@ -227,6 +231,12 @@ def _root(error: BaseException) -> BaseException:
     return error
 
 
+def _speaks_no_http(error: BaseException) -> bool:
+    return isinstance(error, http.client.HTTPException) and not isinstance(
+        error, OSError | http.client.IncompleteRead
+    )
+
+
 def _in_words(error: BaseException) -> str:  # noqa: PLR0911 - one line for each kind
     match error:
         case ssl.SSLCertVerificationError():
@@ -241,7 +251,7 @@ def _in_words(error: BaseException) -> str:  # noqa: PLR0911 - one line for each
             return f"it refuses ({str(error).removeprefix(_REFUSED_BY_PROXY)})"
         case http.client.IncompleteRead():
             return "the answer was cut short"
-        case http.client.HTTPException() if not isinstance(error, OSError):
-            return f"what answers there does not speak HTTP ({type(error).__name__})"
+        case http.client.HTTPException() if _speaks_no_http(error):
+            return f"the answer cannot be read ({type(error).__name__})"
         case _:
             return f"{type(error).__name__}: {error}"

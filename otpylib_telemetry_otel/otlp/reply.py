@@ -18,6 +18,7 @@ from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 
 from otpylib_telemetry.exporter.base import ExportError, ExportOutcome, TooLargeError
 from otpylib_telemetry_otel.errors import SignalRefusedError
+from otpylib_telemetry_otel.otlp import mistakes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,6 +58,9 @@ _RETRY_INFO: Final = "google.rpc.retryinfo-bin"
 #: The way gRPC reports that it could not connect, in front of what happened.
 _CONNECTING: Final = re.compile(r"failed to connect to all addresses; last error: (?:[A-Z_]+: )?")
 
+#: The address in front of what happened there.
+_ADDRESS: Final = re.compile(r"(?:ipv[46]:)?(\S+:\d+)(?=: )")
+
 #: The server does not know the signal: no such service, no such path, or none that can be posted to.
 _UNKNOWN_CODE: Final = "UNIMPLEMENTED"
 _UNKNOWN_STATUSES: Final = frozenset({404, 405, 501})
@@ -72,11 +76,15 @@ def accepted(service: Service, answer: bytes | None, content_type: str = PROTOBU
     Success is success whatever the answer says: the request must not be sent again. But an answer that is no
     OTLP may come from something that is no OTLP receiver, so that is passed on as a warning. None stands for
     one that cannot be decompressed.
+
+    A web page is no success: whoever shows it has thrown the request away.
     """
     if answer is None:
         return _strange("that cannot be decompressed")
     if not answer:
         return None
+    if words := mistakes.of_body(content_type, answer):
+        raise mistakes.error_of("success is reported with a page of HTML", words)
     message = service.answer()
     kind = content_type.partition(";")[0].strip().lower()
     try:
@@ -102,8 +110,14 @@ def refused_by_grpc(code: str, details: str, trailers: Mapping[str, bytes | str]
     if code in _TOO_LARGE_CODES and _TOO_LARGE.search(details):
         # "OTLP/gRPC Request": not retryable; smaller requests are other requests.
         return TooLargeError(message)
-    if code == _UNKNOWN_CODE:
-        return SignalRefusedError(message)
+    if words := mistakes.of_code(code, details):
+        if code == _UNKNOWN_CODE and words is mistakes.NO_SUCH_SERVICE:
+            return SignalRefusedError(f"{message}; {words}")
+        if words is not mistakes.in_code(code):
+            # What gRPC writes about the bytes that it got is of no use to anybody.
+            where = _ADDRESS.match(said)
+            message = f"{code}: {where[1]}" if where else code
+        return mistakes.error_of(message, words)
     delay = retry_delay(trailers)
     # "OTLP/gRPC Throttling": a RetryInfo is how a server says that RESOURCE_EXHAUSTED will pass.
     retryable = code in _RETRYABLE_CODES or (code == "RESOURCE_EXHAUSTED" and delay is not None)
@@ -140,16 +154,21 @@ def refused_by_http(
     if 300 <= status < 400:  # noqa: PLR2004 - the class of redirects
         # "All Other Responses": a POST is not sent elsewhere without asking (RFC 9110, section 15.4).
         place = _short(headers.get("location", "")) or "nowhere"
-        return ExportError(f"{message}: redirected to {place}, which is not followed", retryable=False)
+        message = f"{message}: redirected to {place}, which is not followed"
+        return mistakes.error_of(message, mistakes.MOVED)
     if said := _reason(headers.get("content-type", ""), body):
         message = f"{message}: {said}"
     words = body[:_MOST_WORDS].decode("utf-8", "replace")
     if status == _TOO_LARGE_STATUS or (status in _MAYBE_TOO_LARGE and _TOO_LARGE.search(words)):
         # "OTLP/HTTP Request": not to be retried; smaller requests are other requests.
         return TooLargeError(message)
-    if status in _UNKNOWN_STATUSES:
-        return SignalRefusedError(message)
     retryable = status in _RETRYABLE_STATUSES
+    kind = headers.get("content-type", "")
+    mistake = None if retryable else mistakes.of_status(status) or mistakes.of_body(kind, body)
+    if mistake is not None:
+        if status in _UNKNOWN_STATUSES:
+            return SignalRefusedError(f"{message}; {mistake}")
+        return mistakes.error_of(message, mistake)
     delay = retry_after(headers.get("retry-after"), now) if retryable else None
     return ExportError(message, retryable=retryable, retry_after=delay)
 

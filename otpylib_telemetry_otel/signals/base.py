@@ -14,7 +14,7 @@ from otpylib_telemetry.exporter.base import Collected, ExportError, ExportOutcom
 from otpylib_telemetry.primitives.once import Once
 from otpylib_telemetry.primitives.threads import run_in_thread, run_in_thread_to_end
 from otpylib_telemetry_otel.destinations import build, why_none
-from otpylib_telemetry_otel.errors import BackendUnavailableError, SignalRefusedError
+from otpylib_telemetry_otel.errors import BackendUnavailableError
 from otpylib_telemetry_otel.sdk.suppression import unobserved
 from otpylib_telemetry_otel.settings.endpoint import SIGNALS, SignalName, Transport
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from otpylib_telemetry.exporter.base import Exporter
     from otpylib_telemetry.tracing.operation import Place
     from otpylib_telemetry_otel.destinations import Destination
+    from otpylib_telemetry_otel.errors import SignalRefusedError
     from otpylib_telemetry_otel.settings.model import OtelSettings
     from otpylib_telemetry_otel.traces.spans import FinishedSpan
 
@@ -144,21 +145,21 @@ class Signal:
         """Make items of what was added up so far; see ``Exporter.produce``."""
 
     async def export(self, batch: Sequence[Any]) -> ExportOutcome | None:
-        """Send some; returns what was refused.
-
-        A backend that does not know the signal is told from one in trouble: it takes the spans, so neither
-        the breaker nor a retry has anything to do with it, and nothing more is made for it.
-        """
+        """Send some; returns what was refused."""
         if self._destination is None or self._off is not None:
             return ExportOutcome(len(batch), self._off or f"{self.name} are switched off")
-        try:
-            return await self._send(self._destination, batch)
-        except SignalRefusedError as error:
-            self._off = (
-                f"the backend takes no {self.name} ({error}); none are sent until the configuration "
-                f"changes, and {self.name} = false says that none are wanted"
-            )
-            return ExportOutcome(len(batch), self._off)
+        return await self._send(self._destination, batch)
+
+    def give_up(self, error: SignalRefusedError, items: int) -> ExportOutcome:
+        """Send none any more: the backend takes other signals, and does not know this one.
+
+        It is not in trouble, so neither the breaker nor a retry has anything to do with it.
+        """
+        self._off = (
+            f"the backend takes no {self.name} ({error}); none are sent until the configuration "
+            f"changes, and {self.name} = false says that none are wanted"
+        )
+        return ExportOutcome(items, self._off)
 
     async def _send(self, destination: Destination, batch: Sequence[Any]) -> ExportOutcome | None:
         try:

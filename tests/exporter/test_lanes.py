@@ -191,7 +191,7 @@ async def test_a_lane_that_is_retried_does_not_hold_up_another():
 async def test_an_open_breaker_holds_up_every_lane_and_is_probed_by_one():
     rig = Rig(batch_size=1, failure_threshold=1, reset_timeout=10.0)
     gate = asyncio.get_running_loop().create_future()
-    rig.script_of = {"s": [OSError("down"), gate], "l": []}
+    rig.script_of = {"s": [OSError("down")], "l": [gate]}
     rig.put("s1")
     await rig.send_due()
     rig.put("l1")
@@ -200,13 +200,13 @@ async def test_an_open_breaker_holds_up_every_lane_and_is_probed_by_one():
     rig.advance(11)
     await rig.send_due()
     await rig.send_due()
-    assert rig.sent[1:] == [["s1"]]
+    assert rig.sent[1:] == [["l1"]]
     assert rig.state.breaker.probing
     assert rig.sender.next_at() is None
     gate.set_result(None)
     await rig.send_due()
     await rig.send_due()
-    assert rig.sent[2:] == [["l1"]]
+    assert rig.sent[2:] == [["s1"]]
 
 
 async def test_one_outage_of_two_lanes_is_said_once_and_over_when_both_are_well(caplog):

@@ -32,8 +32,34 @@ def test_one_lane_is_nothing_to_speak_of():
     rig.fails("spans", "still down")
     assert rig.outages.trouble == "still down"
     rig.works("spans")
-    assert rig.said == [Began("", "down"), Ended((), 2)]
+    assert rig.said == [Began("", "down"), Began("", "still down", is_more=True), Ended((), 2)]
     assert rig.outages.trouble is None
+
+
+def test_another_reason_is_told_once_and_numbers_make_no_other():
+    rig = Rig("spans")
+    for reason in (
+        "refused at port 4317",
+        "refused at port 4318",
+        "HTTP 401",
+        "HTTP 503",
+        "refused at port 1",
+    ):
+        rig.fails("spans", reason)
+    rig.works("spans")
+    rig.fails("spans", "HTTP 401")
+    assert rig.said == [
+        *(Began("", "refused at port 4317"), Began("", "HTTP 401", is_more=True)),
+        Began("", "HTTP 503", is_more=True),
+        *(Ended((), 5), Began("", "HTTP 401")),
+    ]
+
+
+def test_reasons_without_end_are_not_told_without_end():
+    rig = Rig("spans")
+    for letter in "ghijklmnopqrstuvwxyz":
+        rig.fails("spans", letter * 3)
+    assert len(rig.said) == 6
 
 
 def test_a_backend_that_is_away_is_one_outage_of_all_lanes_whatever_each_is_told():
@@ -44,9 +70,12 @@ def test_a_backend_that_is_away_is_one_outage_of_all_lanes_whatever_each_is_told
     rig.fails("metrics", "refused at /v1/metrics")
     rig.works("logs")
     rig.works("spans")
-    assert len(rig.said) == 1
+    assert len(rig.said) == 2
     rig.works("metrics")
-    assert rig.said == [Began("", "refused at /v1/traces"), Ended((), 4)]
+    assert rig.said == [
+        *(Began("", "refused at /v1/traces"), Began("", "no answer", is_more=True)),
+        Ended((), 4),
+    ]
 
 
 def test_a_lane_that_has_nothing_left_to_send_does_not_hold_up_the_end():

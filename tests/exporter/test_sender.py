@@ -6,10 +6,10 @@ import pytest
 
 from otpylib_telemetry import ExporterCircuitBreaker, ExportError, ExportOutcome
 from otpylib_telemetry.config.settings import ExporterSettings
-from otpylib_telemetry.exporter.base import Collected, TooLargeError
+from otpylib_telemetry.exporter.base import Collected, DestinationError, TooLargeError
 from otpylib_telemetry.exporter.lease import Lease
 from otpylib_telemetry.exporter.retry import LONGEST_DELAY
-from otpylib_telemetry.exporter.sender import Sender
+from otpylib_telemetry.exporter.sender import PROBE_ITEMS, Sender
 from otpylib_telemetry.exporter.state import ExporterState
 from tests.support.chassis import balance
 
@@ -48,14 +48,15 @@ class Rig:
             return await action
         return action
 
-    def put(self, *payloads, weight=1):
+    def put(self, *payloads, weight=1, lane=None):
         for payload in payloads:
             self.state.queue.offer("e", {}, {})
             del payload
         taken = self.state.queue.take(len(payloads))
         items = [(payload, weight) for payload in payloads]
         self.state.invented += len(payloads) * (weight - 1)
-        self.state.book(Collected(items=items), len(taken) * weight, 0)
+        lane_of = None if lane is None else lambda _: lane
+        self.state.book(Collected(items=items), len(taken) * weight, 0, lane_of)
         self.check()
 
     def check(self):
@@ -434,10 +435,102 @@ async def test_trouble_is_said_once_per_outage(caplog):
         await rig.send_due()
         rig.advance(60)
     texts = [record.getMessage() for record in caplog.records]
-    assert len(texts) == 2
+    assert len(texts) == 3
     assert "OSError: no route" in texts[0]
-    assert "exports again after 3 failed attempts" in texts[1]
+    assert "still does not export, for another reason now: no luck. Nothing is lost" in texts[1]
+    assert "exports again after 3 failed attempts" in texts[2]
     assert rig.sender.trouble is None
+
+
+async def test_a_refusal_that_no_batch_can_cause_waits_and_is_told_apart_until_something_arrives():
+    rig = Rig(batch_size=2, failure_threshold=2, retry_attempts=1)
+    rig.script = [DestinationError("HTTP 401; wrong key")] * 3 + [OSError("no route")]
+    rig.put("a", "b")
+    seen = []
+    for _ in range(5):
+        await rig.send_due()
+        seen.append(rig.sender.is_misdirected)
+        rig.advance(100)
+    assert seen == [True, True, True, False, False]
+    assert rig.state.ledger.rejected == 0
+    assert rig.sent[-1] == ["a", "b"]
+    assert rig.state.left == 0
+
+
+async def _all_arrives_after(rig, sizes):
+    """The rest of 500 items goes side by side as soon as one small batch has arrived."""
+    assert [len(batch) for batch in rig.sent] == sizes
+    await rig.send_due()
+    assert [len(batch) for batch in rig.sent[len(sizes) :]] == [100, 100, 100, 100]
+    await rig.send_due(force=True)
+    assert [item for batch in rig.sent[len(sizes) - 1 :] for item in batch] == list(map(str, range(500)))
+    assert rig.state.ledger.rejected == 0
+    assert rig.state.left == 0
+
+
+async def test_nothing_is_held_up_at_the_start():
+    rig = Rig(batch_size=100, concurrency=4)
+    rig.put(*map(str, range(500)))
+    await rig.send_due()
+    assert [len(batch) for batch in rig.sent[:4]] == [100] * 4
+
+
+async def test_a_backlog_waits_until_a_changed_destination_has_taken_one_small_batch():
+    rig = Rig(batch_size=100, concurrency=4)
+    rig.put(*map(str, range(500)))
+    rig.sender.use(None)
+    rig.sender.use(rig, in_doubt=True)
+    await rig.send_due()
+    await _all_arrives_after(rig, [PROBE_ITEMS])
+
+
+async def test_a_backlog_waits_until_a_destination_that_refused_all_has_taken_one_small_batch():
+    rig = Rig(batch_size=100, concurrency=4, failure_threshold=100)
+    rig.script = [DestinationError("HTTP 404; wrong path")] * 5
+    rig.put(*map(str, range(500)))
+    await rig.send_due()
+    # It refuses the small one as well.
+    rig.advance(100)
+    await rig.send_due()
+    rig.advance(100)
+    await rig.send_due()
+    await _all_arrives_after(rig, [100, 100, 100, 100, PROBE_ITEMS, PROBE_ITEMS])
+
+
+async def test_what_is_rejected_for_what_is_in_it_leaves_a_destination_in_doubt():
+    rig = Rig(batch_size=100, concurrency=4)
+    rig.script = [ExportError("HTTP 400", retryable=False)] * 2
+    rig.put(*map(str, range(500)))
+    rig.sender.use(None)
+    rig.sender.use(rig, in_doubt=True)
+    for _ in range(3):
+        await rig.send_due()
+        rig.advance(100)
+    assert [len(batch) for batch in rig.sent] == [PROBE_ITEMS] * 3
+    assert rig.state.ledger.rejected == 2 * PROBE_ITEMS
+
+
+async def test_after_an_outage_one_small_batch_goes_first():
+    rig = Rig(batch_size=100, failure_threshold=1, retry_attempts=1, reset_timeout=10)
+    rig.put("first")
+    await rig.send_due(force=True)
+    rig.script = [OSError("no route")]
+    rig.put(*map(str, range(100)))
+    await rig.send_due()
+    rig.advance(100)
+    await rig.send_due()
+    assert [len(batch) for batch in rig.sent] == [1, 100, PROBE_ITEMS]
+
+
+async def test_a_lane_whose_probes_fail_does_not_keep_the_others_from_theirs():
+    rig = Rig(batch_size=1, failure_threshold=1, retry_attempts=1, reset_timeout=10)
+    rig.script = [OSError("no route")] * 2
+    rig.put("a", lane="spans")
+    await rig.send_due()
+    rig.put("b", lane="logs")
+    rig.advance(100)
+    await rig.send_due()
+    assert rig.sent == [["a"], ["b"]]
 
 
 def too_large_beyond(rig, items):

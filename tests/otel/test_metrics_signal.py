@@ -241,8 +241,8 @@ class TestTrouble:
         self, runtime, caplog, kind, answer
     ):
         with kind() as there:
-            there.always(answer)
-            await start(there, metrics_interval=0.02)
+            there.script(answer)
+            await start(there, metrics_interval=0.02, traces=True)
             sold()
             await eventually(lambda: there.requests)
             while "off" not in (await stats_of(NAME)).get("metrics", {}):
@@ -251,7 +251,8 @@ class TestTrouble:
             sold()
             await flush()
             stats = await stats_of(NAME)
-            assert len(there.requests) == asked == 1
+            assert len(there.requests) == asked
+            assert [each.signal for each in there.requests].count("metrics") == 1
             assert "the backend takes no metrics" in stats["metrics"]["off"]
             assert stats["breaker"] == "closed"
             assert stats["rejected"] == 1

@@ -7,7 +7,8 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 
-from otpylib_telemetry.exporter.base import ExportError, ExportOutcome, TooLargeError
+from otpylib_telemetry.exporter.base import DestinationError, ExportError, ExportOutcome, TooLargeError
+from otpylib_telemetry_otel.errors import SignalRefusedError
 from otpylib_telemetry_otel.otlp.reply import (
     PROTOBUF,
     accepted,
@@ -73,7 +74,7 @@ class TestAccepted:
         [
             (b"\xff\xff\xff", "application/x-protobuf"),
             (b"\x00\xffnot what you expected", "application/x-protobuf"),
-            (b"<html>Welcome to nginx!</html>", "text/html"),
+            (b"ok", "text/html; charset=utf-8"),
             (b"{", "application/json"),
             (b"\xff", "application/json"),
             (b"ok", ""),
@@ -83,6 +84,20 @@ class TestAccepted:
         outcome = accepted(TRACES, answer, content_type)
         assert outcome.rejected == 0
         assert "is the endpoint right?" in outcome.message
+
+    @pytest.mark.parametrize(
+        ("answer", "content_type"),
+        [
+            (b"<html>Welcome to nginx!</html>", "text/html"),
+            (b"\n <!DOCTYPE html><title>Sign in</title>", ""),
+            (b"<h1>It works!</h1>", "text/html; charset=utf-8"),
+            (b"<!-- proxy --><HTML>", "text/plain"),
+            (b"<p>Sign in</p>", "application/xhtml+xml"),
+        ],
+    )
+    def test_a_page_is_no_success_whatever_its_status(self, answer, content_type):
+        with pytest.raises(DestinationError, match="a web page answers"):
+            accepted(TRACES, answer, content_type)
 
 
 class TestGrpc:
@@ -99,13 +114,38 @@ class TestGrpc:
     @pytest.mark.parametrize(
         "code",
         [
-            *("UNKNOWN", "INVALID_ARGUMENT", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED"),
-            *("UNAUTHENTICATED", "FAILED_PRECONDITION", "UNIMPLEMENTED", "INTERNAL"),
+            *("UNKNOWN", "INVALID_ARGUMENT", "NOT_FOUND", "ALREADY_EXISTS"),
+            *("FAILED_PRECONDITION", "INTERNAL"),
         ],
     )
     def test_these_are_not_whatever_the_server_says_about_a_delay(self, code):
         error = refused_by_grpc(code, "", details(retry_info(7)))
         assert (str(error), error.retryable, error.retry_after) == (code, False, None)
+
+    @pytest.mark.parametrize(
+        ("code", "details", "words"),
+        [
+            ("PERMISSION_DENIED", "no", "may not send here"),
+            ("UNAUTHENTICATED", "no token", "key or the login is missing or wrong"),
+            ("UNIMPLEMENTED", "unknown service", "does not know this signal"),
+            ("UNAVAILABLE", "Trying to connect an http1.x server (HTTP status 400)", "does not speak gRPC"),
+            ("UNKNOWN", "Received http2 header with status: 404", "does not speak gRPC"),
+            ("INTERNAL", "Received http2 header with status: 400", "does not speak gRPC"),
+            ("UNIMPLEMENTED", "Received http2 header with status: 404", "does not speak gRPC"),
+            ("UNAVAILABLE", "ipv4:1.2.3.4:5: SSL_ERROR_SSL: WRONG_VERSION_NUMBER: x", "does not speak TLS"),
+            ("UNAVAILABLE", "ipv4:1.2.3.4:5: CERTIFICATE_VERIFY_FAILED: x", "is not trusted here"),
+        ],
+    )
+    def test_what_no_batch_can_cause_waits_and_names_the_mistake(self, code, details, words):
+        error = refused_by_grpc(code, details, {})
+        assert isinstance(error, DestinationError)
+        assert error.retryable
+        assert words in str(error)
+
+    def test_only_a_server_of_grpc_knows_which_signals_it_takes(self):
+        assert isinstance(refused_by_grpc("UNIMPLEMENTED", "unknown service", {}), SignalRefusedError)
+        strange = refused_by_grpc("UNIMPLEMENTED", "Received http2 header with status: 404", {})
+        assert not isinstance(strange, SignalRefusedError)
 
     def test_exhaustion_is_worth_another_try_only_if_the_server_says_when(self):
         assert not refused_by_grpc("RESOURCE_EXHAUSTED", "quota", {}).retryable
@@ -167,11 +207,35 @@ class TestGrpc:
 class TestHttp:
     """OTLP specification, "OTLP/HTTP Response", "Failures"."""
 
-    def test_four_statuses_are_worth_another_try_and_no_other_is(self):
-        retryable = [
-            status for status in range(100, 600) if refused_by_http(status, "", {}, b"", 0).retryable
+    def test_four_statuses_pass_and_those_about_the_destination_wait_and_no_other_does(self):
+        errors = {status: refused_by_http(status, "", {}, b"", 0) for status in range(100, 600)}
+        waits = [status for status, error in errors.items() if isinstance(error, DestinationError)]
+        assert waits == [
+            *range(300, 400),
+            *(401, 402, 403, 404, 405, 406, 407, 410, 415, 421, 426, 451, 501, 505, 511),
         ]
-        assert retryable == [429, 502, 503, 504]
+        passes = [status for status, error in errors.items() if error.retryable and status not in waits]
+        assert passes == [429, 502, 503, 504]
+
+    @pytest.mark.parametrize("status", [400, 422, 500])
+    def test_a_page_is_of_no_receiver(self, status):
+        page = b"<html><body>400 Bad Request</body></html>"
+        assert isinstance(
+            refused_by_http(status, "", {"content-type": "text/html"}, page, 0), DestinationError
+        )
+
+    @pytest.mark.parametrize(
+        "said",
+        [
+            b"Client sent an HTTP request to an HTTPS server.\n",
+            b"<title>400 The plain HTTP request was sent to HTTPS port</title>",
+            b"You're speaking plain HTTP to an SSL-enabled server port.",
+        ],
+    )
+    def test_a_server_that_expects_tls_is_told_by_its_words(self, said):
+        error = refused_by_http(400, "Bad Request", {}, said, 0)
+        assert isinstance(error, DestinationError)
+        assert "https:// in place of http://" in str(error)
 
     @pytest.mark.parametrize("status", [429, 502, 503, 504])
     def test_the_delay_of_the_server_is_passed_on(self, status):
@@ -228,8 +292,11 @@ class TestHttp:
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
     def test_a_redirect_is_a_failure_that_names_where_to(self, status):
         error = refused_by_http(status, "Moved", {"location": "http://elsewhere/"}, b"", 0)
-        assert not error.retryable
-        assert str(error) == f"HTTP {status} Moved: redirected to http://elsewhere/, which is not followed"
+        assert isinstance(error, DestinationError)
+        assert str(error) == (
+            f"HTTP {status} Moved: redirected to http://elsewhere/, which is not followed; set endpoint to "
+            "where it leads, if that is right"
+        )
         assert "nowhere" in str(refused_by_http(status, "", {}, b"", 0))
 
     @pytest.mark.parametrize(
@@ -247,7 +314,6 @@ class TestHttp:
             ("text/plain", b"  no \n quota ", ": no quota"),
             ("text/plain", b"\xff", ": �"),
             ("", b"", ""),
-            ("text/html", b"<html>", ""),
             ("text/plain", b"x" * 1000, ": " + "x" * 299 + "…"),
         ],
     )

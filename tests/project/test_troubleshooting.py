@@ -490,7 +490,7 @@ async def _(stage):
 @provokes("The backend cannot be reached")
 async def _(stage):
     with GrpcReceiver() as receiver:
-        receiver.script(GrpcStatus("UNAVAILABLE"))
+        receiver.script(GrpcStatus("UNAVAILABLE"), GrpcStatus("ABORTED"))
         async with stage.otel(endpoint=receiver.endpoint):
             emit_operation()
             yield
@@ -526,9 +526,28 @@ async def _(stage):
 @provokes("The backend does not want it")
 async def _(stage):
     with HttpReceiver() as receiver:
+        receiver.always(HttpStatus(400, message="no such field"))
+        async with stage.otel(endpoint=receiver.endpoint, protocol="http/protobuf"):
+            emit_operation()
+            yield
+
+
+@provokes("The destination is a wrong one")
+async def _(stage):
+    with HttpReceiver() as receiver:
         receiver.always(HttpStatus(401, message="who are you?"))
         async with stage.otel(endpoint=receiver.endpoint, protocol="http/protobuf"):
             emit_operation()
+            yield
+
+
+@provokes("The new destination is not used")
+async def _(stage):
+    with HttpReceiver() as receiver, HttpReceiver() as wrong:
+        wrong.always(HttpStatus(401))
+        async with stage.otel(endpoint=receiver.endpoint, protocol="http/protobuf"):
+            path = "telemetry.otel.endpoint"
+            await gen_server.cast("otel_exporter", ("config_changed", path, None, wrong.endpoint))
             yield
 
 
@@ -543,7 +562,7 @@ async def _(stage):
 @provokes("The answer does not look like OTLP")
 async def _(stage):
     with HttpReceiver() as receiver:
-        receiver.always(Answer(b"<html>It works!</html>", "text/html"))
+        receiver.always(Answer(b"It works!", "text/plain"))
         async with stage.otel(endpoint=receiver.endpoint, protocol="http/protobuf"):
             emit_operation()
             yield
@@ -587,7 +606,7 @@ async def _(stage):
 @provokes("Logs are not taken")
 async def _(stage):
     with HttpReceiver() as receiver:
-        receiver.always(HttpStatus(404))
+        receiver.script(HttpStatus(404))
         async with stage.otel(endpoint=receiver.endpoint, protocol="http/protobuf", logs=True):
             execute("shop.note", {}, {"text": "hello"})
             await eventually(lambda: any("takes no logs" in each for each in stage.heard()))

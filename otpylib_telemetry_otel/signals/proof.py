@@ -1,0 +1,95 @@
+"""Whether destinations take what is sent to them, found out with empty requests."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from otpylib_telemetry.exporter.base import DestinationError, ExportError
+from otpylib_telemetry.primitives.threads import run_in_thread_to_end
+from otpylib_telemetry_otel import destinations
+from otpylib_telemetry_otel.errors import BackendUnavailableError, SignalRefusedError
+from otpylib_telemetry_otel.sdk.suppression import unobserved
+from otpylib_telemetry_otel.settings.endpoint import SIGNALS, SignalName
+
+if TYPE_CHECKING:
+    from otpylib_telemetry_otel.settings.connection import Connection
+    from otpylib_telemetry_otel.settings.model import OtelSettings
+
+#: Seconds beyond the timeout of a request before it is given up from outside.
+_GRACE: Final = 1.0
+#: Seconds that giving up waits for a request that is nearly answered.
+_LINGER: Final = 0.05
+
+
+async def prove(settings: OtelSettings, instead_of: OtelSettings | None) -> None:
+    """Try the destinations that differ; raises what is wrong with one of them.
+
+    Only OTLP says what an empty request is. Exporters of other packages show with their first batch what they
+    can do.
+    """
+    old = {} if instead_of is None else {name: _destination(instead_of, name) for name in SIGNALS}
+    names = [
+        name
+        for name in SIGNALS
+        if (there := _destination(settings, name)) is not None and there != old.get(name)
+    ]
+    for name, error in zip(
+        names, await asyncio.gather(*(_failure(settings, name) for name in names)), strict=True
+    ):
+        if error is None or (isinstance(error, SignalRefusedError) and await takes_another(settings, name)):
+            continue
+        what = (
+            f"an empty request to the new destination of {name} ({_shown(settings.connection(name))}) fails"
+        )
+        if isinstance(error, DestinationError):
+            raise DestinationError(f"{what}: {error}") from error
+        raise ExportError(f"{what}: {error}") from error
+
+
+async def takes_another(settings: OtelSettings, refused: SignalName) -> bool:
+    """Tell whether what refuses one signal takes another at the same address: then it is no wrong address."""
+    base = _base(settings, refused)
+    others = [name for name in SIGNALS if name != refused and _base(settings, name) == base is not None]
+    return None in await asyncio.gather(*(_failure(settings, name) for name in others))
+
+
+async def _failure(settings: OtelSettings, name: SignalName) -> Exception | None:
+    connection = settings.connection(name)
+    try:
+        await run_in_thread_to_end(
+            unobserved,
+            destinations.prove,
+            connection,
+            name,
+            timeout=connection.timeout + _GRACE,
+            linger=_LINGER,
+        )
+    except TimeoutError:
+        return ExportError(f"no answer within {connection.timeout:g} s")
+    except (ExportError, BackendUnavailableError) as error:
+        return error
+    return None
+
+
+def _destination(settings: OtelSettings, name: SignalName) -> Connection | None:
+    """Return where a signal goes over OTLP, without what it takes and how; None if nowhere."""
+    connection = settings.connection(name)
+    if not settings.sends(name) or connection.protocol is None or connection.url is None:
+        return None
+    return replace(connection, timeout=0.0, compression="")
+
+
+def _base(settings: OtelSettings, name: SignalName) -> tuple[str | None, str] | None:
+    """Return what destinations of several signals have in common at one receiver."""
+    found = _destination(settings, name)
+    return (
+        None
+        if found is None or found.url is None
+        else (found.protocol, found.url.removesuffix(f"/v1/{name}"))
+    )
+
+
+def _shown(connection: Connection) -> str:
+    return f"{connection.protocol}, {connection.url}"
