@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from otpylib_telemetry.exporter.base import ExportError, ExportOutcome
 from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.primitives.fork import importing
-from otpylib_telemetry_otel.errors import BackendUnavailableError
+from otpylib_telemetry_otel.errors import BackendUnavailableError, ServerBrokenError
 from otpylib_telemetry_otel.otlp import mistakes
 from otpylib_telemetry_otel.otlp.credentials import CredentialsError
 from otpylib_telemetry_otel.otlp.values import why
@@ -312,7 +312,7 @@ def prove(connection: Connection, signal: SignalName) -> None:
     try:
         there.send(b"")
     except ExportError as error:
-        if error.retryable:
+        if error.retryable or isinstance(error, ServerBrokenError):
             raise
     finally:
         there.close()

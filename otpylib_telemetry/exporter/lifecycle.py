@@ -179,7 +179,8 @@ class Lifecycle:
         if status in {"running", "disabled"}:
             said, self._state.last_announced = self._state.last_announced, None
             if status == "running" and said is not None and said[0] == "degraded":
-                _log.info("%s works again.", self._state.name)
+                # At the level of what said that it does not.
+                _log.warning("%s works again.", self._state.name)
         self.status, self.reason = status, reason
         self._decided.set()
 
@@ -450,7 +451,16 @@ class Lifecycle:
         if not keys:
             return
         changed = ", ".join(keys)
-        does = "works with changed settings" if self._announced.enabled else "is off now; changed"
-        _log.info("%s %s: %s.", name, does, changed)
+        if not self._announced.enabled:
+            _log.info("%s is off now; changed: %s.", name, changed)
+        elif trouble := self._sender.trouble:
+            _log.warning(
+                "%s goes by changed settings: %s. The outage goes on until something arrives: %s.",
+                name,
+                changed,
+                trouble,
+            )
+        else:
+            _log.info("%s works with changed settings: %s.", name, changed)
         metadata = {"exporter": name, "section": self._configuration.section, "keys": keys}
         execute("telemetry.config.applied", {"generation": generation}, metadata)

@@ -61,11 +61,11 @@ class Reports:
 
     def took(self, refused: int, message: str) -> None:
         """Pass on what the backend says about a batch it took, unless it has said such a thing just now."""
-        self._refused_unsaid += refused
         if not refused and not message:
             return
         now = self._clock()
         if now < self._remark_at[refused > 0]:
+            self._refused_unsaid += refused
             return
         self._remark_at[refused > 0] = now + _REMARK_INTERVAL
         message = self._scrub(message)
@@ -73,25 +73,27 @@ class Reports:
             _log.warning("%s: the backend takes everything, but says: %s", self._lease.state.name, message)
             return
         _log.warning(
-            "%s: the backend refuses items of batches it takes; %d are counted as rejected: %s",
+            "%s: the backend refuses items of batches it takes; %s are counted as rejected: %s",
             self._lease.state.name,
-            self._refused_unsaid,
+            _amount(refused, self._refused_unsaid),
             message or "it gave no reason",
         )
         self._refused_unsaid = 0
 
     def left_out(self, items: int, why: str) -> None:
         """Say what could not be encoded, unless such a thing was said just now."""
-        self._left_out_unsaid += items
+        if not items:
+            return
         now = self._clock()
-        if not items or now < self._left_out_at:
+        if now < self._left_out_at:
+            self._left_out_unsaid += items
             return
         self._left_out_at = now + _REMARK_INTERVAL
         _log.warning(
-            "%s: %d items cannot be encoded and are counted as rejected; the others are sent. The last of "
+            "%s: %s items cannot be encoded and are counted as rejected; the others are sent. The last of "
             "these is %s.",
             self._lease.state.name,
-            self._left_out_unsaid,
+            _amount(items, self._left_out_unsaid),
             self._scrub(why),
         )
         self._left_out_unsaid = 0
@@ -130,10 +132,16 @@ class Reports:
         """Say once that an outage is over; ``is_idle`` tells whether a lane has nothing to send."""
         ended = self._outages.arrived(lane, number, is_idle)
         if ended is not None:
-            _log.info(
+            # At the level of what said that it does not.
+            _log.warning(
                 "%s exports%s again after %d failed attempts; %d events wait.",
                 self._lease.state.name,
                 named(ended.lanes),
                 ended.failures,
                 self._lease.state.left,
             )
+
+
+def _amount(items: int, unsaid: int) -> str:
+    """Tell how many a report is about, and apart from them those before, for another reason perhaps."""
+    return f"{items} (and {unsaid} before, not told yet)" if unsaid else str(items)

@@ -9,17 +9,20 @@ Imports grpc: to be imported only where something is about to be exported.
 from __future__ import annotations
 
 import datetime as dt
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from otpylib_telemetry.exporter.base import ExportError, ExportOutcome
 from otpylib_telemetry.primitives.fork import new_lock
+from otpylib_telemetry_otel.otlp import mistakes
 from otpylib_telemetry_otel.otlp.certificates import why_refused
 from otpylib_telemetry_otel.otlp.credentials import watched
+from otpylib_telemetry_otel.otlp.greeting import why_closed
 from otpylib_telemetry_otel.otlp.grpc_core import descriptors_left, make_channel
 from otpylib_telemetry_otel.otlp.grpc_import import grpc
-from otpylib_telemetry_otel.otlp.reply import accepted, refused_by_grpc, too_large
+from otpylib_telemetry_otel.otlp.reply import accepted, no_answer, refused_by_grpc, too_large
 from otpylib_telemetry_otel.version import user_agent
 
 if TYPE_CHECKING:
@@ -37,6 +40,10 @@ _NEW_CHANNEL: Final = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED"})
 
 #: What gRPC says of a certificate it does not accept.
 _BAD_CERTIFICATE: Final = "CERTIFICATE_VERIFY_FAILED"
+
+#: What it says of its own deadline, and of a connection that was closed without an answer.
+_OWN_DEADLINE: Final = "Deadline Exceeded"
+_CLOSED: Final = re.compile(r"Socket closed|recvmsg|Stream removed")
 _HTTPS_PORT: Final = 443
 
 
@@ -57,7 +64,8 @@ class GrpcTransport:
         url = connection.url or ""
         parts = urlsplit(url)
         # Without a scheme, or with one of gRPC's own, it is a name for gRPC to resolve.
-        self._target = parts.netloc if parts.scheme in {"http", "https"} else url
+        self._has_host = parts.scheme in {"http", "https"}
+        self._target = parts.netloc if self._has_host else url
         self._timeout = connection.timeout
         self._headers = tuple(connection.headers.items())
         compressed = connection.compression == "gzip"
@@ -75,6 +83,8 @@ class GrpcTransport:
         self._current: _Channel | None = None
         self._live: set[_Channel] = set()
         self._closed = False
+        # Who has answered once speaks what it is spoken to in.
+        self._has_answered = False
 
     def send(self, body: bytes) -> ExportOutcome | None:
         """Send a request and wait for the answer; return what was not taken, None if everything was."""
@@ -96,6 +106,7 @@ class GrpcTransport:
                 raise self._failure(error) from error
             except ValueError as error:
                 raise ExportError("the connection was closed meanwhile") from error
+        self._has_answered = True
         return accepted(self._service, answer)
 
     def close(self) -> None:
@@ -112,7 +123,14 @@ class GrpcTransport:
         if code == "UNAVAILABLE" and _BAD_CERTIFICATE in details:
             host, port = _host_and_port(self._target)
             if wrong := why_refused(host, port, dt.datetime.now(tz=dt.UTC)):
-                return ExportError(f"{code}: {wrong}")
+                return mistakes.error_of(f"{code}: {wrong}", mistakes.DATES)
+        if code == "DEADLINE_EXCEEDED" and _OWN_DEADLINE in details:
+            return no_answer(self._timeout, code)
+        is_unknown = self._has_host and not self._has_answered
+        if code == "UNAVAILABLE" and is_unknown and _CLOSED.search(details):
+            host, port = _host_and_port(self._target)
+            if words := why_closed(host, port, encrypted=self._encrypted, is_grpc=True):
+                return mistakes.error_of(f"{code}: {self._target}", words)
         trailers = {item.key: item.value for item in error.trailing_metadata() or ()}
         return refused_by_grpc(code, details, trailers)
 

@@ -28,6 +28,7 @@ from otpylib_telemetry.primitives.proxies import Proxy, ProxyError, proxy_for
 from otpylib_telemetry_otel.otlp import mistakes
 from otpylib_telemetry_otel.otlp.certificates import why_refused
 from otpylib_telemetry_otel.otlp.credentials import watched
+from otpylib_telemetry_otel.otlp.greeting import why_closed
 from otpylib_telemetry_otel.otlp.reply import PROTOBUF, accepted, no_answer, refused_by_http, too_large
 from otpylib_telemetry_otel.version import user_agent
 
@@ -47,6 +48,7 @@ MAX_ANSWER: Final = 65_536
 #: Connections kept for the next request; with fewer than are in use at once, urllib3 complains in the log.
 KEPT_CONNECTIONS: Final = 64
 
+_HTTP_PORT: Final = 80
 _HTTPS_PORT: Final = 443
 
 #: OpenSSL's numbers for a certificate before and after its time.
@@ -77,6 +79,8 @@ class HttpTransport:
         self._pool: urllib3.PoolManager | None = None
         self._proxy: Proxy | None = None
         self._closed = False
+        # Who has answered once speaks what it is spoken to in.
+        self._has_answered = False
 
     def send(self, body: bytes) -> ExportOutcome | None:
         """Send a request and wait for the answer; return what was not taken, None if everything was."""
@@ -96,6 +100,7 @@ class HttpTransport:
                 retries=False,
                 preload_content=False,
             )
+            self._has_answered = True
             answer = _read(response, deadline)
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise self._failure(error) from error
@@ -141,11 +146,11 @@ class HttpTransport:
         if isinstance(cause, TimeoutError | urllib3.exceptions.TimeoutError):
             return no_answer(self._timeout)
         url = urlsplit(self._url)
-        said = _in_words(cause)
+        said, words = _in_words(cause), self._mistake(cause)
         if isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code in _WRONG_TIME:
             present = dt.datetime.fromtimestamp(self._clock(), tz=dt.UTC)
             port = url.port or _HTTPS_PORT
-            said = why_refused(url.hostname or "", port, present) or said
+            said, words = why_refused(url.hostname or "", port, present) or said, mistakes.DATES
         where = url.netloc
         if self._proxy is not None:
             at_proxy = isinstance(error, urllib3.exceptions.ProxyError)
@@ -154,10 +159,24 @@ class HttpTransport:
             )
         if isinstance(error, urllib3.exceptions.LocationValueError):
             return DestinationError(f"{where}: {said}")
-        words = mistakes.NOT_HTTP if _speaks_no_http(cause) else None
-        if isinstance(cause, ssl.SSLError):
-            words = mistakes.of_tls(f"{cause.reason} {cause}")
         return mistakes.error_of(f"{where}: {said}", words) if words else ExportError(f"{where}: {said}")
+
+    def _mistake(self, cause: BaseException) -> str | None:
+        """Return the likely mistake behind what ended a request, if no batch can have caused it."""
+        url = urlsplit(self._url)
+        match cause:
+            case ssl.SSLError():
+                return mistakes.of_tls(f"{cause.reason} {cause}")
+            case socket.gaierror():
+                return mistakes.NO_HOST
+            case http.client.RemoteDisconnected() | ConnectionResetError() if (
+                self._proxy is None and not self._has_answered
+            ):
+                host, encrypted = url.hostname or "", url.scheme == "https"
+                port = url.port or (_HTTPS_PORT if encrypted else _HTTP_PORT)
+                return why_closed(host, port, encrypted=encrypted, is_grpc=False)
+            case _:
+                return mistakes.NOT_HTTP if _speaks_no_http(cause) else None
 
 
 def _compressed(body: bytes, compression: str) -> bytes:
@@ -241,10 +260,14 @@ def _in_words(error: BaseException) -> str:  # noqa: PLR0911 - one line for each
     match error:
         case ssl.SSLCertVerificationError():
             return f"the server's certificate is not accepted: {error.verify_message}"
+        case ssl.SSLEOFError():
+            return mistakes.CUT_OFF
         case ssl.SSLError() if error.reason:
             return f"TLS fails: {error.reason.lower().replace('_', ' ')}"
         case socket.gaierror():
             return f"the host cannot be found: {error.strerror}"
+        case http.client.RemoteDisconnected():
+            return mistakes.CLOSED
         case OSError() if error.strerror:
             return error.strerror
         case OSError() if str(error).startswith(_REFUSED_BY_PROXY):

@@ -35,6 +35,10 @@ WANTS_TLS: Final = "what answers speaks TLS only: https:// in place of http://, 
 CERTIFICATE: Final = (
     "the authority that signed the server's certificate is not trusted here, or it is another server's"
 )
+NO_HOST: Final = "the name is wrong, or the name server is away"
+CUT_OFF: Final = "the connection was closed during the TLS handshake"
+CLOSED: Final = "the connection was closed without an answer"
+DATES: Final = "renew it, or set the clock"
 WANTS_CERTIFICATE: Final = "the server wants a certificate of the client, or another one"
 
 _STATUSES: Final = {
@@ -54,7 +58,7 @@ _CODES: Final = {
 #: How gRPC says that it got an answer of HTTP, or bytes that are none of gRPC at all.
 _IS_NOT_GRPC: Final = re.compile(
     r"http1\.x server|failed parsing http/2|http2? header with status|unexpected http status"
-    r"|(?:unexpected|invalid|missing) (?:grpc request )?content-type",
+    r"|(?:unexpected|invalid|missing) (?:grpc request )?content-type|selected alpn property",
     re.IGNORECASE,
 )
 #: How OpenSSL and its relatives say what went wrong with TLS, with blanks or underscores.
@@ -69,6 +73,30 @@ _TLS: Final = (
         ),
         WANTS_CERTIFICATE,
     ),
+)
+
+
+def _of_openssl(found: re.Match[str]) -> str:
+    return f"TLS fails: {found[1].lower().replace('_', ' ')}"
+
+
+#: How gRPC says that a name leads nowhere, with the name.
+_NO_HOST: Final = re.compile(
+    r"(?:errors resolving|DNS resolution failed for|resolver transient failure:?) ?([^\s:]*(?::\d+)?)",
+    re.IGNORECASE,
+)
+#: What gRPC writes about a connection, and the same in plain words.
+_PLAIN: Final = (
+    (
+        re.compile(r"(?:\S+:\d+: )?(?:Tls handshake failed.*)?SSL_ERROR.*OPENSSL_internal:([A-Z0-9_]+).*"),
+        _of_openssl,
+    ),
+    (
+        re.compile(r"(?:Tls )?handshake (?:read |write )?failed.*", re.IGNORECASE | re.DOTALL),
+        lambda _: CUT_OFF,
+    ),
+    (re.compile(r"(?:Stream removed \()?recvmsg: ?([^()]+?)(?: \(\d+\))?\)?$"), lambda found: found[1]),
+    (re.compile(r"(?:Stream removed \()?Socket closed\)?$|Stream removed$"), lambda _: CLOSED),
 )
 #: How the HTTP servers of Go, nginx and Apache answer HTTP where they expect TLS.
 _EXPECTS_TLS: Final = re.compile(
@@ -95,6 +123,20 @@ def of_status(status: int) -> str | None:
 def of_code(code: str, details: str) -> str | None:
     """Return the likely mistake behind a gRPC status; None for one that a batch can cause, or that passes."""
     return NOT_GRPC if _IS_NOT_GRPC.search(details) else of_tls(details) or in_code(code)
+
+
+def no_host(said: str) -> str | None:
+    """Return the name that gRPC says leads nowhere; None where it says no such thing."""
+    found = _NO_HOST.search(said)
+    return None if found is None else found[1].rstrip(":")
+
+
+def plain(said: str) -> str:
+    """Return what gRPC says about a connection in plain words."""
+    for pattern, words in _PLAIN:
+        if found := pattern.search(said):
+            return said[: found.start()] + words(found)
+    return said
 
 
 def in_code(code: str) -> str | None:

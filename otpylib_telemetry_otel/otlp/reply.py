@@ -17,7 +17,7 @@ from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untype
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 
 from otpylib_telemetry.exporter.base import ExportError, ExportOutcome, TooLargeError
-from otpylib_telemetry_otel.errors import SignalRefusedError
+from otpylib_telemetry_otel.errors import ServerBrokenError, SignalRefusedError
 from otpylib_telemetry_otel.otlp import mistakes
 
 if TYPE_CHECKING:
@@ -63,6 +63,12 @@ _ADDRESS: Final = re.compile(r"(?:ipv[46]:)?(\S+:\d+)(?=: )")
 
 #: The server does not know the signal: no such service, no such path, or none that can be posted to.
 _UNKNOWN_CODE: Final = "UNIMPLEMENTED"
+
+#: The code of what did not get as far as to a server of gRPC.
+_UNAVAILABLE: Final = "UNAVAILABLE"
+#: It is broken, and has not said that it cannot take what it was sent.
+_BROKEN_CODES: Final = frozenset({"INTERNAL", "UNKNOWN"})
+_BROKEN_STATUS: Final = 5
 _UNKNOWN_STATUSES: Final = frozenset({404, 405, 501})
 
 _MAX_REASON: Final = 300
@@ -118,9 +124,15 @@ def refused_by_grpc(code: str, details: str, trailers: Mapping[str, bytes | str]
             where = _ADDRESS.match(said)
             message = f"{code}: {where[1]}" if where else code
         return mistakes.error_of(message, words)
+    if code == _UNAVAILABLE:
+        if (name := mistakes.no_host(said)) is not None:
+            return mistakes.error_of(f"{code}: {name}: the host cannot be found", mistakes.NO_HOST)
+        message = f"{code}: {mistakes.plain(said)}" if said else code
     delay = retry_delay(trailers)
     # "OTLP/gRPC Throttling": a RetryInfo is how a server says that RESOURCE_EXHAUSTED will pass.
     retryable = code in _RETRYABLE_CODES or (code == "RESOURCE_EXHAUSTED" and delay is not None)
+    if code in _BROKEN_CODES:
+        return ServerBrokenError(message)
     return ExportError(message, retryable=retryable, retry_after=delay if retryable else None)
 
 
@@ -169,6 +181,8 @@ def refused_by_http(
         if status in _UNKNOWN_STATUSES:
             return SignalRefusedError(f"{message}; {mistake}")
         return mistakes.error_of(message, mistake)
+    if not retryable and status // 100 == _BROKEN_STATUS:
+        return ServerBrokenError(message)
     delay = retry_after(headers.get("retry-after"), now) if retryable else None
     return ExportError(message, retryable=retryable, retry_after=delay)
 
@@ -187,9 +201,9 @@ def retry_after(value: str | None, now: float) -> float | None:
         return None
 
 
-def no_answer(seconds: float) -> ExportError:
+def no_answer(seconds: float, code: str = "") -> ExportError:
     """Make the error of a request that was not answered in time."""
-    return ExportError(f"no answer within {seconds:.3g} s")
+    return ExportError(f"{code}{code and ': '}no answer within {seconds:.3g} s")
 
 
 def too_large(size: int, limit: int) -> TooLargeError:

@@ -439,7 +439,27 @@ async def test_trouble_is_said_once_per_outage(caplog):
     assert "OSError: no route" in texts[0]
     assert "still does not export, for another reason now: no luck. Nothing is lost" in texts[1]
     assert "exports again after 3 failed attempts" in texts[2]
+    # Whoever has heard of the outage hears of its end.
+    assert len({record.levelno for record in caplog.records}) == 1
     assert rig.sender.trouble is None
+
+
+@pytest.mark.parametrize("what", ["rejected", "unusable"])
+async def test_what_came_after_a_report_is_told_apart_from_what_the_next_one_is_about(caplog, what):
+    rig = Rig(batch_size=10)
+    rig.script = [
+        ExportOutcome(count, why) if what == "rejected" else ExportOutcome(unusable=count, why=why)
+        for count, why in ((2, "X"), (3, "X"), (4, "Y"), (1, "Z"))
+    ]
+    for wait in (1, 100, 100, 100):
+        rig.put(*"abcdefghij")
+        await rig.send_due()
+        rig.advance(wait)
+    first, second, third = [record.getMessage() for record in caplog.records]
+    assert " 2 " in first
+    assert " 4 (and 3 before, not told yet) " in second
+    assert "Y" in second
+    assert " 1 " in third
 
 
 async def test_a_refusal_that_no_batch_can_cause_waits_and_is_told_apart_until_something_arrives():
@@ -639,5 +659,8 @@ async def test_what_a_backend_says_about_batches_it_takes_is_passed_on_once_a_mi
     rig.script = [ExportOutcome(1)]
     rig.put("g")
     await rig.send_due()
-    assert "items of batches it takes; 3 are counted" in caplog.records[-1].getMessage()
+    assert (
+        "items of batches it takes; 1 (and 2 before, not told yet) are counted"
+        in caplog.records[-1].getMessage()
+    )
     assert caplog.records[-1].getMessage().endswith("it gave no reason")

@@ -585,7 +585,7 @@ class Drip:
             "no answer within 0.3 s",
         ),
         (lambda: Drip(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"), "the answer was cut short"),
-        (Drip, "Remote end closed connection without response"),
+        (Drip, "the connection was closed without an answer"),
         (lambda: Drip(b"HTTP/1.1 999999 what\r\n\r\n"), "does not speak HTTP"),
     ],
     ids=["nothing", "headers", "body", "drops of it", "cut short", "closed at once", "no status"],

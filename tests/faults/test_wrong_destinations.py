@@ -46,7 +46,8 @@ ANSWERS = {
     "UNAUTHENTICATED": (GrpcReceiver, GrpcStatus("UNAUTHENTICATED"), "key or the login is missing or wrong"),
     "PERMISSION_DENIED": (GrpcReceiver, GrpcStatus("PERMISSION_DENIED"), "may not send here"),
     "silent over http": (HttpReceiver, Hang(), "no answer within"),
-    "silent over grpc": (GrpcReceiver, Hang(), "fails"),
+    "silent over grpc": (GrpcReceiver, Hang(), "no answer within 2 s"),
+    "500": (HttpReceiver, HttpStatus(500), "HTTP 500"),
     "reset over http": (HttpReceiver, Reset(), "fails"),
     "reset over grpc": (GrpcReceiver, Reset(), "fails"),
     "garbage over http": (HttpReceiver, Garbage(), "does not speak HTTP"),
@@ -153,7 +154,7 @@ async def test_a_wrong_answer_keeps_the_old_destination_in_use(runtime, what):
         assert not there.taken or what == "page"
 
 
-@pytest.mark.parametrize("what", [what for what in ANSWERS if ANSWERS[what][2] != "fails"])
+@pytest.mark.parametrize("what", [what for what in ANSWERS if what != "500" and ANSWERS[what][2] != "fails"])
 async def test_what_waits_from_the_start_for_a_wrong_destination_arrives_at_a_right_one(runtime, what):
     kind, answer, words = ANSWERS[what]
     words = {"unavailable": "HTTP 503"}.get(what, words)
@@ -166,7 +167,7 @@ async def test_what_waits_from_the_start_for_a_wrong_destination_arrives_at_a_ri
             return words in ((await stats_of(NAME))["reason"] or "")
 
         await eventually(is_told, timeout=60.0)
-        if what not in {"unavailable", "silent over http"}:
+        if what not in {"unavailable", "silent over http", "silent over grpc"}:
             await degraded(words)
         await change(endpoint=right.endpoint)
         await everything_arrives_once_at(right)
@@ -196,7 +197,24 @@ async def test_none_where_there_is_tls(runtime, caplog, authority, kind):
     issued = authority.issue()
     with kind() as right, kind(tls=Tls(issued.certificate, issued.key)) as there:
         wrong = {"endpoint": there.endpoint.replace("https:", "http:")}
-        await switch_there_and_back(right, wrong, "an empty request to the new destination of logs", caplog)
+        await switch_there_and_back(right, wrong, "speaks TLS only", caplog)
+
+
+@pytest.mark.parametrize(
+    ("kind", "protocol", "words"),
+    [
+        (HttpReceiver, "grpc", "does not speak gRPC"),
+        (GrpcReceiver, "http/protobuf", "does not speak HTTP"),
+    ],
+)
+async def test_the_port_of_the_other_protocol_over_tls(runtime, caplog, authority, kind, protocol, words):
+    issued = authority.issue()
+    with kind(tls=Tls(issued.certificate, issued.key)) as right:
+        await start(right, certificate=str(authority.certificate))
+        await change(protocol=protocol)
+        await degraded(words)
+        await change(protocol=None)
+        await everything_arrives_once_at(right)
 
 
 @pytest.mark.parametrize("kind", [GrpcReceiver, HttpReceiver])
@@ -225,10 +243,19 @@ async def test_a_server_that_wants_a_certificate_of_the_client(runtime, authorit
 @pytest.mark.parametrize("where", ["nobody", "unknown"])
 async def test_nobody_there(runtime, caplog, kind, where):
     host = f"127.0.0.1:{free_port()}" if where == "nobody" else "no-such-host.invalid:4317"
+    words = "Connection refused" if where == "nobody" else "the host cannot be found"
     with kind() as right:
-        await switch_there_and_back(
-            right, {"endpoint": f"http://{host}"}, "an empty request to the new destination", caplog
-        )
+        await switch_there_and_back(right, {"endpoint": f"http://{host}"}, words, caplog)
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+async def test_a_host_that_nobody_knows_degrades_from_the_start(runtime, protocol):
+    with {"grpc": GrpcReceiver, "http/protobuf": HttpReceiver}[protocol]() as right:
+        await start(right, endpoint="http://no-such-host.invalid:4317")
+        await gen_server.cast(NAME, ("flush_batch",))
+        await degraded("the host cannot be found")
+        await change(endpoint=right.endpoint)
+        await everything_arrives_once_at(right)
 
 
 @contextlib.contextmanager

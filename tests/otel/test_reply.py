@@ -8,7 +8,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 
 from otpylib_telemetry.exporter.base import DestinationError, ExportError, ExportOutcome, TooLargeError
-from otpylib_telemetry_otel.errors import SignalRefusedError
+from otpylib_telemetry_otel.errors import ServerBrokenError, SignalRefusedError
 from otpylib_telemetry_otel.otlp.reply import (
     PROTOBUF,
     accepted,
@@ -100,6 +100,9 @@ class TestAccepted:
             accepted(TRACES, answer, content_type)
 
 
+OPENSSL = "SSL_ERROR_SSL: error:1000042e:SSL routines:OPENSSL_internal"
+
+
 class TestGrpc:
     """OTLP specification, "OTLP/gRPC Response", "Failures"."""
 
@@ -141,6 +144,49 @@ class TestGrpc:
         assert isinstance(error, DestinationError)
         assert error.retryable
         assert words in str(error)
+
+    @pytest.mark.parametrize(
+        ("details", "words"),
+        [
+            ("ipv4:1.2.3.4:5: Socket closed", "ipv4:1.2.3.4:5: the connection was closed without an answer"),
+            ("Stream removed (recvmsg:Connection reset by peer (104))", "Connection reset by peer"),
+            ("recvmsg: Connection timed out", "Connection timed out"),
+            (
+                "a:1: Handshake read failed (Socket closed)",
+                "a:1: the connection was closed during the TLS handshake",
+            ),
+            (
+                f"a:1: Tls handshake failed (TSI_FAILURE): {OPENSSL}:TLSV1_ALERT_PROTOCOL_VERSION: Verify OK",
+                "TLS fails: tlsv1 alert protocol version",
+            ),
+            (
+                "a:1: Tls handshake failed (TSI_INTERNAL_ERROR)",
+                "a:1: the connection was closed during the TLS handshake",
+            ),
+            ("busy with a socket", "busy with a socket"),
+        ],
+    )
+    def test_what_grpc_says_of_connections_is_put_in_plain_words(self, details, words):
+        error = refused_by_grpc("UNAVAILABLE", details, {})
+        assert (str(error), error.retryable) == (f"UNAVAILABLE: {words}", True)
+        assert not isinstance(error, DestinationError)
+
+    @pytest.mark.parametrize(
+        "details",
+        [
+            "errors resolving shop:4317: [field:hostname lookup error:address lookup failed]",
+            "DNS resolution failed for shop:4317: C-ares status is not ARES_SUCCESS qtype=A name=shop",
+        ],
+    )
+    def test_a_name_that_leads_nowhere_is_about_the_destination(self, details):
+        error = refused_by_grpc("UNAVAILABLE", details, {})
+        assert isinstance(error, DestinationError)
+        assert str(error).startswith("UNAVAILABLE: shop:4317: the host cannot be found; the name is wrong")
+
+    def test_a_server_that_is_broken_has_not_refused_what_it_got(self):
+        broken = [refused_by_http(500, "", {}, b"", 0), refused_by_grpc("INTERNAL", "", {})]
+        assert all(isinstance(error, ServerBrokenError) and not error.retryable for error in broken)
+        assert not isinstance(refused_by_http(400, "", {}, b"", 0), ServerBrokenError)
 
     def test_only_a_server_of_grpc_knows_which_signals_it_takes(self):
         assert isinstance(refused_by_grpc("UNIMPLEMENTED", "unknown service", {}), SignalRefusedError)

@@ -309,6 +309,11 @@ async def _(stage):
 @provokes("Changed settings")
 async def _(stage):
     stage.caplog.set_level(logging.INFO, "otpylib_telemetry")
+    async with stage.otel(endpoint=f"http://127.0.0.1:{free_port()}"):
+        emit_operation()
+        await eventually(lambda: any("cannot export" in message for message in stage.heard()))
+        await gen_server.cast("otel_exporter", ("config_changed", "telemetry.otel.reset_timeout", None, 8.0))
+        await eventually(lambda: any("goes by changed settings" in message for message in stage.heard()))
     async with stage.otel(exporter="console"):
         for key, value in (("batch_size", 7), ("enabled", False)):
             await gen_server.cast("otel_exporter", ("config_changed", f"telemetry.otel.{key}", None, value))
