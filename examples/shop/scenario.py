@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
+from otpylib import gen_server
 from otpylib_config import Config
 from rich.text import Text
 
@@ -12,7 +14,7 @@ from examples.shop import pictures
 from examples.shop.configuration import edit
 from examples.shop.monitor import EXPORTERS
 from examples.shop.pictures import FAINT
-from examples.shop.stage import MARGIN
+from examples.shop.stage import MARGIN, PATIENCE
 from examples.shop.steps import books, first_look, metrics_port, outage, sampling
 
 if TYPE_CHECKING:
@@ -60,6 +62,17 @@ def _conclude(stage: Stage) -> None:
     claims.complete = True
 
 
+async def _page() -> str | None:
+    """Return where the page is served, once it is."""
+    for _ in range(100):
+        with contextlib.suppress(ValueError, TimeoutError):
+            stats = await gen_server.call("telemetry_admin", ("get_stats",), timeout=PATIENCE)
+            if stats["url"] is not None:
+                return str(stats["url"])
+        await asyncio.sleep(MARGIN)
+    return None
+
+
 async def _stay(stage: Stage) -> None:
     # The file is to be in charge again, also of what Config.put had changed.
     endpoint = stage.monitor.stats["prometheus_exporter"]
@@ -68,8 +81,11 @@ async def _stay(stage: Stage) -> None:
     await Config.put("telemetry.prometheus.port", None)
     await stage.witness.detach()
     stage.load.start()
-    stage.screen.step("The shop stays open", "Ctrl-C closes it.")
+    edit(stage.config, "telemetry.admin", "enabled", True)
+    page = await _page()
+    stage.screen.step("The shop stays open", "Open the page in a browser. Ctrl-C closes the shop.")
     addresses = {
+        "page": f"{page}/" if page else "not served; the log has the reason",
         "shop": f"{stage.web.url}/items",
         "metrics": endpoint["url"],
         "configuration": f"{stage.config}  (edit it, save it)",

@@ -28,7 +28,7 @@ def plain_dict(value: object, bounds: Bounds = STATISTICS) -> dict[str, Any]:
 
 def shown(value: object) -> Any:
     """Return what an application put into an event, with what is called like a secret replaced."""
-    return without_secrets(plain(value, EVENT))
+    return _as_json(without_secrets(plain(value, EVENT)))
 
 
 def scrubbed(written: str) -> str:

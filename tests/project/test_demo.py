@@ -220,8 +220,12 @@ def test_it_stays_until_ctrl_c_if_asked_to_and_answers_where_it_says_and_all_of_
     running.wait_for("(OTLP over gRPC)")
     running.wait_for("The shop stays open")
     running.wait_for("edit it, save it")
-    addresses = dict(re.findall(r"^  (shop|metrics|configuration) +(\S+)", running.output, re.MULTILINE))
+    addresses = dict(re.findall(r"^  (page|shop|metrics|configuration) +(\S+)", running.output, re.MULTILINE))
 
+    with urllib.request.urlopen(addresses["page"], timeout=10) as page:
+        assert b"<title>Telemetry" in page.read()
+    with urllib.request.urlopen(f"{addresses['page']}status", timeout=10) as status:
+        assert b"prometheus_exporter" in status.read()
     with urllib.request.urlopen(addresses["shop"], timeout=10) as items:
         assert b"kettle" in items.read()
     with urllib.request.urlopen(addresses["metrics"], timeout=10) as metrics:

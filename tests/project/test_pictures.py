@@ -26,6 +26,14 @@ def test_a_picture_is_of_modest_size_and_says_what_it_shows(page):
     assert len(text) < 400_000
 
 
+@pytest.mark.parametrize("page", sorted(svg.PICTURES.glob("*.png")), ids=lambda page: page.name)
+def test_a_picture_of_the_page_is_of_modest_size_and_says_what_it_shows(page):
+    assert page.read_bytes().startswith(b"\x89PNG")
+    assert page.stat().st_size < 150_000
+    shown = (ROOT / "docs/how-to/operate/admin-page.md").read_text("utf-8")
+    assert re.search(rf"!\[[^\]]{{20,}}\]\(\S*pictures/{re.escape(page.name)}\)", shown)
+
+
 def test_every_picture_is_on_a_page():
     pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
     shown = {name for page in pages for name in re.findall(r"pictures/([\w.-]+)", page.read_text("utf-8"))}
