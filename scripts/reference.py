@@ -1,8 +1,8 @@
 """``python -m scripts.reference``: writes the pages of docs/reference that are made from the code.
 
 ``configuration.md`` and ``config.schema.json`` come from the settings models, ``self-metrics.md`` from the
-table of the exporters' own metrics. ``config.toml`` gets the keys it does not show yet; what it says of the
-others is left alone.
+table of the exporters' own metrics, ``commands.md`` from what reads the command line. ``config.toml`` gets
+the keys it does not show yet; what it says of the others is left alone.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from otpylib_telemetry_otel.presets import DatadogSettings
 from otpylib_telemetry_otel.settings.given import Given
 from otpylib_telemetry_otel.settings.model import OtelSettings
 from otpylib_telemetry_prometheus.settings import PrometheusSettings
+from scripts import reference_commands
 from scripts.keys import FIRST, GROUPS, REST
 from scripts.sample import SAMPLE, completed
 
@@ -265,5 +266,6 @@ if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
     SELF_PAGE.write_text(self_page(), encoding="utf-8")
     SCHEMA.write_text(schema(), encoding="utf-8")
+    reference_commands.PAGE.write_text(reference_commands.page(), encoding="utf-8")
     shown = {section: model for section, model, _ in SECTIONS if model is not DatadogSettings}
     SAMPLE.write_text(completed(SAMPLE.read_text(encoding="utf-8"), shown), encoding="utf-8")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from otpylib_telemetry.config.resolve import resolve
-from scripts import reference
+from scripts import reference, reference_commands
 from tests.support.alone import alone
 
 ROOT = Path(__file__).parents[2]
@@ -140,6 +140,11 @@ def test_shell_blocks_use_only_commands_that_exist():
 
 def test_the_configuration_reference_is_up_to_date():
     assert reference.PAGE.read_text(encoding="utf-8") == reference.page(), "run: python -m scripts.reference"
+
+
+def test_the_reference_of_the_commands_is_up_to_date():
+    page = reference_commands.PAGE.read_text(encoding="utf-8")
+    assert page == reference_commands.page(), "run: python -m scripts.reference"
 
 
 def test_the_reference_of_the_exporters_own_metrics_is_up_to_date():
