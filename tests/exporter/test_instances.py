@@ -266,15 +266,15 @@ async def test_an_exporter_without_the_suite_says_so_as_well(runtime, config_man
 def test_a_complaint_is_repeated_only_if_its_cause_went_away_meanwhile(tmp_path, caplog):
     path = tmp_path / "config.toml"
     for text, complaints in (
-        ("[telemetry.y]", 1),
-        ("[telemetry.y]", 1),
+        ("[telemetry.nobodys]", 1),
+        ("[telemetry.nobodys]", 1),
         ("[telemetry.otel]", 1),
-        ("[telemetry.y]", 2),
+        ("[telemetry.nobodys]", 2),
     ):
         source = write(path, text)
         source.refresh()
         sections.report()
-        assert caplog.text.count("[telemetry.y] belongs to no exporter") == complaints
+        assert caplog.text.count("[telemetry.nobodys] belongs to no exporter") == complaints
 
 
 # --- OpenTelemetry, for real
