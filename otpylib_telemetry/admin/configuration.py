@@ -27,6 +27,7 @@ from otpylib_telemetry.admin.plain import plain, scrubbed
 from otpylib_telemetry.admin.problems import ProblemError
 from otpylib_telemetry.admin.processes import Process, SilentError
 from otpylib_telemetry.admin.routing import Answer
+from otpylib_telemetry.config.interpolation import has_placeholder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -109,7 +110,11 @@ def _by_process(changes: Mapping[str, Any]) -> dict[Process, dict[str, Any]]:
     faults = []
     for path, value in changes.items():
         section, dot, key = path.removeprefix("telemetry.").partition(".")
-        if section in known and dot and key:
+        if section in known and dot and key and has_placeholder(value):
+            # What the environment has is for those who may read it, and metrics may show what is set.
+            what = "a placeholder stands for a variable of the environment, which the API does not read"
+            faults.append(Fault(where=f"body: {path[:200]}", what=what, expected="the value; $${ for ${"))
+        elif section in known and dot and key:
             found.setdefault(known[section], {})[key] = value
         else:
             expected = f"a key of {', '.join(sorted(known))}: otel.sampling_rate, for instance"

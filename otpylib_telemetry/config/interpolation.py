@@ -49,6 +49,19 @@ class _CannotExpandError(Exception):
     pass
 
 
+def has_placeholder(value: Any) -> bool:
+    """Tell whether expanding a value as JSON has it may read the environment."""
+    match value:
+        case str():
+            return "${" in value.replace("$${", "")
+        case dict():
+            return any(has_placeholder(each) for item in value.items() for each in item)
+        case list():
+            return any(has_placeholder(each) for each in value)
+        case _:
+            return False
+
+
 def expand(value: Any, environ: Mapping[str, str]) -> Expansion:
     """Replace the placeholders in every string of a value, of its items and of its entries."""
     try:

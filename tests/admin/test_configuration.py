@@ -125,6 +125,21 @@ async def test_a_wrong_body_is_refused_in_words(client, one, body, status, where
     assert not asked(one, "try_config")
 
 
+@pytest.mark.parametrize(
+    "value", ["${HOME}", "a${HOME:-b}", ["x", "${HOME}"], {"x": {"y": "${HOME}"}}, {"${HOME}": 1}]
+)
+async def test_the_environment_is_not_read_for_whoever_may_ask(client, one, value):
+    answer = await client.ask("PATCH", "/config", {"one.a": value})
+    assert (answer.status, answer.body["where"], one.asked) == (422, "body: one.a", [])
+    assert "environment" in answer.body["detail"]
+
+
+async def test_what_is_no_placeholder_is_text(client, one):
+    one.answers["apply_config"] = applied(a=(1, 2))
+    assert (await client.ask("PATCH", "/config", {"one.a": "$$${HOME} $${x} $x"})).status == 200
+    assert asked(one, "apply_config")[0][1] == {"a": "$$${HOME} $${x} $x"}
+
+
 @pytest.mark.parametrize("query", ["for=0", "for=-1", "for=x", "for=1e9", "dry_run=perhaps", "dryrun=1"])
 async def test_a_wrong_query_is_refused(client, one, query):
     assert (await client.ask("PATCH", f"/config?{query}", {"one.a": 1})).status == 422
