@@ -31,9 +31,9 @@ MEDIA: Final = "text/event-stream"
 QUEUE_LIMIT: Final = 1000
 MOST_READERS: Final = 16
 
-#: Events written in one step, and the seconds between two steps: an application that emits all the time must
-#: not spend its time on being watched.
-_STEP: Final = 50
+#: Bytes after which a step of writing events ends, and the seconds between two steps: an application that
+#: emits all the time, or large events, must not spend its time on being watched.
+_STEP: Final = 16_384
 _PAUSE: Final = 0.02
 
 #: Seconds without an event after which a reader is told that the connection lives.
@@ -109,11 +109,16 @@ class Tap:
                 return False
         return True
 
-    def next_step(self) -> list[tuple[str, dict[str, Any], dict[str, Any], float]]:
-        """Return the next events, oldest first."""
+    def next_step(self) -> list[bytes]:
+        """Return the next events as they are written, oldest first."""
         self._arrived.clear()
         self._is_told = False
-        return [self._queue.popleft() for _ in range(min(_STEP, len(self._queue)))]
+        written: list[bytes] = []
+        size = 0
+        while self._queue and size < _STEP:
+            written.append(_event(*self._queue.popleft()))
+            size += len(written[-1])
+        return written
 
 
 def readers() -> int:
@@ -149,7 +154,7 @@ async def _stream(tap: Tap, pattern: str) -> AsyncGenerator[bytes, None]:
             if not await tap.wait(HEARTBEAT):
                 yield b": heartbeat\n\n"
                 continue
-            written = [_event(*each) for each in tap.next_step()]
+            written = tap.next_step()
             if tap.dropped > told:
                 written.append(
                     _message({"dropped": tap.dropped - told, "dropped_in_all": tap.dropped}, "dropped")
@@ -162,9 +167,9 @@ async def _stream(tap: Tap, pattern: str) -> AsyncGenerator[bytes, None]:
 
 def _event(name: str, measurements: dict[str, Any], metadata: dict[str, Any], at: float) -> bytes:
     details = {"measurements": shown(measurements), "metadata": shown(metadata)}
-    return _message({"event_name": name, **details, "time": at})
+    return _message({"event_name": scrubbed(name), **details, "time": at})
 
 
 def _message(data: Mapping[str, Any], kind: str | None = None) -> bytes:
     named = "" if kind is None else f"event: {kind}\n"
-    return f"{named}data: {scrubbed(dumps(data))}\n\n".encode()
+    return f"{named}data: {dumps(data)}\n\n".encode()

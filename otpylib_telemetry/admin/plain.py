@@ -9,9 +9,10 @@ from typing import Any, Final
 from otpylib_telemetry.config.redaction import without_secrets
 from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.primitives.any_value import Bounds, any_value, text
+from otpylib_telemetry.services import server as services
 
 #: How much of one event is shown, and of the statistics of an exporter.
-EVENT: Final = Bounds(depth=6, width=100, elements=500, length=2_000)
+EVENT: Final = Bounds(depth=6, width=100, elements=200, length=500)
 STATISTICS: Final = Bounds(depth=12, width=2_000, elements=20_000, length=4_000)
 
 
@@ -27,15 +28,31 @@ def plain_dict(value: object, bounds: Bounds = STATISTICS) -> dict[str, Any]:
 
 
 def shown(value: object) -> Any:
-    """Return what an application put into an event, with what is called like a secret replaced."""
-    return _as_json(without_secrets(plain(value, EVENT)))
+    """Return what an application put into an event, without secrets.
+
+    Those are what is called like one, and what the settings of any exporter or service mark as one.
+    """
+    return _scrubbed(_as_json(without_secrets(plain(value, EVENT))))
 
 
 def scrubbed(written: str) -> str:
-    """Return a text without what any exporter's settings mark as secret."""
+    """Return a text without what the settings of any exporter or service mark as secret."""
     for name in registry.names():
         written = registry.scrub(name, written)
-    return written
+    return services.scrub(written)
+
+
+def _scrubbed(value: Any) -> Any:
+    # Before it is written as JSON, which writes a quotation mark in a secret in another way.
+    match value:
+        case str():
+            return scrubbed(value)
+        case dict():
+            return {scrubbed(key): _scrubbed(item) for key, item in value.items()}
+        case list():
+            return [_scrubbed(item) for item in value]
+        case _:
+            return value
 
 
 def dumps(value: object) -> str:

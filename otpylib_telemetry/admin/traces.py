@@ -1,7 +1,7 @@
 """``GET /traces``: the traces that ended last, as waterfalls.
 
 Ends of operations are recorded only while somebody asks: from the first request until a minute after the
-last. An end costs one append then; the traces are put together by whoever asks.
+last. An end costs one append then; the traces are put together when somebody asks.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from otpylib_telemetry.admin.models import Trace, Traces, TraceSpan
 from otpylib_telemetry.admin.plain import plain, shown
 from otpylib_telemetry.bus import table
+from otpylib_telemetry.primitives.threads import run_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -89,7 +90,8 @@ recorder: Final = Recorder()
 async def get_traces(call: Call) -> Traces:
     """Answer with the traces that ended last."""
     recorder.wanted()
-    found = put_together(list(recorder.ends), call.parameters.limit)
+    # On a thread: large ones take a second, in which the application goes on.
+    found = await run_in_thread(put_together, list(recorder.ends), call.parameters.limit)
     return Traces(since=recorder.since, traces=found)
 
 

@@ -409,6 +409,13 @@ def service_module(  # noqa: PLR0913  # all of them by name
     return cls
 
 
+def scrub(text: str) -> str:
+    """Return a text without what the settings of any service mark as secret."""
+    for configuration in [*_configurations.values()]:
+        text = configuration.scrub(text)
+    return text
+
+
 def forget() -> None:
     """Forget what was configured; for tests, which start from nothing."""
     _configurations.clear()

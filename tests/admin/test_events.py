@@ -8,6 +8,9 @@ import pytest
 from otpylib_telemetry import execute, list_handlers, otp, span
 from otpylib_telemetry.admin import events
 from otpylib_telemetry.bus import table
+from tests.support import admin
+from tests.support.admin import Client
+from tests.support.chassis import make_exporter, start
 from tests.support.waiting import eventually
 
 
@@ -62,6 +65,37 @@ async def test_what_is_called_like_a_secret_is_not_shown(client, backend):
         assert "geheim" not in str(found)
         assert "sesame" not in str(found)
         assert found[0][1]["metadata"]["n"] == [{"pwd": "<redacted>"}]
+
+
+async def test_what_settings_mark_as_secret_is_found_in_data_and_not_in_what_json_makes_of_it(
+    runtime, tmp_path
+):
+    path = str(tmp_path / "admin.sock")
+    await admin.start(socket=path, token='an"odd\\pebble-of-24-chars')
+    module, _ = make_exporter()
+    await start(module, api_key="1234")
+    async with Client(socket=path).events() as stream:
+        await stream.next()
+        said = 'with an"odd\\pebble-of-24-chars'
+        execute("shop.paid", {"duration_ms": 1234.5}, {"note": said, said: 1, "n": [said]})
+        _, found = await stream.next()
+    # A number is no text: what is shown stays JSON.
+    assert found["measurements"] == {"duration_ms": 1234.5}
+    assert found["metadata"] == {"note": "with <redacted>", "with <redacted>": 1, "n": ["with <redacted>"]}
+
+
+async def test_a_step_is_short_however_large_the_events_are(client, monkeypatch):
+    sizes = []
+    shown = events.Tap.next_step
+    monkeypatch.setattr(events.Tap, "next_step", lambda tap: sizes.append(len(each := shown(tap))) or each)
+    async with client.events() as stream:
+        await stream.next()
+        for _ in range(20):
+            execute("shop.large", {}, {f"k{n}": "x" * 10_000 for n in range(100)})
+        for _ in range(20):
+            await stream.next()
+    assert sum(sizes) == 20
+    assert max(sizes) == 1
 
 
 class Awkward:

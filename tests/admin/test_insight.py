@@ -1,6 +1,7 @@
 """Looking closer: actors, metrics by size, traces, and what decided the fate of a trace or an event."""
 
 import contextlib
+import threading
 
 import pytest
 from otpylib import supervisor
@@ -124,6 +125,29 @@ async def test_traces_are_recorded_only_while_somebody_asks(client, monkeypatch)
     await client.get("/traces")
     await eventually(lambda: not recorders())
     assert not traces.recorder.ends
+
+
+async def test_traces_are_put_together_beside_the_event_loop(client, monkeypatch):
+    threads = []
+    together = traces.put_together
+    monkeypatch.setattr(
+        traces, "put_together", lambda *asked: threads.append(threading.get_ident()) or together(*asked)
+    )
+    assert (await client.get("/traces")).body["traces"] == []
+    assert len(threads) == 1
+    assert threads != [threading.get_ident()]
+
+
+async def test_what_settings_mark_as_secret_is_in_no_trace_and_in_no_incident(client, backend, monkeypatch):
+    await client.get("/traces")
+    said = "refused for sesame-sesame"
+    with pytest.raises(ValueError, match="refused"), span("shop.order", {"said": said}):
+        raise ValueError(said)
+    execute("shop.pay.error", {"duration_ms": 1}, {"error": said, "trace_id": "1" * 32, "span_id": "2" * 16})
+    execute("otpylib.process.crashed", {"count": 1}, {"server": "till", "reason": said})
+    told = str([(await client.get(path)).body for path in ("/traces", "/actors")])
+    assert told.count("refused for <redacted>") >= 4
+    assert "sesame" not in told
 
 
 def end(name, begin, until, span_id, parent=None, wait=None, trace="1" * 32):
