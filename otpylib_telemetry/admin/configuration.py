@@ -89,11 +89,48 @@ async def patch_config(call: Call) -> Answer:
         return _answer(_of_dry_run(tried, refused))
     if refused:
         raise _refusal(refused)
-    done = [
-        (process, await _asked(process, ("apply_config", changes, about), _CHANGING))
-        for process, changes in wanted.items()
-    ]
-    return _answer(_of_changes(done))
+    return _answer(_of_changes(await _made(wanted, about)))
+
+
+async def _made(
+    wanted: Mapping[Process, Mapping[str, Any]], about: Mapping[str, Any]
+) -> list[tuple[Process, dict[str, Any]]]:
+    """Make changes of several sections; where one fails after all, those before it are taken back."""
+    done: list[tuple[Process, dict[str, Any]]] = []
+    for process, changes in wanted.items():
+        try:
+            found = await processes.ask(process, ("apply_config", changes, about), _CHANGING)
+            failed = None if found["outcome"] != "rejected" else "; ".join(map(str, found["problems"]))
+        except SilentError as error:
+            # It may still do it: its time was over, and the message is in its mailbox.
+            found, failed = {}, scrubbed(str(error))
+        if failed is None:
+            done.append((process, found))
+            continue
+        kept = await _taken_back(done, about["by"])
+        what_became = f"{kept} stay changed" if kept else "the others are taken back"
+        raise ProblemError(
+            HTTPStatus.CONFLICT,
+            failed,
+            where=f"body: {process.short}",
+            expected=f"what the message says; {what_became}",
+        )
+    return done
+
+
+async def _taken_back(done: Sequence[tuple[Process, Mapping[str, Any]]], by: str | None) -> str:
+    """Go back to what was before the first of these changes; return the sections that stay changed."""
+    kept = []
+    for process, found in done:
+        if (generation := found.get("generation")) is None:
+            continue
+        try:
+            back = await processes.ask(process, ("rollback", generation - 1, by), _CHANGING)
+            if back["outcome"] == "rejected":
+                kept.append(process.short)
+        except SilentError:
+            kept.append(process.short)
+    return ", ".join(kept)
 
 
 def _by_process(changes: Mapping[str, Any]) -> dict[Process, dict[str, Any]]:
@@ -242,6 +279,15 @@ async def roll_back(call: Call) -> Answer:
             silent.append(scrubbed(str(error)))
     changed = _of_changes(done)
     problems = [*changed.problems, *silent]
+    went = [process.short for process, found in done if found["outcome"] != "rejected"]
+    if went and changed.outcome == "rejected":
+        raise ProblemError(
+            HTTPStatus.CONFLICT,
+            changed.problems[0],
+            where="path: generation",
+            expected=f"what the message says; back are {', '.join(went)}",
+            faults=[Fault(where="path: generation", what=text) for text in problems],
+        )
     if not done or changed.outcome == "rejected":
         raise ProblemError(
             HTTPStatus.NOT_FOUND,

@@ -58,6 +58,7 @@ async def _get_openapi(_call: Call) -> Answer:
 _NO_EXPORTER: Final = {HTTPStatus.NOT_FOUND: "No exporter of this name runs."}
 _CANNOT: Final = {HTTPStatus.CONFLICT: "The exporter cannot do this."}
 
+_IN_PART: Final = {HTTPStatus.CONFLICT: "Some sections did it, and others did not; the problem says which."}
 _REFUSED: Final = {
     HTTPStatus.SERVICE_UNAVAILABLE: "A process does not answer; nothing was changed there.",
 }
@@ -85,7 +86,7 @@ ROUTES: Final = (
         ChangeParameters,
         Changes,
         statuses={HTTPStatus.ACCEPTED: "Accepted, and not in force yet."},
-        refusals=_REFUSED,
+        refusals=_REFUSED | _IN_PART,
     ),
     Route("GET", "/history", configuration.get_history, "Changes, oldest first", History, HistoryParameters),
     Route(
@@ -96,7 +97,8 @@ ROUTES: Final = (
         Changed,
         Generation,
         statuses={HTTPStatus.ACCEPTED: "Accepted, and not in force yet."},
-        refusals={HTTPStatus.NOT_FOUND: "This generation is not kept, or what it had is refused by now."},
+        refusals={HTTPStatus.NOT_FOUND: "This generation is not kept, or what it had is refused by now."}
+        | _IN_PART,
     ),
     Route("POST", "/reload", configuration.reload, "Read the configuration files again", Reloaded),
     Route(

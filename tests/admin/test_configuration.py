@@ -82,6 +82,34 @@ async def test_what_one_refuses_nobody_does(client, one, two):
     assert not asked(one, "apply_config")
 
 
+@pytest.mark.parametrize("can_go_back", [True, False])
+@pytest.mark.parametrize("failing", ["rejected", "silent"])
+async def test_where_one_fails_those_before_it_are_taken_back(client, one, two, failing, can_go_back):
+    refused = {**applied(outcome="rejected"), "problems": ["telemetry.two.a is refused: too late"]}
+    one.answers |= {
+        "try_config": tried(a=(1, 2)),
+        "apply_config": applied(a=(1, 2)),
+        "rollback": applied() if can_go_back else ("error", "not kept"),
+    }
+    two.answers |= {
+        "try_config": tried(a=(1, 2)),
+        "apply_config": refused if failing == "rejected" else ("error", "it does not work"),
+    }
+    answer = await client.ask("PATCH", "/config", {"one.a": 2, "two.a": 3}, X_Telemetry_By="Ada")
+    assert (answer.status, answer.body["where"]) == (409, "body: two")
+    assert ("too late" if failing == "rejected" else "does not work") in answer.body["detail"]
+    assert ("taken back" if can_go_back else "one stay changed") in answer.body["expected"]
+    assert asked(one, "rollback") == [("rollback", 6, "Ada")]
+
+
+async def test_a_rollback_that_one_refuses_says_who_went_back(client, one, two):
+    one.answers["rollback"] = applied(a=(1, 2))
+    two.answers["rollback"] = {**applied(outcome="rejected"), "problems": ["telemetry.two.a is refused"]}
+    answer = await client.ask("POST", "/rollback/3")
+    assert (answer.status, answer.body["detail"]) == (409, "telemetry.two.a is refused")
+    assert "back are one" in answer.body["expected"]
+
+
 async def test_a_dry_run_does_nothing(client, one, two):
     one.answers |= {"try_config": tried(a=(1, 2), probe={"ok": False, "reason": "connection refused"})}
     two.answers |= {"try_config": tried(b=(3, float("inf")))}
