@@ -44,6 +44,8 @@ class Access:
     def check(self, request: Request, route: Route) -> None:
         """Raise ProblemError where a request is not to be answered."""
         if request.is_private:
+            # Somebody may have made a port of the socket (ssh -L), which a browser reaches.
+            _check_forwarded(request.headers)
             return
         self._check_host(request.headers)
         _check_origin(request.headers)
@@ -56,12 +58,7 @@ class Access:
         host = headers.get("host", "")
         if self.hosts is None or _is_ours(host, self.hosts):
             return
-        raise ProblemError(
-            HTTPStatus.MISDIRECTED_REQUEST,
-            f"this is not {host[:200]!r}: a page of another site may have sent this",
-            where="header: Host",
-            expected="an address, localhost, or telemetry.admin.host",
-        )
+        raise _misdirected(host)
 
     @staticmethod
     def _check_token(token: SecretStr, headers: Mapping[str, str]) -> None:
@@ -109,6 +106,23 @@ def _name_of(host: str) -> str | None:
         return None if found.username is not None or not found.hostname else found.hostname.rstrip(".")
     except ValueError:
         return None
+
+
+def _check_forwarded(headers: Mapping[str, str]) -> None:
+    """Refuse what a browser sends for a page of another site; clients of a socket name any host they like."""
+    _check_origin(headers)
+    host = headers.get("host", "")
+    if "." in (_name_of(host) or "") and not _is_ours(host, frozenset()):
+        raise _misdirected(host)
+
+
+def _misdirected(host: str) -> ProblemError:
+    return ProblemError(
+        HTTPStatus.MISDIRECTED_REQUEST,
+        f"this is not {host[:200]!r}: a page of another site may have sent this",
+        where="header: Host",
+        expected="an address, localhost, or telemetry.admin.host",
+    )
 
 
 def _check_origin(headers: Mapping[str, str]) -> None:

@@ -25,9 +25,6 @@ __all__ = ["access_of", "answer", "received", "sent", "web"]
 #: Bytes that a body may have: what aiohttp's low-level server takes.
 _LONGEST_BODY: Final = 1024 * 1024
 
-#: Seconds that a client may take to read what is written for it.
-STALLED: Final = 30.0
-
 #: Seconds between two looks whether the client is still there.
 _LOOK: Final = 0.5
 
@@ -108,7 +105,7 @@ async def _stream(
             transport.set_write_buffer_limits(_BUFFERED)
         await response.prepare(request)
         while (piece := await _next(request, body)) is not None:
-            async with asyncio.timeout(STALLED):
+            async with asyncio.timeout(mount.STALLED):
                 await response.write(piece)
     except (TimeoutError, ConnectionError):
         # It went away, or takes nothing any more.

@@ -33,6 +33,9 @@ AsgiApp: TypeAlias = "Callable[[Message, Receive, Send], Awaitable[None]]"
 #: Bytes that a body may have.
 _LONGEST_BODY: Final = 1024 * 1024
 
+#: Seconds that a client may take to read what is written for it.
+STALLED: Final = 30.0
+
 
 def access_of(token: str | None) -> Access:
     """Return who may ask: by which name the server is called is its own affair."""
@@ -110,6 +113,10 @@ async def _http(access: Access, scope: Message, receive: Receive, send: Send) ->
     if isinstance(found.body, bytes):
         await send({"type": "http.response.body", "body": b"" if is_head else found.body})
         return
+    if is_head:
+        await found.body.aclose()
+        await send({"type": "http.response.body", "body": b""})
+        return
     await _stream(found.body, receive, send)
 
 
@@ -120,7 +127,8 @@ async def _stream(body: AsyncGenerator[bytes, None], receive: Receive, send: Sen
 
     async def write() -> None:
         async for piece in body:
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            async with asyncio.timeout(STALLED):
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
 
     # One that ends ends the other: a client that has gone away, or the last piece.
     tasks = {asyncio.ensure_future(gone()), asyncio.ensure_future(write())}

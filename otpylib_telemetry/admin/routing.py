@@ -69,8 +69,11 @@ class Call:
 
     @property
     def by(self) -> str | None:
-        """Who asks for it."""
-        return self.request.headers.get("x-telemetry-by", "").strip()[:200] or self.request.by
+        """Who asks for it: the user whom the connection proves, if it does, before what the request says."""
+        proven, said = self.request.by, self.request.headers.get("x-telemetry-by", "").strip()[:200]
+        if proven is None or not said or said == proven:
+            return proven or said or None
+        return f"{proven} (as {said})"
 
 
 Handler: TypeAlias = "Callable[[Call], Awaitable[BaseModel | Answer]]"

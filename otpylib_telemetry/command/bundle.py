@@ -8,6 +8,7 @@ import os
 import platform
 import sys
 import tarfile
+import tempfile
 import time
 from importlib.metadata import distributions
 from pathlib import Path
@@ -135,10 +136,16 @@ def _section(section: Mapping[str, Any]) -> dict[str, Any]:
 
 def _write(path: str, directory: str, parts: Mapping[str, bytes]) -> None:
     now = int(time.time())
-    # This user alone may read it, from its first byte on.
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
-        for name, content in sorted(parts.items()):
-            member = tarfile.TarInfo(f"{directory}/{name}")
-            member.size, member.mtime, member.mode = len(content), now, 0o600
-            archive.addfile(member, io.BytesIO(content))
+    # A new file, which this user alone may read from its first byte on: one that is there already may be read
+    # by others, or be a link to somewhere else.
+    descriptor, unfinished = tempfile.mkstemp(prefix=".telemetry-", dir=Path(path).parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
+            for name, content in sorted(parts.items()):
+                member = tarfile.TarInfo(f"{directory}/{name}")
+                member.size, member.mtime, member.mode = len(content), now, 0o600
+                archive.addfile(member, io.BytesIO(content))
+        Path(unfinished).replace(path)
+    except BaseException:
+        Path(unfinished).unlink()
+        raise

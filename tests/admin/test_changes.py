@@ -1,6 +1,10 @@
 """Changes of a real exporter over HTTP: made, tried, told of, taken back."""
 
+import getpass
+
 from tests.support.waiting import eventually
+
+ADA = f"{getpass.getuser()} (as Ada)"
 
 
 async def value(client, key="rate"):
@@ -12,9 +16,9 @@ async def test_a_change_is_in_force_with_its_origin_and_in_the_history(client, b
     answer = await client.ask("PATCH", "/config", {"x.rate": 0.25}, X_Telemetry_By="Ada")
     assert (answer.status, answer.body["outcome"]) == (200, "applied")
     assert answer.body["changes"] == {"x.rate": {"old": 1.0, "new": 0.25}}
-    assert await value(client) == (0.25, "api by Ada")
+    assert await value(client) == (0.25, f"api by {ADA}")
     [entry] = (await client.get("/history")).body["entries"]
-    assert (entry["origin"], entry["by"], entry["outcome"]) == ("api", "Ada", "applied")
+    assert (entry["origin"], entry["by"], entry["outcome"]) == ("api", ADA, "applied")
     assert entry["generation"] == answer.body["generation"]
 
 

@@ -6,6 +6,9 @@ import pytest
 
 from tests.support import configurable
 
+#: Over a socket the user at its other end is known, whatever the request says.
+ADA = f"{getpass.getuser()} (as Ada)"
+
 
 @pytest.fixture
 async def one(runtime, monkeypatch):
@@ -57,7 +60,7 @@ async def test_a_change_is_tried_with_everybody_and_then_made(client, one, two):
         "overrode": {"one.a": "file a.toml", "two.a": "file a.toml"},
         "reverts_at": 1234.5,
     }
-    about = {"origin": "api", "by": "Ada", "for": 600.0}
+    about = {"origin": "api", "by": ADA, "for": 600.0}
     assert asked(one, "try_config") == [("try_config", {"a": 2})]
     assert asked(one, "apply_config") == [("apply_config", {"a": 2}, about)]
     assert asked(two, "apply_config") == [("apply_config", {"a": 2, "table.entry": None}, about)]
@@ -99,7 +102,7 @@ async def test_where_one_fails_those_before_it_are_taken_back(client, one, two, 
     assert (answer.status, answer.body["where"]) == (409, "body: two")
     assert ("too late" if failing == "rejected" else "does not work") in answer.body["detail"]
     assert ("taken back" if can_go_back else "one stay changed") in answer.body["expected"]
-    assert asked(one, "rollback") == [("rollback", 6, "Ada")]
+    assert asked(one, "rollback") == [("rollback", 6, ADA)]
 
 
 async def test_a_rollback_that_one_refuses_says_who_went_back(client, one, two):
@@ -211,7 +214,7 @@ async def test_a_rollback_asks_everybody(client, one, two):
     answer = await client.ask("POST", "/rollback/1", X_Telemetry_By="Ada")
     assert (answer.status, answer.body["generation"]) == (200, 10)
     assert answer.body["changes"] == {"one.a": {"old": 2, "new": 1}}
-    assert asked(two, "rollback") == [("rollback", 1, "Ada")]
+    assert asked(two, "rollback") == [("rollback", 1, ADA)]
 
 
 async def test_a_generation_that_nobody_keeps_is_not_found(client, one):

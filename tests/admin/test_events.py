@@ -171,7 +171,7 @@ class Counting(dict):
 
 
 async def test_one_that_takes_nothing_is_cut_off(client, monkeypatch):
-    monkeypatch.setattr("otpylib_telemetry.admin.aiohttp.STALLED", 0.2)
+    monkeypatch.setattr("otpylib_telemetry.admin.mount.STALLED", 0.2)
     with socket.socket(socket.AF_UNIX) as stalled:
         stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         stalled.setblocking(False)

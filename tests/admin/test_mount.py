@@ -112,6 +112,31 @@ async def test_an_asgi_application_answers_on_the_loop_of_another_thread(backend
         assert (status, body["where"]) == (400, "body")
 
 
+async def test_a_reader_that_takes_nothing_is_cut_off_under_asgi_too(backend, monkeypatch):
+    monkeypatch.setattr("otpylib_telemetry.admin.mount.STALLED", 0.05)
+    never = asyncio.Event()
+
+    async def send(message):
+        if message["type"] == "http.response.body":
+            await never.wait()
+
+    scope = {"type": "http", "method": "GET", "path": "/events", "query_string": b"", "headers": []}
+    await asyncio.wait_for(admin.asgi_app()(scope, never.wait, send), 30)
+    assert events.readers() == 0
+
+
+async def test_head_of_live_events_is_no_stream(backend):
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "HEAD", "path": "/events", "query_string": b"", "headers": []}
+    await asyncio.wait_for(admin.asgi_app()(scope, asyncio.Event().wait, send), 30)
+    assert [each.get("status", each.get("body")) for each in sent] == [200, b""]
+    assert events.readers() == 0
+
+
 async def test_live_events_pass_from_one_loop_to_the_other(backend):
     async with Uvicorn(admin.asgi_app()) as url:
         async with aiohttp.ClientSession() as session, session.get(f"{url}/events?pattern=shop.*") as answer:

@@ -236,6 +236,20 @@ async def test_pages_of_other_sites_are_refused(runtime, token):
     assert not [name for name in preflight.headers if name.lower().startswith("access-control")]
 
 
+async def test_pages_of_other_sites_are_refused_where_somebody_made_a_port_of_the_socket(runtime, path):
+    await admin.start(socket=path)
+    client = Client(socket=path)
+    assert (await client.get("/status", Origin="https://evil.example")).status == 403
+    assert (await client.get("/status", Sec_Fetch_Site="cross-site")).status == 403
+    # A name that was made to resolve to this machine.
+    assert (await client.get("/status", Host="evil.example:9000")).status == 421
+    # What clients of a socket put there, and the page itself where it was forwarded.
+    for host in ("x", "localhost", "telemetry", "127.0.0.1:9000"):
+        assert (await client.get("/status", Host=host)).status == 200, host
+    same = {"Host": "localhost:9000", "Origin": "http://localhost:9000", "Sec_Fetch_Site": "same-origin"}
+    assert (await client.get("/status", **same)).status == 200
+
+
 async def test_a_stop_of_the_process_leaves_nothing_open(runtime, path):
     port = (await admin.start(socket=path, port=0))["port"]
     async with Client(socket=path).events() as stream:

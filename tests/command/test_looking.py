@@ -300,6 +300,19 @@ class TestBundle:
         assert versions["application"] == {"otpylib-telemetry": "1"}
         assert "otpylib" in versions["command"]["packages"]
 
+    def test_a_file_that_is_there_is_replaced_and_private_and_a_link_is_not_followed(self, api, tmp_path):
+        (tmp_path / "help.tar.gz").write_text("mine")
+        (tmp_path / "help.tar.gz").chmod(0o644)
+        (tmp_path / "elsewhere").write_text("stays")
+        (tmp_path / "link.tar.gz").symlink_to("elsewhere")
+        for name in ("help.tar.gz", "link.tar.gz"):
+            assert asked(api, "bundle", "--output", name).status == 0
+            found = tmp_path / name
+            assert (found.is_symlink(), stat.S_IMODE(found.stat().st_mode)) == (False, 0o600)
+            assert tarfile.is_tarfile(found)
+        assert (tmp_path / "elsewhere").read_text() == "stays"
+        assert not list(tmp_path.glob(".telemetry-*"))
+
     def test_the_token_is_not_in_it(self, api, tmp_path, monkeypatch):
         monkeypatch.setenv("TELEMETRY_ADMIN_TOKEN", "0123456789abcdef0123")
         api.answers["GET", "/history"] = 200, {"entries": ["Bearer 0123456789abcdef0123"]}
