@@ -70,8 +70,16 @@ def _before_1_39(record: LogRecord, resource: Resource, scope: InstrumentationSc
     theirs: Any = _logs
     known = {name: getattr(record, name) for name in _FIELDS}
     made = theirs.LogRecord(resource=resource, **known)
-    made.attributes = record.attributes  # it would forget how many there were besides
+    # It would forget how many there were besides, and asks for that even where there are none.
+    given: Any = record.attributes
+    made.attributes = given if hasattr(given, "dropped") else _Counted(given)
     return theirs.LogData(made, scope)
+
+
+class _Counted(dict[str, Any]):
+    """Attributes of which none was dropped."""
+
+    dropped = 0
 
 
 _FIELDS: Final = (

@@ -691,13 +691,14 @@ class TestNamedExporters:
         exporter = backend(endpoint=None, exporter="console", service_name="shop")
         await exporter.open()
         _, logs = collect(
-            exporter, ("shop.note", {}, {"message": "open", "severity": "warn", "trace_id": TRACE})
+            exporter, ("shop.note", {}, {"message": "open", "severity": "warn", "trace_id": TRACE, "till": 3})
         )
         assert await exporter.export(logs) is None
         await exporter.close()
         record = json.loads(shown.getvalue())
         assert (record["body"], record["event_name"], record["severity_number"]) == ("open", "shop.note", 13)
         assert record["trace_id"] == f"0x{TRACE}"
+        assert record["attributes"]["till"] == 3
         assert record["resource"]["attributes"]["service.name"] == "shop"
 
 
