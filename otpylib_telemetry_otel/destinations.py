@@ -16,10 +16,15 @@ from importlib.metadata import entry_points
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from otpylib_telemetry.exporter.base import ExportError, ExportOutcome
+from otpylib_telemetry.exporter.base import DestinationError, ExportError, ExportOutcome
 from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.primitives.fork import importing
-from otpylib_telemetry_otel.errors import BackendUnavailableError, ServerBrokenError
+from otpylib_telemetry_otel.errors import (
+    BackendUnavailableError,
+    BatchRefusedError,
+    ServerBrokenError,
+    StrangeOutcome,
+)
 from otpylib_telemetry_otel.otlp import mistakes
 from otpylib_telemetry_otel.otlp.credentials import CredentialsError
 from otpylib_telemetry_otel.otlp.values import why
@@ -62,6 +67,10 @@ _ISOLATING: Final = 0.5
 
 #: The part of the time for an attempt that processors may take.
 _PROCESSING: Final = 0.5
+
+#: Requests without an item, of any signal: no bytes at all, and one resource that has none. Some receivers
+#: take the first for a request without a body, which they refuse.
+_NOTHING: Final = (b"", b"\x0a\x00")
 
 _INSTALL: Final = "pip install 'otpylib-telemetry[otel]'"
 
@@ -300,7 +309,7 @@ def build(settings: OtelSettings, signal: SignalName, resource: Mapping[str, Any
 def prove(connection: Connection, signal: SignalName) -> None:
     """Send an empty request, which OTLP allows; raises what is wrong with the destination. It blocks.
 
-    A destination that refuses it for what it is has read it, and that is proof enough.
+    A destination that refuses it in OTLP's own words has read it, and that is proof enough.
     """
     try:
         with importing():
@@ -310,12 +319,27 @@ def prove(connection: Connection, signal: SignalName) -> None:
     except ImportError as error:
         raise BackendUnavailableError(f"{error}: {_INSTALL}") from error
     try:
-        there.send(b"")
-    except ExportError as error:
-        if error.retryable or isinstance(error, ServerBrokenError):
-            raise
+        _take_nothing(there)
     finally:
         there.close()
+
+
+def _take_nothing(there: Transport) -> None:
+    refusal = ""
+    for body in _NOTHING:
+        try:
+            outcome = there.send(body)
+        except BatchRefusedError:
+            return
+        except ExportError as error:
+            if error.retryable or isinstance(error, ServerBrokenError):
+                raise
+            refusal = str(error)
+            continue
+        if isinstance(outcome, StrangeOutcome):
+            raise DestinationError(outcome.message)
+        return
+    raise mistakes.error_of(refusal, mistakes.NOT_OTLP)
 
 
 def _unprocessed(settings: OtelSettings, signal: SignalName, resource: Resource) -> Destination:

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from otpylib_telemetry.exporter.base import DestinationError, ExportError
+from dataclasses import dataclass
+
+from otpylib_telemetry.exporter.base import DestinationError, ExportError, ExportOutcome
 
 
 class BackendUnavailableError(Exception):
     """What the settings ask for cannot be had as things are."""
+
+
+@dataclass(frozen=True, slots=True)
+class StrangeOutcome(ExportOutcome):
+    """Success with an answer that is none of OTLP, so that somebody else may have given it."""
+
+
+class BatchRefusedError(ExportError):
+    """What answers speaks OTLP, and refuses what it has read for what is in it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retryable=False)
 
 
 class ServerBrokenError(ExportError):

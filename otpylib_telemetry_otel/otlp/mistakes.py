@@ -22,6 +22,7 @@ MOVED: Final = "set endpoint to where it leads, if that is right"
 PAGE: Final = "a web page answers, of a web server or of a proxy's login, and no OTLP receiver (endpoint)"
 PROXY_LOGIN: Final = "the proxy wants a login (https_proxy, http_proxy)"
 FORMAT: Final = "what answers does not take OTLP as protobuf (endpoint, protocol)"
+NOT_OTLP: Final = "what answers does not answer as an OTLP receiver does: another server's port (endpoint)"
 NOT_GRPC: Final = (
     "what answers does not speak gRPC: protocol and port do not fit (by custom 4317 is for grpc, 4318 for "
     "http/protobuf)"

@@ -7,9 +7,10 @@ Imports the generated classes of OTLP: to be imported only where something is ab
 
 from __future__ import annotations
 
+import json
 import re
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from google.protobuf.json_format import Parse, ParseError  # type: ignore[import-untyped]
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -17,7 +18,12 @@ from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untype
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 
 from otpylib_telemetry.exporter.base import ExportError, ExportOutcome, TooLargeError
-from otpylib_telemetry_otel.errors import ServerBrokenError, SignalRefusedError
+from otpylib_telemetry_otel.errors import (
+    BatchRefusedError,
+    ServerBrokenError,
+    SignalRefusedError,
+    StrangeOutcome,
+)
 from otpylib_telemetry_otel.otlp import mistakes
 
 if TYPE_CHECKING:
@@ -27,6 +33,12 @@ if TYPE_CHECKING:
 
 
 PROTOBUF: Final = "application/x-protobuf"
+_JSON: Final = "application/json"
+#: What Loki calls a google.rpc.Status of protobuf.
+_BYTES: Final = "application/octet-stream"
+
+#: The field of an answer to an export, as JSON may name it.
+_ANSWERED: Final = frozenset({"partialSuccess", "partial_success"})
 
 #: "OTLP/gRPC Response", "Failures". RESOURCE_EXHAUSTED is retryable as well if the server says when.
 _RETRYABLE_CODES: Final = frozenset(
@@ -92,14 +104,16 @@ def accepted(service: Service, answer: bytes | None, content_type: str = PROTOBU
     if words := mistakes.of_body(content_type, answer):
         raise mistakes.error_of("success is reported with a page of HTML", words)
     message = service.answer()
-    kind = content_type.partition(";")[0].strip().lower()
+    kind = _kind(content_type)
     try:
-        if kind == "application/json":
-            Parse(answer, message, ignore_unknown_fields=True)
-        elif kind == PROTOBUF:
+        if kind == PROTOBUF:
             message.ParseFromString(answer)
+        elif _is_answer_in_json(answer):
+            # Whatever it is called: who writes two braces rarely says of which type they are.
+            Parse(answer, message, ignore_unknown_fields=True)
         else:
-            return _strange(f"of type {_short(kind) or 'unknown'}")
+            said = "that says something else" if kind == _JSON else f"of type {_short(kind) or 'unknown'}"
+            return _strange(said)
     except (DecodeError, ParseError, UnicodeDecodeError):
         return _strange("that cannot be decoded")
     partial = message.partial_success
@@ -131,9 +145,9 @@ def refused_by_grpc(code: str, details: str, trailers: Mapping[str, bytes | str]
     delay = retry_delay(trailers)
     # "OTLP/gRPC Throttling": a RetryInfo is how a server says that RESOURCE_EXHAUSTED will pass.
     retryable = code in _RETRYABLE_CODES or (code == "RESOURCE_EXHAUSTED" and delay is not None)
-    if code in _BROKEN_CODES:
-        return ServerBrokenError(message)
-    return ExportError(message, retryable=retryable, retry_after=delay if retryable else None)
+    if not retryable:
+        return ServerBrokenError(message) if code in _BROKEN_CODES else BatchRefusedError(message)
+    return ExportError(message, retry_after=delay)
 
 
 def retry_delay(trailers: Mapping[str, bytes | str]) -> float | None:
@@ -168,23 +182,25 @@ def refused_by_http(
         place = _short(headers.get("location", "")) or "nowhere"
         message = f"{message}: redirected to {place}, which is not followed"
         return mistakes.error_of(message, mistakes.MOVED)
-    if said := _reason(headers.get("content-type", ""), body):
+    kind = headers.get("content-type", "")
+    if said := _reason(kind, body):
         message = f"{message}: {said}"
     words = body[:_MOST_WORDS].decode("utf-8", "replace")
     if status == _TOO_LARGE_STATUS or (status in _MAYBE_TOO_LARGE and _TOO_LARGE.search(words)):
         # "OTLP/HTTP Request": not to be retried; smaller requests are other requests.
         return TooLargeError(message)
     retryable = status in _RETRYABLE_STATUSES
-    kind = headers.get("content-type", "")
     mistake = None if retryable else mistakes.of_status(status) or mistakes.of_body(kind, body)
     if mistake is not None:
-        if status in _UNKNOWN_STATUSES:
-            return SignalRefusedError(f"{message}; {mistake}")
-        return mistakes.error_of(message, mistake)
-    if not retryable and status // 100 == _BROKEN_STATUS:
+        is_unknown = status in _UNKNOWN_STATUSES
+        return (
+            SignalRefusedError(f"{message}; {mistake}") if is_unknown else mistakes.error_of(message, mistake)
+        )
+    if retryable:
+        return ExportError(message, retry_after=retry_after(headers.get("retry-after"), now))
+    if status // 100 == _BROKEN_STATUS:
         return ServerBrokenError(message)
-    delay = retry_after(headers.get("retry-after"), now) if retryable else None
-    return ExportError(message, retryable=retryable, retry_after=delay)
+    return BatchRefusedError(message) if _is_status(kind, body) else ExportError(message, retryable=False)
 
 
 def retry_after(value: str | None, now: float) -> float | None:
@@ -213,25 +229,54 @@ def too_large(size: int, limit: int) -> TooLargeError:
 
 def _reason(content_type: str, body: bytes) -> str:
     """What the body of a refusal says: a google.rpc.Status, as OTLP wants it, or text."""
-    kind = content_type.partition(";")[0].strip().lower()
+    kind = _kind(content_type)
+    status = _status(kind, body, strict=False)
+    if status is not None and (status.message or kind == PROTOBUF):
+        return _short(status.message)
+    # Bytes are for nobody to read, and a page is made for a browser, not for a line of a log.
+    return "" if kind in {PROTOBUF, "text/html"} else _short(body.decode("utf-8", "replace"))
+
+
+def _is_status(content_type: str, body: bytes) -> bool:
+    """Tell whether a refusal is a google.rpc.Status: then who refuses speaks OTLP."""
+    kind = _kind(content_type)
+    status = _status(kind, body, strict=True)
+    if status is None:
+        return False
+    # Many bytes can be read as a message, of unknown fields. One without any field is no bytes at all.
+    return bool(status.message) or (kind == PROTOBUF and (bool(status.code) or not body))
+
+
+def _status(kind: str, body: bytes, *, strict: bool) -> Any:
+    """Read a google.rpc.Status; None for what is none. A strict one in JSON has no other fields."""
     status = Status()
     try:
-        if kind == PROTOBUF:
+        if kind in {PROTOBUF, _BYTES}:
             status.ParseFromString(body)
-            return _short(status.message)
-        if kind == "application/json":
-            Parse(body, status, ignore_unknown_fields=True)
-            if status.message:
-                return _short(status.message)
+        elif kind == _JSON:
+            Parse(body, status, ignore_unknown_fields=not strict)
+        else:
+            return None
     except (DecodeError, ParseError, UnicodeDecodeError):
-        if kind == PROTOBUF:
-            return ""
-    # A page is made for a browser, not for a line of a log.
-    return "" if kind == "text/html" else _short(body.decode("utf-8", "replace"))
+        return None
+    return status
+
+
+def _is_answer_in_json(answer: bytes) -> bool:
+    """Tell whether JSON is an answer to an export: an object without a field, or with the one there is."""
+    try:
+        said = json.loads(answer)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(said, dict) and (not said or not _ANSWERED.isdisjoint(said))
+
+
+def _kind(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
 
 
 def _strange(what: str) -> ExportOutcome:
-    return ExportOutcome(
+    return StrangeOutcome(
         message=f"it reports success with an answer {what}, which is no OTLP: is the endpoint right?"
     )
 

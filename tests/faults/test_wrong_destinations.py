@@ -290,6 +290,30 @@ async def test_a_server_of_something_else(runtime, caplog, kind, reply):
         )
 
 
+#: By what it is: the answer of a server of HTTP that has nothing to do with OTLP, and is well.
+ELSEWHERE = {
+    "400 in text": ("400 Bad Request", "text/plain", b"a parameter 'json' or 'msgpack' is required"),
+    "400 without a word": ("400 Bad Request", "text/plain", b""),
+    "408": ("408 Request Timeout", "text/plain", b""),
+    "409 in JSON": ("409 Conflict", "application/json", b"{}"),
+    "422 in JSON": ("422 Unprocessable Entity", "application/json", b'{"error":"x"}'),
+    "200 in text": ("200 OK", "text/plain", b"ok"),
+    "200 in JSON": ("200 OK", "application/json", b'{"status":"ok"}'),
+    "202 of no type": ("202 Accepted", "", b"queued"),
+}
+
+
+@pytest.mark.parametrize("what", ELSEWHERE)
+async def test_an_answer_in_other_words_than_those_of_otlp_proves_nothing(runtime, caplog, what):
+    status, kind, body = ELSEWHERE[what]
+    named = f"Content-Type: {kind}\r\n" if kind else ""
+    head = f"HTTP/1.1 {status}\r\n{named}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    with HttpReceiver() as right, saying(head.encode() + body) as endpoint:
+        is_success = status.startswith("2")
+        words = "which is no OTLP" if is_success else "does not answer as an OTLP receiver does"
+        await switch_there_and_back(right, {"endpoint": endpoint}, words, caplog)
+
+
 @pytest.mark.parametrize("kind", [GrpcReceiver, HttpReceiver])
 async def test_a_destination_that_mends_itself_is_switched_to(runtime, kind):
     with kind() as old, kind() as new:

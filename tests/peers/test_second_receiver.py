@@ -11,6 +11,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from otpylib_telemetry import execute, otp, span
 from otpylib_telemetry_otel import start_otel_exporter
+from otpylib_telemetry_otel.signals.proof import prove
 from tests.peers.test_delivery import RESOURCE, settings_for
 from tests.peers.test_logs import anything as anything_to_log
 from tests.support.chassis import up
@@ -137,3 +138,9 @@ async def test_what_an_application_emits_arrives_there_as_one_tree_with_its_log_
     ((resource, _, record),) = second.records
     assert resource["service.name"] == "shop"
     assert (value_of(record["body"]), record["severityNumber"]) == ("good night", 13)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_both_receivers_prove_themselves_with_an_empty_request(collector, second, protocol):
+    for there in (collector, second):
+        await prove(settings_for(there, protocol), None)
