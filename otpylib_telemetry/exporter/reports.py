@@ -98,19 +98,34 @@ class Reports:
         )
         self._left_out_unsaid = 0
 
-    def failed(self, lane: str, number: int, error: Exception, items: int, *, permanent: bool) -> None:
+    def failed(  # noqa: PLR0913  # what there is to say of a batch
+        self,
+        lane: str,
+        number: int,
+        error: Exception,
+        items: int,
+        *,
+        permanent: bool,
+        in_doubt: bool = False,
+    ) -> None:
         """Say once per outage that the backend is in trouble."""
+        is_refusal = isinstance(error, ExportError) and not error.retryable
         said = error_text(error) if isinstance(error, ExportError) else ""
         reason = self._scrub(said or describe(error))
-        fate = (
-            f"The items of this batch ({items}) are counted as rejected"
-            if permanent
-            else f"Nothing is lost: up to {self._lease.state.queue_limit} events wait, and it is tried again"
-        )
+        limit = self._lease.state.queue_limit
+        if is_refusal and in_doubt:
+            fate = (
+                f"Nothing has arrived there yet, so up to {limit} events wait; an item that it refuses again "
+                f"and again is counted as rejected"
+            )
+        elif permanent:
+            fate = f"The items of this batch ({items}) are counted as rejected"
+        else:
+            fate = f"Nothing is lost: up to {limit} events wait, and it is tried again"
         is_misdirected = isinstance(error, DestinationError)
         (self._misdirected.add if is_misdirected else self._misdirected.discard)(lane)
         # Both are answers: who gives them is there.
-        began = self._outages.failed(lane, number, reason, is_refusal=permanent or is_misdirected)
+        began = self._outages.failed(lane, number, reason, is_refusal=is_refusal or is_misdirected)
         if began is not None and began.is_more:
             _log.warning(
                 "%s still does not export%s, for another reason now: %s. %s.",

@@ -91,17 +91,25 @@ def after_failure(  # noqa: PLR0913  # all that the decision depends on
     *,
     now: float,
     dice: Callable[[], float],
+    in_doubt: bool = False,
 ) -> Retry:
     """Decide about a batch that did not arrive.
 
     One that is too large goes in halves, at once: the backend is up. One that the backend will never take is
     rejected. Any other keeps its place and is sent again after a back-off; when ``retry_attempts`` are used
     up, the next round begins after a rest of ``flush_interval``.
+
+    While it is ``in_doubt`` whether the backend takes anything, what it refuses goes in halves, so that
+    others can show it, and an item by itself goes again before it is rejected.
     """
     if isinstance(error, TooLargeError) and attempt.items > 1:
         return Retry("in_pieces", _halved(attempt, lane))
     is_final = isinstance(error, ExportError) and not error.retryable
     asked = _delay(error.retry_after) if isinstance(error, ExportError) else None
+    if is_final and in_doubt and attempt.items > 1:
+        wait = full_jitter(1, dice, server_delay=asked)
+        return Retry("in_pieces", replace(_halved(attempt, lane), failures=0, not_before=now + wait))
+    is_final = is_final and not (in_doubt and lane.failures < settings.retry_attempts)
     kind: Kind = "rejected" if is_final else "again"
     if is_final:
         lane = lane.without(attempt)

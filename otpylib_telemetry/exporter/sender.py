@@ -415,8 +415,15 @@ class Sender:
     def _failed(self, in_flight: _InFlight, error: Exception) -> None:
         lane, batch = in_flight.lane, in_flight.batch
         self.failures += 1
+        in_doubt = lane.in_doubt and in_flight.exporter is self._exporter
         retry = after_failure(
-            error, in_flight.attempt, lane.retry, in_flight.state.settings, now=self._clock(), dice=self._dice
+            error,
+            in_flight.attempt,
+            lane.retry,
+            in_flight.state.settings,
+            now=self._clock(),
+            dice=self._dice,
+            in_doubt=in_doubt,
         )
         reason = "too_large" if isinstance(error, TooLargeError) else "refused"
         in_flight.ended(self._clock(), "unavailable" if retry.kind == "again" else reason)
@@ -438,7 +445,9 @@ class Sender:
             lane.forced = max(lane.forced, len(batch))
         self._state.breaker.failed(in_flight.permit)
         permanent = retry.kind == "rejected"
-        self._reports.failed(lane.name, in_flight.number, error, len(batch), permanent=permanent)
+        self._reports.failed(
+            lane.name, in_flight.number, error, len(batch), permanent=permanent, in_doubt=in_doubt
+        )
 
     def _is_idle(self, name: str) -> bool:
         lane = self._lane_state(name)

@@ -517,17 +517,121 @@ async def test_a_backlog_waits_until_a_destination_that_refused_all_has_taken_on
     await _all_arrives_after(rig, [100, 100, 100, 100, PROBE_ITEMS, PROBE_ITEMS])
 
 
-async def test_what_is_rejected_for_what_is_in_it_leaves_a_destination_in_doubt():
-    rig = Rig(batch_size=100, concurrency=4)
-    rig.script = [ExportError("HTTP 400", retryable=False)] * 2
-    rig.put(*map(str, range(500)))
+def in_doubt(items, **settings):
+    """A rig whose changed destination has taken nothing yet, with so many items waiting."""
+    rig = Rig(**{"batch_size": 100, "concurrency": 4, **settings})
+    rig.put(*map(str, range(items)))
     rig.sender.use(None)
     rig.sender.use(rig, in_doubt=True)
+    return rig
+
+
+def refusing(rig, is_refused):
+    """A backend that refuses batches for what is in them."""
+
+    async def export(batch):
+        rig.sent.append(list(batch))
+        if is_refused(batch):
+            raise ExportError("HTTP 400", retryable=False)
+
+    rig.export = export
+
+
+async def test_what_is_rejected_for_what_is_in_it_leaves_a_destination_in_doubt():
+    rig = in_doubt(500)
+    rig.script = [ExportError("HTTP 400", retryable=False)] * 2
     for _ in range(3):
         await rig.send_due()
         rig.advance(100)
-    assert [len(batch) for batch in rig.sent] == [PROBE_ITEMS] * 3
-    assert rig.state.ledger.rejected == 2 * PROBE_ITEMS
+    # It comes back, and others are to show whether anything is taken.
+    assert [len(batch) for batch in rig.sent] == [PROBE_ITEMS, PROBE_ITEMS // 2, PROBE_ITEMS // 4]
+    await rig.send_due(force=True)
+    for _ in range(40):
+        await rig.send_due()
+    assert rig.state.ledger.rejected == 0
+    assert rig.state.books()["exported"] == 500
+
+
+@pytest.mark.parametrize("poison", [0, 1, 15, 31, 32, 99])
+async def test_a_poison_item_in_doubt_is_rejected_by_itself_and_the_others_go(poison):
+    rig = in_doubt(100, batch_size=32, concurrency=1)
+    refusing(rig, lambda batch: str(poison) in batch)
+    rounds = 0
+    while rig.state.left and rounds < 200:
+        await rig.send_due(force=True)
+        rig.advance(100)
+        rounds += 1
+    # As soon as anything has arrived, a batch is rejected for what is in it as ever.
+    assert rig.state.left == 0
+    assert 1 <= rig.state.ledger.rejected <= 32
+    assert rig.state.ledger.rejected == 1 or poison >= 1
+    assert rig.state.books()["exported"] == 100 - rig.state.ledger.rejected
+
+
+async def test_a_destination_in_doubt_that_refuses_all_gets_little_of_what_waits_and_not_for_ever():
+    rig = in_doubt(100, retry_attempts=3)
+    refusing(rig, lambda _: True)
+    for _ in range(9):
+        await rig.send_due(force=True)
+        rig.advance(100)
+    assert [len(batch) for batch in rig.sent] == [32, 16, 8, 4, 2, 1, 1, 1, 1]
+    assert rig.state.ledger.rejected == 1
+    for _ in range(8):
+        await rig.send_due(force=True)
+        rig.advance(100)
+    assert rig.state.ledger.rejected == 3
+    # A right one gets the rest.
+    rig.sender.use(None)
+    other = in_doubt(0)
+    rig.export = other.export
+    rig.sender.use(rig, in_doubt=True)
+    for _ in range(20):
+        await rig.send_due(force=True)
+        rig.advance(100)
+    assert sum(map(len, other.sent)) == 97
+    assert rig.state.left == 0
+
+
+async def test_one_item_that_is_refused_in_doubt_is_rejected_when_its_retries_are_used_up():
+    rig = in_doubt(1, retry_attempts=2)
+    refusing(rig, lambda _: True)
+    for _ in range(5):
+        await rig.send_due(force=True)
+        rig.advance(100)
+    assert len(rig.sent) == 3
+    assert rig.state.ledger.rejected == 1
+    assert rig.state.left == 0
+
+
+@pytest.mark.parametrize("last_chance", [True, False])
+async def test_an_end_in_doubt_does_not_stop_at_a_poison_item(last_chance):
+    rig = in_doubt(100)
+    rig.dice = 0.0
+    refusing(rig, lambda batch: "0" in batch)
+    await rig.sender.empty(60.0, last_chance=last_chance)
+    assert rig.state.left == 0
+    assert (rig.state.ledger.rejected, rig.state.books()["exported"]) == (1, 99)
+
+
+async def test_an_end_in_doubt_is_an_end_where_all_is_refused():
+    rig = in_doubt(100)
+    refusing(rig, lambda _: True)
+    await asyncio.wait_for(rig.sender.empty(60.0, last_chance=True), 30)
+    assert len(rig.sent) < 20
+    assert rig.state.left == 99
+
+
+async def test_what_a_destination_in_doubt_refuses_is_told_once(caplog):
+    rig = in_doubt(100)
+    refusing(rig, lambda _: True)
+    for _ in range(20):
+        await rig.send_due(force=True)
+        rig.advance(100)
+    [told] = [record.getMessage() for record in caplog.records]
+    assert told == (
+        "rig cannot export: HTTP 400. Nothing has arrived there yet, so up to 100000 events wait; an item "
+        "that it refuses again and again is counted as rejected. Further failures are only counted."
+    )
 
 
 async def test_after_an_outage_one_small_batch_goes_first():
