@@ -27,7 +27,7 @@ async def prove(settings: OtelSettings, instead_of: OtelSettings | None) -> None
     """Try the destinations that differ; raises what is wrong with one of them.
 
     Only OTLP says what an empty request is. Exporters of other packages show with their first batch what they
-    can do.
+    can do. A signal that is refused by itself fails the proof like any other, unless it is as it was before.
     """
     old = {} if instead_of is None else {name: _destination(instead_of, name) for name in SIGNALS}
     names = [
@@ -38,14 +38,24 @@ async def prove(settings: OtelSettings, instead_of: OtelSettings | None) -> None
     for name, error in zip(
         names, await asyncio.gather(*(_failure(settings, name) for name in names)), strict=True
     ):
-        if error is None or (isinstance(error, SignalRefusedError) and await takes_another(settings, name)):
+        if error is None:
             continue
-        what = (
-            f"an empty request to the new destination of {name} ({_shown(settings.connection(name))}) fails"
-        )
-        if isinstance(error, DestinationError):
-            raise DestinationError(f"{what}: {error}") from error
-        raise ExportError(f"{what}: {error}") from error
+        hint = ""
+        if isinstance(error, SignalRefusedError) and await takes_another(settings, name):
+            if await _was_refused(instead_of, name):
+                continue
+            hint = f"; it takes other signals, and {name} = false says that none of these are wanted"
+        where = _shown(settings.connection(name))
+        said = f"an empty request to the new destination of {name} ({where}) fails: {error}{hint}"
+        raise DestinationError(said) if isinstance(error, DestinationError) else ExportError(said) from error
+
+
+async def _was_refused(settings: OtelSettings | None, name: SignalName) -> bool:
+    """Tell whether what is in use refuses a signal too, and takes others."""
+    if settings is None or _destination(settings, name) is None:
+        return False
+    is_refused = isinstance(await _failure(settings, name), SignalRefusedError)
+    return is_refused and await takes_another(settings, name)
 
 
 async def takes_another(settings: OtelSettings, refused: SignalName) -> bool:

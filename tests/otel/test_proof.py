@@ -4,12 +4,15 @@ import contextlib
 import http.server
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import pytest
 from google.rpc.status_pb2 import Status
 
 from otpylib_telemetry.exporter.base import DestinationError, ExportError
 from otpylib_telemetry_mock.otlp_receiver import GrpcReceiver, GrpcStatus
+from otpylib_telemetry_otel.otlp.services import LOGS, METRICS, TRACES
 from otpylib_telemetry_otel.settings.model import OtelSettings
 from otpylib_telemetry_otel.signals.proof import prove
 
@@ -127,3 +130,77 @@ async def test_a_refusal_over_grpc_is_a_proof(code):
     with GrpcReceiver() as there:
         there.always(GrpcStatus(code, "nothing in it"))
         await prove(settings(there.endpoint, "grpc"), None)
+
+
+def taking(*signals):
+    """Answer as a receiver of these signals alone."""
+    return lambda signal, _: (200, PROTOBUF, b"") if signal in signals else (404, "text/plain", b"not found")
+
+
+#: What the receivers before and after the change take, and which signal fails the proof.
+CHANGES = [
+    (("traces", "logs", "metrics"), ("logs",), "traces"),
+    (("traces", "logs", "metrics"), ("traces", "metrics"), "logs"),
+    (("traces", "logs", "metrics"), ("traces", "logs"), "metrics"),
+    (("traces", "logs"), ("logs", "metrics"), "traces"),
+    ((), ("traces",), "logs"),
+    ((), ("logs",), "traces"),
+    (("traces",), ("traces",), None),
+    (("logs",), ("logs",), None),
+    (("traces",), ("traces", "logs"), None),
+    (("traces",), ("traces", "logs", "metrics"), None),
+    (("traces",), ("logs",), "traces"),
+    (("traces",), (), "traces"),
+]
+
+
+@pytest.mark.parametrize(("before", "after", "failing"), CHANGES)
+async def test_a_signal_that_is_refused_by_itself_fails_the_proof_unless_it_was_so(before, after, failing):
+    with answering(taking(*before)) as old, answering(taking(*after)) as new:
+        if failing is None:
+            await prove(settings(new), settings(old))
+            return
+        with pytest.raises(DestinationError, match=f"new destination of {failing} ") as raised:
+            await prove(settings(new), settings(old))
+        hint = f"it takes other signals, and {failing} = false says that none of these are wanted"
+        assert (hint in str(raised.value)) == bool(after)
+
+
+async def test_a_signal_that_is_not_wanted_is_not_asked_for():
+    with answering(taking("traces")) as new:
+        await prove(settings(new, logs=False, metrics=False), settings("http://127.0.0.1:9"))
+
+
+async def test_a_signal_that_went_nowhere_before_has_to_be_taken():
+    with answering(taking("traces")) as there:
+        before = settings(there, logs=False, metrics=False)
+        with pytest.raises(DestinationError, match="new destination of logs "):
+            await prove(settings(there, metrics=False), before)
+
+
+async def test_what_cannot_be_asked_any_more_was_no_receiver_of_fewer_signals():
+    with answering(taking("traces")) as new, pytest.raises(DestinationError, match="destination of logs "):
+        await prove(settings(new), settings("http://127.0.0.1:9"))
+
+
+@contextlib.contextmanager
+def serving(*services):
+    """Serve these services of OTLP over gRPC, and no others."""
+    server = grpc.server(ThreadPoolExecutor(2))
+    handler = grpc.unary_unary_rpc_method_handler(lambda *_: b"")
+    for service in services:
+        name = service.method.split("/")[1]
+        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(name, {"Export": handler})])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.stop(None).wait(10)
+
+
+async def test_so_it_is_over_grpc():
+    with serving(TRACES, LOGS, METRICS) as whole, serving(TRACES) as some, serving(TRACES) as others:
+        await prove(settings(some, "grpc"), settings(others, "grpc"))
+        with pytest.raises(DestinationError, match="new destination of logs "):
+            await prove(settings(some, "grpc"), settings(whole, "grpc"))
