@@ -7,9 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from otpylib_telemetry.config.redaction import hide_in_url
-from otpylib_telemetry.exporter.base import ExportError
 from otpylib_telemetry.exporter.probe import Probe
-from otpylib_telemetry_otel.destinations import build, service_of, transport, why_none
+from otpylib_telemetry_otel.destinations import build, prove, why_none
 from otpylib_telemetry_otel.sampling import installed
 from otpylib_telemetry_otel.sdk import plugins
 from otpylib_telemetry_otel.settings.endpoint import SIGNALS
@@ -61,12 +60,6 @@ def _build(settings: OtelSettings, signal: SignalName, seconds: float) -> None:
 
 
 def _send_nothing(settings: OtelSettings, signal: SignalName, seconds: float) -> None:
-    """Send a request without an item in it, which is no bytes at all."""
+    """Have the destination prove itself, as it has to before it is switched to."""
     connection = settings.connection(signal)
-    sender = transport(replace(connection, timeout=min(connection.timeout, seconds)), service_of(signal))
-    try:
-        outcome = sender.send(b"")
-    finally:
-        sender.close()
-    if outcome is not None and outcome.message:
-        raise ExportError(outcome.message)
+    prove(replace(connection, timeout=min(connection.timeout, seconds)), signal)

@@ -13,6 +13,7 @@ from google.rpc.status_pb2 import Status
 from otpylib_telemetry.exporter.base import DestinationError, ExportError
 from otpylib_telemetry_mock.otlp_receiver import GrpcReceiver, GrpcStatus
 from otpylib_telemetry_otel.otlp.services import LOGS, METRICS, TRACES
+from otpylib_telemetry_otel.probes import probes
 from otpylib_telemetry_otel.settings.model import OtelSettings
 from otpylib_telemetry_otel.signals.proof import prove
 
@@ -204,3 +205,14 @@ async def test_so_it_is_over_grpc():
         await prove(settings(some, "grpc"), settings(others, "grpc"))
         with pytest.raises(DestinationError, match="new destination of logs "):
             await prove(settings(some, "grpc"), settings(whole, "grpc"))
+
+
+@pytest.mark.parametrize("answer", [*PROOFS, *NO_PROOFS], ids=shown)
+def test_a_trial_tells_the_same_as_the_proof(answer):
+    with answering(lambda *_: answer) as endpoint:
+        [trial] = [each for each in probes(settings(endpoint, logs=False, metrics=False)) if each.connects]
+        if answer in PROOFS:
+            trial.attempt(10.0)
+            return
+        with pytest.raises(ExportError):
+            trial.attempt(10.0)
