@@ -7,7 +7,7 @@ refuses it.
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from otpylib_telemetry.admin import processes
 from otpylib_telemetry.admin.models import (
@@ -30,7 +30,7 @@ from otpylib_telemetry.admin.routing import Answer
 from otpylib_telemetry.config.interpolation import has_placeholder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from otpylib_telemetry.admin.routing import Call
 
@@ -204,12 +204,15 @@ def _of_dry_run(tried: Sequence[tuple[Process, Mapping[str, Any]]], refused: lis
 def _of_changes(done: Sequence[tuple[Process, Mapping[str, Any]]]) -> Changed:
     outcomes = {str(found["outcome"]) for _, found in done}
     ends = [found["reverts_at"] for _, found in done if found.get("reverts_at") is not None]
+    outcome = _worst(outcomes)
+    # Why one is not in force yet is not why another was refused.
+    telling = [found for _, found in done if outcome != "rejected" or found["outcome"] == outcome]
     generations = [found["generation"] for _, found in done if found.get("generation") is not None]
     return Changed(
-        outcome="rejected" if "rejected" in outcomes else "pending" if "pending" in outcomes else "applied",
+        outcome=outcome,
         generation=max(generations, default=None),
         changes=_changes(done),
-        problems=[str(text) for _, found in done for text in found.get("problems", ())],
+        problems=[str(text) for found in telling for text in found.get("problems", ())],
         overrode={
             f"{process.short}.{key}": str(origin)
             for process, found in done
@@ -217,6 +220,12 @@ def _of_changes(done: Sequence[tuple[Process, Mapping[str, Any]]]) -> Changed:
         },
         reverts_at=min(ends, default=None),
     )
+
+
+def _worst(outcomes: Collection[str]) -> Literal["applied", "pending", "rejected"]:
+    if "rejected" in outcomes:
+        return "rejected"
+    return "pending" if "pending" in outcomes else "applied"
 
 
 def _changes(found: Sequence[tuple[Process, Mapping[str, Any]]]) -> dict[str, Change]:

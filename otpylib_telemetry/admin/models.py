@@ -293,7 +293,9 @@ class Changed(Model):
     )
     generation: int | None = Field(default=None, description="The number of the change in the history.")
     changes: dict[str, Change] = Field(description="By key, such as `otel.sampling_rate`.")
-    problems: list[str] = Field(default_factory=list, description="Why something was refused.")
+    problems: list[str] = Field(
+        default_factory=list, description="Why something was refused, or is not in force yet."
+    )
     effects: list[str] = Field(default_factory=list, description="Of a dry run: what else would happen.")
     probes: dict[str, Probed] = Field(
         default_factory=dict, description="Of a dry run: by section, whether its destination answers."

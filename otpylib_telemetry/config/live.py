@@ -78,6 +78,9 @@ class LiveConfig(Generic[S]):
         self.resolution: Resolution[S] = self._resolve(None, self._acts)
         # What this life of the exporter goes by, key by key; None while it has nothing but what is wanted.
         self._in_force: Resolution[S] | None = None
+        # The keys that are tried and do not work, there being no others to go on with; and why.
+        self._failing = frozenset[str]()
+        self.trouble: str | None = None
 
     @property
     def settings(self) -> S:
@@ -269,8 +272,14 @@ class LiveConfig(Generic[S]):
 
     # --- what is in force -----------------------------------------------------------------------------------
 
-    def put_in_force(self, settings: S, wanted: Resolution[S]) -> None:
-        """Hear what the exporter goes by: of each key what is ``wanted``, or what it had before."""
+    def put_in_force(
+        self, settings: S, wanted: Resolution[S], *, failing: frozenset[str] = frozenset()
+    ) -> None:
+        """Hear what the exporter goes by: of each key what is ``wanted``, or what it had before.
+
+        What is ``failing`` is what it tries to go by: it has nothing else, and changes of it wait.
+        """
+        self._failing = failing
         before = self._in_force or wanted
         kept = changed_keys(wanted.settings, settings)
         origins = {**wanted.origins, **{key: before.origins[key] for key in kept}}
@@ -297,10 +306,10 @@ class LiveConfig(Generic[S]):
 
     def _settle(self) -> None:
         """Enter which changes are in force by now."""
-        waiting = self.waiting
+        waiting = self.waiting | self._failing
         for entry in self._pending:
-            if entry.outcome == "pending" and waiting.isdisjoint(entry.changes):
-                entry.outcome = "applied"
+            if entry.outcome in {"pending", "applied"}:
+                entry.outcome = "applied" if waiting.isdisjoint(entry.changes) else "pending"
         self._pending = [entry for entry in self._pending if entry.outcome == "pending"]
 
     # --- how it is done -------------------------------------------------------------------------------------
@@ -368,9 +377,9 @@ class LiveConfig(Generic[S]):
             reverts_in=cause.seconds,
         )
         self.generation, self._last_entry = entry.generation, entry
-        self._pending = [other for other in self._pending if other.outcome == "pending"]
-        if entry.outcome == "pending":
-            self._pending.append(entry)
+        # Whether one that comes before anything was in force works is known when something is.
+        self._pending = [*self._pending, entry][-MOST_ENTRIES:]
+        if self._in_force is not None:
             self._settle()
         if cause.seconds is not None:
             self._temporary.append(entry)

@@ -43,11 +43,12 @@ class Done:
             outcome = "rejected"
         else:
             outcome = "pending" if self.entry is not None and self.entry.outcome == "pending" else "applied"
+        waits_for = [live.trouble] if outcome == "pending" and live.trouble is not None else []
         return {
             "outcome": outcome,
             "generation": self.generation,
             "changes": {} if self.entry is None or self.problems else self.entry.as_dict()["changes"],
-            "problems": [live.scrub(text) for text in self.problems],
+            "problems": [live.scrub(text) for text in self.problems or waits_for],
             "overrode": dict(self.overrode),
             "reverts_at": None if self.entry is None else self.entry.reverts_at,
         }

@@ -10,10 +10,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 
+def own_keys(settings_type: type[ExporterSettings]) -> frozenset[str]:
+    """Return the keys that are not common to all exporters."""
+    return frozenset(settings_type.model_fields.keys() - ExporterSettings.model_fields.keys())
+
+
 def own_changes(before: ExporterSettings | None, wanted: ExporterSettings) -> frozenset[str]:
     """Return the keys that differ and are not common to all exporters."""
-    own = type(wanted).model_fields.keys() - ExporterSettings.model_fields.keys()
-    return frozenset(key for key in own if getattr(before, key, None) != getattr(wanted, key))
+    return frozenset(
+        key for key in own_keys(type(wanted)) if getattr(before, key, None) != getattr(wanted, key)
+    )
 
 
 def parts(keys: frozenset[str], inseparable: Iterable[frozenset[str]]) -> Iterator[frozenset[str]]:

@@ -11,7 +11,7 @@ from otpylib_telemetry import otp
 from otpylib_telemetry.bus.dispatch import execute
 from otpylib_telemetry.config.resolution import changed_keys
 from otpylib_telemetry.exporter.base import ExportError
-from otpylib_telemetry.exporter.changes import own_changes, parts, with_kept, with_part
+from otpylib_telemetry.exporter.changes import own_changes, own_keys, parts, with_kept, with_part
 from otpylib_telemetry.exporter.consumer import PRODUCING_SHARE
 from otpylib_telemetry.exporter.opening import GRACE, GivesWayError, Opener
 from otpylib_telemetry.exporter.presence import say_place
@@ -176,6 +176,7 @@ class Lifecycle:
 
     def set_status(self, status: Status, reason: str | None) -> None:
         """Enter another state, for the reason given."""
+        self._configuration.trouble = reason
         if status in {"running", "disabled"}:
             said, self._state.last_announced = self._state.last_announced, None
             if status == "running" and said is not None and said[0] == "degraded":
@@ -216,7 +217,7 @@ class Lifecycle:
                     self._announce(generation)
                 else:
                     # What it has no other of is what it tries to come up with.
-                    self._put_in_force(wanted)
+                    self._put_in_force(wanted, works=False)
                 await self._pause(wait)
                 continue
             attempt = 0
@@ -226,11 +227,15 @@ class Lifecycle:
         self._at_rest.set()
         self._wake()
 
-    def _put_in_force(self, settings: ExporterSettings) -> None:
-        """Note what the exporter goes by: of each key what is wanted, or what it had before."""
+    def _put_in_force(self, settings: ExporterSettings, *, works: bool = True) -> None:
+        """Note what the exporter goes by: of each key what is wanted, or what it had before.
+
+        What is its own does not work before it is open.
+        """
         if (exporter := self._consumer.exporter) is not None and self.opened:
             settings = settings.model_copy(update=dict(exporter.ahead()))
-        self._configuration.put_in_force(settings, self._wanted)
+        failing = frozenset[str]() if works else own_keys(type(settings))
+        self._configuration.put_in_force(settings, self._wanted, failing=failing)
 
     async def _pause(self, seconds: float) -> None:
         """Wait before the next attempt; a change of configuration ends the wait."""
@@ -288,7 +293,7 @@ class Lifecycle:
         if self.opened or self.status in {"disabled", "idle"}:
             # Until it is open, an exporter that was off is off.
             kept = own_changes(before, wanted) | {"enabled"}
-        self._put_in_force(with_kept(wanted, before, kept))
+        self._put_in_force(with_kept(wanted, before, kept), works=self.opened)
 
     def _keep_wanted(self, wanted: ExporterSettings | None) -> None:
         if wanted is None and self.awaits_configuration:

@@ -203,10 +203,16 @@ class ServiceServer:
                     await otp.within(_APPLYING, self.service.apply(settings))
                 except Exception as error:  # noqa: BLE001 - whatever it is, the process goes on
                     self._failed(error)
+                    if self._applied is None:
+                        # What it has no other of is what it tries to come up with.
+                        every = frozenset(type(settings).model_fields)
+                        self.configuration.put_in_force(settings, wanted, failing=every)
+                    self._at_rest.set()
                     return
             self._applied, self._attempt = settings, 0
             self._said.over("apply")
             self.status, self.reason = ("running" if settings.enabled else "disabled"), ""
+            self.configuration.trouble = None
             self.configuration.put_in_force(settings, wanted)
             self._announce(settings, generation)
             if self.configuration.settings == settings:
@@ -217,13 +223,13 @@ class ServiceServer:
         self._attempt += 1
         wait = full_jitter(self._attempt, lambda: 1.0)
         self.status, self.reason = "degraded", self.configuration.scrub(describe(error))
+        self.configuration.trouble = self.reason
         if self._said.is_news("apply"):
             _log.warning(
                 "%s is degraded: %s. It is tried again; this is not reported again before it works.",
                 self.name,
                 self.reason,
             )
-        self._at_rest.set()
         self.process.post_later(wait, (_RETRY,))
 
     def _announce(self, settings: SectionSettings, generation: int) -> None:

@@ -11,13 +11,13 @@ from otpylib import process
 from otpylib_config import Config
 from otpylib_config.atoms import RELOAD_TICK
 
-from otpylib_telemetry import TomlSource, exporter_child_spec, start_exporter
+from otpylib_telemetry import TomlSource, exporter_child_spec, exporter_module, start_exporter
 from otpylib_telemetry.config import history
 from otpylib_telemetry.config import sighup as sighup_
 from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.exporter.probe import Probe
 from tests.supervision.test_supervision import tree
-from tests.support.chassis import QUICK, call, cast, crash, make_exporter, runner, up
+from tests.support.chassis import QUICK, SECTION, call, cast, crash, hang, make_exporter, runner, up
 from tests.support.runtime import MemorySource, in_process
 from tests.support.waiting import eventually
 
@@ -263,6 +263,49 @@ async def test_what_cannot_be_had_is_pending_until_it_can_or_another_takes_its_p
     assert (first["outcome"], second["outcome"]) == ("superseded", "applied")
     taken.clear()
     await apply({"endpoint": "taken"})
+    await up()
+    assert [entry["outcome"] for entry in await call(("get_history",))][-1] == "applied"
+
+
+async def test_a_change_with_which_nothing_comes_up_is_pending_until_something_does(runtime):
+    module, _ = make_exporter()
+    taken = {"one", "two"}
+
+    class Taken(module.exporter_type):
+        async def open(self):
+            if self.settings.endpoint in taken:
+                raise OSError(f"{self.settings.endpoint} is taken")
+            await super().open()
+
+    module = exporter_module("Taken", Taken, name=module.registered_name, section=SECTION, module=__name__)
+    await start_exporter(module, START)
+    await up(state="degraded")
+    answer = await apply({"endpoint": "two"})
+    assert (answer["outcome"], answer["changes"]) == ("pending", {"endpoint": {"old": "one", "new": "two"}})
+    assert ["two is taken" in text for text in answer["problems"]] == [True]
+    # What needs nothing open is in force.
+    answer = await apply({"batch_size": 33})
+    assert (answer["outcome"], answer["problems"]) == ("applied", [])
+    assert [entry["outcome"] for entry in await call(("get_history",))][-2:] == ["pending", "applied"]
+    # One more that fails, and one that does not.
+    answer = await apply({"rate": 0.5})
+    assert answer["outcome"] == "pending"
+    taken.clear()
+    await up()
+    assert {entry["outcome"] for entry in await call(("get_history",))} == {"applied"}
+    assert (await apply({"endpoint": "three"}))["outcome"] == "applied"
+
+
+async def test_a_change_before_the_first_attempt_has_ended_waits_as_well(runtime):
+    module, backend = make_exporter()
+    backend.opening.append(hold := hang())
+    backend.opening.extend([OSError("taken")] * 2)
+    await start_exporter(module, START)
+    await eventually(lambda: backend.calls == ["open"])
+    asking = asyncio.ensure_future(apply({"endpoint": "two"}))
+    await asyncio.sleep(0)
+    hold.set_exception(OSError("taken"))
+    assert (await asking)["outcome"] == "pending"
     await up()
     assert [entry["outcome"] for entry in await call(("get_history",))][-1] == "applied"
 

@@ -93,6 +93,29 @@ async def test_nothing_runs_where_nothing_is_set(runtime, config_manager, toy):
     assert toy.applied == []
 
 
+async def test_a_change_with_which_it_never_worked_is_pending_until_it_does(runtime, toy):
+    toy.trouble = OSError("the port is taken")
+    await otp.start_server(toy.module, {}, NAME, link=False)
+    await eventually(lambda: service_state("degraded"))
+    answer = await otp.safe_call(NAME, ("apply_config", {"speed": 2}, None), timeout=30)
+    assert (answer["outcome"], len(answer["problems"])) == ("pending", 1)
+    assert "the port is taken" in answer["problems"][0]
+    assert (await otp.safe_call(NAME, ("get_history",), timeout=30))[-1]["outcome"] == "pending"
+    toy.trouble = None
+    await eventually(lambda: service_state("running"))
+    assert (await otp.safe_call(NAME, ("get_history",), timeout=30))[-1]["outcome"] == "applied"
+    # One that works and cannot have the next change goes on with what it has.
+    toy.trouble = OSError("another port is taken")
+    answer = await otp.safe_call(NAME, ("apply_config", {"speed": 3}, None), timeout=30)
+    assert answer["outcome"] == "pending"
+    assert "another port is taken" in answer["problems"][0]
+    assert (await ask("get_config"))["config"]["speed"] == 2
+
+
+async def service_state(state):
+    return (await ask("get_stats"))["state"] == state
+
+
 async def test_a_section_of_the_file_an_edit_and_a_put_take_effect(
     runtime, config_manager, toy, events, tmp_path, caplog
 ):
