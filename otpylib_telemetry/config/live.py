@@ -14,7 +14,7 @@ from otpylib_telemetry.config.history import HISTORY, Change, Entry, History
 from otpylib_telemetry.config.interpolation import expand
 from otpylib_telemetry.config.layers import Given
 from otpylib_telemetry.config.messages import beaten_words, offered, taken_back_words
-from otpylib_telemetry.config.observed import PUT, Observed
+from otpylib_telemetry.config.observed import PUT, Observed, differ
 from otpylib_telemetry.config.redaction import scrubber, secret_texts
 from otpylib_telemetry.config.resolution import Problem, Resolution, S, changed_keys, redacted
 
@@ -103,13 +103,24 @@ class LiveConfig(Generic[S]):
         return self.observed.doubted
 
     def restart(self, argument: Mapping[str, Any], environ: Mapping[str, str]) -> None:
-        """Begin another life of the exporter: a new argument, while changes made at runtime stay on top."""
+        """Begin another life of the exporter: a new argument, while changes made at runtime stay on top.
+
+        What they wait for is waited for in this life too, save what its argument says anew.
+        """
         self.revert_due()
+        earlier = self._in_force
+        waiting = {key for key in self.waiting if not differ(argument.get(key), self._argument.get(key))}
         self._argument = dict(argument)
         self._environ = environ
         self._in_force = None
         self._apply({}, START)
-        self._settle()
+        if earlier is None:
+            return
+        wanted = self.resolution.settings
+        as_it_was = wanted.model_copy(update={key: getattr(earlier.settings, key) for key in waiting})
+        if waiting and next(iter(as_it_was.conflicts()), None) is None:
+            self._in_force = earlier
+            self.put_in_force(as_it_was, self.resolution, failing=self._failing)
 
     def key_of(self, path: object) -> str | None:
         """Return the section's key a path names, or None for a path of another section."""

@@ -75,7 +75,7 @@ class Lifecycle:
         self._wake = wake
         self._refusal = refusal
         self._loop = asyncio.get_running_loop()
-        self._announced: ExporterSettings = configuration.settings
+        self._announced: ExporterSettings = configuration.in_force
         # What is being brought into force.
         self._wanted = configuration.resolution
         self._reconciling: asyncio.Task[None] | None = None
@@ -217,7 +217,10 @@ class Lifecycle:
                     self._announce(generation)
                 else:
                     # What it has no other of is what it tries to come up with.
-                    self._put_in_force(wanted, works=False)
+                    before = self._configuration.in_force
+                    kept = own_changes(before, wanted) if self._state.was_open else frozenset[str]()
+                    self._state.was_open = bool(kept)
+                    self._put_in_force(with_kept(wanted, before, kept), works=False)
                 await self._pause(wait)
                 continue
             attempt = 0
@@ -254,9 +257,20 @@ class Lifecycle:
         if not wanted.enabled:
             await self._disable(wanted)
             return
+        may_go_back = self._is_unproved(wanted)
+        try:
+            await self._work_with(wanted)
+        except GivesWayError:
+            raise
+        except Exception:
+            if may_go_back:
+                await self._open_as_it_was(wanted)
+            raise
+
+    async def _work_with(self, wanted: ExporterSettings) -> None:
         # What is ahead of the rest has to come back with it.
         is_here = self._state.applied == wanted == self._configuration.in_force
-        if self.opened and not is_here:
+        if not is_here and (self.opened or self._is_unproved(wanted)):
             await self._prove(wanted)
         candidate = self._consumer.exporter if is_here else None
         if candidate is None:
@@ -293,6 +307,9 @@ class Lifecycle:
         if self.opened or self.status in {"disabled", "idle"}:
             # Until it is open, an exporter that was off is off.
             kept = own_changes(before, wanted) | {"enabled"}
+        elif self._state.was_open:
+            # What an earlier life had open counts until something else is.
+            kept = own_changes(before, wanted)
         self._put_in_force(with_kept(wanted, before, kept), works=self.opened)
 
     def _keep_wanted(self, wanted: ExporterSettings | None) -> None:
@@ -316,6 +333,28 @@ class Lifecycle:
         await self._open_or_give_way(candidate)
         self._use(candidate, in_doubt=is_changed)
 
+    def _is_unproved(self, wanted: ExporterSettings) -> bool:
+        """Tell whether an exporter of an earlier life was open with other settings, and none is now."""
+        return (
+            not self.opened
+            and self._state.was_open
+            and bool(own_changes(self._configuration.in_force, wanted))
+        )
+
+    async def _open_as_it_was(self, wanted: ExporterSettings) -> None:
+        """Open what an earlier life had open, where what is wanted in its place cannot be had."""
+        before = self._configuration.in_force
+        settings = with_kept(wanted, before, own_changes(before, wanted))
+        try:
+            candidate = self._type(settings, self._context)
+            if candidate.idle_reason() is None:
+                self._use_common(settings)
+                await self._open(candidate, settings)
+        except GivesWayError:
+            raise
+        except Exception:  # noqa: BLE001  # what is said is why it needs this: the new one is tried again first
+            return
+
     async def _prove(self, wanted: ExporterSettings) -> None:
         """Try where the settings send to: a destination that has not proved itself replaces none."""
         try:
@@ -325,7 +364,8 @@ class Lifecycle:
         except Exception:
             # What has nothing to do with it comes into force all the same.
             self._use_common(wanted)
-            await self._take_over_in_part(wanted, unproved=True)
+            if self.opened:
+                await self._take_over_in_part(wanted, unproved=True)
             raise
 
     async def _change(self, candidate: Exporter[Any], wanted: ExporterSettings) -> None:
@@ -372,7 +412,7 @@ class Lifecycle:
             # Another life has begun while it was opened.
             self._retire(exporter, CLOSE_LIMIT)
             return
-        self._consumer.exporter, self.opened = exporter, True
+        self._consumer.exporter, self.opened, self._state.was_open = exporter, True, True
         self._sender.use(exporter, in_doubt=in_doubt)
         self._wake()
 
@@ -407,6 +447,7 @@ class Lifecycle:
             _log.warning("%s did not close cleanly: %s", self._state.name, reason)
 
     async def _disable(self, wanted: ExporterSettings) -> None:
+        self._state.was_open = False
         self._keep_wanted(None)
         self._consumer.unsubscribe()
         if self._consumer.exporter is not None:
@@ -426,6 +467,7 @@ class Lifecycle:
         await self._sender.abandon(GRACE)
 
     async def _idle(self, reason: str) -> None:
+        self._state.was_open = False
         self._keep_wanted(None)
         self._consumer.unsubscribe()
         self.detach_exporter()

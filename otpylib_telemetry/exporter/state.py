@@ -57,6 +57,8 @@ class ExporterState:
         #: The settings the exporter itself was made or changed with last. The breaker's record is about the
         #: backend they name.
         self.applied: ExporterSettings | None = None
+        #: Whether one was open with settings that are to be in force: a crash does not change that.
+        self.was_open = False
         #: How many processes have borne the name.
         self.lives = 0
         self.unknown_messages = 0

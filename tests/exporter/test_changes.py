@@ -17,7 +17,7 @@ from otpylib_telemetry.config import sighup as sighup_
 from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.exporter.probe import Probe
 from tests.supervision.test_supervision import tree
-from tests.support.chassis import QUICK, SECTION, call, cast, crash, hang, make_exporter, runner, up
+from tests.support.chassis import QUICK, SECTION, call, cast, crash, emit, hang, make_exporter, runner, up
 from tests.support.runtime import MemorySource, in_process
 from tests.support.waiting import eventually
 
@@ -308,6 +308,128 @@ async def test_a_change_before_the_first_attempt_has_ended_waits_as_well(runtime
     assert (await asking)["outcome"] == "pending"
     await up()
     assert [entry["outcome"] for entry in await call(("get_history",))][-1] == "applied"
+
+
+class Proofs:
+    """Which destinations prove themselves, and which ever got something."""
+
+    def __init__(self):
+        self.good = {"one"}
+        self.taken = set()
+        self.tried = []
+        module, self.backend = make_exporter()
+        proofs = self
+
+        class Proving(module.exporter_type):
+            inseparable = (frozenset({"endpoint", "headers"}),)
+
+            @classmethod
+            async def prove(cls, settings, instead_of):
+                proofs.tried.append(settings.endpoint)
+                if settings.endpoint not in proofs.good:
+                    raise ConnectionError(f"{settings.endpoint} takes nothing")
+
+            async def open(self):
+                if self.settings.endpoint in proofs.taken:
+                    raise OSError(f"{self.settings.endpoint} is taken")
+                await super().open()
+
+        self.module = exporter_module(
+            "Proving", Proving, name=module.registered_name, section=SECTION, module=__name__
+        )
+
+    async def arrives_at(self, endpoint):
+        before = len(self.backend.endpoints)
+        emit(3)
+        await eventually(lambda: len(self.backend.endpoints) >= before + 3)
+        assert set(self.backend.endpoints[before:]) == {endpoint}
+
+
+async def crash_and_come_back(proofs, state):
+    lives = registry.find(proofs.module.registered_name).lives
+    await crash()
+    await eventually(lambda: registry.find(proofs.module.registered_name).lives == lives + 1)
+    await up(state=state)
+
+
+async def test_a_crash_does_not_open_what_has_not_proved_itself(runtime):
+    proofs = Proofs()
+    await in_process(tree(exporter_child_spec(proofs.module, START)).start_link, None, "application")
+    await up()
+    await proofs.arrives_at("one")
+    answer = await apply({"endpoint": "wrong", "rate": 0.5})
+    assert (answer["outcome"], answer["problems"]) == ("pending", ["ConnectionError: wrong takes nothing"])
+    for _ in range(2):
+        await crash_and_come_back(proofs, "degraded")
+        found = await config()
+        assert (found["config"]["endpoint"], found["wished"]) == ("one", {"endpoint": "wrong"})
+        assert found["config"]["rate"] == 0.5
+        assert (await call(("get_history",)))[-1]["outcome"] == "pending"
+        await proofs.arrives_at("one")
+    proofs.good.add("wrong")
+    await up()
+    assert (await call(("get_history",)))[-1]["outcome"] == "applied"
+    await proofs.arrives_at("wrong")
+    # What has proved itself needs no proof after a crash, and what was taken back is not tried.
+    proofs.tried.clear()
+    await crash_and_come_back(proofs, "running")
+    assert proofs.tried == []
+    await proofs.arrives_at("wrong")
+
+
+async def test_what_was_open_before_a_crash_may_be_gone_when_the_new_one_proves_itself(runtime):
+    proofs = Proofs()
+    await in_process(tree(exporter_child_spec(proofs.module, START)).start_link, None, "application")
+    await up()
+    await apply({"endpoint": "two"})
+    proofs.backend.opening.extend([OSError("its certificate is gone")] * 2)
+    await crash_and_come_back(proofs, "degraded")
+    assert (await call(("get_history",)))[-1]["outcome"] == "pending"
+    proofs.backend.opening.clear()
+    proofs.backend.opening.extend([OSError("its certificate is gone")])
+    proofs.good.add("two")
+    await up()
+    assert (await call(("get_history",)))[-1]["outcome"] == "applied"
+    await proofs.arrives_at("two")
+
+
+async def test_a_crash_does_not_close_what_is_open_for_what_cannot_be_opened(runtime):
+    proofs = Proofs()
+    proofs.good.add("two")
+    proofs.taken.add("two")
+    await in_process(tree(exporter_child_spec(proofs.module, START)).start_link, None, "application")
+    await up()
+    assert (await apply({"endpoint": "two"}))["outcome"] == "pending"
+    await crash_and_come_back(proofs, "degraded")
+    await proofs.arrives_at("one")
+    proofs.taken.clear()
+    await up()
+    assert (await call(("get_history",)))[-1]["outcome"] == "applied"
+    await proofs.arrives_at("two")
+
+
+async def test_a_start_with_another_argument_opens_what_it_says(runtime):
+    proofs = Proofs()
+    pid = await start_exporter(proofs.module, START)
+    await up()
+    await process.exit(pid, "kill")
+    await eventually(lambda: runner() is None)
+    proofs.tried.clear()
+    await start_exporter(proofs.module, {**START, "endpoint": "other"})
+    await up()
+    assert proofs.tried == []
+    await proofs.arrives_at("other")
+
+
+async def test_what_was_switched_off_opens_with_what_was_changed_meanwhile(runtime):
+    proofs = Proofs()
+    await start_exporter(proofs.module, START)
+    await up()
+    await apply({"enabled": False})
+    assert (await apply({"endpoint": "other"}))["outcome"] == "applied"
+    assert (await apply({"enabled": True}))["outcome"] == "applied"
+    await up()
+    await proofs.arrives_at("other")
 
 
 async def test_a_change_for_a_while_ends_by_itself_also_over_a_crash(runtime, caplog):
