@@ -222,10 +222,12 @@ def _of_changes(done: Sequence[tuple[Process, Mapping[str, Any]]]) -> Changed:
     )
 
 
-def _worst(outcomes: Collection[str]) -> Literal["applied", "pending", "rejected"]:
-    if "rejected" in outcomes:
-        return "rejected"
-    return "pending" if "pending" in outcomes else "applied"
+_Outcome = Literal["rejected", "pending", "superseded", "applied"]
+
+
+def _worst(outcomes: Collection[str]) -> _Outcome:
+    bad: tuple[_Outcome, ...] = ("rejected", "pending", "superseded")
+    return next((outcome for outcome in bad if outcome in outcomes), "applied")
 
 
 def _changes(found: Sequence[tuple[Process, Mapping[str, Any]]]) -> dict[str, Change]:
@@ -243,7 +245,8 @@ def _change(change: Mapping[str, Any]) -> Change:
 def _answer(changed: Changed) -> Answer:
     if changed.outcome == "rejected":
         raise _refusal(changed.problems or ["it was refused"])
-    status = HTTPStatus.ACCEPTED if changed.outcome == "pending" else HTTPStatus.OK
+    waits = changed.outcome in {"pending", "superseded"}
+    status = HTTPStatus.ACCEPTED if waits else HTTPStatus.OK
     return Answer(status, changed.model_dump_json().encode())
 
 

@@ -288,8 +288,9 @@ class Probed(Model):
 class Changed(Model):
     """What became of a change, or what would become of it."""
 
-    outcome: Literal["applied", "pending", "rejected", "would_apply", "would_reject"] = Field(
-        description="`pending`: accepted, but not in force yet; what is in force goes on being so."
+    outcome: Literal["applied", "pending", "superseded", "rejected", "would_apply", "would_reject"] = Field(
+        description="`pending`: accepted, but not in force yet; what is in force goes on being so. "
+        "`superseded`: another change came before it was in force, and counts."
     )
     generation: int | None = Field(default=None, description="The number of the change in the history.")
     changes: dict[str, Change] = Field(description="By key, such as `otel.sampling_rate`.")

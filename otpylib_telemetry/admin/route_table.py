@@ -85,7 +85,7 @@ ROUTES: Final = (
         Changed,
         ChangeParameters,
         Changes,
-        statuses={HTTPStatus.ACCEPTED: "Accepted, and not in force yet."},
+        statuses={HTTPStatus.ACCEPTED: "Accepted, and not in force: not yet, or another change counts."},
         refusals=_REFUSED | _IN_PART,
     ),
     Route("GET", "/history", configuration.get_history, "Changes, oldest first", History, HistoryParameters),
@@ -96,7 +96,7 @@ ROUTES: Final = (
         "Go back to the state of everything after a change",
         Changed,
         Generation,
-        statuses={HTTPStatus.ACCEPTED: "Accepted, and not in force yet."},
+        statuses={HTTPStatus.ACCEPTED: "Accepted, and not in force: not yet, or another change counts."},
         refusals={HTTPStatus.NOT_FOUND: "This generation is not kept, or what it had is refused by now."}
         | _IN_PART,
     ),

@@ -116,6 +116,7 @@ def status_of(changed: Mapping[str, Any]) -> int:
 _OUTCOMES: Final = {
     "applied": "in force",
     "pending": "accepted, and not in force: what was goes on",
+    "superseded": "not in force: another change came before it was, and counts",
     "rejected": "refused",
     "would_apply": "dry run: this would be applied",
     "would_reject": "dry run: this would be refused",

@@ -15,6 +15,7 @@ from otpylib_telemetry.config.resolution import changed_keys
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from otpylib_telemetry.config.history import Outcome
     from otpylib_telemetry.config.live import LiveConfig
     from otpylib_telemetry.config.resolution import Resolution
 
@@ -39,10 +40,13 @@ class Done:
 
     def as_dict(self, live: LiveConfig[Any]) -> dict[str, Any]:
         """Return it as an answer: whether it is in force is known only later."""
+        outcome: Outcome
         if self.problems:
             outcome = "rejected"
+        elif self.entry is not None and self.entry.outcome in {"pending", "superseded"}:
+            outcome = self.entry.outcome
         else:
-            outcome = "pending" if self.entry is not None and self.entry.outcome == "pending" else "applied"
+            outcome = "applied"
         waits_for = [live.trouble] if outcome == "pending" and live.trouble is not None else []
         return {
             "outcome": outcome,

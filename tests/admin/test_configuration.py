@@ -129,7 +129,9 @@ async def test_a_dry_run_does_nothing(client, one, two):
     assert not asked(two, "apply_config")
 
 
-@pytest.mark.parametrize(("outcome", "status"), [("applied", 200), ("pending", 202), ("rejected", 422)])
+@pytest.mark.parametrize(
+    ("outcome", "status"), [("applied", 200), ("pending", 202), ("superseded", 202), ("rejected", 422)]
+)
 async def test_the_status_says_the_outcome(client, one, outcome, status):
     one.answers |= {"try_config": tried(a=(1, 2)), "apply_config": applied(outcome=outcome, a=(1, 2))}
     assert (await client.ask("PATCH", "/config", {"one.a": 2})).status == status

@@ -79,7 +79,8 @@ class TestSet:
         ]
 
     @pytest.mark.parametrize(
-        ("outcome", "status"), [("applied", 0), ("would_apply", 0), ("pending", 1), ("would_reject", 1)]
+        ("outcome", "status"),
+        [("applied", 0), ("would_apply", 0), ("pending", 1), ("superseded", 1), ("would_reject", 1)],
     )
     def test_the_exit_status_says_whether_it_is_good(self, api, outcome, status):
         api.answers[PATCH] = Changed(outcome=outcome, changes={})

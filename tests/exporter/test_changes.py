@@ -310,6 +310,19 @@ async def test_a_change_before_the_first_attempt_has_ended_waits_as_well(runtime
     assert [entry["outcome"] for entry in await call(("get_history",))][-1] == "applied"
 
 
+async def test_a_change_that_another_came_before_is_answered_as_superseded(runtime):
+    module, backend = make_exporter()
+    await start_exporter(module, START)
+    await up()
+    backend.applying.append(hold := hang())
+    first = asyncio.ensure_future(apply({"endpoint": "two"}))
+    await eventually(lambda: not backend.applying)
+    second = asyncio.ensure_future(apply({"endpoint": "three"}))
+    await eventually(lambda: runner().configuration.settings.endpoint == "three")
+    hold.set_result(None)
+    assert [(await each)["outcome"] for each in (first, second)] == ["superseded", "applied"]
+
+
 class Proofs:
     """Which destinations prove themselves, and which ever got something."""
 
