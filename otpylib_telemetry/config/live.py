@@ -343,7 +343,7 @@ class LiveConfig(Generic[S]):
         if not lasting:
             self._forget_refused(refused, bad, before)
         if changes:
-            self._enter(changes, cause, waiting)
+            self._enter(changes, cause, waiting, wished.keys() - bad)
             self._tell_of_beaten(changes, cause, earlier, before)
         if bad:
             offers = {key: self._refused_change(key, wished[key]) for key in sorted(bad)}
@@ -375,7 +375,9 @@ class LiveConfig(Generic[S]):
             else:
                 self._acts.pop(key, None)
 
-    def _enter(self, changes: Mapping[str, Change], cause: Cause, waiting: frozenset[str]) -> None:
+    def _enter(
+        self, changes: Mapping[str, Change], cause: Cause, waiting: frozenset[str], wished: set[str]
+    ) -> None:
         for other in self._pending:
             if not waiting.isdisjoint(other.changes.keys() & changes.keys()):
                 other.outcome = "superseded"
@@ -394,9 +396,9 @@ class LiveConfig(Generic[S]):
             self._settle()
         if cause.seconds is not None:
             self._temporary.append(entry)
-            for key, act in self._acts.items():
-                if act.until is not None and act.entry is None:
-                    self._acts[key] = replace(act, entry=entry)
+            # One of another change, which changed nothing, has no entry.
+            for key in wished & self._acts.keys():
+                self._acts[key] = replace(self._acts[key], entry=entry)
 
     def _tell_of_beaten(
         self, changed: Iterable[str], cause: Cause, earlier: Resolution[S], before: Mapping[str, Act]

@@ -37,6 +37,8 @@ class Done:
     entry: Entry | None = None
     problems: list[str] = field(default_factory=list)
     overrode: dict[str, str] = field(default_factory=dict)
+    #: When it ends, where nothing differs and so nothing was entered.
+    reverts_at: float | None = None
 
     def as_dict(self, live: LiveConfig[Any]) -> dict[str, Any]:
         """Return it as an answer: whether it is in force is known only later."""
@@ -54,7 +56,7 @@ class Done:
             "changes": {} if self.entry is None or self.problems else self.entry.as_dict()["changes"],
             "problems": [live.scrub(text) for text in self.problems or waits_for],
             "overrode": dict(self.overrode),
-            "reverts_at": None if self.entry is None else self.entry.reverts_at,
+            "reverts_at": self.reverts_at if self.entry is None else self.entry.reverts_at,
         }
 
 
@@ -108,7 +110,9 @@ def _commit(live: LiveConfig[Any], wished: Mapping[str, Act], cause: Cause) -> D
         return Done(entry.generation, entry, problems)
     entry_or_none = live.commit(wished, cause)
     if entry_or_none is None:
-        return Done(live.generation)
+        # It counts for so long all the same: what lies below it may change meanwhile.
+        ends = None if cause.seconds is None else live.history.wall_clock() + cause.seconds
+        return Done(live.generation, reverts_at=ends)
     overrode = {
         key: earlier.origins[key] for key in entry_or_none.changes if beats(earlier.origins[key], cause.words)
     }
