@@ -41,6 +41,8 @@ class Act:
     before: Act | None = None
     counted: Given | None = None
     entry: Entry | None = None
+    #: Whether it lies as it lay once, over what it lay then: a rollback brought it back.
+    restored: bool = False
 
     @property
     def is_for_good(self) -> bool:
@@ -64,6 +66,11 @@ def still(act: Act | None, now: float) -> Act | None:
     while act is not None and act.until is not None and act.until <= now:
         act = act.before
     return act
+
+
+def bare(act: Act) -> Act:
+    """Return an act that is part of no change, nor is what it would go back to."""
+    return replace(act, entry=None, before=None if act.before is None else bare(act.before))
 
 
 def without(act: Act | None, origin: str) -> Act | None:

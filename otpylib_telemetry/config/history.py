@@ -51,6 +51,8 @@ class Entry:
     #: When it is taken back by itself; None if it is not, or not any more.
     reverts_at: float | None = None
     reverted: bool = False
+    #: By key the act that said something for a while, once this had changed.
+    for_a_while: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for whoever asks; no secrets."""
@@ -124,6 +126,12 @@ class History:
                 for key, change in entry.changes.items():
                     found.setdefault(key, change)
         return found
+
+    def for_a_while_at(self, section: str, generation: int) -> Mapping[str, Any]:
+        """Return by key what was said for a while when a section had a generation."""
+        until_then = [each for each in self.entries(section) if each.generation <= generation]
+        last = next((each for each in reversed(until_then) if each.outcome != "rejected"), None)
+        return {} if last is None else last.for_a_while
 
 
 #: The history of this process.

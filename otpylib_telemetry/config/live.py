@@ -265,6 +265,10 @@ class LiveConfig(Generic[S]):
         ]
         return changed
 
+    def left_of(self, act: Act) -> Act | None:
+        """Return what counts by now of an act: itself, or what was before it."""
+        return acts.still(act, self._monotonic())
+
     def next_revert(self) -> float | None:
         """Return in how many seconds a change has to be taken back; None if there is none."""
         ends = [act.until for act in self._acts.values() if act.until is not None]
@@ -359,7 +363,8 @@ class LiveConfig(Generic[S]):
                 laid.pop(key, None)
             else:
                 # What comes back lies where it lay.
-                laid[key] = act if act.entry is not None else act.over(self._acts.get(key), now)
+                is_placed = act.restored or act.entry is not None
+                laid[key] = act if is_placed else act.over(self._acts.get(key), now)
         return laid
 
     def _forget_refused(self, refused: Iterable[Problem], bad: set[str], before: Mapping[str, Act]) -> None:
@@ -381,24 +386,30 @@ class LiveConfig(Generic[S]):
         for other in self._pending:
             if not waiting.isdisjoint(other.changes.keys() & changes.keys()):
                 other.outcome = "superseded"
+        # One of another change, which changed nothing, has no entry.
+        laid = {key: act for key in wished if (act := self._acts.get(key)) is not None and act.entry is None}
+        ending = {key: act for key, act in laid.items() if act.until is not None}
+        if cause.seconds is None:
+            ending = {key: act for key, act in ending.items() if act.restored}
+        ends = [act.until for act in ending.values() if act.until is not None]
+        seconds = min(ends) - self._monotonic() if ends and cause.seconds is None else cause.seconds
         entry = self.history.add(
             self.section,
             cause.origin,
             changes,
             by=cause.by,
             outcome="applied" if self._in_force is None else "pending",
-            reverts_in=cause.seconds,
+            reverts_in=seconds,
         )
+        entry.for_a_while = {key: acts.bare(act) for key, act in self._acts.items() if act.until is not None}
         self.generation, self._last_entry = entry.generation, entry
         # Whether one that comes before anything was in force works is known when something is.
         self._pending = [*self._pending, entry][-MOST_ENTRIES:]
         if self._in_force is not None:
             self._settle()
-        if cause.seconds is not None:
+        if ending:
             self._temporary.append(entry)
-            # One of another change, which changed nothing, has no entry.
-            for key in wished & self._acts.keys():
-                self._acts[key] = replace(self._acts[key], entry=entry)
+            self._acts |= {key: replace(act, entry=entry) for key, act in ending.items()}
 
     def _tell_of_beaten(
         self, changed: Iterable[str], cause: Cause, earlier: Resolution[S], before: Mapping[str, Act]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from otpylib_telemetry.config.acts import Act, Cause
@@ -80,12 +80,19 @@ def roll_back(live: LiveConfig[Any], generation: int, cause: Cause) -> Done:
     }
     # What the layers below say anyway needs no change on top, and keeps the origin it has.
     plain = live.trial({key: Act(None) for key in wished})
-    acts = {
-        key: Act(None)
-        if not differ(getattr(plain.settings, key), change.old)
-        else Act(Given(change.old, cause.words, secret=change.old_secret, literal=True))
-        for key, change in wished.items()
-    }
+    for_a_while = live.history.for_a_while_at(live.section, generation)
+    acts = {}
+    for key, change in wished.items():
+        given: Given | None = Given(change.old, cause.words, secret=change.old_secret, literal=True)
+        if (act := for_a_while.get(key)) is not None:
+            left = live.left_of(act)
+            given = None if left is None or left.given is None else left.given._replace(origin=cause.words)
+            if left is not None and left.until is not None:
+                # It ends when it was to end, and what was before it counts again then.
+                acts[key] = replace(left, given=given, restored=True)
+                continue
+        is_plain = given is None or not differ(getattr(plain.settings, key), given.value)
+        acts[key] = Act(None if is_plain else given)
     return _commit(live, acts, Cause("rollback", cause.by))
 
 

@@ -79,3 +79,46 @@ def test_one_that_changes_nothing_keeps_what_counts_from_what_comes_below():
     section.live.restart({"sampling_rate": 0.7}, {})
     assert section.sampling_rate == 0.5
     assert section.at(61).sampling_rate == pytest.approx(0.7)
+
+
+def test_a_rollback_to_what_was_for_a_while_lasts_as_long_as_that_was_to():
+    section = Section()
+    section.change(by="ada", sampling_rate=0.2)
+    then = section.change(600, by="bob", sampling_rate=0.9)["generation"]
+    section.at(100)
+    section.change(by="carl", sampling_rate=0.7)
+    answer = section.roll_back(then)
+    assert section.sampling_rate == 0.9
+    assert (answer["reverts_at"], section.last.reverts_at) == (WALL + 700, WALL + 700)
+    assert section.live.next_revert() == 500
+    assert section.at(601).sampling_rate == 0.2
+    assert [entry.outcome for entry in section.history.entries()][-2:] == ["reverted", "applied"]
+
+
+def test_a_rollback_to_what_is_over_brings_back_what_was_before_it():
+    section = Section()
+    section.change(by="ada", sampling_rate=0.2)
+    then = section.change(60, by="bob", sampling_rate=0.9)["generation"]
+    section.at(61)
+    section.change(by="carl", sampling_rate=0.7)
+    assert section.roll_back(then)["outcome"] == "applied"
+    assert (section.sampling_rate, section.live.next_revert()) == (0.2, None)
+
+
+def test_a_rollback_to_what_is_over_with_nothing_before_it_leaves_nothing():
+    section = Section(sampling_rate=0.4)
+    then = section.change(60, sampling_rate=0.5)["generation"]
+    section.at(61)
+    section.change(sampling_rate=0.7)
+    section.roll_back(then)
+    assert (section.sampling_rate, section.live.resolution.origins["sampling_rate"]) == (0.4, "argument")
+
+
+def test_a_rollback_beside_what_is_for_a_while_leaves_it_alone():
+    section = Section()
+    then = section.change(600, sampling_rate=0.9)["generation"]
+    section.change(batch_size=50)
+    section.roll_back(then)
+    assert (section.sampling_rate, section.live.next_revert()) == (0.9, 600)
+    assert section.batch_size != 50
+    assert section.last.reverts_at is None

@@ -130,10 +130,22 @@ class Model:
     def roll_back(self, then, by):
         """Have what counted at a point of the history count again."""
         for key in KEYS:
-            if then[key] == self.effective[key][0]:
+            value, pile = then[key]
+            if value == self.effective[key][0]:
                 continue
-            plain = self.below(key)
-            self.wishes[key] = [] if plain[0] == then[key] else [(then[key], f"api by {by}", None)]
+            if pile and pile[-1][2] is not None:
+                # What was for a while has the time left, or what was before it counts.
+                while pile and pile[-1][2] is not None and pile[-1][2] <= self.now:
+                    pile = pile[:-1]
+                if pile and pile[-1][2] is not None:
+                    wish = pile[-1]
+                    self.wishes[key] = [*pile[:-1], (wish[0], f"api by {by}", *wish[2:])]
+                    continue
+                value = pile[-1][0] if pile else None
+            if value is None or self.below(key)[0] == value:
+                self.wishes[key] = []
+            else:
+                self.wishes[key] = [(value, f"api by {by}", None)]
         self.settle("rollback", by)
 
 
@@ -155,7 +167,7 @@ class Run:
         if self.random.random() < 0.7:
             self.files = {"a": Written(3, 3, PATH)}
             self.manager.read = {"a": 3}
-        self.states = {1: {key: value for key, (value, _) in self.model.effective.items()}}
+        self.states = {1: self.state()}
         self.begin()
         self.note_states()
 
@@ -172,7 +184,12 @@ class Run:
 
     def note_states(self):
         for number in range(max(self.states) + 1, self.history.generation + 1):
-            self.states[number] = {key: value for key, (value, _) in self.model.effective.items()}
+            self.states[number] = self.state()
+
+    def state(self):
+        """What counts now, and what lies below it."""
+        model = self.model
+        return {key: (value, tuple(model.wishes[key])) for key, (value, _) in model.effective.items()}
 
     def go(self, length):
         for _ in range(length):
