@@ -20,9 +20,12 @@ from otpylib_telemetry.primitives.any_value import (
     text,
     unprintable,
 )
+from otpylib_telemetry.scrubbing.values import is_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from otpylib_telemetry.scrubbing.scrubber import Scrubber
 
 
 AttributeValue: TypeAlias = (
@@ -121,6 +124,48 @@ def sorted_out(  # noqa: C901, PLR0912 - the loop that every attribute goes thro
 def are_exportable(source: Mapping[Any, Any], special: frozenset[str]) -> bool:
     """Tell whether attributes are known to be exportable as they are."""
     return _as_they_are(source, special, MAX_TEXT_LENGTH) is True
+
+
+def are_harmless(  # noqa: C901 - one loop: it is what each attribute of nearly every span goes through
+    source: Mapping[Any, Any], special: frozenset[str], scrubber: Scrubber
+) -> bool:
+    """Tell whether attributes are known to be exportable as they are, without any secrets."""
+    try:
+        keys = tuple(source)
+        if keys not in scrubber.fit[special] or "".join(keys) == "":
+            return False
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001  # as below
+        return False
+    known, ids, least = scrubber.known, scrubber.ids, scrubber.least
+    for value in source.values():
+        kind = type(value)
+        if kind is str:
+            if value in known:
+                continue
+            size = len(value)
+            if size == ids and is_id(value):
+                continue
+            if size > MAX_TEXT_LENGTH or not value.isascii() or scrubber.holds(value):
+                return False
+        elif kind is int:
+            if not INT64_MIN <= value < least:
+                return False
+        elif kind is not float and kind is not bool:
+            return False
+    return True
+
+
+def note_harmless(source: Mapping[Any, Any], special: frozenset[str], scrubber: Scrubber) -> None:
+    """Remember the keys of exportable attributes without secrets for :func:`are_harmless`."""
+    keys = tuple(source)
+    if keys in _plans.get(special, ()) and scrubber.are_harmless(keys):
+        plans = scrubber.fit.setdefault(special, set())
+        if len(plans) >= _MAX_PLANS:
+            # As for single keys.
+            plans.clear()
+        plans.add(keys)
 
 
 def _as_they_are(source: Mapping[Any, Any], special: frozenset[str], longest: int) -> bool | None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from otpylib_telemetry.config.settings import ExporterSettings
 from otpylib_telemetry.exporter.base import Collected, ExportContext, Exporter, ExportOutcome
 from otpylib_telemetry.primitives.threads import run_in_thread
+from otpylib_telemetry.scrubbing.scrubber import scrubbed_in, scrubber_in
+from otpylib_telemetry.scrubbing.settings import SCRUB_KEYS
 from otpylib_telemetry_otel.destinations import resource_of
 from otpylib_telemetry_otel.errors import SignalRefusedError
 from otpylib_telemetry_otel.probes import probes
@@ -56,6 +58,7 @@ class OtelBackend(Exporter[OtelSettings]):
 
     def __init__(self, settings: OtelSettings, context: ExportContext) -> None:
         super().__init__(settings, context)
+        self._resource: Mapping[str, Any] = {}
         # What detectors add is known later.
         publish(context.name, settings.resource_attributes())
         self._counts: Counter[str] = context.memory.setdefault(_COUNTS, Counter())
@@ -100,10 +103,16 @@ class OtelBackend(Exporter[OtelSettings]):
     async def open(self) -> None:
         """Build the exporters, load what is named; nothing is connected before the first batch."""
         await self.close()
-        resource = await run_in_thread(resource_of, self.settings)
+        self._resource = await run_in_thread(resource_of, self.settings)
+        resource = self._told(self._resource, self.settings)
         publish(self.context.name, resource)
         for signal in self.signals:
             await signal.open(resource)
+
+    def _told(self, resource: Mapping[str, Any], settings: OtelSettings) -> Mapping[str, Any]:
+        """Return a resource without secrets."""
+        scrubber = scrubber_in(self.context.memory, settings.scrub_plan())
+        return resource if scrubber is None else scrubber.attributes(resource)
 
     def collect(self, events: Sequence[Entry], wall_offset_ns: int) -> Collected:
         """Make spans, log records and metrics; see ``Exporter.collect``."""
@@ -167,13 +176,17 @@ class OtelBackend(Exporter[OtelSettings]):
 
     async def apply(self, settings: OtelSettings, changed: frozenset[str]) -> bool:
         """Take sampling, filters and limits into use at once; everything else needs a new exporter."""
-        if not changed <= _IN_PLACE:
+        if not changed <= _IN_PLACE or (changed & SCRUB_KEYS and self._tells_otherwise(settings)):
             return False
         # Metrics first: they alone may refuse, and then nothing has changed.
         for signal in reversed(self.signals):
             await signal.apply(settings, changed)
         self.settings = settings
         return True
+
+    def _tells_otherwise(self, settings: OtelSettings) -> bool:
+        """Tell whether other secrets are to be taken out of the resource, which each request has in it."""
+        return self._told(self._resource, settings) != self._told(self._resource, self.settings)
 
     async def close(self) -> None:
         """Release the connections, of each signal whatever happens to the others."""
@@ -215,5 +228,6 @@ class OtelBackend(Exporter[OtelSettings]):
         told: dict[str, Any] = {_UNUSED: self._counts[_UNUSED]}
         for signal in self.signals:
             told |= signal.stats()
+        told["scrubbed"] = scrubbed_in(self.context.memory)
         told["components"] = {each.lane: each.component for each in self.signals if each.taken}
         return told

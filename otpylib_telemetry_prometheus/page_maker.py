@@ -18,6 +18,7 @@ from otpylib_telemetry.aggregation import observers
 from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.primitives.clock import wall_clock
 from otpylib_telemetry.primitives.threads import run_in_thread
+from otpylib_telemetry.scrubbing.scrubber import scrubber_in
 from otpylib_telemetry_prometheus.exposition import negotiation
 from otpylib_telemetry_prometheus.exposition.families import Family, names_of, undated
 from otpylib_telemetry_prometheus.exposition.store_families import names_in
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry.aggregation.store import SeriesStore
     from otpylib_telemetry.exporter.base import ExportContext
+    from otpylib_telemetry.scrubbing.scrubber import Scrubber
     from otpylib_telemetry_prometheus.client.merged import MergedRegistries
     from otpylib_telemetry_prometheus.multiprocess.workers import Multiprocess
     from otpylib_telemetry_prometheus.settings import PrometheusSettings
@@ -145,9 +147,12 @@ class PageMaker:
     async def _families(self) -> list[Family]:
         """Return what is on the page beside the series."""
         settings = self._settings
+        scrubber: Scrubber | None = None
         found: list[Family] = []
         if settings is not None:
-            info = target_info(settings.resource)
+            scrubber = scrubber_in(self._context.memory, settings.scrub_plan())
+            resource = settings.resource
+            info = target_info(resource if scrubber is None else scrubber.attributes(resource))
             if info is not None:
                 found.append(info)
             if settings.self_metrics:
@@ -155,7 +160,8 @@ class PageMaker:
         if self._merged:
             namespace = "" if settings is None else settings.namespace or ""
             taken = names_in(self._store, namespace).union(*map(names_of, found))
-            found += await self._merged.families(taken)
+            merged = await self._merged.families(taken)
+            found += merged if scrubber is None else [_scrubbed(family, scrubber.apart) for family in merged]
         return found
 
     async def _of_all_workers(self, own: list[Family]) -> list[Any]:
@@ -181,6 +187,18 @@ class PageMaker:
 
     def _report(self, message: str) -> None:
         _log.warning("%s: %s.", self._context.name, message)
+
+
+def _scrubbed(family: Family, scrubber: Scrubber) -> Family:
+    """Return a family whose samples, and their exemplars, have no secrets in their labels."""
+    samples = []
+    for sample in family.samples:
+        labels, exemplar = scrubber.attributes(sample.labels), sample.exemplar
+        if exemplar is not None:
+            exemplar = replace(exemplar, labels=scrubber.attributes(exemplar.labels))
+        same = labels is sample.labels and exemplar is sample.exemplar
+        samples.append(sample if same else replace(sample, labels=labels, exemplar=exemplar))
+    return replace(family, samples=tuple(samples))
 
 
 def _is_of_a_process(family: Family) -> bool:

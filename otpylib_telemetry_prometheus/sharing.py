@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -25,6 +26,7 @@ from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.primitives.fork import after_fork_in_child, new_lock
 from otpylib_telemetry.primitives.once import Once
 from otpylib_telemetry.primitives.process_end import before_process_ends
+from otpylib_telemetry.scrubbing.scrubber import Scrubber
 from otpylib_telemetry_prometheus.multiprocess.client_files import ClientFiles
 from otpylib_telemetry_prometheus.multiprocess.workers import Multiprocess
 from otpylib_telemetry_prometheus.multiprocess.writer import Look, StoreWriter
@@ -76,6 +78,9 @@ def share(exporter: str, store: SeriesStore) -> None:
         settings = resolve(PrometheusSettings, section, environ=os.environ).settings
     if settings.multiprocess_dir is None:
         return
+    if store.scrub is None and (plan := settings.scrub_plan()).scope != "off":
+        # Others show them, too. An exporter that starts goes by its own settings.
+        store.use_scrub(Scrubber(plan, Counter()).labels)
     present = _shared.get(exporter)
     if present is not None:
         present.end()

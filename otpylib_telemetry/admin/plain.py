@@ -9,10 +9,13 @@ from typing import Any, Final
 from otpylib_telemetry.config.redaction import without_secrets
 from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.primitives.any_value import Bounds, any_value, text
+from otpylib_telemetry.scrubbing.events import scrubbed_value
 from otpylib_telemetry.services import server as services
 
 #: How much of one event is shown, and of the statistics of an exporter.
-EVENT: Final = Bounds(depth=6, width=100, elements=200, length=500)
+_LONGEST: Final = 500
+EVENT: Final = Bounds(depth=6, width=100, elements=200, length=_LONGEST)
+_UNCUT: Final = EVENT._replace(length=2 * _LONGEST)
 STATISTICS: Final = Bounds(depth=12, width=2_000, elements=20_000, length=4_000)
 
 
@@ -30,9 +33,11 @@ def plain_dict(value: object, bounds: Bounds = STATISTICS) -> dict[str, Any]:
 def shown(value: object) -> Any:
     """Return what an application put into an event, without secrets.
 
-    Those are what is called like one, and what the settings of any exporter or service mark as one.
+    Those are what is called or looks like one, and what the settings of any exporter or service mark as one.
     """
-    return _scrubbed(_as_json(without_secrets(plain(value, EVENT))))
+    # Cut once more afterwards: of a secret that is cut in two, the half that is left looks like none.
+    found = scrubbed_value(plain(value, _UNCUT))
+    return _scrubbed(_as_json(without_secrets(plain(found, EVENT))))
 
 
 def scrubbed(written: str) -> str:

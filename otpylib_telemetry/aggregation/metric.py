@@ -59,6 +59,7 @@ class SeriesBudget(Protocol):
     max_series: int
     report: Callable[[str], None]
     now_ns: Callable[[], int]
+    scrub: Callable[[Labels], Labels] | None
 
     def make_room(self, metric: AnyMetric) -> bool:
         """Forget series of a full metric that have no claim to their place any more; tells if there were."""
@@ -216,6 +217,11 @@ class Metric(ABC, Generic[S]):
         if found is not None:
             return found
         store = self._store
+        if store.scrub is not None:
+            labels = store.scrub(labels)
+            found = self.series.get(labels)
+            if found is not None:
+                return found
         while True:
             if self.folded:
                 labels = folded_away(labels, self.folded)
@@ -230,7 +236,21 @@ class Metric(ABC, Generic[S]):
 
     def as_folded(self, labels: Labels) -> Labels:
         """Return labels as a series has them now."""
+        if self._store.scrub is not None:
+            labels = self._store.scrub(labels)
         return folded_away(labels, self.folded) if self.folded else labels
+
+    def scrub(self, scrub: Callable[[Labels], Labels]) -> None:
+        """Take secrets out of the labels there are; series that differ in nothing else become one.
+
+        Exemplars, which have attributes of their own, are forgotten.
+        """
+        if any(scrub(labels) != labels for labels in self.series):
+            self._regroup(scrub)
+        for series in self.all_series():
+            for name in ("exemplar", "exemplars"):
+                if getattr(series, name, None) is not None:
+                    setattr(series, name, None)
 
     def _fold(self, labels: Labels) -> bool:
         """Make one of the values of the label that has most; tells whether there is such a label."""
@@ -245,9 +265,14 @@ class Metric(ABC, Generic[S]):
             if name not in self.ever_folded:
                 self._store.report(self._told_folded(name, count))
             self.ever_folded[name] = count
+        self._regroup(lambda present: folded_away(present, self.folded))
+        return True
+
+    def _regroup(self, wanted_of: Callable[[Labels], Labels]) -> None:
+        """Make one of the series that have the same labels by a rule."""
         groups: dict[Labels, list[S]] = {}
         for present, series in self.series.items():
-            groups.setdefault(folded_away(present, self.folded), []).append(series)
+            groups.setdefault(wanted_of(present), []).append(series)
         merged: dict[Series, Sequence[Series]] = {}
         for wanted, parts in groups.items():
             whole = self.series.get(wanted)
@@ -263,7 +288,6 @@ class Metric(ABC, Generic[S]):
                 self.series[wanted] = whole
                 merged[whole] = others
         self._store.moved(cast("AnyMetric", self), merged)
-        return True
 
     def unfold(self) -> None:
         """Give labels that were folded values of their own again; what was folded remains so."""

@@ -70,6 +70,7 @@ class SeriesStore:
         refusals: Names of metrics that were refused, with the reason.
         expired: Series that went because nothing was measured for them any more.
         shared: Metrics that are made of more than one thing, with what these are; the first ten of each.
+        scrub: Returns labels without secrets; None where none are to be taken out.
         idle: Returns the series of a full metric whose places others may have, because whoever reads the
             store has said all there is of them; None where a place is for good.
         folding: Is told of a metric's series that were made of others, by what they were made of, so that
@@ -88,6 +89,7 @@ class SeriesStore:
         self.max_metrics = max_metrics
         self.report = report
         self.now_ns = now_ns
+        self.scrub: Callable[[Labels], Labels] | None = None
         self.generation = 0
         self.refused: dict[str, int] = {}
         self.refusals: dict[str, str] = {}
@@ -118,6 +120,13 @@ class SeriesStore:
             more, self._max_series = limit > self._max_series, limit
             if more:
                 self.unfold(metric for metric in self._metrics.values() if metric.max_series is None)
+
+    def use_scrub(self, scrub: Callable[[Labels], Labels] | None) -> None:
+        """Take secrets out of labels by another rule: of those of series that are there, too."""
+        with self.lock:
+            self.scrub = scrub
+            for metric in self._metrics.values() if scrub is not None else ():
+                metric.scrub(scrub)  # type: ignore[arg-type]  # there is one
 
     @property
     def metrics(self) -> list[AnyMetric]:

@@ -255,7 +255,9 @@ class Stream:
         keys = self.plan.keys
         keep = None if keys is None or self._reservoir is not None else lambda key: key not in keys
         try:
-            return traced._replace(attributes=labels_of(attributes or {}, self.feed.naming, keep))
+            labels = labels_of(attributes or {}, self.feed.naming, keep)
+            scrub = (self._store or self._attach()).scrub
+            return traced._replace(attributes=labels if scrub is None else scrub(labels))
         except KeyboardInterrupt:
             raise
         except BaseException:  # noqa: BLE001 - they could be read a moment ago

@@ -23,6 +23,8 @@ from otpylib_telemetry.metrics.options import DefinitionError
 from otpylib_telemetry.metrics.reading import SeriesReader
 from otpylib_telemetry.metrics.recorder import MetricRecorder, answer_removal, metric_options_of
 from otpylib_telemetry.metrics.settings import MetricsSettings, PushedMetricsSettings, definitions_in
+from otpylib_telemetry.scrubbing.plan import DEFAULT_PLAN, ScrubPlan
+from otpylib_telemetry.scrubbing.scrubber import scrubbed_in, scrubber_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping, Sequence
@@ -64,6 +66,7 @@ class MetricsPlan:
     automatic: bool | None
     max_series: int
     series_ttl: float | None = None
+    scrub: ScrubPlan = DEFAULT_PLAN
 
     @classmethod
     def of(cls, settings: MetricsSettings) -> MetricsPlan:
@@ -76,7 +79,14 @@ class MetricsPlan:
             exemplars=settings.exemplars,
         )
         definitions = definitions_in(settings.metrics)
-        return cls(options, definitions, settings.automatic_metrics, settings.max_series, settings.series_ttl)
+        return cls(
+            options,
+            definitions,
+            settings.automatic_metrics,
+            settings.max_series,
+            settings.series_ttl,
+            settings.scrub_plan(),
+        )
 
 
 class RecordedMetrics:
@@ -95,6 +105,7 @@ class RecordedMetrics:
         before_change: Callable[[], None] = lambda: None,
     ) -> None:
         self.store = store_in(memory, name)
+        self._memory = memory
         memory[_NAMING] = naming
         if _RECORDER not in memory:
             memory[_RECORDER] = MetricRecorder(self.store, naming)
@@ -111,6 +122,8 @@ class RecordedMetrics:
         if not self._in_force or wanted != self._plan:
             with self.store.lock:
                 self._before_change()
+                if not self._in_force or wanted.scrub != self._plan.scrub:
+                    self._scrub(wanted.scrub)
                 self.recorder.configure(
                     wanted.options,
                     wanted.definitions,
@@ -119,6 +132,10 @@ class RecordedMetrics:
                 )
             self._plan, self._in_force = wanted, True
         self.store.max_series = wanted.max_series
+
+    def _scrub(self, plan: ScrubPlan) -> None:
+        scrubber = scrubber_in(self._memory, plan)
+        self.store.use_scrub(None if scrubber is None else scrubber.labels)
 
     def check(self, plan: MetricsPlan) -> None:
         """Do nothing, but raise what :meth:`use` would raise."""
@@ -243,7 +260,11 @@ class MetricsExporter(Exporter[MetricsSettingsT]):
 
     def stats(self) -> dict[str, Any]:
         """Return how many metrics and series there are, and what was left out."""
-        return {"unused": self.metrics.recorder.unused, **self.metrics.recorder.stats()}
+        return {
+            "unused": self.metrics.recorder.unused,
+            **self.metrics.recorder.stats(),
+            "scrubbed": scrubbed_in(self.context.memory),
+        }
 
 
 PushedSettingsT = TypeVar("PushedSettingsT", bound=PushedMetricsSettings)

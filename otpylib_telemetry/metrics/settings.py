@@ -10,7 +10,6 @@ from typing import Annotated, Final, Literal, TypeAlias
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from otpylib_telemetry.config.settings import (
-    ExporterSettings,
     Number,
     OptionalNumber,
     RefusedError,
@@ -24,6 +23,7 @@ from otpylib_telemetry.metrics.definition_tables import definitions_from_tables
 from otpylib_telemetry.metrics.definitions import Definition
 from otpylib_telemetry.metrics.labels import DROPPED_BY_DEFAULT
 from otpylib_telemetry.metrics.options import DefinitionError
+from otpylib_telemetry.scrubbing.settings import ScrubSettings
 
 _MAX_BUCKETS: Final = 200
 
@@ -137,7 +137,7 @@ AutomaticMetrics: TypeAlias = Annotated[
 ]
 
 
-class MetricsSettings(ExporterSettings):
+class MetricsSettings(ScrubSettings):
     """The keys of an exporter of metrics: how events become series."""
 
     labels: LabelChoice = Field(

@@ -19,6 +19,8 @@ _BREAKER_STATES: Final = ("closed", "open", "half_open")
 #: Reasons that are there from the beginning, at 0: a rate needs a value before the first loss.
 _REJECTIONS: Final = ("refused", "partial_success", "too_large", "unusable")
 _DROPS: Final = ("queue_full",)
+#: The rule that finds most.
+_SCRUBBED: Final = ("password",)
 _PROBLEMS: Final = ("rejected", "unknown")
 
 
@@ -70,6 +72,12 @@ SELF_METRICS: Final[tuple[SelfMetric, ...]] = (
         f"{EXPORTER}events_sampled_out_total",
         "Events left out by sampling, as configured.",
         readings.one("sampled_out"),
+    ),
+    _counter(
+        f"{EXPORTER}secrets_scrubbed_total",
+        "Secrets that were taken out of what is sent, by the rule that found them.",
+        readings.each("scrubbed", _SCRUBBED),
+        "rule",
     ),
     _gauge(
         f"{EXPORTER}events_queued",

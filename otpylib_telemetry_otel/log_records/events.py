@@ -32,7 +32,7 @@ from otpylib_telemetry_otel.log_records.severity import (
 from otpylib_telemetry_otel.traces.limits import NO_LIMIT, Limit, at_least_ours, limited
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from otpylib_telemetry.bus.event_log import Entry
     from otpylib_telemetry.tracing.operation import Place
@@ -70,9 +70,19 @@ _MAX_KNOWN: Final = 10_000
 
 
 class LogMaker:
-    """Makes log records of events, of so many attributes as the limit allows."""
+    """Makes log records of events, of so many attributes as the limit allows.
 
-    def __init__(self, patterns: Sequence[str] = ("*",), minimum: int = 1, limit: Limit = NO_LIMIT) -> None:
+    ``scrub`` takes secrets out of one before it is cut: half a secret is not seen to be one.
+    """
+
+    def __init__(
+        self,
+        patterns: Sequence[str] = ("*",),
+        minimum: int = 1,
+        limit: Limit = NO_LIMIT,
+        scrub: Callable[[LogItem], None] | None = None,
+    ) -> None:
+        self._scrub = scrub
         self._patterns = None if "*" in patterns else tuple(patterns)
         self._minimum = minimum
         self._limit = limit
@@ -88,6 +98,8 @@ class LogMaker:
         severe enough.
         """
         item = self._make(event, wall_offset_ns, around)
+        if item is not None and self._scrub is not None:
+            self._scrub(item)
         if item is not None and self._limit != NO_LIMIT:
             item.attributes, dropped = limited(item.attributes, self._limit)
             item.dropped_attributes += dropped

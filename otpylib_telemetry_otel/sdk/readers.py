@@ -15,7 +15,7 @@ import concurrent.futures
 import logging
 import math
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from otpylib_telemetry.aggregation import observers
 from otpylib_telemetry.aggregation.exporter_stores import store_in
@@ -35,12 +35,15 @@ from otpylib_telemetry_otel.resources import complete
 from otpylib_telemetry_otel.sdk.suppression import unobserved
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, MutableMapping, Sequence
+    from collections.abc import Callable, Mapping, MutableMapping, Sequence
 
     from otpylib_telemetry.aggregation.metric import AnyMetric
     from otpylib_telemetry.aggregation.points import MetricPoint
     from otpylib_telemetry.aggregation.store import SeriesStore
     from otpylib_telemetry.aggregation.temporality import Wanted
+
+    #: Takes secrets out of data points.
+    Clean: TypeAlias = Callable[[Sequence[MetricPoint]], Sequence[MetricPoint]]
 
 _log = logging.getLogger("otpylib_telemetry")
 
@@ -98,8 +101,13 @@ class Readers:
     def __len__(self) -> int:
         return len(self._attached)
 
-    async def use(self, given: Sequence[Any], resource: Mapping[str, Any], producers: Producers) -> None:
-        """Have these readers read, and no others; those that go read once more."""
+    async def use(
+        self, given: Sequence[Any], resource: Mapping[str, Any], producers: Producers, clean: Clean
+    ) -> None:
+        """Have these readers read, and no others; those that go read once more.
+
+        ``clean`` takes secrets out of what they read.
+        """
         gone = [one for one in self._attached if not any(one.reader is each for each in given)]
         if gone:
             await self.flush(_PATIENCE / 2, gone)
@@ -113,7 +121,7 @@ class Readers:
                 self._refuse(reader, owner)
                 continue
             one = known.get(id(reader)) or Attached(reader, self._name, self._said)
-            one.use(resource, producers)
+            one.use(resource, producers, clean)
             self._attached.append(one)
 
     def _refuse(self, reader: Any, owner: str) -> None:
@@ -168,6 +176,7 @@ class Attached:
         self._resource: Mapping[str, Any] = {}
         self._converter: Any = None
         self._producers: Producers | None = None
+        self._clean: Clean | None = None
 
     @property
     def is_ours(self) -> bool:
@@ -179,11 +188,11 @@ class Attached:
         """Whether the reader reads when it is asked for metrics, and not by itself."""
         return any(kind.__name__ in _PULLED for kind in type(self.reader).__mro__)
 
-    def use(self, resource: Mapping[str, Any], producers: Producers) -> None:
+    def use(self, resource: Mapping[str, Any], producers: Producers, clean: Clean) -> None:
         """Have the reader ask here, for metrics of this resource and of the settings' producers."""
         if resource != self._resource:
             self._resource, self._converter = resource, None
-        self._producers = producers
+        self._producers, self._clean = producers, clean
         self.reader._set_collect_callback(self)  # noqa: SLF001 - there is no other way
 
     def detach(self) -> None:
@@ -215,7 +224,7 @@ class Attached:
             points += self._deltas.convert(some, time.monotonic_ns()) if self._wants_deltas else some
         self.readings += 1
         self.points += len(points)
-        return self._converted(points) if points else None
+        return self._converted(points if self._clean is None else self._clean(points)) if points else None
 
     def _begin_to_produce(self, memory: MutableMapping[str, Any], seconds: float) -> Reading:
         given = self._producers if registry.is_running(self.exporter) else None

@@ -6,7 +6,6 @@ from pydantic import Field
 
 from otpylib_telemetry.aggregation.exporter_stores import DEFAULT_MAX_SERIES
 from otpylib_telemetry.config.settings import (
-    ExporterSettings,
     Number,
     OptionalNumber,
     WholeNumber,
@@ -21,10 +20,11 @@ from otpylib_telemetry.metrics.settings import (
     LabelChoice,
     MetricDefinitions,
 )
+from otpylib_telemetry.scrubbing.settings import ScrubSettings
 from otpylib_telemetry_otel.settings.fields import MetricProducers, MetricReaders
 
 
-class SeriesSettings(ExporterSettings):
+class SeriesSettings(ScrubSettings):
     """What the OpenTelemetry exporter can be told about metrics."""
 
     metrics: bool = Field(

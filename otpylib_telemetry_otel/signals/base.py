@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from otpylib_telemetry.exporter.base import Collected, ExportError, ExportOutcome
 from otpylib_telemetry.primitives.once import Once
 from otpylib_telemetry.primitives.threads import run_in_thread, run_in_thread_to_end
+from otpylib_telemetry.scrubbing.scrubber import scrubber_in
 from otpylib_telemetry_otel.destinations import build, why_none
 from otpylib_telemetry_otel.errors import BackendUnavailableError
 from otpylib_telemetry_otel.sdk.suppression import unobserved
@@ -81,6 +82,7 @@ class Signal:
         self._counts = counts
         self._said: Once = exporter.context.memory.setdefault(_SAID, Once())
         self._wanted = settings.sends(self.name)
+        self._scrubber = scrubber_in(exporter.context.memory, settings.scrub_plan())
         connection = settings.connection(self.name)
         self._timeout = connection.timeout
         #: What OpenTelemetry's conventions call that which sends them ("otel.component.type").
@@ -174,7 +176,7 @@ class Signal:
 
         If any of the signal's own are among them, a backend that refused it is asked again.
         """
-        del settings
+        self._scrubber = scrubber_in(self._context.memory, settings.scrub_plan())
         if changed & self.in_place and self._destination is not None:
             self._off = None
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry.instrument.log_events import LOG_EVENT
+from otpylib_telemetry.scrubbing.settings import SCRUB_KEYS
 from otpylib_telemetry_otel.log_records.events import LogMaker
 from otpylib_telemetry_otel.log_records.severity import SEVERITIES
 from otpylib_telemetry_otel.settings.limits import LOG_LIMITS
 from otpylib_telemetry_otel.signals.base import Batch, Signal
+from otpylib_telemetry_otel.signals.scrubbing import scrub_record
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry.bus.event_log import Entry
     from otpylib_telemetry.exporter.base import Exporter
+    from otpylib_telemetry.scrubbing.scrubber import Scrubber
     from otpylib_telemetry.tracing.operation import Place
     from otpylib_telemetry_otel.settings.model import OtelSettings
     from otpylib_telemetry_otel.traces.spans import FinishedSpan
@@ -41,12 +45,12 @@ class Logs(Signal):
 
     name = "logs"
     lane = "logs"
-    in_place = frozenset({"log_patterns", "log_severity", "span_events", *LOG_LIMITS})
+    in_place = frozenset({"log_patterns", "log_severity", "span_events", *LOG_LIMITS, *SCRUB_KEYS})
 
     def __init__(self, exporter: Exporter[OtelSettings], counts: Counter[str]) -> None:
         super().__init__(exporter, counts)
         settings = exporter.settings
-        self._maker = _maker(settings)
+        self._maker = _maker(settings, self._scrubber)
         # Where there are no spans to be sent, what happens during one would be lost with it.
         self._apart: Container[str] = _RECORDS if settings.sends("traces") else _EVERYTHING
 
@@ -62,7 +66,7 @@ class Logs(Signal):
         """Take patterns and severity into use."""
         await super().apply(settings, changed)
         if changed & self.in_place:
-            self._maker = _maker(settings)
+            self._maker = _maker(settings, self._scrubber)
 
     def collect(self, batch: Batch) -> None:
         """Make log records of events that are part of no span."""
@@ -97,5 +101,7 @@ class Logs(Signal):
         return {"logs": told} if told else {}
 
 
-def _maker(settings: OtelSettings) -> LogMaker:
-    return LogMaker(settings.log_patterns, SEVERITIES[settings.log_severity], settings.log_limit())
+def _maker(settings: OtelSettings, scrubber: Scrubber | None) -> LogMaker:
+    scrub = None if scrubber is None else partial(scrub_record, scrubber=scrubber)
+    minimum = SEVERITIES[settings.log_severity]
+    return LogMaker(settings.log_patterns, minimum, settings.log_limit(), scrub)

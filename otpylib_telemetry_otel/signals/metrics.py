@@ -29,11 +29,13 @@ from otpylib_telemetry.metrics.options import DefinitionError
 from otpylib_telemetry.metrics.reading import SeriesReader
 from otpylib_telemetry.metrics.recorder import metric_options_of
 from otpylib_telemetry.metrics.settings import definitions_in
+from otpylib_telemetry.scrubbing.settings import SCRUB_KEYS
 from otpylib_telemetry_otel.metrics.producer_deltas import Deltas
 from otpylib_telemetry_otel.metrics.producers import Producers, producers_in
 from otpylib_telemetry_otel.metrics.self_metrics import SelfMetrics
 from otpylib_telemetry_otel.sdk.readers import readers_in
 from otpylib_telemetry_otel.signals.base import Batch, Signal
+from otpylib_telemetry_otel.signals.scrubbing import scrubbed_points
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -52,6 +54,7 @@ _MAKING: Final = frozenset(
     {
         *("metrics_definitions", "automatic_metrics", "span_metrics", "metrics_labels"),
         *("metrics_drop_labels", "metrics_buckets", "metrics_exemplars", "metrics_histogram", "max_series"),
+        *SCRUB_KEYS,
     }
 )
 
@@ -115,7 +118,7 @@ class Metrics(Signal):
         """Build what sends them, and have given readers read."""
         settings = self._settings
         given = [one.objects[0] for one in settings.metric_readers] if settings.metrics else []
-        await self._readers.use(given, resource, self._given)
+        await self._readers.use(given, resource, self._given, self._without_secrets)
         if given and not settings.connection(self.name).has_target:
             self._off = await self._why_not_made()
             return
@@ -276,7 +279,11 @@ class Metrics(Signal):
             points = self._deltas.convert(points, time.monotonic_ns())
         return self._made(points)
 
+    def _without_secrets(self, points: Sequence[MetricPoint]) -> Sequence[MetricPoint]:
+        return points if self._scrubber is None else scrubbed_points(points, self._scrubber)
+
     def _made(self, points: Sequence[MetricPoint]) -> Collected:
+        points = self._without_secrets(points)
         self._counts[_POINTS] += len(points)
         return Collected(produced_items=[(point, 1) for point in points])
 
@@ -318,7 +325,13 @@ def _plan(settings: OtelSettings) -> MetricsPlan:
         exponential=settings.metrics_histogram == "exponential",
     )
     definitions = definitions_in(settings.metrics_definitions)
-    return MetricsPlan(options, definitions, settings.automatic_metrics, settings.max_series)
+    return MetricsPlan(
+        options,
+        definitions,
+        settings.automatic_metrics,
+        settings.max_series,
+        scrub=settings.scrub_plan(),
+    )
 
 
 def _in_runs(events: Sequence[Entry], chosen: Sequence[Entry]) -> Iterator[tuple[bool, Sequence[Entry]]]:

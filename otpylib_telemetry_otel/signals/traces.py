@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from otpylib_telemetry.exporter.base import Collected, ExportError, ExportOutcome
 from otpylib_telemetry.exporter.state import HELD_SHARE
 from otpylib_telemetry.primitives.threads import run_in_thread
+from otpylib_telemetry.scrubbing.settings import SCRUB_KEYS
 from otpylib_telemetry.tracing.operation import time_of
 from otpylib_telemetry.tracing.parts import keep_at_least
 from otpylib_telemetry.tracing.propagation import IdSource, use_ids_of, use_own_ids
@@ -29,6 +30,7 @@ from otpylib_telemetry_otel.sdk.plugins import load_id_generator
 from otpylib_telemetry_otel.settings.given import Given
 from otpylib_telemetry_otel.settings.limits import SPAN_LIMITS
 from otpylib_telemetry_otel.signals.base import Batch, Signal
+from otpylib_telemetry_otel.signals.scrubbing import scrub_span
 from otpylib_telemetry_otel.traces import api_spans
 from otpylib_telemetry_otel.traces.assembly import Assembler
 from otpylib_telemetry_otel.traces.limits import UNLIMITED, SpanLimits
@@ -67,6 +69,7 @@ class Traces(Signal):
             *("sampling_rules", "max_spans_per_second", "sampling_wait", "max_held_spans"),
             *("max_active_spans", "span_ttl", "trace_id_from_correlation"),
             *SPAN_LIMITS,
+            *SCRUB_KEYS,
         }
     )
 
@@ -219,18 +222,20 @@ class Traces(Signal):
     def _send_all(self, spans: Sequence[FinishedSpan], collected: Collected) -> None:
         """Count spans that are sent whatever they are, and make them exportable; in one loop, for speed."""
         self._counts[_FINISHED] += len(spans)
-        add, limits = collected.items.append, self._limits
+        add, limits, scrubber = collected.items.append, self._limits, self._scrubber
         for span in spans:
             if span.incomplete is not None:
                 self._counts[_INCOMPLETE + span.incomplete] += 1
-            span.seal(limits)
+            if not span.seal(limits, scrubber) and scrubber is not None:
+                scrub_span(span, scrubber, limits)
             add((span, span.weight))
 
     def _keep(self, decided: Decided, collected: Collected) -> None:
         """Make exportable what sampling kept."""
         collected.sampled_out += decided.sampled_out
         for span, stands_for in decided.kept:
-            span.seal(self._limits)
+            if not span.seal(self._limits, self._scrubber) and self._scrubber is not None:
+                scrub_span(span, self._scrubber, self._limits)
             if stands_for is not None and stands_for != 1:
                 span.attributes = {**span.attributes, SAMPLING_WEIGHT: stands_for}
             collected.items.append((span, span.weight))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from otpylib_telemetry.bus.event_log import Entry
+    from otpylib_telemetry.scrubbing.scrubber import Scrubber
 
 
 T = TypeVar("T")
@@ -61,7 +62,7 @@ class ApiSpan(FinishedSpan):
 
     notes: tuple[str, ...]
 
-    def seal(self, limits: SpanLimits = UNLIMITED) -> None:
+    def seal(self, limits: SpanLimits = UNLIMITED, scrubber: Scrubber | None = None) -> bool:
         """Take away what is no attribute, and mend what OTLP cannot carry; nothing else is changed."""
         if self.notes:
             self.attributes = {key: value for key, value in self.attributes.items() if key not in self.notes}
@@ -72,8 +73,9 @@ class ApiSpan(FinishedSpan):
             part.dropped_attributes += dropped
         for event in self.events or ():
             event.name = text(event.name, None)
-        if limits is not UNLIMITED:
-            self._limit(limits)
+        if limits is not UNLIMITED and scrubber is None:
+            self.limit(limits)
+        return False
 
 
 class Sorted(NamedTuple):

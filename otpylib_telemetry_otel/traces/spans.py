@@ -11,13 +11,21 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 from otpylib_telemetry.primitives.any_value import text
 from otpylib_telemetry.tracing.propagation import SAMPLED
 from otpylib_telemetry_otel import semantics
-from otpylib_telemetry_otel.attributes import are_exportable, attribute, attributes, sorted_out
+from otpylib_telemetry_otel.attributes import (
+    are_exportable,
+    are_harmless,
+    attribute,
+    attributes,
+    note_harmless,
+    sorted_out,
+)
 from otpylib_telemetry_otel.semantics import MAX_NAME_LENGTH, SpanLink
 from otpylib_telemetry_otel.traces.limits import UNLIMITED, SpanLimits, at_least_ours, limited
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from otpylib_telemetry.scrubbing.scrubber import Scrubber
     from otpylib_telemetry.tracing.propagation import TraceParent
 
 
@@ -140,21 +148,33 @@ class FinishedSpan:
     #: Whether there is nothing to it but name and attributes, which nobody else has.
     plain: bool = field(init=False, repr=False, default=False)
 
-    def seal(self, limits: SpanLimits = UNLIMITED) -> None:  # noqa: C901, PLR0912 - one piece: calls cost
+    def seal(  # noqa: C901, PLR0912 - one piece: calls cost
+        self, limits: SpanLimits = UNLIMITED, scrubber: Scrubber | None = None
+    ) -> bool:
         """Read what the metadata means, and make name, attributes and events exportable.
 
         ``limits`` are those of OpenTelemetry's variables; ours hold where nothing was said. Done once a span
         is known to be exported, so that those left out by sampling do not pay for it, and on the thread that
-        runs the application, to which the values belong.
+        runs the application, to which the values belong. Tells whether it is known on the way that there is
+        nothing in it that ``scrubber`` would take out. If there may be, nothing is cut off yet: half a secret
+        is not seen to be one.
         """
         special_keys = _SPECIAL
         if "kind" in self.attributes and semantics.is_no_kind(self.attributes["kind"]):
             special_keys = _SPECIAL_BUT_KIND
         if limits is UNLIMITED:
-            if self.plain and self.name.isascii() and len(self.name) <= MAX_NAME_LENGTH:
-                # By far the most common case.
-                if are_exportable(self.attributes, special_keys):
-                    return
+            if self.plain:
+                # By far the most common case. What is known of a name implies what is looked at without that.
+                if scrubber is not None:
+                    if self.name in scrubber.known and are_harmless(self.attributes, special_keys, scrubber):
+                        return True
+                    note_harmless(self.attributes, special_keys, scrubber)
+                elif (
+                    self.name.isascii()
+                    and len(self.name) <= MAX_NAME_LENGTH
+                    and are_exportable(self.attributes, special_keys)
+                ):
+                    return True
                 self.plain = False
             made = sorted_out(self.attributes, self.hidden, special_keys)
         else:
@@ -177,8 +197,13 @@ class FinishedSpan:
         if not name.isascii() or len(name) > MAX_NAME_LENGTH:
             self.name = text(name, MAX_NAME_LENGTH)
         self.attributes = exportable
-        if limits is not UNLIMITED:
-            self._limit(limits)
+        if limits is UNLIMITED:
+            self._mark()
+        elif scrubber is None:
+            self.limit(limits)
+        return False
+
+    def _mark(self) -> None:
         if self.incomplete is not None:
             self.attributes = {**self.attributes, INCOMPLETE: self.incomplete}
 
@@ -194,7 +219,7 @@ class FinishedSpan:
             event.name = text(event.name, MAX_NAME_LENGTH)
             event.attributes, event.dropped_attributes = attributes(event.attributes, IDENTITY, most, longest)
 
-    def _limit(self, limits: SpanLimits) -> None:
+    def limit(self, limits: SpanLimits) -> None:
         """Leave out what is beyond the limits; of events the first stay, and how the span failed."""
         self.attributes, dropped = limited(self.attributes, limits.span)
         self.dropped_attributes += dropped
@@ -211,6 +236,7 @@ class FinishedSpan:
             for part in parts or ():
                 part.attributes, dropped = limited(part.attributes, limit)
                 part.dropped_attributes += dropped
+        self._mark()
 
     def _interpret(
         self, special: dict[str, Any], told: frozenset[str], exportable: dict[str, Any], limits: SpanLimits

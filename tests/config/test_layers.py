@@ -64,7 +64,8 @@ def _leaky():
 
 def test_secrets_are_known_as_such():
     headers = {"headers", "logs_headers", "metrics_headers"}
-    assert _leaky().secrets == {"api_key", *headers, "service_name", "resource"}
+    scrubbing = {"scrub_salt", "scrub_values"}
+    assert _leaky().secrets == {"api_key", *headers, *scrubbing, "service_name", "resource"}
 
 
 @pytest.mark.parametrize(

@@ -195,7 +195,9 @@ def test_a_validation_error_of_pydantics_own_does_not_show_the_value():
 
 
 def test_secret_keys_are_those_marked_so():
-    assert OtelSettings.secret_keys() == {"api_key", "headers", "logs_headers", "metrics_headers"}
+    scrubbing = {"scrub_salt", "scrub_values"}
+    headers = {"headers", "logs_headers", "metrics_headers"}
+    assert OtelSettings.secret_keys() == {"api_key", *headers, *scrubbing}
 
 
 class _Typed(ExporterSettings):

@@ -664,6 +664,7 @@ class TestOtelBackend:
             "finished_spans": 2,
             "incomplete_spans": {},
             "unused": 1,
+            "scrubbed": {},
             "components": {"spans": "otlp_grpc_span_exporter"},
         }
 

@@ -18,6 +18,7 @@ LAYERS = {
         "bus",
         "tracing",
         "config",
+        "scrubbing",
         "services",
         "exporter",
         "aggregation",

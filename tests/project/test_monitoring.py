@@ -150,6 +150,7 @@ def answer(number):
         "state": "running",
         "breaker": "closed",
         "rejected_for": {"refused": number},
+        "scrubbed": {"password": number},
         "dropped": {"queue_full": number},
         "lanes": {"spans": 3},
         "breaker_transitions": {"open": number},

@@ -14,6 +14,7 @@ from otpylib_telemetry.config.redaction import without_secrets
 from otpylib_telemetry.instrument.otpylib.identity import known
 from otpylib_telemetry.instrument.otpylib.reasons import is_stop
 from otpylib_telemetry.primitives.any_value import Bounds, any_value, text
+from otpylib_telemetry.scrubbing.events import scrubbed_value
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -33,6 +34,8 @@ _MAX_TOLD: Final = 100
 #: How much of a payload is told: how deep, how many elements, and how long in all.
 _BOUNDS: Final = Bounds(depth=4, width=16, elements=64, length=120)
 _MAX_PAYLOAD: Final = 300
+#: The same before secrets are taken out of it: half of one is not seen to be one.
+_READ: Final = Bounds(depth=4, width=16, elements=64, length=4_096)
 
 
 class Remembered(NamedTuple):
@@ -122,4 +125,5 @@ def _as_message(each: Any, now_ns: int) -> dict[str, Any]:
 
 def written(payload: Any) -> str:
     """Write down what was in a message: bounded, and without what looks like a secret."""
-    return text(repr(without_secrets(any_value(payload, _BOUNDS))), _MAX_PAYLOAD)
+    clean = without_secrets(scrubbed_value(any_value(payload, _READ)))
+    return text(repr(any_value(clean, _BOUNDS)), _MAX_PAYLOAD)
