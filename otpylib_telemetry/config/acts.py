@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from otpylib_telemetry.config.layers import Given
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from otpylib_telemetry.config.history import Entry
-    from otpylib_telemetry.config.layers import Given
 
 #: Changes for a while that may lie over each other.
 DEEPEST = 20
@@ -43,6 +44,8 @@ class Act:
     entry: Entry | None = None
     #: Whether it lies as it lay once, over what it lay then: a rollback brought it back.
     restored: bool = False
+    #: Where it says something of some entries of a table alone: those, or None to take one away.
+    entries_said: Mapping[str, Any] | None = None
 
     @property
     def is_for_good(self) -> bool:
@@ -51,9 +54,42 @@ class Act:
 
     def over(self, before: Act | None, now: float) -> Act:
         """Return it as it lies over another one; only what will come back is kept."""
+        if self.entries_said is not None and self.given is not None:
+            return self._among(still(before, now), self.given, self.counted, now, DEEPEST)
         if self.until is None or before is None:
             return self
         return replace(self, before=_cut(still(before, now), DEEPEST))
+
+    def _among(self, act: Act | None, value: Given, counted: Given | None, now: float, depth: int) -> Act:
+        """Return acts with this one below those that end before it, whose tables get its entries as well.
+
+        ``value`` is that of the table with its entries, ``counted`` without, as it counts while ``act`` does.
+        """
+        if act is None or act.until is None or not self._outlasts(act) or (after := _after(act)) is None:
+            below = None if self.until is None else _cut(still(act, now), depth)
+            return replace(self, given=value, counted=counted, before=below, entries_said=None)
+        then = self._with_entries(after)
+        below = (
+            self._among(still(act.before, act.until), then, after, act.until, depth - 1) if depth else None
+        )
+        return replace(act, given=value, counted=then, before=below)
+
+    def _outlasts(self, act: Act) -> bool:
+        return act.until is not None and (self.until is None or self.until > act.until)
+
+    def _with_entries(self, counted: Given) -> Given:
+        """Return what counts when something has ended, with the entries of this one."""
+        said = self.entries_said or {}
+        kept = {name: value for name, value in dict(counted.value or {}).items() if name not in said}
+        new = {name: value for name, value in said.items() if value is not None}
+        origin = counted.origin if self.given is None else self.given.origin
+        return Given({**kept, **new}, origin, secret=counted.secret)
+
+    def entered(self, entry: Entry, until: float | None) -> Act:
+        """Return it with what ends then as a part of a change."""
+        mine = self.entry is None and self.until is not None and self.until == until
+        below = None if self.before is None else self.before.entered(entry, until)
+        return replace(self, entry=entry if mine else self.entry, before=below)
 
     def entries(self) -> list[Entry]:
         """Return the changes that it, and what it would go back to, are part of."""
@@ -66,6 +102,16 @@ def still(act: Act | None, now: float) -> Act | None:
     while act is not None and act.until is not None and act.until <= now:
         act = act.before
     return act
+
+
+def _after(act: Act) -> Given | None:
+    """Return what counts once an act has ended, if nothing else is said."""
+    counted, below = act.counted, act.before
+    while (
+        below is not None and below.until is not None and act.until is not None and below.until <= act.until
+    ):
+        counted, below = below.counted, below.before
+    return counted
 
 
 def bare(act: Act) -> Act:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic
 
 from otpylib_telemetry.config import acts, resolve, toml_source
@@ -157,6 +156,7 @@ class LiveConfig(Generic[S]):
         """Return what somebody asks for, key by key; entries of a table are laid over the rest of it."""
         until = None if cause.seconds is None else self._monotonic() + cause.seconds
         wished: dict[str, Any] = {}
+        said: dict[str, dict[str, Any]] = {}
         for key, value in changes.items():
             table, dot, entry = key.partition(".")
             if dot and table in self.settings_type.model_fields:
@@ -165,6 +165,8 @@ class LiveConfig(Generic[S]):
                     current.pop(entry, None)
                 else:
                     current[entry] = value
+                if table not in changes:
+                    said.setdefault(table, {})[entry] = value
                 wished[table] = current
             else:
                 wished[key] = value
@@ -173,6 +175,7 @@ class LiveConfig(Generic[S]):
                 None if value is None else Given(value, cause.words),
                 until,
                 counted=None if until is None else self._what_counts(key),
+                entries_said=said.get(key),
             )
             for key, value in wished.items()
         }
@@ -347,7 +350,7 @@ class LiveConfig(Generic[S]):
         if not lasting:
             self._forget_refused(refused, bad, before)
         if changes:
-            self._enter(changes, cause, waiting, wished.keys() - bad)
+            self._enter(changes, cause, waiting, {key: wished[key] for key in wished.keys() - bad})
             self._tell_of_beaten(changes, cause, earlier, before)
         if bad:
             offers = {key: self._refused_change(key, wished[key]) for key in sorted(bad)}
@@ -381,18 +384,22 @@ class LiveConfig(Generic[S]):
                 self._acts.pop(key, None)
 
     def _enter(
-        self, changes: Mapping[str, Change], cause: Cause, waiting: frozenset[str], wished: set[str]
+        self,
+        changes: Mapping[str, Change],
+        cause: Cause,
+        waiting: frozenset[str],
+        wished: Mapping[str, Act],
     ) -> None:
         for other in self._pending:
             if not waiting.isdisjoint(other.changes.keys() & changes.keys()):
                 other.outcome = "superseded"
-        # One of another change, which changed nothing, has no entry.
-        laid = {key: act for key in wished if (act := self._acts.get(key)) is not None and act.entry is None}
-        ending = {key: act for key, act in laid.items() if act.until is not None}
-        if cause.seconds is None:
-            ending = {key: act for key, act in ending.items() if act.restored}
-        ends = [act.until for act in ending.values() if act.until is not None]
-        seconds = min(ends) - self._monotonic() if ends and cause.seconds is None else cause.seconds
+        # One of another change, which changed nothing, has no entry; a rollback brings back what ends.
+        ends = {
+            key: act.until
+            for key, act in wished.items()
+            if act.until is not None and act.entry is None and (cause.seconds is not None or act.restored)
+        }
+        seconds = min(ends.values()) - self._monotonic() if ends and cause.seconds is None else cause.seconds
         entry = self.history.add(
             self.section,
             cause.origin,
@@ -407,9 +414,9 @@ class LiveConfig(Generic[S]):
         self._pending = [*self._pending, entry][-MOST_ENTRIES:]
         if self._in_force is not None:
             self._settle()
-        if ending:
+        if ends:
             self._temporary.append(entry)
-            self._acts |= {key: replace(act, entry=entry) for key, act in ending.items()}
+            self._acts |= {key: self._acts[key].entered(entry, until) for key, until in ends.items()}
 
     def _tell_of_beaten(
         self, changed: Iterable[str], cause: Cause, earlier: Resolution[S], before: Mapping[str, Act]

@@ -1,5 +1,7 @@
 """Changes that were made for a while: what ends when, whatever else is changed meanwhile."""
 
+from random import Random
+
 import pytest
 
 from otpylib_telemetry.config import transactions
@@ -122,3 +124,86 @@ def test_a_rollback_beside_what_is_for_a_while_leaves_it_alone():
     assert (section.sampling_rate, section.live.next_revert()) == (0.9, 600)
     assert section.batch_size != 50
     assert section.last.reverts_at is None
+
+
+def test_one_entry_of_a_table_ends_also_where_another_is_changed_meanwhile():
+    section = Section(resource={"z": "0"})
+    section.change(60, resource__a="for a while")
+    first = section.last
+    section.change(resource__b="for good")
+    assert section.resource == {"z": "0", "a": "for a while", "b": "for good"}
+    assert (first.reverts_at, section.last.reverts_at) == (WALL + 160, None)
+    assert section.at(61).resource == {"z": "0", "b": "for good"}
+    assert (first.outcome, section.live.next_revert()) == ("reverted", None)
+    assert section.at(10_000).resource == {"z": "0", "b": "for good"}
+
+
+def test_entries_of_a_table_end_each_at_its_time():
+    section = Section(resource={"z": "0"})
+    first = section.change(60, resource__a="1") and section.last
+    second = section.change(600, resource__b="2") and section.last
+    third = section.change(30, resource__c="3") and section.last
+    section.change(resource__d="4")
+    assert section.resource == {"z": "0", "a": "1", "b": "2", "c": "3", "d": "4"}
+    assert section.at(31).resource == {"z": "0", "a": "1", "b": "2", "d": "4"}
+    assert [each.outcome for each in (first, second, third)] == ["applied", "applied", "reverted"]
+    assert section.at(61).resource == {"z": "0", "b": "2", "d": "4"}
+    assert [each.outcome for each in (first, second, third)] == ["reverted", "applied", "reverted"]
+    assert section.at(601).resource == {"z": "0", "d": "4"}
+    assert second.outcome == "reverted"
+
+
+def test_the_later_wish_for_the_same_entry_counts():
+    section = Section(resource={"z": "0"})
+    section.change(60, resource__a="1", resource__z="1")
+    section.change(resource__a="2")
+    assert section.resource == {"z": "1", "a": "2"}
+    assert section.at(61).resource == {"z": "0", "a": "2"}
+    section.change(60, resource__a=None)
+    section.change(resource__b="3")
+    assert section.resource == {"z": "0", "b": "3"}
+    assert section.at(200).resource == {"z": "0", "a": "2", "b": "3"}
+
+
+def test_a_whole_table_for_a_while_ends_also_where_an_entry_is_changed_meanwhile():
+    section = Section(resource={"z": "0"})
+    section.change(60, resource={"only": "1"})
+    section.change(resource__b="2")
+    assert section.resource == {"only": "1", "b": "2"}
+    assert section.at(61).resource == {"z": "0", "b": "2"}
+    section.change(60, resource__c="3")
+    section.change(resource={"new": "4"})
+    assert section.at(200).resource == {"new": "4"}
+
+
+def test_a_refused_entry_beside_one_for_a_while_changes_nothing():
+    section = Section(headers={"z": "0"})
+    section.change(60, headers__a="1")
+    before = section.live.settings.headers
+    assert section.change(headers__b="line\nline")["outcome"] == "rejected"
+    assert section.live.settings.headers == before
+    section.at(61)
+    assert set(section.live.settings.headers) == {"z"}
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_entries_of_a_table_go_their_ways_whatever_is_changed(seed):
+    """Each entry is as if it were a key of its own."""
+    random = Random(seed)
+    section, now, piles = Section(resource={"x": "0"}), 0, {"x": [("0", None)], "y": [], "z": []}
+    for step in range(30):
+        if random.random() < 0.3:
+            now += random.choice((5, 17, 40))
+            section.at(now)
+        else:
+            name, value = random.choice("xyz"), random.choice((None, str(step)))
+            seconds = random.choice((None, 10, 30, 100))
+            section.change(seconds, **{f"resource__{name}": value})
+            end = None if seconds is None else now + seconds
+            # It beats what ends before it does, and comes back where that ends after it.
+            kept = [wish for wish in piles[name] if end is not None and (wish[1] is None or wish[1] > end)]
+            piles[name] = [*kept, (value, end)]
+        for pile in piles.values():
+            pile[:] = [wish for wish in pile if wish[1] is None or wish[1] > now]
+        expected = {name: pile[-1][0] for name, pile in piles.items() if pile and pile[-1][0] is not None}
+        assert section.resource == expected, (seed, step)
