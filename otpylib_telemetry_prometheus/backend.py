@@ -10,11 +10,12 @@ from otpylib_telemetry.aggregation.observers import Regularly
 from otpylib_telemetry.config.redaction import hide_in_url
 from otpylib_telemetry.exporter.probe import Probe
 from otpylib_telemetry.metrics.exporting import MetricsExporter
+from otpylib_telemetry.primitives.listening import joined
 from otpylib_telemetry.primitives.threads import run_in_thread
 from otpylib_telemetry_prometheus.client.merged import merged_in
 from otpylib_telemetry_prometheus.endpoint.access import Guard
 from otpylib_telemetry_prometheus.endpoint.server import Endpoint
-from otpylib_telemetry_prometheus.endpoint.sockets import bind, joined, resolve
+from otpylib_telemetry_prometheus.endpoint.sockets import bind, resolve
 from otpylib_telemetry_prometheus.endpoint.tls import context_of
 from otpylib_telemetry_prometheus.mount.in_process import PageSource
 from otpylib_telemetry_prometheus.multiprocess.workers import Multiprocess

@@ -10,7 +10,7 @@ import asyncio
 import contextvars
 from dataclasses import replace
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from pydantic import SecretStr
@@ -20,15 +20,13 @@ from otpylib_telemetry.admin.access import Access
 from otpylib_telemetry.admin.problems import ProblemError
 from otpylib_telemetry.admin.routing import Answer, Request
 from otpylib_telemetry.exporter import registry
+from otpylib_telemetry.primitives.asgi import application
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, MutableMapping
+    from collections.abc import AsyncGenerator, Coroutine
     from concurrent.futures import Future
 
-Message: TypeAlias = "MutableMapping[str, Any]"
-Receive: TypeAlias = "Callable[[], Awaitable[Message]]"
-Send: TypeAlias = "Callable[[Message], Awaitable[None]]"
-AsgiApp: TypeAlias = "Callable[[Message, Receive, Send], Awaitable[None]]"
+    from otpylib_telemetry.primitives.asgi import AsgiApp, Message, Receive, Send
 
 #: Bytes that a body may have.
 _LONGEST_BODY: Final = 1024 * 1024
@@ -82,19 +80,10 @@ def asgi_app(token: str | None = None) -> AsgiApp:
     """See :func:`otpylib_telemetry.admin.asgi_app`."""
     access = access_of(token)
 
-    async def app(scope: Message, receive: Receive, send: Send) -> None:
-        match scope["type"]:
-            case "http":
-                await _http(access, scope, receive, send)
-            case "lifespan":
-                await _lifespan(receive, send)
-            case "websocket":
-                await receive()
-                await send({"type": "websocket.close", "code": 1000})
-            case other:
-                raise ValueError(f"no ASGI scope that is served here: {other}")
+    async def http(scope: Message, receive: Receive, send: Send) -> None:
+        await _http(access, scope, receive, send)
 
-    return app
+    return application(http)
 
 
 async def _http(access: Access, scope: Message, receive: Receive, send: Send) -> None:
@@ -170,11 +159,3 @@ def _received(scope: Message, receive: Receive) -> Request:
         {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]},
         read,
     )
-
-
-async def _lifespan(receive: Receive, send: Send) -> None:
-    while True:
-        kind = (await receive())["type"]
-        await send({"type": f"{kind}.complete"})
-        if kind == "lifespan.shutdown":
-            return

@@ -14,6 +14,7 @@ from otpylib_telemetry import otp
 from otpylib_telemetry.admin import sockets
 from otpylib_telemetry.admin.sockets import UnavailableError
 from otpylib_telemetry.primitives.fork import import_module
+from otpylib_telemetry.primitives.listening import joined, reachable
 from otpylib_telemetry.primitives.threads import run_in_thread
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class Server:
     def url(self) -> str | None:
         """Where it is served over TCP."""
         found: Any = self._listeners.get("port")
-        return None if found is None else f"http://{sockets.joined(_reachable(found.key[0]), found.port)}"
+        return None if found is None else f"http://{joined(reachable(found.key[0]), found.port)}"
 
     async def go_by(self, settings: AdminSettings) -> None:
         """Serve where these settings say, and nowhere else; raises UnavailableError where that cannot be."""
@@ -175,10 +176,6 @@ class Server:
         await asyncio.gather(
             *(each.finish(_ENDING) for each in listeners), *self._leaving, return_exceptions=True
         )
-
-
-def _reachable(host: str) -> str:
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
 
 
 async def _bridge() -> Any:

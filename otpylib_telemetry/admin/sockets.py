@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import socket
 import stat
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from otpylib_telemetry.admin.settings import is_loopback
+from otpylib_telemetry.primitives import listening
 
 _BACKLOG: Final = 32
 
@@ -122,70 +122,21 @@ def remove(path: str, was: tuple[int, int] | None) -> None:
 
 def bind_port(host: str, port: int, *, has_token: bool) -> list[socket.socket]:
     """Listen on every address that a host stands for. May block for a name server: for a thread."""
-    where = f"the admin API cannot be served on {joined(host, port)}"
+    where = f"the admin API cannot be served on {listening.joined(host, port)}"
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        addresses = listening.look_up(host, port)
     except (OSError, UnicodeError) as error:
         raise UnavailableError(
             f"{where}: the host cannot be resolved ({error}). Expected an address or a name of this machine"
         ) from error
-    addresses = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
-    if not has_token and any(not is_loopback(str(address[0])) for _, address in addresses):
+    if not has_token and any(not is_loopback(str(each.sockaddr[0])) for each in addresses):
         raise UnavailableError(
-            f"{where}: others can reach {addresses[0][1][0]}, and there is no telemetry.admin.token"
+            f"{where}: others can reach {addresses[0].sockaddr[0]}, and there is no telemetry.admin.token"
         )
-    bound: list[socket.socket] = []
-    missing: OSError | None = None
     try:
-        for family, address in addresses:
-            # With port 0 all addresses get the port that was found for the first one.
-            wanted = bound[0].getsockname()[1] if bound else port
-            try:
-                bound.append(_bound(family, (address[0], wanted, *address[2:])))
-            except OSError as error:
-                # localhost stands for an IPv6 address as well where there is no IPv6.
-                if error.errno not in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
-                    raise
-                missing = error
-        if not bound:
-            raise missing or OSError(errno.EADDRNOTAVAIL, "no address")
+        return listening.bind_all(addresses, port, backlog=_BACKLOG)
     except OSError as error:
-        for each in bound:
-            each.close()
-        raise UnavailableError(f"{where}: {_reason(error)}") from error
-    return bound
-
-
-def _bound(family: int, address: tuple[object, ...]) -> socket.socket:
-    made = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        made.setblocking(False)
-        if os.name == "posix":
-            # Elsewhere this option lets two programs share a port.
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        made.bind(address)
-        made.listen(_BACKLOG)
-    except BaseException:
-        made.close()
-        raise
-    return made
-
-
-def _reason(error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return "the port is taken by another program"
-    if error.errno in {errno.EACCES, errno.EPERM}:
-        return "the system does not permit it; ports below 1024 need a privilege"
-    if error.errno == errno.EADDRNOTAVAIL:
-        return "the host is not an address of this machine"
-    return error.strerror or str(error)
-
-
-def joined(host: str, port: int) -> str:
-    """Return host and port as they stand in a URL."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        raise UnavailableError(f"{where}: {listening.reason(error)}") from error
 
 
 def user_of(connected: socket.socket) -> str | None:

@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry import otp
 from otpylib_telemetry.primitives.fork import import_module
+from otpylib_telemetry.primitives.listening import Address, joined, reachable
 from otpylib_telemetry.primitives.threads import run_in_thread
 from otpylib_telemetry_prometheus.endpoint import sockets
 from otpylib_telemetry_prometheus.endpoint.access import CHALLENGE, WITHHELD, Access, Guard
 from otpylib_telemetry_prometheus.endpoint.connections import Connections, Counts, Limits, Patience
 from otpylib_telemetry_prometheus.endpoint.listener import Listener
-from otpylib_telemetry_prometheus.endpoint.sockets import Address, EndpointError, joined, reachable
+from otpylib_telemetry_prometheus.endpoint.sockets import EndpointError
 from otpylib_telemetry_prometheus.endpoint.tls import Tls
 from otpylib_telemetry_prometheus.page import Page, ScrapeRequest
 

@@ -1,14 +1,15 @@
-"""Listening sockets: names looked up, addresses bound, and refusals put into words."""
+"""Where the endpoint listens: names looked up, addresses bound, and refusals put into words."""
 
 from __future__ import annotations
 
-import errno
-import os
-import socket
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
+from otpylib_telemetry.primitives import listening
+from otpylib_telemetry.primitives.listening import Address, joined
 from otpylib_telemetry.primitives.threads import run_in_thread
+
+if TYPE_CHECKING:
+    import socket
 
 #: Connections the system may keep waiting for us. Prometheus opens one per server that scrapes.
 BACKLOG: Final = 128
@@ -18,93 +19,25 @@ class EndpointError(Exception):
     """The endpoint cannot be had; the message says which, why, and what can be done."""
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
-    """One address to listen on, as the system has it."""
-
-    family: socket.AddressFamily
-    sockaddr: tuple[Any, ...]
-
-
 async def resolve(host: str, port: int) -> list[Address]:
     """Return the addresses a host stands for. Names are looked up on a thread: that can take long."""
-
-    def look_up() -> list[Any]:
-        return socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-
     try:
-        found = await run_in_thread(look_up)
+        return await run_in_thread(listening.look_up, host, port)
     except (OSError, UnicodeError) as error:
         raise EndpointError(
             f"cannot serve metrics on {joined(host, port)}: the host cannot be resolved ({error}). Expected "
             f"an address or a name of this machine, such as 127.0.0.1, 0.0.0.0 or localhost"
         ) from error
-    return list(dict.fromkeys(Address(family, sockaddr) for family, _, _, _, sockaddr in found))
 
 
 def bind(host: str, port: int, addresses: list[Address], *, shared: bool = False) -> list[socket.socket]:
     """Bind every address; none stays bound if one that this machine has is refused."""
-    bound: list[socket.socket] = []
-    missing: OSError | None = None
     # As for other servers, "::" by itself takes IPv4 as well.
     both = [address.sockaddr[0] for address in addresses] == ["::"]
     try:
-        for address in addresses:
-            # With port 0 all addresses get the port that was found for the first one.
-            wanted = bound[0].getsockname()[1] if bound else port
-            try:
-                bound.append(_bound(address, wanted, shared=shared, both=both))
-            except OSError as error:
-                # A name such as localhost often stands for an IPv6 address, too, where there is no IPv6.
-                if error.errno not in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
-                    raise
-                missing = error
-        if not bound:
-            raise missing or OSError(errno.EADDRNOTAVAIL, "no address")
+        return listening.bind_all(addresses, port, backlog=BACKLOG, shared=shared, both=both)
     except OSError as error:
-        for sock in bound:
-            sock.close()
-        raise EndpointError(f"cannot serve metrics on {joined(host, port)}: {_reason(error)}") from error
-    return bound
-
-
-def _bound(address: Address, port: int, *, shared: bool, both: bool) -> socket.socket:
-    sock = socket.socket(address.family, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        if os.name == "posix":
-            # Elsewhere this option lets two programs share a port.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if shared and hasattr(socket, "SO_REUSEPORT"):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if address.family == socket.AF_INET6:
-            # An IPv4 address that is written as one of IPv6 is served over IPv4 alone.
-            only = not both and not address.sockaddr[0].startswith("::ffff:")
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(only))
-        sock.bind((address.sockaddr[0], port, *address.sockaddr[2:]))
-        # Listening here, not later, finds out about a port that is taken while it can still be refused.
-        sock.listen(BACKLOG)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def _reason(error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return "the port is taken by another program, or by another exporter of this one"
-    if error.errno in {errno.EACCES, errno.EPERM}:
-        return "the system does not permit it; ports below 1024 need a privilege"
-    if error.errno == errno.EADDRNOTAVAIL:
-        return "the host is not an address of this machine"
-    return error.strerror or str(error)
-
-
-def reachable(host: str) -> str:
-    """Return a host one can connect to, for one that stands for every address."""
-    return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
-
-
-def joined(host: str, port: int) -> str:
-    """Return host and port as they stand in a URL."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        why = listening.reason(
+            error, taken="the port is taken by another program, or by another exporter of this one"
+        )
+        raise EndpointError(f"cannot serve metrics on {joined(host, port)}: {why}") from error

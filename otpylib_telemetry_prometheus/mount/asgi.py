@@ -7,20 +7,18 @@ for the exporter's ``basic_auth``, if there is one.
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs
 
+from otpylib_telemetry.primitives.asgi import application
 from otpylib_telemetry_prometheus.mount.in_process import UnavailableError, fetch
 from otpylib_telemetry_prometheus.page import ScrapeRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+    from collections.abc import Mapping
 
+    from otpylib_telemetry.primitives.asgi import AsgiApp, Message, Receive, Send
 
-Message: TypeAlias = "MutableMapping[str, Any]"
-Receive: TypeAlias = "Callable[[], Awaitable[Message]]"
-Send: TypeAlias = "Callable[[Message], Awaitable[None]]"
-AsgiApp: TypeAlias = "Callable[[Message, Receive, Send], Awaitable[None]]"
 
 _TEXT: Final = "text/plain; charset=utf-8"
 
@@ -38,19 +36,10 @@ def asgi_app(exporter: str = "prometheus_exporter") -> AsgiApp:
         An application as ASGI 3 has it; it also takes part in ``lifespan``, and refuses websockets.
     """
 
-    async def app(scope: Message, receive: Receive, send: Send) -> None:
-        match scope["type"]:
-            case "http":
-                await _http(exporter, scope, send)
-            case "lifespan":
-                await _lifespan(receive, send)
-            case "websocket":
-                await receive()
-                await send({"type": "websocket.close", "code": 1000})
-            case other:
-                raise ValueError(f"no ASGI scope that is served here: {other}")
+    async def http(scope: Message, _receive: Receive, send: Send) -> None:
+        await _http(exporter, scope, send)
 
-    return app
+    return application(http)
 
 
 async def _http(exporter: str, scope: Message, send: Send) -> None:
@@ -74,16 +63,6 @@ def _request(scope: Message) -> ScrapeRequest:
 def _header(scope: Message, name: bytes) -> str:
     # ASGI: names are in lower case. A header sent twice means the same as its values joined (RFC 9110).
     return b", ".join(value for key, value in scope["headers"] if key == name).decode("latin-1")
-
-
-async def _lifespan(receive: Receive, send: Send) -> None:
-    while True:
-        match (await receive())["type"]:
-            case "lifespan.startup":
-                await send({"type": "lifespan.startup.complete"})
-            case "lifespan.shutdown":
-                await send({"type": "lifespan.shutdown.complete"})
-                return
 
 
 async def _say(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from otpylib_telemetry.exporter.base import ExportContext
+from otpylib_telemetry.primitives.listening import Address
 from otpylib_telemetry_prometheus.backend import PrometheusBackend
 from otpylib_telemetry_prometheus.endpoint import sockets
 from otpylib_telemetry_prometheus.endpoint.connections import Limits
@@ -209,7 +210,7 @@ async def test_it_serves_every_address_a_name_stands_for_on_one_port(endpoint):
 
 
 async def test_an_address_this_machine_lacks_is_left_out_if_the_name_has_another(endpoint, monkeypatch):
-    addresses = [sockets.Address(socket.AF_INET, (host, 0)) for host in ("192.0.2.1", LOCAL)]
+    addresses = [Address(socket.AF_INET, (host, 0)) for host in ("192.0.2.1", LOCAL)]
 
     async def resolve(_host, _port):
         return addresses
