@@ -8,7 +8,7 @@ from collections import Counter, deque
 from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry import otp
-from otpylib_telemetry.admin.models import Actor, Actors, Incident
+from otpylib_telemetry.admin.models.insight import Actor, Actors, Incident
 from otpylib_telemetry.admin.plain import shown
 from otpylib_telemetry.bus import table
 

@@ -10,12 +10,12 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from otpylib_telemetry.admin import processes
-from otpylib_telemetry.admin.models import (
+from otpylib_telemetry.admin.models.base import Fault
+from otpylib_telemetry.admin.models.changes import (
     MOST_KEYS,
     Change,
     Changed,
     Configuration,
-    Fault,
     History,
     HistoryEntry,
     Probed,

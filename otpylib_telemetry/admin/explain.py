@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry.admin import processes
-from otpylib_telemetry.admin.models import Explained, Explanation
+from otpylib_telemetry.admin.models.insight import Explained, Explanation
 from otpylib_telemetry.admin.plain import scrubbed
 from otpylib_telemetry.admin.processes import SilentError
 from otpylib_telemetry.admin.status import not_ready

@@ -6,7 +6,7 @@ import asyncio
 import heapq
 from typing import TYPE_CHECKING
 
-from otpylib_telemetry.admin.models import MetricsBySize, MetricSize
+from otpylib_telemetry.admin.models.insight import MetricsBySize, MetricSize
 from otpylib_telemetry.aggregation.exporter_stores import known_stores
 
 if TYPE_CHECKING:

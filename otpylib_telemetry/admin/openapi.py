@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic.json_schema import models_json_schema
 
-from otpylib_telemetry.admin.models import Problem
+from otpylib_telemetry.admin.models.base import Problem
 from otpylib_telemetry.admin.routing import JSON, PROBLEM
 from otpylib_telemetry.version import __version__
 

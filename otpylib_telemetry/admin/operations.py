@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from otpylib_telemetry.admin import processes
-from otpylib_telemetry.admin.models import BreakerReset, Flushed, FlushedAll, Removed
+from otpylib_telemetry.admin.models.state import BreakerReset, Flushed, FlushedAll, Removed
 from otpylib_telemetry.admin.plain import plain_dict, scrubbed
 from otpylib_telemetry.admin.problems import ProblemError
 from otpylib_telemetry.admin.processes import GRACE, SilentError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from otpylib_telemetry.admin.models import Fault, Problem
+from otpylib_telemetry.admin.models.base import Fault, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,33 +17,37 @@ from otpylib_telemetry.admin import (
     status,
     traces,
 )
-from otpylib_telemetry.admin.models import (
-    Actors,
-    BreakerReset,
+from otpylib_telemetry.admin.models.changes import (
     Changed,
     ChangeParameters,
     Changes,
     Configuration,
-    EventName,
-    Explanation,
-    FlushedAll,
     Generation,
-    Health,
     History,
     HistoryParameters,
+    Reloaded,
+)
+from otpylib_telemetry.admin.models.insight import (
+    Actors,
+    EventName,
+    Explanation,
     Largest,
     MetricsBySize,
-    OneExporter,
-    Patience,
-    Readiness,
     Recent,
-    Reloaded,
-    Removed,
-    SeriesParameters,
-    Status,
     Tap,
     TraceId,
     Traces,
+)
+from otpylib_telemetry.admin.models.state import (
+    BreakerReset,
+    FlushedAll,
+    Health,
+    OneExporter,
+    Patience,
+    Readiness,
+    Removed,
+    SeriesParameters,
+    Status,
 )
 from otpylib_telemetry.admin.routing import JSON, Answer, Route
 

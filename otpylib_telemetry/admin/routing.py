@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, unquote
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from otpylib_telemetry.admin.models import NoParameters, Parameters
+from otpylib_telemetry.admin.models.base import NoParameters, Parameters
 from otpylib_telemetry.admin.problems import ProblemError, from_validation
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry.admin import processes
-from otpylib_telemetry.admin.models import (
+from otpylib_telemetry.admin.models.state import (
     Breaker,
     ExporterStatus,
     HandlerStatus,

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from otpylib_telemetry.admin.models import Trace, Traces, TraceSpan
+from otpylib_telemetry.admin.models.insight import Trace, Traces, TraceSpan
 from otpylib_telemetry.admin.plain import plain, shown
 from otpylib_telemetry.bus import table
 from otpylib_telemetry.primitives.threads import run_in_thread

@@ -4,8 +4,7 @@ import time
 
 import pytest
 
-from otpylib_telemetry.admin.models import (
-    BreakerReset,
+from otpylib_telemetry.admin.models.changes import (
     Change,
     Changed,
     Configuration,
@@ -16,6 +15,7 @@ from otpylib_telemetry.admin.models import (
     Section,
     Value,
 )
+from otpylib_telemetry.admin.models.state import BreakerReset
 from otpylib_telemetry.command.set import changes_of, parsed
 from tests.support.operated import said
 from tests.support.standin import standing_in

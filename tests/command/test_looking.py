@@ -9,25 +9,19 @@ import tarfile
 
 import pytest
 
-from otpylib_telemetry.admin.models import (
+from otpylib_telemetry.admin.models.changes import Configuration, History, Section, Value
+from otpylib_telemetry.admin.models.insight import (
     Actor,
     Actors,
-    Breaker,
-    Configuration,
     Explained,
     Explanation,
-    ExporterStatus,
-    History,
-    Ledger,
     MetricsBySize,
     MetricSize,
-    Section,
-    Status,
     Trace,
     Traces,
     TraceSpan,
-    Value,
 )
+from otpylib_telemetry.admin.models.state import Breaker, ExporterStatus, Ledger, Status
 from otpylib_telemetry.command.frames import lines_of, measured
 from otpylib_telemetry.command.main import COMMANDS, parser
 from otpylib_telemetry.command.screen import Screen
