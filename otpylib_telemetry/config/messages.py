@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import SecretStr
 
 from otpylib_telemetry.config.environment import container
-from otpylib_telemetry.config.redaction import hide_in_url, shown
+from otpylib_telemetry.config.redaction import hide_in_value, shown
 from otpylib_telemetry.config.settings import RefusedError, field_extra, words
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _kind_and_text(value: Any) -> tuple[str, str | None]:  # noqa: C901, PLR0911
             return "a float", float.__repr__(value)
         case str():
             # Formatting as str, not as the value's own class, keeps a subclass's methods out of it.
-            return "a string", str.__repr__(_short(hide_in_url(str.__str__(value))))
+            return "a string", str.__repr__(_short(hide_in_value(str.__str__(value))))
         case SecretStr():
             return "a string, not shown", None
         case bytes() | bytearray():
@@ -170,7 +170,7 @@ def offered(value: Any) -> Any:
         case int() if int.bit_length(value) <= _MAX_BITS_SHOWN:
             return int(value)
         case str():
-            return _short(hide_in_url(str.__str__(value)))
+            return _short(hide_in_value(str.__str__(value)))
         case _:
             return value_words(value)
 

@@ -23,6 +23,7 @@ SHORTEST_SECRET = 4
 # A password may have a slash that nobody encoded; but the path of a Pushgateway has an @ of its own.
 # Of a word, only the first "://" is tried.
 _USERINFO = re.compile(r"(?<!\S)(?=(\S*?://))\1\S*@(?!base64/)")
+_WHOLE_USERINFO = re.compile(r"(\s*[a-z][a-z0-9+.-]*://).*@(?!base64/)", re.IGNORECASE | re.DOTALL)
 _QUERY = re.compile(r"(?<=\?)[^#\s]+")
 # The same where the scheme was forgotten: a user name, a password and a host, and nothing else.
 _BARE_USERINFO = re.compile(r"[^\s/@:]+:[^\s/@]*@(?=[^\s@]+\Z)")
@@ -56,6 +57,12 @@ def hide_in_url(text: str) -> str:
         bare = _BARE_USERINFO.match(text) if "@" in text else None
         return text if bare is None else f"{REDACTED}@{text[bare.end() :]}"
     return _QUERY.sub(REDACTED, _USERINFO.sub(rf"\1{REDACTED}@", text))
+
+
+def hide_in_value(text: str) -> str:
+    """The same for a value that nobody has checked, and that is a URL at most: blanks do not end it."""
+    found = _WHOLE_USERINFO.match(text)
+    return hide_in_url(text if found is None else f"{found[1]}{REDACTED}@{text[found.end() :]}")
 
 
 def shown(value: object, *, secret: bool = False) -> Any:  # noqa: PLR0911  # one line for each kind of value

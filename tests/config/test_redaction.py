@@ -5,13 +5,16 @@ import time
 import pytest
 from pydantic import SecretStr
 
+from otpylib_telemetry.config.live import MESSAGE, LiveConfig
 from otpylib_telemetry.config.redaction import (
     hide_in_url,
+    hide_in_value,
     scrubbed,
     scrubber,
     secret_texts,
     without_secrets,
 )
+from otpylib_telemetry_otel.settings.model import OtelSettings
 from otpylib_telemetry_prometheus.endpoint.access import Login
 
 
@@ -83,7 +86,7 @@ def test_only_string_values_of_plain_data_are_scrubbed():
 def test_no_text_however_odd_takes_long(part, end):
     """A search that is quadratic takes minutes for these."""
     long = part * (200_000 // len(part)) + end
-    for read in (hide_in_url, without_secrets):
+    for read in (hide_in_url, hide_in_value, without_secrets):
         began = time.process_time()
         read(long)
         assert time.process_time() - began < 5
@@ -102,3 +105,29 @@ def test_no_text_however_odd_takes_long(part, end):
 )
 def test_what_is_written_like_a_secret_is_hidden(text, shown):
     assert without_secrets(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("http://user:pa ss@host:4318", "http://<redacted>@host:4318"),
+        (" https://us er:p@ss wo/rd@host/x?key=a", " https://<redacted>@host/x?<redacted>"),
+        ("http://user:pa\nss@host", "http://<redacted>@host"),
+        ("http://host:4318/a b", "http://host:4318/a b"),
+        ("http://host/metrics/job@base64/x y", "http://host/metrics/job@base64/x y"),
+        ("a b@c", "a b@c"),
+    ],
+)
+def test_a_blank_does_not_end_the_password_of_a_value(value, told):
+    assert hide_in_value(value) == told
+
+
+def test_a_refused_address_tells_no_password_even_with_a_blank_in_it():
+    live = LiveConfig(OtelSettings, "telemetry.otel", {}, {})
+    live.change({"endpoint": "http://user:pa ss@host:4318"}, MESSAGE)
+    told = str([problem.message for problem in live.new_problems()]) + str(
+        [entry.as_dict() for entry in live.history.entries()]
+    )
+    assert "without blanks" in told
+    assert "pa ss" not in told
+    assert "user:" not in told
