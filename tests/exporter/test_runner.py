@@ -656,7 +656,7 @@ async def test_nothing_is_left_running_after_the_end(runtime):
     await eventually(lambda: books()["in_flight"] == 5)
     await process.exit(pid, KILLED)
     await eventually(lambda: backend.open_now == 0)
-    await eventually(lambda: not otp._background)
+    await eventually(lambda: not otp.tasks._background)
     gc.collect()
     assert runner_is_gone()
 

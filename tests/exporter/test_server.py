@@ -6,6 +6,7 @@ import types
 
 import pytest
 from otpylib import atom, gen_server, process
+from otpylib.runtime.atoms import DOWN
 
 from otpylib_telemetry import ExporterSettings, exporter_child_spec, exporter_module, otp, start_exporter
 from otpylib_telemetry.exporter import registry
@@ -130,7 +131,7 @@ async def test_late_replies_and_down_messages_are_ignored(runtime):
     module, _ = make_exporter()
     await start(module)
     await process.send(NAME, ("call_4_abc", "slow-reply"))
-    await process.send(NAME, (otp.DOWN, "#Ref<1>", process.whereis(NAME), "gone"))
+    await process.send(NAME, (DOWN, "#Ref<1>", process.whereis(NAME), "gone"))
     await mailbox_empty()
     assert stats()["unknown_messages"] == 2
 

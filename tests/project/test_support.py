@@ -554,16 +554,16 @@ def test_a_task_of_a_loop_that_has_ended_is_not_left_for_the_next_test():
         await asyncio.sleep(0)
 
     asyncio.run(leave_something())
-    assert len(otp._background) == 1
+    assert len(otp.tasks._background) == 1
     forget_everything()
-    assert not otp._background
+    assert not otp.tasks._background
 
 
 async def test_a_task_of_a_loop_that_runs_is_left_alone():
     gate = asyncio.get_running_loop().create_future()
     task = otp.run_in_background(asyncio.get_running_loop(), asyncio.wait_for(gate, 60))
     forget_everything()
-    assert otp._background == {task}
+    assert otp.tasks._background == {task}
     gate.set_result(None)
     await task
 

@@ -122,7 +122,7 @@ async def test_it_counts_before_the_exporter_starts_and_through_its_crash(provid
     assert await scrape() == {("sales_total", scope): 3, ("heat", scope): 3}
     await crash(EXPORTER)
     counter.add(4)
-    await eventually(lambda: otp.process.whereis(EXPORTER) is None)
+    await eventually(lambda: otp.whereis(EXPORTER) is None)
     await start()
     counter.add(8)
     assert await scrape() == {("sales_total", scope): 15, ("heat", scope): 3}

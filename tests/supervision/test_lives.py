@@ -127,7 +127,7 @@ async def test_a_supervisor_that_ends_late_leaves_the_next_ones_exporter_alone(r
     backend.always = None
     await eventually(lambda: not process.is_alive(old))
     # Whatever the old supervisor still has to do, it has done when its background tasks are gone.
-    await eventually(lambda: not [t for t in otp._background if t.get_name() == "telemetry shutdown"])
+    await eventually(lambda: not [t for t in otp.tasks._background if t.get_name() == "telemetry shutdown"])
     emit(3, first=1)
     await delivered(backend, 4)
     assert runner().lifecycle.status == "running"

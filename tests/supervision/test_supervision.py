@@ -9,12 +9,12 @@ from collections import deque
 import pytest
 from otpylib import process, supervisor
 from otpylib.module import SUPERVISOR, OTPModule
-from otpylib.runtime.atoms import KILLED, SHUTDOWN
+from otpylib.runtime.atoms import DOWN, KILLED, SHUTDOWN
 
 import otpylib_telemetry
 import otpylib_telemetry_otel
 import otpylib_telemetry_prometheus
-from otpylib_telemetry import Collected, Exporter, exporter_child_spec, otp
+from otpylib_telemetry import Collected, Exporter, exporter_child_spec
 from otpylib_telemetry.bus import table
 from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.supervision import specs as specs_module
@@ -308,7 +308,7 @@ async def test_a_supervisor_survives_any_message(runtime):
         (),
         ("a", "b"),
         (Venom(), 1, 2),
-        (otp.DOWN, 1, 2, 3),
+        (DOWN, 1, 2, 3),
         ("telemetry_restart", []),
         b"x",
     ]:

@@ -9,11 +9,12 @@ import threading
 from opentelemetry import metrics, trace
 from otpylib import process
 from otpylib.runtime import set_runtime
+from otpylib.runtime.atoms import SHUTDOWN
 from otpylib.runtime.backends.asyncio_backend import AsyncIOBackend
 
 import otpylib_telemetry
 import otpylib_telemetry_otel
-from otpylib_telemetry import attach, detach, execute, list_handlers, otp, span, trace_context
+from otpylib_telemetry import attach, detach, execute, list_handlers, span, trace_context
 from otpylib_telemetry.primitives import fork
 from otpylib_telemetry_mock.exporter import MockExporter
 
@@ -107,7 +108,7 @@ async def main(endpoint):
     held, there_are, status = fork_with_all_locks_held(mock)
     sys.stdout.write(f"{held} {there_are} {status}\n")
     sys.stdout.flush()
-    await process.send("telemetry_sup", otp.SHUTDOWN)
+    await process.send("telemetry_sup", SHUTDOWN)
     os._exit(0)
 
 

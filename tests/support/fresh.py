@@ -20,7 +20,7 @@ def forget_everything():
     dispatch.refused.reset()
     sections.forget()
     history.HISTORY.forget()
-    otp._reasons.clear()
+    otp.emitters._reasons.clear()
     observed.forget()
     polls.forget()
     services.forget()
@@ -31,11 +31,11 @@ def forget_everything():
 
 def _drop_tasks_of_ended_loops():
     """A task whose loop no longer runs can neither end nor be cancelled; a later test would wait for it."""
-    for task in list(otp._background):
+    for task in list(otp.tasks._background):
         if not task.get_loop().is_running():
             # Else its destruction would be reported, in the middle of some other test.
             task._log_destroy_pending = False
-            otp._background.discard(task)
+            otp.tasks._background.discard(task)
 
 
 def logging_state():

@@ -41,7 +41,7 @@ async def _every_gate_is_open_in_the_end():
         if not gate.done():
             gate.set_result(None)
     _made.clear()
-    await eventually(lambda: not otp._background, message="every export has ended")
+    await eventually(lambda: not otp.tasks._background, message="every export has ended")
 
 
 async def test_as_many_batches_are_under_way_as_allowed_and_no_more():

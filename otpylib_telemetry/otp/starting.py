@@ -1,0 +1,54 @@
+"""What every process of ours needs: a free name, a context of its own, and an end that is no crash."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+from typing import TYPE_CHECKING, Any
+
+from otpylib import process
+from otpylib.runtime.atoms import SHUTDOWN
+
+from otpylib_telemetry.otp.processes import task_of, whereis
+from otpylib_telemetry.otp.runtimes import get_runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+#: What servers without a registered name work as.
+UNNAMED: dict[str, asyncio.Task[Any]] = {}
+
+
+def is_taken(name: Any) -> bool:
+    """Tell whether a process works under a name, registered or not."""
+    pid = whereis(name)
+    tasks = (None if pid is None else task_of(pid), UNNAMED.get(name))
+    return any(task is not None and not task.done() and task.cancelling() == 0 for task in tasks)
+
+
+def check_startable(name: Any) -> None:
+    """Raise RuntimeError where there is no runtime, or a process of this name.
+
+    Defect: a second process under a name silently takes it over, and loses it when the first one ends.
+    """
+    if get_runtime() is None:
+        raise RuntimeError(
+            f"{name} cannot start: no otpylib runtime is set. "
+            "Call otpylib.runtime.set_runtime(backend) after await backend.initialize()."
+        )
+    if name is not None and is_taken(name):
+        raise RuntimeError(
+            f"{name} cannot start: a process of that name is running ({whereis(name) or 'unregistered'})"
+        )
+
+
+async def spawn_in_new_context(func: Callable[..., Awaitable[None]], **options: Any) -> Any:
+    """Spawn a process that inherits nobody's context variables."""
+    return await asyncio.create_task(process.spawn(func, **options), context=contextvars.Context())
+
+
+async def end_quietly(pid: Any) -> None:
+    """End a process so that no supervisor takes it for a crash; one that is gone already is no error."""
+    with contextlib.suppress(Exception):
+        await process.exit(pid, SHUTDOWN)
