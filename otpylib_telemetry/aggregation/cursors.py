@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final
 
+from otpylib_telemetry.aggregation.number_series import CounterSeries, GaugeSeries
 from otpylib_telemetry.aggregation.points import MetricPoint, Temporality
-from otpylib_telemetry.aggregation.series import CounterSeries, GaugeSeries, Series
 from otpylib_telemetry.aggregation.temporality import (
     ROUNDING,
     Cursor,
@@ -31,7 +31,7 @@ from otpylib_telemetry.aggregation.temporality import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from otpylib_telemetry.aggregation.metric import AnyMetric
+    from otpylib_telemetry.aggregation.metric import AnyMetric, Series
     from otpylib_telemetry.aggregation.store import SeriesStore
 
 

@@ -12,23 +12,16 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Protocol, TypeAlias, TypeVar, cast
 
+from otpylib_telemetry.aggregation.distribution_series import ExponentialSeries, HistogramSeries
 from otpylib_telemetry.aggregation.exponential import MAX_SCALE
 from otpylib_telemetry.aggregation.folding import FOLDED, folded_away, fullest
-from otpylib_telemetry.aggregation.series import (
-    CounterSeries,
-    ExponentialSeries,
-    GaugeSeries,
-    HistogramSeries,
-    Labels,
-    SliceClock,
-    SummarySeries,
-    UpDownSeries,
-)
+from otpylib_telemetry.aggregation.number_series import CounterSeries, GaugeSeries, UpDownSeries
+from otpylib_telemetry.aggregation.summary_series import SliceClock, SummarySeries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from otpylib_telemetry.aggregation.series import Exemplar, Operation, Series
+    from otpylib_telemetry.aggregation.series import Exemplar, Labels, Operation
 
 
 #: The labels of the series that takes what has no series of its own any more, as OpenTelemetry's SDK
@@ -169,6 +162,9 @@ class MetricSpec:
     shape: SummaryShape | None = None
 
 
+Series: TypeAlias = (
+    CounterSeries | GaugeSeries | UpDownSeries | HistogramSeries | ExponentialSeries | SummarySeries
+)
 S = TypeVar("S", CounterSeries, GaugeSeries, UpDownSeries, HistogramSeries, ExponentialSeries, SummarySeries)
 
 

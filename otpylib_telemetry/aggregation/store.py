@@ -23,11 +23,8 @@ from otpylib_telemetry.primitives.fork import new_rlock
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-    from otpylib_telemetry.aggregation.metric import AnyMetric, Kind, MetricSpec
-    from otpylib_telemetry.aggregation.series import (
-        Labels,
-        Series,
-    )
+    from otpylib_telemetry.aggregation.metric import AnyMetric, Kind, MetricSpec, Series
+    from otpylib_telemetry.aggregation.series import Labels
 
 
 #: Applications have hundreds of metrics; one that makes names from data is stopped here.

@@ -1,5 +1,12 @@
-"""What sums of floats need to come out as if they had been rounded once: see ``series.py``.
+"""What sums of floats need to come out as if they had been rounded once.
 
+What each addition rounds away is added up beside the sum (Neumaier's variant of Kahan's method, with Knuth's
+error-free 2Sum). With ``u = 2**-53`` the sum of n numbers ``x`` differs from the exact one by at most
+``u * |exact| + (n*u / (1 - n*u))**2 * sum(|x|)`` (Ogita, Rump, Oishi, "Accurate sum and dot product", SIAM J.
+Sci. Comput. 26, 2005, proposition 4.5): as if it had been rounded once, not n times. Sums of integers are
+exact; in a sum with floats, an integer that no float holds counts as two numbers.
+
+The series add up by themselves what they are given, for a call would cost a measurement a twentieth more.
 Pure.
 """
 

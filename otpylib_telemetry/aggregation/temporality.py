@@ -24,7 +24,9 @@ import enum
 import math
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-from otpylib_telemetry.aggregation.metric import Kind
+from otpylib_telemetry.aggregation.distribution_series import ExponentialSeries, HistogramSeries
+from otpylib_telemetry.aggregation.metric import Kind, Series
+from otpylib_telemetry.aggregation.number_series import CounterSeries, UpDownSeries
 from otpylib_telemetry.aggregation.points import (
     ExponentialPoint,
     Form,
@@ -34,21 +36,14 @@ from otpylib_telemetry.aggregation.points import (
     Stream,
     Temporality,
 )
-from otpylib_telemetry.aggregation.series import (
-    CounterSeries,
-    Exemplar,
-    ExponentialSeries,
-    HistogramSeries,
-    Series,
-    SummarySeries,
-    UpDownSeries,
-)
+from otpylib_telemetry.aggregation.summary_series import SummarySeries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from otpylib_telemetry.aggregation.exponential import ExponentialBuckets
     from otpylib_telemetry.aggregation.metric import AnyMetric, ExemplarSource
+    from otpylib_telemetry.aggregation.series import Exemplar
 
 
 #: By how much what was reported may lie above what there is without a fall: by rounding alone.

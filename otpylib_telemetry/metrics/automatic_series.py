@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from otpylib_telemetry.aggregation.distribution_series import ExponentialSeries, HistogramSeries
 from otpylib_telemetry.aggregation.metric import (
     Counter,
     Exponential,
@@ -17,14 +18,7 @@ from otpylib_telemetry.aggregation.metric import (
     UpDown,
     is_shared,
 )
-from otpylib_telemetry.aggregation.series import (
-    CounterSeries,
-    ExponentialSeries,
-    GaugeSeries,
-    HistogramSeries,
-    Labels,
-    UpDownSeries,
-)
+from otpylib_telemetry.aggregation.number_series import CounterSeries, GaugeSeries, UpDownSeries
 from otpylib_telemetry.aggregation.store import MetricRefusedError, SeriesStore
 from otpylib_telemetry.aggregation.summation import FLOAT_MAX
 from otpylib_telemetry.metrics import conventions as _conventions  # noqa: F401 - it declares
@@ -38,6 +32,7 @@ from otpylib_telemetry.tracing.operations import Phase, classify
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from otpylib_telemetry.aggregation.series import Labels
     from otpylib_telemetry.aggregation.series import Operation as TracedOperation
 
 

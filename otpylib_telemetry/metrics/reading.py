@@ -13,9 +13,8 @@ from otpylib_telemetry.primitives.clock import wall_clock
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, MutableMapping, Sequence
 
-    from otpylib_telemetry.aggregation.metric import AnyMetric
+    from otpylib_telemetry.aggregation.metric import AnyMetric, Series
     from otpylib_telemetry.aggregation.points import MetricPoint
-    from otpylib_telemetry.aggregation.series import Series
     from otpylib_telemetry.aggregation.store import SeriesStore
 
 

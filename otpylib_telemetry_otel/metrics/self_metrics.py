@@ -12,8 +12,9 @@ import math
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from otpylib_telemetry.aggregation.distribution_series import HistogramSeries
 from otpylib_telemetry.aggregation.metric import Kind, MetricSpec, Scope
-from otpylib_telemetry.aggregation.series import GaugeSeries, HistogramSeries
+from otpylib_telemetry.aggregation.number_series import GaugeSeries
 from otpylib_telemetry.aggregation.store import SeriesStore
 from otpylib_telemetry.metrics.reading import SeriesReader
 from otpylib_telemetry.self_metrics import SELF_METRICS

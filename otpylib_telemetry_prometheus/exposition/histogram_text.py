@@ -20,8 +20,9 @@ from otpylib_telemetry_prometheus.exposition.text import before_labels, value_te
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from otpylib_telemetry.aggregation.metric import Histogram
-    from otpylib_telemetry.aggregation.series import Exemplar, ExponentialSeries, HistogramSeries, Series
+    from otpylib_telemetry.aggregation.distribution_series import ExponentialSeries, HistogramSeries
+    from otpylib_telemetry.aggregation.metric import Histogram, Series
+    from otpylib_telemetry.aggregation.series import Exemplar
 
 
 #: Stands for a series' labels in a template; not a character of any name.

@@ -18,7 +18,8 @@ from otpylib_telemetry_prometheus.exposition.text import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from otpylib_telemetry.aggregation.series import Exemplar, Series
+    from otpylib_telemetry.aggregation.metric import Series
+    from otpylib_telemetry.aggregation.series import Exemplar
     from otpylib_telemetry_prometheus.exposition.labels_text import LabelWriter
 
 

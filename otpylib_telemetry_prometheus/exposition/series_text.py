@@ -17,7 +17,8 @@ from otpylib_telemetry_prometheus.exposition.text import after_labels, before_la
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from otpylib_telemetry.aggregation.series import CounterSeries, GaugeSeries, SummarySeries, UpDownSeries
+    from otpylib_telemetry.aggregation.number_series import CounterSeries, GaugeSeries, UpDownSeries
+    from otpylib_telemetry.aggregation.summary_series import SummarySeries
     from otpylib_telemetry_prometheus.exposition.labels_text import LabelWriter
 
 

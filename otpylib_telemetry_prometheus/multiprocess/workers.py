@@ -41,8 +41,7 @@ from otpylib_telemetry_prometheus.multiprocess.writer import Look, StoreWriter
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from otpylib_telemetry.aggregation.metric import AnyMetric
-    from otpylib_telemetry.aggregation.series import Series
+    from otpylib_telemetry.aggregation.metric import AnyMetric, Series
     from otpylib_telemetry.aggregation.store import SeriesStore
 
 

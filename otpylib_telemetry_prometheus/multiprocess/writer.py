@@ -12,13 +12,10 @@ from json.encoder import encode_basestring_ascii as _json
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
+from otpylib_telemetry.aggregation.distribution_series import ExponentialSeries, HistogramSeries
 from otpylib_telemetry.aggregation.metric import Counter, Exponential, Gauge, Histogram, UpDown
-from otpylib_telemetry.aggregation.series import (
-    ExponentialSeries,
-    GaugeSeries,
-    HistogramSeries,
-    SummarySeries,
-)
+from otpylib_telemetry.aggregation.number_series import GaugeSeries
+from otpylib_telemetry.aggregation.summary_series import SummarySeries
 from otpylib_telemetry.metrics.labels import number_text
 from otpylib_telemetry.metrics.names import metric_name
 from otpylib_telemetry.metrics.options import MULTIPROCESS_MODES
@@ -29,8 +26,8 @@ from otpylib_telemetry_prometheus.multiprocess.files import POWERS, histogram_pr
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from otpylib_telemetry.aggregation.metric import AnyMetric
-    from otpylib_telemetry.aggregation.series import Labels, Series
+    from otpylib_telemetry.aggregation.metric import AnyMetric, Series
+    from otpylib_telemetry.aggregation.series import Labels
     from otpylib_telemetry.aggregation.store import SeriesStore
     from otpylib_telemetry_prometheus.multiprocess.number_files import NumberFiles
 

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from otpylib_telemetry.aggregation.distribution_series import HistogramSeries
 from otpylib_telemetry.aggregation.metric import OVERFLOW_LABELS, Counter, SummaryShape
-from otpylib_telemetry.aggregation.series import CounterSeries, GaugeSeries, HistogramSeries, UpDownSeries
+from otpylib_telemetry.aggregation.number_series import CounterSeries, GaugeSeries, UpDownSeries
 from otpylib_telemetry.aggregation.store import MetricRefusedError, SeriesStore
 from tests.support import declare
 

@@ -10,17 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from otpylib_telemetry.aggregation.distribution_series import ExponentialSeries, HistogramSeries
 from otpylib_telemetry.aggregation.exponential import ExponentialBuckets, PackedBuckets, error_at, scale_for
-from otpylib_telemetry.aggregation.series import (
-    CounterSeries,
-    ExponentialSeries,
-    GaugeSeries,
-    HistogramSeries,
-    SliceClock,
-    SummarySeries,
-    Traced,
-    UpDownSeries,
-)
+from otpylib_telemetry.aggregation.number_series import CounterSeries, GaugeSeries, UpDownSeries
+from otpylib_telemetry.aggregation.series import Traced
+from otpylib_telemetry.aggregation.summary_series import SliceClock, SummarySeries
 from otpylib_telemetry.aggregation.summation import corrected, halves
 from tests.support.examples import examples
 

@@ -45,7 +45,7 @@ SENT = {
 #: The same for the way to a line of the scraped page.
 TO_THE_PAGE = {
     OFFER: None,
-    "otpylib_telemetry/aggregation/series.py: CounterSeries.add": None,
+    "otpylib_telemetry/aggregation/number_series.py: CounterSeries.add": None,
     "otpylib_telemetry_prometheus/exposition/series_text.py: _Singles.lines": None,
 }
 
