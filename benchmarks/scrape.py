@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks import harness
 from benchmarks.harness import Case, Comparison
-from otpylib_telemetry.aggregation.metric import Kind, MetricSpec
+from otpylib_telemetry.aggregation.metric_spec import Kind, MetricSpec
 from otpylib_telemetry.aggregation.store import SeriesStore
 from otpylib_telemetry.metrics.buckets import DURATION_BOUNDS
 from otpylib_telemetry_prometheus.exposition.negotiation import CLASSIC, OPENMETRICS, TextFormat

@@ -11,7 +11,8 @@ import prometheus_client
 from prometheus_client import CollectorRegistry, generate_latest
 
 from otpylib_telemetry.aggregation.exponential import scale_for
-from otpylib_telemetry.aggregation.metric import MAX_SUMMARY_SERIES, Kind, MetricSpec, SummaryShape
+from otpylib_telemetry.aggregation.metric import MAX_SUMMARY_SERIES
+from otpylib_telemetry.aggregation.metric_spec import Kind, MetricSpec, SummaryShape
 from otpylib_telemetry.aggregation.store import SeriesStore
 from otpylib_telemetry.metrics.buckets import DURATION_BOUNDS
 from otpylib_telemetry_prometheus.exposition.writer import Exposition

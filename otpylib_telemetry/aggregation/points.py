@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from otpylib_telemetry.aggregation.metric import Scope
+    from otpylib_telemetry.aggregation.metric_spec import Scope
     from otpylib_telemetry.aggregation.series import (
         Exemplar,
         Labels,

@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry.aggregation.folding import FOLDED
 from otpylib_telemetry.aggregation.metric import CLASSES, TOP_LABELS, Histogram, Summary
+from otpylib_telemetry.aggregation.refusals import MetricRefusedError
 from otpylib_telemetry.primitives.fork import new_rlock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-    from otpylib_telemetry.aggregation.metric import AnyMetric, Kind, MetricSpec, Series
+    from otpylib_telemetry.aggregation.metric import AnyMetric, Series
+    from otpylib_telemetry.aggregation.metric_spec import Kind, MetricSpec
     from otpylib_telemetry.aggregation.series import Labels
 
 
@@ -43,10 +45,6 @@ _MAX_SOURCES: Final = 10
 
 #: Series that are looked at in one go for whether they are idle.
 _LOOKED_AT_ONCE: Final = 4_000
-
-
-class MetricRefusedError(Exception):
-    """A metric cannot be added to the store; the message says why, for a person to read."""
 
 
 def _long_ago() -> int:
@@ -380,27 +378,3 @@ class SeriesStore:
             if not said:
                 self.report(message)
         return MetricRefusedError(message)
-
-
-#: Something else has the metric's name, or there are too many metrics.
-NAME_TAKEN: Final = "metric refused"
-
-
-#: It is no number.
-NOT_A_NUMBER: Final = "not a number"
-
-
-#: It is a number that cannot be added up.
-OUT_OF_RANGE: Final = "not finite, or negative where that cannot be"
-
-
-#: The event could not be looked at.
-UNREADABLE: Final = "not readable"
-
-
-#: Taking it raised.
-FAILED: Final = "failed"
-
-
-#: A view took the metric away just then.
-VIEW_CHANGED: Final = "view changed"

@@ -25,7 +25,7 @@ import math
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from otpylib_telemetry.aggregation.distribution_series import ExponentialSeries, HistogramSeries
-from otpylib_telemetry.aggregation.metric import Kind, Series
+from otpylib_telemetry.aggregation.metric_spec import Kind
 from otpylib_telemetry.aggregation.number_series import CounterSeries, UpDownSeries
 from otpylib_telemetry.aggregation.points import (
     ExponentialPoint,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from otpylib_telemetry.aggregation.exponential import ExponentialBuckets
-    from otpylib_telemetry.aggregation.metric import AnyMetric, ExemplarSource
+    from otpylib_telemetry.aggregation.metric import AnyMetric, ExemplarSource, Series
     from otpylib_telemetry.aggregation.series import Exemplar
 
 

@@ -21,7 +21,7 @@ from otpylib_telemetry.primitives.any_value import INT64_MAX, INT64_MIN, any_val
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otpylib_telemetry.aggregation.metric import Scope
+    from otpylib_telemetry.aggregation.metric_spec import Scope
     from otpylib_telemetry.aggregation.series import Labels
     from otpylib_telemetry.metrics.names import Naming
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.context import Context
 
-    from otpylib_telemetry.aggregation.metric import Scope
+    from otpylib_telemetry.aggregation.metric_spec import Scope
     from otpylib_telemetry.aggregation.series import Labels, Traced
     from otpylib_telemetry.meters.streams import Stream
 

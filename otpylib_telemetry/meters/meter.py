@@ -15,7 +15,7 @@ from otpylib_telemetry.primitives.any_value import text
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from otpylib_telemetry.aggregation.metric import Scope
+    from otpylib_telemetry.aggregation.metric_spec import Scope
 
 
 Made = TypeVar("Made", bound=instruments.Instrument)

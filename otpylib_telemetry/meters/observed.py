@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from otpylib_telemetry.aggregation import observers
-from otpylib_telemetry.aggregation.metric import NO_SCOPE, Kind
+from otpylib_telemetry.aggregation.metric_spec import NO_SCOPE, Kind
 from otpylib_telemetry.exporter.registry import when_forgotten
 from otpylib_telemetry.meters.attributes import labels_of
 from otpylib_telemetry.meters.streams import Feed, Plan, Readings, Stream

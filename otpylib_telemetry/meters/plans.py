@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import metrics as api
 
-from otpylib_telemetry.aggregation.metric import Kind
+from otpylib_telemetry.aggregation.metric_spec import Kind
 from otpylib_telemetry.meters.instruments import Instrument, Observable
 from otpylib_telemetry.meters.streams import Plan
 from otpylib_telemetry.meters.views import (

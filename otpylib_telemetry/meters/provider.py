@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from opentelemetry import metrics as api
 
 from otpylib_telemetry.aggregation import observers
-from otpylib_telemetry.aggregation.metric import Scope
+from otpylib_telemetry.aggregation.metric_spec import Scope
 from otpylib_telemetry.exporter.registry import when_forgotten
 from otpylib_telemetry.meters import exemplars, instruments
 from otpylib_telemetry.meters.attributes import frozen

@@ -8,7 +8,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from otpylib_telemetry.aggregation.metric import Exponential, Histogram, Kind
+from otpylib_telemetry.aggregation.metric import Exponential, Histogram
+from otpylib_telemetry.aggregation.metric_spec import Kind
 from otpylib_telemetry.aggregation.series import Exemplar, Traced
 from otpylib_telemetry.meters.attributes import attribute_value, frozen
 from otpylib_telemetry.primitives.errors import describe

@@ -14,23 +14,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from otpylib_telemetry.aggregation import exporter_stores
-from otpylib_telemetry.aggregation.metric import (
-    NO_SCOPE,
-    AnyMetric,
-    Histogram,
-    Kind,
-    MetricSpec,
-    Scope,
-    is_shared,
-)
-from otpylib_telemetry.aggregation.store import (
+from otpylib_telemetry.aggregation.metric import AnyMetric, Histogram, is_shared
+from otpylib_telemetry.aggregation.metric_spec import NO_SCOPE, Kind, MetricSpec, Scope
+from otpylib_telemetry.aggregation.refusals import (
     FAILED,
     NAME_TAKEN,
     NOT_A_NUMBER,
     OUT_OF_RANGE,
     VIEW_CHANGED,
     MetricRefusedError,
-    SeriesStore,
 )
 from otpylib_telemetry.aggregation.summation import FLOAT_MAX
 from otpylib_telemetry.meters.attributes import labels_of, scope_labels
@@ -45,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
     from otpylib_telemetry.aggregation.series import Labels, Operation, Traced
+    from otpylib_telemetry.aggregation.store import SeriesStore
     from otpylib_telemetry.metrics.names import Naming
 
 #: What was observed: attributes, number, and the operation it belongs to, by the labels for the attributes.

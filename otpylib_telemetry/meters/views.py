@@ -20,7 +20,7 @@ from otpylib_telemetry.aggregation.exponential import MAX_SCALE, MIN_SCALE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from otpylib_telemetry.aggregation.metric import Scope
+    from otpylib_telemetry.aggregation.metric_spec import Scope
 
 __all__ = [
     "DEFAULT_BOUNDARIES",

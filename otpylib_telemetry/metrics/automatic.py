@@ -21,19 +21,9 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from otpylib_telemetry.aggregation.metric import (
-    AnyMetric,
-    Exponential,
-    Histogram,
-    Kind,
-)
-from otpylib_telemetry.aggregation.store import (
-    NAME_TAKEN,
-    NOT_A_NUMBER,
-    OUT_OF_RANGE,
-    UNREADABLE,
-    SeriesStore,
-)
+from otpylib_telemetry.aggregation.metric import AnyMetric, Exponential, Histogram
+from otpylib_telemetry.aggregation.metric_spec import Kind
+from otpylib_telemetry.aggregation.refusals import NAME_TAKEN, NOT_A_NUMBER, OUT_OF_RANGE, UNREADABLE
 from otpylib_telemetry.aggregation.summation import FLOAT_MAX
 from otpylib_telemetry.metrics.automatic_series import (
     NOWHERE,
@@ -59,6 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from otpylib_telemetry.aggregation.series import Operation as TracedOperation
+    from otpylib_telemetry.aggregation.store import SeriesStore
     from otpylib_telemetry.bus.event_log import Entry
     from otpylib_telemetry.bus.events import RawEvent
     from otpylib_telemetry.metrics.labels import LabelRules, Place

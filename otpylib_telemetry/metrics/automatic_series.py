@@ -8,18 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from otpylib_telemetry.aggregation.distribution_series import ExponentialSeries, HistogramSeries
-from otpylib_telemetry.aggregation.metric import (
-    Counter,
-    Exponential,
-    Gauge,
-    Histogram,
-    Kind,
-    MetricSpec,
-    UpDown,
-    is_shared,
-)
+from otpylib_telemetry.aggregation.metric import Counter, Exponential, Gauge, Histogram, UpDown, is_shared
+from otpylib_telemetry.aggregation.metric_spec import Kind, MetricSpec
 from otpylib_telemetry.aggregation.number_series import CounterSeries, GaugeSeries, UpDownSeries
-from otpylib_telemetry.aggregation.store import MetricRefusedError, SeriesStore
+from otpylib_telemetry.aggregation.refusals import MetricRefusedError
 from otpylib_telemetry.aggregation.summation import FLOAT_MAX
 from otpylib_telemetry.metrics import conventions as _conventions  # noqa: F401 - it declares
 from otpylib_telemetry.metrics.buckets import DURATION_BOUNDS
@@ -34,6 +26,7 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry.aggregation.series import Labels
     from otpylib_telemetry.aggregation.series import Operation as TracedOperation
+    from otpylib_telemetry.aggregation.store import SeriesStore
 
 
 #: Who declares these metrics: definitions of the same name must not be counted into them.

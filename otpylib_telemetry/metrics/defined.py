@@ -18,14 +18,14 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from otpylib_telemetry.aggregation.exponential import scale_for
-from otpylib_telemetry.aggregation.metric import Kind, MetricSpec, SummaryShape, is_shared
-from otpylib_telemetry.aggregation.store import (
+from otpylib_telemetry.aggregation.metric import is_shared
+from otpylib_telemetry.aggregation.metric_spec import Kind, MetricSpec, SummaryShape
+from otpylib_telemetry.aggregation.refusals import (
     NAME_TAKEN,
     NOT_A_NUMBER,
     OUT_OF_RANGE,
     UNREADABLE,
     MetricRefusedError,
-    SeriesStore,
 )
 from otpylib_telemetry.aggregation.summation import FLOAT_MAX
 from otpylib_telemetry.metrics.buckets import Base2
@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from otpylib_telemetry.aggregation.metric import AnyMetric
     from otpylib_telemetry.aggregation.series import Labels
     from otpylib_telemetry.aggregation.series import Operation as TracedOperation
+    from otpylib_telemetry.aggregation.store import SeriesStore
     from otpylib_telemetry.bus.event_log import Entry
 
 

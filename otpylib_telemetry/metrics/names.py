@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from string import digits
 from typing import TYPE_CHECKING, Final
 
-from otpylib_telemetry.aggregation.metric import OVERFLOW_LABELS, Kind
+from otpylib_telemetry.aggregation.metric import OVERFLOW_LABELS
+from otpylib_telemetry.aggregation.metric_spec import Kind
 from otpylib_telemetry.metrics.units import unit_word
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-from otpylib_telemetry.aggregation.metric import Kind
+from otpylib_telemetry.aggregation.metric_spec import Kind
 from otpylib_telemetry.meters.observed import Observation, ObservedMetric
 from otpylib_telemetry.metrics.elsewhere import elsewhere
 from otpylib_telemetry.metrics.event_values import number_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from otpylib_telemetry.aggregation.store import NAME_TAKEN, NOT_A_NUMBER, OUT_OF_RANGE
+from otpylib_telemetry.aggregation.refusals import NAME_TAKEN, NOT_A_NUMBER, OUT_OF_RANGE
 from otpylib_telemetry.self_metrics import readings
 from otpylib_telemetry.self_metrics.model import EXPORTER, PROMETHEUS, Reading, SelfMetric, Stats
 

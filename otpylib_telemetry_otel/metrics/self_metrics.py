@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry.aggregation.distribution_series import HistogramSeries
-from otpylib_telemetry.aggregation.metric import Kind, MetricSpec, Scope
+from otpylib_telemetry.aggregation.metric_spec import Kind, MetricSpec, Scope
 from otpylib_telemetry.aggregation.number_series import GaugeSeries
 from otpylib_telemetry.aggregation.store import SeriesStore
 from otpylib_telemetry.metrics.reading import SeriesReader

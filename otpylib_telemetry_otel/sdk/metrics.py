@@ -26,7 +26,7 @@ from opentelemetry.sdk.metrics.export import (
 )
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from otpylib_telemetry.aggregation.metric import NO_SCOPE
+from otpylib_telemetry.aggregation.metric_spec import NO_SCOPE
 from otpylib_telemetry.aggregation.points import (
     ExponentialPoint,
     Form,
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
 
     from otpylib_telemetry.aggregation import series
-    from otpylib_telemetry.aggregation.metric import Scope
+    from otpylib_telemetry.aggregation.metric_spec import Scope
     from otpylib_telemetry.aggregation.points import Stream
 
 

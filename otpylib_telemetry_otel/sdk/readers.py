@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from otpylib_telemetry.aggregation import observers
 from otpylib_telemetry.aggregation.exporter_stores import store_in
-from otpylib_telemetry.aggregation.metric import Kind
+from otpylib_telemetry.aggregation.metric_spec import Kind
 from otpylib_telemetry.aggregation.points import Temporality
 from otpylib_telemetry.aggregation.temporality import Preference
 from otpylib_telemetry.exporter import registry

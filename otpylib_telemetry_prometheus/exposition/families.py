@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from otpylib_telemetry.aggregation.metric import Kind
+from otpylib_telemetry.aggregation.metric_spec import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from otpylib_telemetry.aggregation.metric import AnyMetric, Counter, Kind, Summary
+from otpylib_telemetry.aggregation.metric import AnyMetric, Counter, Summary
+from otpylib_telemetry.aggregation.metric_spec import Kind
 from otpylib_telemetry.metrics.labels import number_text
 from otpylib_telemetry_prometheus.exposition.histogram_text import ExplicitHistograms, ExponentialHistograms
 from otpylib_telemetry_prometheus.exposition.metric_text import KeptText, MetricText, exemplar_of, start_of

@@ -31,7 +31,7 @@ import gzip
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from otpylib_telemetry.aggregation.metric import Kind
+from otpylib_telemetry.aggregation.metric_spec import Kind
 from otpylib_telemetry.metrics.names import metric_name, readable
 from otpylib_telemetry.primitives.fork import new_lock
 from otpylib_telemetry_prometheus.exposition.families import TYPE_OF

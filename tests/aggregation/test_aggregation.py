@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otpylib_telemetry.aggregation.distribution_series import HistogramSeries
-from otpylib_telemetry.aggregation.metric import OVERFLOW_LABELS, Counter, SummaryShape
+from otpylib_telemetry.aggregation.metric import OVERFLOW_LABELS, Counter
+from otpylib_telemetry.aggregation.metric_spec import SummaryShape
 from otpylib_telemetry.aggregation.number_series import CounterSeries, GaugeSeries, UpDownSeries
-from otpylib_telemetry.aggregation.store import MetricRefusedError, SeriesStore
+from otpylib_telemetry.aggregation.refusals import MetricRefusedError
+from otpylib_telemetry.aggregation.store import SeriesStore
 from tests.support import declare
 
 NOT_FINITE = [

@@ -10,7 +10,7 @@ from opentelemetry.sdk.resources import Resource
 
 from otpylib_telemetry.aggregation.cursors import Cursors
 from otpylib_telemetry.aggregation.exponential import ExponentialBuckets
-from otpylib_telemetry.aggregation.metric import SummaryShape
+from otpylib_telemetry.aggregation.metric_spec import SummaryShape
 from otpylib_telemetry.aggregation.points import Temporality
 from otpylib_telemetry.aggregation.series import Traced
 from otpylib_telemetry.aggregation.store import SeriesStore

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from otpylib_telemetry.aggregation.cursors import Cursors
 from otpylib_telemetry.aggregation.folding import FOLDED
-from otpylib_telemetry.aggregation.metric import SummaryShape
+from otpylib_telemetry.aggregation.metric_spec import SummaryShape
 from otpylib_telemetry.aggregation.series import Traced
 from otpylib_telemetry.aggregation.store import SeriesStore
 from otpylib_telemetry.aggregation.temporality import Preference, Reading

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from otpylib_telemetry.aggregation.cursors import Cursors
-from otpylib_telemetry.aggregation.metric import Kind, SummaryShape
+from otpylib_telemetry.aggregation.metric_spec import Kind, SummaryShape
 from otpylib_telemetry.aggregation.points import ExponentialPoint, HistogramPoint, Temporality
 from otpylib_telemetry.aggregation.store import SeriesStore
 from otpylib_telemetry.aggregation.temporality import Preference, Reading

@@ -8,7 +8,8 @@ from opentelemetry.sdk.metrics import view as sdk_view
 
 from otpylib_telemetry.aggregation import observers
 from otpylib_telemetry.aggregation.exporter_stores import store_of
-from otpylib_telemetry.aggregation.metric import OVERFLOW_LABELS, Kind, Scope
+from otpylib_telemetry.aggregation.metric import OVERFLOW_LABELS
+from otpylib_telemetry.aggregation.metric_spec import Kind, Scope
 from otpylib_telemetry.meters.attributes import Attribute, attribute_value
 from otpylib_telemetry.meters.provider import MeterProvider
 from otpylib_telemetry.meters.views import (

@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from otpylib_telemetry import execute
-from otpylib_telemetry.aggregation.metric import Kind
+from otpylib_telemetry.aggregation.metric_spec import Kind
 from otpylib_telemetry.aggregation.store import SeriesStore
 from otpylib_telemetry.metrics.automatic import MetricOptions
 from otpylib_telemetry.metrics.definitions import counter, last_value

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otpylib_telemetry.aggregation.metric import Kind
+from otpylib_telemetry.aggregation.metric_spec import Kind
 from otpylib_telemetry.config.live import LiveConfig
 from otpylib_telemetry.config.resolution import redacted
 from otpylib_telemetry.config.resolve import resolve, validate_argument

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otpylib_telemetry.aggregation.metric import Kind
+from otpylib_telemetry.aggregation.metric_spec import Kind
 from otpylib_telemetry.aggregation.store import SeriesStore
 from otpylib_telemetry.metrics import standard
 from otpylib_telemetry.metrics.automatic import OPEN_TTL_NS, AutomaticMetrics, MetricOptions

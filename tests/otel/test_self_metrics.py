@@ -9,7 +9,7 @@ from opentelemetry.semconv._incubating.metrics import otel_metrics
 from otpylib import gen_server
 
 from otpylib_telemetry import execute, otp, span
-from otpylib_telemetry.aggregation.metric import Kind
+from otpylib_telemetry.aggregation.metric_spec import Kind
 from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.metrics.names import PROMETHEUS
 from otpylib_telemetry.self_metrics import SELF_METRICS

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from otpylib_telemetry.aggregation.exponential import scale_for
-from otpylib_telemetry.aggregation.metric import SummaryShape
+from otpylib_telemetry.aggregation.metric_spec import SummaryShape
 from otpylib_telemetry.aggregation.series import Traced
 from otpylib_telemetry.aggregation.store import SeriesStore
 from otpylib_telemetry.primitives.clock import wall_clock

@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from otpylib_telemetry import emit_counter, emit_timer, execute, span
 from otpylib_telemetry.aggregation.exporter_stores import store_of
-from otpylib_telemetry.aggregation.metric import Kind, SummaryShape
+from otpylib_telemetry.aggregation.metric_spec import Kind, SummaryShape
 from otpylib_telemetry_prometheus import start_prometheus_exporter
 from otpylib_telemetry_prometheus.client.collector import RegistryCollector, private_registry
 from otpylib_telemetry_prometheus.client.merged import (

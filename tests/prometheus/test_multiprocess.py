@@ -23,7 +23,7 @@ from prometheus_client.multiprocess import mark_process_dead
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 
 from otpylib_telemetry import execute, otp
-from otpylib_telemetry.aggregation.metric import SummaryShape
+from otpylib_telemetry.aggregation.metric_spec import SummaryShape
 from otpylib_telemetry.aggregation.store import SeriesStore
 from otpylib_telemetry.metrics.options import MULTIPROCESS_MODES
 from otpylib_telemetry_prometheus import start_prometheus_exporter

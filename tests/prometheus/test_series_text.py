@@ -13,7 +13,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as classic_families
 
 from otpylib_telemetry.aggregation.exponential import MAX_SCALE
-from otpylib_telemetry.aggregation.metric import SummaryShape
+from otpylib_telemetry.aggregation.metric_spec import SummaryShape
 from otpylib_telemetry.aggregation.series import Exemplar, Traced
 from otpylib_telemetry.aggregation.store import SeriesStore
 from otpylib_telemetry_prometheus.exposition import histogram_text, series_text

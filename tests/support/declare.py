@@ -1,6 +1,6 @@
 """Metrics of each kind, declared in a line."""
 
-from otpylib_telemetry.aggregation.metric import Kind, MetricSpec
+from otpylib_telemetry.aggregation.metric_spec import Kind, MetricSpec
 
 
 def counter(store, name, description="", unit="", **more):

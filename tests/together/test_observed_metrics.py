@@ -9,7 +9,7 @@ from otpylib import gen_server
 from prometheus_client.parser import text_string_to_metric_families
 
 from otpylib_telemetry import otp, start_exporter
-from otpylib_telemetry.aggregation.metric import Kind
+from otpylib_telemetry.aggregation.metric_spec import Kind
 from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.exporter.server import exporter_module
 from otpylib_telemetry.meters import observed

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from otpylib.runtime import get_runtime
 
 from otpylib_telemetry.aggregation.folding import FOLDED
-from otpylib_telemetry.aggregation.metric import Kind
+from otpylib_telemetry.aggregation.metric_spec import Kind
 from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.instrument.otpylib import identity
 from otpylib_telemetry.meters import observed

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry import otp
 from otpylib_telemetry.aggregation.folding import FOLDED
-from otpylib_telemetry.aggregation.metric import Kind
+from otpylib_telemetry.aggregation.metric_spec import Kind
 from otpylib_telemetry.meters import observed
 from otpylib_telemetry.meters.observed import Observation, ObservedMetric
 from otpylib_telemetry.poller.polls import Measured

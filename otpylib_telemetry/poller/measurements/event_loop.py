@@ -6,7 +6,7 @@ import contextvars
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from otpylib_telemetry.aggregation.metric import Kind
+from otpylib_telemetry.aggregation.metric_spec import Kind
 from otpylib_telemetry.meters.observed import Observation, ObservedMetric
 from otpylib_telemetry.poller.polls import Measured
 

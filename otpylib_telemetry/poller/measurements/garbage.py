@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 from typing import Final
 
-from otpylib_telemetry.aggregation.metric import Kind
+from otpylib_telemetry.aggregation.metric_spec import Kind
 from otpylib_telemetry.meters.observed import Observation, ObservedMetric
 from otpylib_telemetry.poller.polls import Measured
 

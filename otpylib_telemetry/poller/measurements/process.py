@@ -13,7 +13,7 @@ import threading
 import time
 from typing import Any, Final, NamedTuple
 
-from otpylib_telemetry.aggregation.metric import Kind
+from otpylib_telemetry.aggregation.metric_spec import Kind
 from otpylib_telemetry.meters.observed import Observation, ObservedMetric
 from otpylib_telemetry.poller.polls import Measured
 from otpylib_telemetry.primitives.fork import import_module
