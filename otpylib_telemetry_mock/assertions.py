@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import ExitStack
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-from otpylib_telemetry.tracing.operations import OpenOperations, Phase, classify
+from otpylib_telemetry.tracing.open_operations import OpenOperations
+from otpylib_telemetry.tracing.phases import Phase, classify
 from otpylib_telemetry_mock import failures, text
 from otpylib_telemetry_mock.matching import Expectation, check_number, check_text, expectation
 from otpylib_telemetry_mock.recording import RecordedEvent, Recording, matches

@@ -53,8 +53,8 @@ if TYPE_CHECKING:
     from otpylib_telemetry.bus.event_log import Entry
     from otpylib_telemetry.bus.events import RawEvent
     from otpylib_telemetry.metrics.labels import LabelRules, Place
+    from otpylib_telemetry.tracing.open_operations import OpenOperations
     from otpylib_telemetry.tracing.operation import Place as TracePlace
-    from otpylib_telemetry.tracing.operations import OpenOperations
 
 
 #: How many operations may be open at once, and for how long: the limits the spans have, too.

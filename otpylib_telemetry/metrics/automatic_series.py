@@ -19,7 +19,7 @@ from otpylib_telemetry.metrics.event_values import number_of
 from otpylib_telemetry.metrics.labels import LabelCache, LabelRules, Place
 from otpylib_telemetry.metrics.names import Naming, readable
 from otpylib_telemetry.metrics.standard import ERROR_TYPE, OTHER_ERROR, Named, standard_of
-from otpylib_telemetry.tracing.operations import Phase, classify
+from otpylib_telemetry.tracing.phases import Phase, classify
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

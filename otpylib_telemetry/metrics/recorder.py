@@ -16,8 +16,8 @@ from otpylib_telemetry.metrics.automatic import (
 from otpylib_telemetry.metrics.automatic_series import OWNER, Bound
 from otpylib_telemetry.metrics.defined import DefinedMetrics
 from otpylib_telemetry.metrics.labels import LabelRules, label_text
+from otpylib_telemetry.tracing.open_operations import OpenOperations
 from otpylib_telemetry.tracing.operation import as_event, is_event
-from otpylib_telemetry.tracing.operations import OpenOperations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -16,7 +16,7 @@ from otpylib_telemetry.primitives.any_value import number, text
 from otpylib_telemetry.primitives.errors import describe, error_text
 from otpylib_telemetry.primitives.fork import new_rlock
 from otpylib_telemetry.tracing.links import link_table, read_link
-from otpylib_telemetry.tracing.operations import MAX_DURATION_MS
+from otpylib_telemetry.tracing.phases import MAX_DURATION_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -23,7 +23,7 @@ from otpylib_telemetry.instrument.log_record import (
 )
 from otpylib_telemetry.primitives.any_value import any_value, any_values, scope_text, text
 from otpylib_telemetry.primitives.exceptions import failure
-from otpylib_telemetry.tracing.operations import Phase, classify
+from otpylib_telemetry.tracing.phases import Phase, classify
 from otpylib_telemetry.tracing.propagation import format_span_id, format_trace_id, format_traceparent
 from otpylib_telemetry_otel.attributes import MAX_ATTRIBUTES
 from otpylib_telemetry_otel.traces import api_spans

@@ -14,7 +14,7 @@ from otpylib_telemetry.primitives.clock import wall_clock
 from otpylib_telemetry.tracing import parts
 from otpylib_telemetry.tracing.operation import Operation
 from otpylib_telemetry.tracing.propagators import as_theirs
-from otpylib_telemetry_otel.traces.recorded import finished, settle
+from otpylib_telemetry_otel.traces.recorded import finished
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -134,7 +134,8 @@ def finished_span(operation: Operation) -> FinishedSpan:
     Events that were emitted during it are not on it yet: exporters find them in the log of events.
     """
     offset_ns = wall_clock.offset_ns()
-    settle(operation, None, offset_ns)
+    if operation.trace.wall_offset_ns is None:
+        operation.trace.wall_offset_ns = offset_ns
     span = finished(operation, None, offset_ns)
     span.seal()
     return span

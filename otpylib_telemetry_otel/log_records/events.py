@@ -16,7 +16,7 @@ from otpylib_telemetry.instrument.log_events import LOG_EVENT
 from otpylib_telemetry.instrument.log_record import LogRecord, record_in
 from otpylib_telemetry.metrics.elsewhere import elsewhere
 from otpylib_telemetry.primitives.any_value import any_value, text
-from otpylib_telemetry.tracing.operations import MEASURED, Phase, classify
+from otpylib_telemetry.tracing.phases import MEASURED, Phase, classify
 from otpylib_telemetry.tracing.propagation import SAMPLED, parse_span_id, parse_trace_id, parse_traceparent
 from otpylib_telemetry_otel import semantics
 from otpylib_telemetry_otel.attributes import attribute, sorted_out

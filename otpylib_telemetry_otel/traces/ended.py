@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from otpylib_telemetry.tracing.operations import Opened, identifier
+from otpylib_telemetry.tracing.identifiers import identifier
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
 
     from otpylib_telemetry.bus.event_log import Entry
     from otpylib_telemetry.tracing.operation import Operation
+    from otpylib_telemetry.tracing.operation_index import Opened
     from otpylib_telemetry_otel.traces.spans import FinishedSpan, SpanEvent
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, Final
 
-from otpylib_telemetry.tracing.operations import identifier
+from otpylib_telemetry.tracing.identifiers import identifier
 from otpylib_telemetry.tracing.propagation import SAMPLED, parse_span_id
 from otpylib_telemetry_otel.traces.ended import RecentKeys
 from otpylib_telemetry_otel.traces.spans import IDENTITY, FinishedSpan, SpanEvent, begun, told_flags
@@ -55,8 +55,6 @@ class RecordedOperations:
 
     def find(self, correlation_id: object) -> Operation | None:
         """Return the open operation with this correlation id that began last, or None."""
-        if not self.open:
-            return None
         key = identifier(correlation_id)
         if key is None:
             return None
@@ -91,6 +89,18 @@ class RecordedOperations:
         if span is None:
             span = self.begun[operation.span_id] = _begun(operation, wall_offset_ns)
         return span
+
+    def settle(self, operation: Operation, wall_offset_ns: int) -> None:
+        """Settle what makes wall-clock time of its times: for its whole trace in this process."""
+        trace, caller = operation.trace, operation.caller
+        if caller is not None and operation.parent_span_id == caller.span_id:
+            parent = self.open.get(caller.span_id)
+            if parent is not None and parent.trace.trace_id == caller.trace_id:
+                operation.parent_is_local = True
+                if trace.wall_offset_ns is None:
+                    trace.wall_offset_ns = parent.trace.wall_offset_ns
+        if trace.wall_offset_ns is None:
+            trace.wall_offset_ns = wall_offset_ns
 
     def was_given_up(self, operation: Operation) -> bool:
         """Tell whether a span was made of it though it had not ended."""
@@ -138,21 +148,6 @@ class RecordedOperations:
         return iter(self.open.values())
 
 
-def settle(operation: Operation, parent: Operation | None, wall_offset_ns: int) -> int:
-    """Return what makes wall-clock time of its times: the same for the whole of its trace in this process.
-
-    ``parent`` is the operation in this process that its ``traceparent`` names, if there is one.
-    """
-    trace = operation.trace
-    if parent is not None:
-        operation.parent_is_local = True
-        if trace.wall_offset_ns is None:
-            trace.wall_offset_ns = parent.trace.wall_offset_ns
-    if trace.wall_offset_ns is None:
-        trace.wall_offset_ns = wall_offset_ns
-    return trace.wall_offset_ns
-
-
 def _begun(operation: Operation, wall_offset_ns: int) -> FinishedSpan:
     offset_ns = operation.trace.wall_offset_ns
     start_ns = operation.at_ns + (wall_offset_ns if offset_ns is None else offset_ns)
@@ -167,8 +162,9 @@ def _begun(operation: Operation, wall_offset_ns: int) -> FinishedSpan:
         start_ns if start_ns > 0 else 0,  # noqa: FURB136 - max() costs nine times as much
         operation.metadata,
         IDENTITY,
-        caller is not None and operation.parent_span_id == caller.span_id and not operation.parent_is_local,
     )
+    if caller is not None and operation.parent_span_id == caller.span_id and not operation.parent_is_local:
+        span.parent_is_remote = True
     if carried is not None:
         _carry(span, operation, carried)
     return span

@@ -306,7 +306,6 @@ def begun(  # noqa: PLR0913, PLR0917 - a span has as many sides
     start_ns: int,
     attributes: Mapping[Any, Any],
     hidden: frozenset[str],
-    parent_is_remote: bool,  # noqa: FBT001 - by position, like the rest: there is one caller, and it is in a hurry
 ) -> FinishedSpan:
     """Return a span that has just begun: ``FinishedSpan(...)`` of the same, at half its cost."""
     span = _new(FinishedSpan)
@@ -318,6 +317,4 @@ def begun(  # noqa: PLR0913, PLR0917 - a span has as many sides
     span.start_ns = start_ns
     span.attributes = attributes
     span.hidden = hidden
-    if parent_is_remote:
-        span.parent_is_remote = True
     return span

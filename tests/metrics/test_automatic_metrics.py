@@ -16,7 +16,7 @@ from otpylib_telemetry.aggregation.store import SeriesStore
 from otpylib_telemetry.metrics.automatic import OPEN_TTL_NS, AutomaticMetrics, MetricOptions
 from otpylib_telemetry.metrics.labels import CORRELATION_KEYS, LabelCache, LabelRules, number_text
 from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS, label_name, metric_name
-from otpylib_telemetry.tracing.operations import OpenOperations
+from otpylib_telemetry.tracing.open_operations import OpenOperations
 from tests.support import declare
 from tests.support.examples import examples
 from tests.support.versions import needs_new_client

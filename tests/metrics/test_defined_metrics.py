@@ -21,8 +21,8 @@ from otpylib_telemetry.metrics.definition_tables import definitions_from_tables
 from otpylib_telemetry.metrics.labels import LabelRules, label_text
 from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS
 from otpylib_telemetry.metrics.options import DefinitionError
+from otpylib_telemetry.tracing.open_operations import OpenOperations
 from otpylib_telemetry.tracing.operation import remote_place
-from otpylib_telemetry.tracing.operations import OpenOperations
 from otpylib_telemetry.tracing.propagation import TraceParent
 from tests.metrics.test_automatic_metrics import Level, Liar, Raises, anything, keys, made, real
 from tests.support import declare

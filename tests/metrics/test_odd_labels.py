@@ -30,7 +30,7 @@ from otpylib_telemetry.metrics.defined import DefinedMetrics
 from otpylib_telemetry.metrics.labels import LabelRules, label_text
 from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS
 from otpylib_telemetry.metrics.recorder import answer_removal
-from otpylib_telemetry.tracing.operations import OpenOperations
+from otpylib_telemetry.tracing.open_operations import OpenOperations
 from otpylib_telemetry_otel.attributes import attributes
 from tests.support.absurd import Malicious
 

@@ -15,8 +15,8 @@ from otpylib_telemetry.metrics.automatic import OPEN_TTL_NS, AutomaticMetrics, M
 from otpylib_telemetry.metrics.buckets import DURATION_BOUNDS
 from otpylib_telemetry.metrics.labels import DROPPED_BY_DEFAULT, LabelRules
 from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS
+from otpylib_telemetry.tracing.open_operations import OpenOperations
 from otpylib_telemetry.tracing.operation import LocalTrace, Operation
-from otpylib_telemetry.tracing.operations import OpenOperations
 
 OTHERS = (0.5, 2.0)
 

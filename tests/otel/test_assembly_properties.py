@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otpylib_telemetry.tracing.operations import classify
+from otpylib_telemetry.tracing.phases import classify
 from otpylib_telemetry.tracing.propagation import (
     format_span_id,
     format_trace_id,

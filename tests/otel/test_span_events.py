@@ -235,7 +235,7 @@ def test_every_event_is_counted_once(parts, traces, logs, queue_limit):
         assert counted + exporter.held == emitted
     counted += exporter.give_up_held(START).events()
     assert (counted, exporter.held) == (emitted, 0)
-    assert exporter.traces._assembler._copies == 0
+    assert exporter.traces._assembler.copies == 0
 
 
 def test_what_is_on_open_spans_is_bounded_also_where_it_is_a_log_record():

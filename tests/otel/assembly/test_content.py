@@ -13,7 +13,7 @@ from otpylib_telemetry.tracing.propagation import (
     format_traceparent,
 )
 from otpylib_telemetry_otel.semantics import MAX_LINKS
-from otpylib_telemetry_otel.traces.assembly import _MAX_MERGED
+from otpylib_telemetry_otel.traces.out_of_order import MAX_MERGED
 from otpylib_telemetry_otel.traces.spans import MAX_EVENTS
 from tests.otel.test_attributes import Hostile, cyclic
 from tests.support.assembly import MILLISECOND, TRACE, WALL
@@ -234,9 +234,9 @@ class TestEventsInBetween:
         for number in range(5000):
             trace.emit(name, span_id="1", **{f"key.{number}": number})
             held.append(trace.assembler.held)
-            carried.append(max(len(opened.value.attributes) for opened in trace.assembler._open))
+            carried.append(max(len(opened.value.attributes) for opened in trace.assembler.paired))
         assert max(held) <= MAX_EVENTS
-        assert max(carried) <= _MAX_MERGED + 2
+        assert max(carried) <= MAX_MERGED + 2
         trace.emit("a.stop", span_id="1")
         assert trace.assembler.held == 0
 

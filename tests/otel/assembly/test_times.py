@@ -186,9 +186,9 @@ class TestRepeatedAndOutOfOrder:
         for number in range(ended_module.MAX_EARLY + 10):
             trace.take([("b.stop", {}, {"span_id": str(number), "correlation_id": str(number)}, 0, "p")])
             trace.take([("b.stop", {}, {"correlation_id": str(number), "request_id": number}, 0, "p")])
-        assert len(trace.assembler._ended) <= ended_module.MAX_ENDED
-        assert len(trace.assembler._early._by_span_id) <= ended_module.MAX_EARLY
-        assert len(trace.assembler._early._by_id) <= ended_module.MAX_EARLY
+        assert len(trace.assembler.ended) <= ended_module.MAX_ENDED
+        assert len(trace.assembler.early._by_span_id) <= ended_module.MAX_EARLY
+        assert len(trace.assembler.early._by_id) <= ended_module.MAX_EARLY
 
     @pytest.mark.slow
     def test_the_latest_are_remembered(self, trace):

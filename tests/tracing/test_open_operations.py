@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otpylib_telemetry.tracing import operations as operations_module
-from otpylib_telemetry.tracing.operations import OpenOperations, Phase, classify, identifier
+from otpylib_telemetry.tracing import phases
+from otpylib_telemetry.tracing.identifiers import identifier
+from otpylib_telemetry.tracing.open_operations import OpenOperations
+from otpylib_telemetry.tracing.phases import Phase, classify
 
 SECOND = 1_000_000_000
 
@@ -44,9 +46,9 @@ class TestClassify:
         assert classify(name) == expected
 
     def test_names_made_of_data_do_not_fill_the_memory(self):
-        for number in range(operations_module._MEMO_LIMIT + 5):
+        for number in range(phases._MEMO_LIMIT + 5):
             classify(f"order.{number}.start")
-        assert len(operations_module.classified) <= operations_module._MEMO_LIMIT
+        assert len(phases.classified) <= phases._MEMO_LIMIT
 
 
 class Lying:
@@ -299,8 +301,8 @@ class TestFind:
 class TestGivingUp:
     def test_the_oldest_go_when_there_are_too_many(self):
         operations = book(limit=2)
-        assert operations.open("a", {}, "p", 0, 1) == []
-        assert operations.open("a", {}, "p", 1, 2) == []
+        assert not operations.open("a", {}, "p", 0, 1)
+        assert not operations.open("a", {}, "p", 1, 2)
         assert values(operations.open("a", {}, "p", 2, 3)) == [1]
         operations.limit = 1
         assert values(operations.open("a", {}, "p", 3, 4)) == [2, 3]

@@ -1,160 +1,29 @@
-"""Which events begin an operation, which end one, and which ending belongs to which beginning.
+"""The operations that have begun and not ended, and which ending belongs to which beginning.
 
-Everything that turns pairs of events into something longer (a span, a timing, a gauge of what is in flight)
-uses this one book-keeping, so that all exporters agree on what an operation is. Pure: the clock and the
-knowledge of who is alive come in as arguments.
+Spans, timings and gauges of what is in flight use this one book-keeping, so that all exporters agree. Pure:
+the clock and the knowledge of who is alive come in as arguments.
 """
 
 from __future__ import annotations
 
-import enum
-from collections import OrderedDict
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
-from uuid import UUID
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+from otpylib_telemetry.tracing.identifiers import PLAIN, identifier
+from otpylib_telemetry.tracing.operation_index import (
+    Index,
+    Opened,
+    Several,
+    join,
+    last_in,
+    last_named,
+    put_back,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Iterator, KeysView, Mapping
+    from collections.abc import Callable, Hashable, Iterable, Iterator, KeysView, Mapping, Sequence
 
 
 T = TypeVar("T")
-
-
-class Phase(enum.Enum):
-    """What an event means for the operation it names."""
-
-    NONE = "none"
-    START = "start"
-    OK = "ok"
-    ERROR = "error"
-
-
-#: Longer operations, some thirty years, are taken for a mistake: their start would lie before the epoch.
-#: A float: to reckon with a float and an integer takes twice as long.
-MAX_DURATION_MS: Final = 1e12
-
-#: An event with one of these measurements is a measurement.
-MEASURED: Final = frozenset({"count", "duration_ms", "value"})
-
-_SUFFIXES: Final[Mapping[str, Phase]] = {
-    "start": Phase.START,
-    "stop": Phase.OK,
-    "success": Phase.OK,
-    "error": Phase.ERROR,
-    "exception": Phase.ERROR,
-    "failed": Phase.ERROR,
-}
-
-#: An application has hundreds of event names. One that builds names from data must not grow this for ever.
-_MEMO_LIMIT: Final = 10_000
-
-#: What :func:`classify` found so far, for loops that look it up themselves. Always the same dict.
-classified: Final[dict[str, tuple[str, Phase]]] = {}
-
-
-def classify(event_name: str) -> tuple[str, Phase]:
-    """Split an event name into operation and phase: ``shop.sale.start`` is ``("shop.sale", Phase.START)``.
-
-    A name without such a suffix, or with nothing before it, is itself and ``Phase.NONE``.
-    """
-    known = classified.get(event_name)
-    if known is None:
-        if type(event_name) is not str:
-            # A subclass may compare as it likes: one among the keys would spoil its name for everybody else.
-            return classify(str.__str__(event_name))
-        operation, _, suffix = event_name.rpartition(".")
-        phase = _SUFFIXES.get(suffix, Phase.NONE)
-        known = (operation, phase) if operation and phase is not Phase.NONE else (event_name, Phase.NONE)
-        if len(classified) >= _MEMO_LIMIT:
-            # Starting over costs the names in use one split each; keeping a full table would cost every
-            # name that comes later a split for ever.
-            classified.clear()
-        classified[event_name] = known
-    return known
-
-
-def identifier(value: object) -> str | int | None:
-    """Return an id as plain ``str`` (never empty) or ``int``, or None if it is neither.
-
-    A UUID becomes its text, so that its object and its text mean the same. Subclasses become the plain type,
-    because theirs may compare in ways of their own. ``bool`` is no id.
-    """
-    kind = type(value)
-    if kind is str or kind is int:
-        return value if value != "" else None  # type: ignore[return-value]  # `kind` says what it is
-    if value is None or kind is bool:
-        return None
-    # The type is asked, not the value: a value may lie about its class, or raise when asked.
-    if issubclass(kind, str):
-        return str.__str__(value) or None
-    if issubclass(kind, int):
-        return int.__int__(value)  # type: ignore[arg-type]  # so does `kind`
-    return str(value) if kind is UUID else None
-
-
-@dataclass(init=False, eq=False, repr=False, slots=True)
-class Opened(Generic[T]):
-    """An operation that has begun and not ended; :meth:`OpenOperations.open` makes them.
-
-    Without an ``__init__``: to call one costs as much as everything it would do.
-
-    Attributes:
-        operation: Its name, without the suffix.
-        metadata: The metadata of the event that began it.
-        emitter: The pid, or the thread, that emitted that event.
-        at_ns: When, on the monotonic clock, in nanoseconds.
-        value: What the owner of the book keeps with it.
-        span_id: The ``span_id`` in the metadata as it was then, or None where there is none to go by.
-        correlation_id: Likewise.
-        request_id: Likewise.
-    """
-
-    operation: str
-    metadata: Mapping[str, Any]
-    emitter: object
-    at_ns: int
-    value: T
-    span_id: str | int | None
-    correlation_id: str | int | None
-    request_id: str | int | None
-    # Its place in the order of opening, and whether it is filed under its emitter.
-    _number: int
-    _by_emitter: bool
-
-
-class _Several(Generic[T]):
-    """The operations that share a key: the last is found, and any removed, in constant time."""
-
-    __slots__ = ("everything", "named", "without_ids")
-
-    def __init__(self) -> None:
-        self.everything: OrderedDict[Opened[T], None] = OrderedDict()
-        self.named: dict[str, OrderedDict[Opened[T], None]] = {}
-        self.without_ids: dict[str, OrderedDict[Opened[T], None]] = {}
-
-    def add(self, opened: Opened[T]) -> None:
-        self.everything[opened] = None
-        for table in self._tables(opened):
-            table.setdefault(opened.operation, OrderedDict())[opened] = None
-
-    def remove(self, opened: Opened[T]) -> None:
-        del self.everything[opened]
-        for table in self._tables(opened):
-            same_name = table[opened.operation]
-            del same_name[opened]
-            if not same_name:
-                del table[opened.operation]
-
-    def _tables(self, opened: Opened[T]) -> tuple[dict[str, OrderedDict[Opened[T], None]], ...]:
-        if opened.correlation_id is None and opened.request_id is None:
-            return (self.named, self.without_ids)
-        return (self.named,)
-
-
-#: Most keys lead to one operation at a time; only where several share a key is a table made for them.
-_Index: TypeAlias = "dict[Hashable, Opened[T] | _Several[T]]"
-
-_PLAIN: Final = frozenset({str, int})
 
 #: How many of the operations opened last are looked at before the emitter is looked up: a pid costs more to
 #: hash than all of them to compare.
@@ -207,10 +76,10 @@ class OpenOperations(Generic[T]):
         #: ``_unfiled`` are filed under their emitters, which is done when an ending asks for it.
         self._ages: dict[int, Opened[T]] = {}
         self._next = self._oldest = self._unfiled = 0
-        self._spans: _Index[T] = {}
-        self._correlated: _Index[T] = {}
-        self._requested: _Index[T] = {}
-        self._emitted: _Index[T] = {}
+        self._spans: Index[T] = {}
+        self._correlated: Index[T] = {}
+        self._requested: Index[T] = {}
+        self._emitted: Index[T] = {}
 
     def __len__(self) -> int:
         return len(self._ages)
@@ -234,19 +103,19 @@ class OpenOperations(Generic[T]):
 
     def open(
         self, operation: str, metadata: Mapping[str, Any], emitter: object, at_ns: int, value: T
-    ) -> list[Opened[T]]:
+    ) -> Sequence[Opened[T]]:
         """Add an operation that begins; return those given up because more than ``limit`` were open."""
         span_id = correlation_id = request_id = None
         # Most operations have one of the three: to ask whether an id is there is cheaper than to get it.
         # Most ids are text or numbers, and those need no second look.
-        if "span_id" in metadata and (type(span_id := metadata["span_id"]) not in _PLAIN or not span_id):
+        if "span_id" in metadata and (type(span_id := metadata["span_id"]) not in PLAIN or not span_id):
             span_id = identifier(span_id)
         if "correlation_id" in metadata and (
-            type(correlation_id := metadata["correlation_id"]) not in _PLAIN or not correlation_id
+            type(correlation_id := metadata["correlation_id"]) not in PLAIN or not correlation_id
         ):
             correlation_id = identifier(correlation_id)
         if "request_id" in metadata and (
-            type(request_id := metadata["request_id"]) not in _PLAIN or not request_id
+            type(request_id := metadata["request_id"]) not in PLAIN or not request_id
         ):
             request_id = identifier(request_id)
         opened: Opened[T] = Opened()
@@ -261,15 +130,15 @@ class OpenOperations(Generic[T]):
         opened._by_emitter = False  # noqa: SLF001 - one unit
         opened._number = number = self._next  # noqa: SLF001 - one unit
         if span_id is not None and self._spans.setdefault(span_id, opened) is not opened:
-            _join(self._spans, span_id, opened)
+            join(self._spans, span_id, opened)
         if correlation_id is not None and self._correlated.setdefault(correlation_id, opened) is not opened:
-            _join(self._correlated, correlation_id, opened)
+            join(self._correlated, correlation_id, opened)
         if request_id is not None and self._requested.setdefault(request_id, opened) is not opened:
-            _join(self._requested, request_id, opened)
+            join(self._requested, request_id, opened)
         self._next = number + 1
         ages = self._ages
         ages[number] = opened
-        return self._evict() if len(ages) > self.limit else []
+        return self._evict() if len(ages) > self.limit else ()
 
     def _evict(self) -> list[Opened[T]]:
         """Give up the oldest of too many."""
@@ -292,22 +161,22 @@ class OpenOperations(Generic[T]):
     def close(self, operation: str, metadata: Mapping[str, Any], emitter: object) -> Opened[T] | None:
         """Take out and return the operation that an event ends, or None if none open belongs to it."""
         span_id = correlation_id = found = None
-        if "span_id" in metadata and (type(span_id := metadata["span_id"]) not in _PLAIN or not span_id):
+        if "span_id" in metadata and (type(span_id := metadata["span_id"]) not in PLAIN or not span_id):
             span_id = identifier(span_id)
         if span_id is not None:
-            found = _last_named(self._spans, span_id, operation)
+            found = last_named(self._spans, span_id, operation)
         else:
             if "correlation_id" in metadata:
                 correlation_id = metadata["correlation_id"]
-                if type(correlation_id) not in _PLAIN or not correlation_id:
+                if type(correlation_id) not in PLAIN or not correlation_id:
                     correlation_id = identifier(correlation_id)
                 if correlation_id is not None:
-                    # As _last_named, less the call where there is one operation, as there mostly is.
+                    # As last_named, less the call where there is one operation, as there mostly is.
                     present = self._correlated.get(correlation_id)
                     if type(present) is Opened and present.operation == operation:
                         found = present
                     elif present is not None:
-                        found = _last_named(self._correlated, correlation_id, operation)
+                        found = last_named(self._correlated, correlation_id, operation)
             if found is None:
                 found = self._match(operation, metadata, correlation_id, emitter)
         if found is not None:
@@ -317,18 +186,18 @@ class OpenOperations(Generic[T]):
     def find(self, correlation_id: object) -> Opened[T] | None:
         """Return the operation with this correlation id that began last, or None."""
         present = self._correlated.get(
-            correlation_id if type(correlation_id) in _PLAIN else identifier(correlation_id)
+            correlation_id if type(correlation_id) in PLAIN else identifier(correlation_id)
         )
-        if present is None or type(present) is not _Several:
+        if present is None or type(present) is not Several:
             return present  # type: ignore[return-value]  # not a table: an operation, or nothing
         return next(reversed(present.everything))
 
     def find_span(self, span_id: object, operation: str | None = None) -> Opened[T] | None:
         """Return the operation with this ``span_id`` (and name, if given) that began last, or None."""
         if operation is not None:
-            return _last_named(self._spans, identifier(span_id), operation)
-        present = self._spans.get(span_id if type(span_id) in _PLAIN else identifier(span_id))
-        if present is None or type(present) is not _Several:
+            return last_named(self._spans, identifier(span_id), operation)
+        present = self._spans.get(span_id if type(span_id) in PLAIN else identifier(span_id))
+        if present is None or type(present) is not Several:
             return present  # type: ignore[return-value]  # not a table: an operation, or nothing
         return next(reversed(present.everything))
 
@@ -382,7 +251,7 @@ class OpenOperations(Generic[T]):
         if (request_id := metadata.get("request_id")) is not None:
             request_id = identifier(request_id)
             if request_id is not None:
-                found = _last_named(self._requested, request_id, operation)
+                found = last_named(self._requested, request_id, operation)
                 if found is not None and not _contradicts(found, correlation_id, None):
                     return found
         ages = self._ages
@@ -405,14 +274,14 @@ class OpenOperations(Generic[T]):
             raise
         except BaseException:  # noqa: BLE001 - it cannot be hashed or compared
             return None
-        if type(present) is not _Several:
+        if type(present) is not Several:
             only: Opened[T] | None = present  # type: ignore[assignment]  # not a table: an operation, or nothing
             if only is None or only.operation != operation:
                 return None
             return None if _contradicts(only, correlation_id, request_id) else only
-        found = _last_in(present.named, operation)
+        found = last_in(present.named, operation)
         if found is not None and _contradicts(found, correlation_id, request_id):
-            found = _last_in(present.without_ids, operation)
+            found = last_in(present.without_ids, operation)
         return found
 
     def _file_emitters(self) -> None:
@@ -430,7 +299,7 @@ class OpenOperations(Generic[T]):
                 continue
             try:
                 if emitted.setdefault(opened.emitter, opened) is not opened:
-                    _join(emitted, opened.emitter, opened)
+                    join(emitted, opened.emitter, opened)
             except KeyboardInterrupt:
                 raise
             except BaseException:  # noqa: BLE001, S112 - it cannot be hashed or compared: no rule 4 for it
@@ -441,17 +310,17 @@ class OpenOperations(Generic[T]):
         del self._ages[opened._number]  # noqa: SLF001 - one unit
         # Taken out first and, where there was a table, put back: one look-up less where there was none.
         if (key := opened.span_id) is not None and (present := self._spans.pop(key)) is not opened:
-            _put_back(self._spans, key, present, opened)
+            put_back(self._spans, key, present, opened)
         if (key := opened.correlation_id) is not None and (
             present := self._correlated.pop(key)
         ) is not opened:
-            _put_back(self._correlated, key, present, opened)
+            put_back(self._correlated, key, present, opened)
         if (key := opened.request_id) is not None and (present := self._requested.pop(key)) is not opened:
-            _put_back(self._requested, key, present, opened)
+            put_back(self._requested, key, present, opened)
         if opened._by_emitter:  # noqa: SLF001 - one unit
             emitter: Any = opened.emitter
             if (present := self._emitted.pop(emitter)) is not opened:
-                _put_back(self._emitted, emitter, present, opened)
+                put_back(self._emitted, emitter, present, opened)
 
 
 def _contradicts(opened: Opened[T], correlation_id: str | int | None, request_id: str | int | None) -> bool:
@@ -461,38 +330,3 @@ def _contradicts(opened: Opened[T], correlation_id: str | int | None, request_id
         and opened.correlation_id is not None
         and opened.correlation_id != correlation_id
     ) or (request_id is not None and opened.request_id is not None and opened.request_id != request_id)
-
-
-def _join(index: _Index[T], key: Hashable, opened: Opened[T]) -> None:
-    """File an operation under a key that leads to others already."""
-    present = index[key]
-    if type(present) is _Several:
-        present.add(opened)
-    else:
-        several: _Several[T] = _Several()
-        several.add(present)  # type: ignore[arg-type]  # not a table: an operation
-        several.add(opened)
-        index[key] = several
-
-
-def _put_back(index: _Index[T], key: Hashable, present: object, opened: Opened[T]) -> None:
-    """Put the other operations of a key back after one was taken out."""
-    several: _Several[T] = present  # type: ignore[assignment]  # not this operation: a table
-    several.remove(opened)
-    if several.everything:
-        index[key] = several
-
-
-def _last_named(index: _Index[T], key: Hashable, operation: str) -> Opened[T] | None:
-    present = index.get(key)
-    if present is None:
-        return None
-    if type(present) is _Several:
-        return _last_in(present.named, operation)
-    found: Opened[T] = present  # type: ignore[assignment]  # not a table: an operation
-    return found if found.operation == operation else None
-
-
-def _last_in(table: dict[str, OrderedDict[Opened[T], None]], operation: str) -> Opened[T] | None:
-    same_name = table.get(operation)
-    return None if same_name is None else next(reversed(same_name))
