@@ -206,13 +206,18 @@ def _of_changes(done: Sequence[tuple[Process, Mapping[str, Any]]]) -> Changed:
     ends = [found["reverts_at"] for _, found in done if found.get("reverts_at") is not None]
     outcome = _worst(outcomes)
     # Why one is not in force yet is not why another was refused.
-    telling = [found for _, found in done if outcome != "rejected" or found["outcome"] == outcome]
+    telling = [each for each in done if outcome != "rejected" or each[1]["outcome"] == outcome]
     generations = [found["generation"] for _, found in done if found.get("generation") is not None]
     return Changed(
         outcome=outcome,
         generation=max(generations, default=None),
         changes=_changes(done),
-        problems=[str(text) for found in telling for text in found.get("problems", ())],
+        problems=[
+            # A refusal names its key, and so the section.
+            str(text) if outcome == "rejected" else f"{process.short}: {text}"
+            for process, found in telling
+            for text in found.get("problems", ())
+        ],
         overrode={
             f"{process.short}.{key}": str(origin)
             for process, found in done

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 #: Changes that are kept.
 MOST_ENTRIES = 200
 
+#: The origin of what a section begins with.
+BEGINNING = "start"
+
 #: ``pending``: not in force yet, because the exporter is degraded or still at it. ``superseded``: another
 #: change came before it was in force.
 Outcome: TypeAlias = Literal["applied", "rejected", "pending", "superseded", "reverted"]
@@ -88,6 +91,8 @@ class History:
         #: The number of the last change. What everything began with is generation 1.
         self.generation = 1
         self._first_kept = 1
+        #: By section the generation that it began with.
+        self._began: dict[str, int] = {}
 
     def add(  # noqa: PLR0913  # what an entry is made of
         self,
@@ -109,6 +114,12 @@ class History:
         self._entries.append(entry)
         return entry
 
+    def begin(self, section: str) -> None:
+        """Take what a section has now for what it began with, unless it began before or was changed since."""
+        if all(entry.origin == BEGINNING for entry in self.entries(section)):
+            self._began.setdefault(section, self.generation)
+        self._began.setdefault(section, 0)
+
     def entries(self, section: str | None = None) -> list[Entry]:
         """Return what is kept, oldest first; of one section, if it is given."""
         return [entry for entry in list(self._entries) if section in {None, entry.section}]
@@ -119,10 +130,11 @@ class History:
             raise NotKeptError(
                 f"generation {generation} is not kept: those from {self._first_kept} to {self.generation} are"
             )
-        later = [entry for entry in self.entries(section) if entry.generation > generation]
+        # Before it began a section had no state: what it began with is the first one that it can have again.
+        since = max(generation, self._began.get(section, generation))
         found: dict[str, Change] = {}
-        for entry in later:
-            if entry.outcome != "rejected":
+        for entry in self.entries(section):
+            if entry.generation > since and entry.outcome != "rejected":
                 for key, change in entry.changes.items():
                     found.setdefault(key, change)
         return found

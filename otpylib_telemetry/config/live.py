@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from otpylib_telemetry.config import acts, resolve, toml_source
 from otpylib_telemetry.config.acts import Act, Cause
-from otpylib_telemetry.config.history import HISTORY, Change, Entry, History
+from otpylib_telemetry.config.history import BEGINNING, HISTORY, Change, Entry, History
 from otpylib_telemetry.config.interpolation import expand
 from otpylib_telemetry.config.layers import Given
 from otpylib_telemetry.config.messages import beaten_words, offered, taken_back_words
@@ -27,7 +27,7 @@ MOST_ENTRIES = 1000
 MOST_SECRETS = 200
 
 #: What a life of the process begins with: argument, environment, and what otpylib-config says first.
-START = Cause("start")
+START = Cause(BEGINNING)
 
 #: A ``config_changed`` message.
 MESSAGE = Cause("message")
@@ -213,7 +213,9 @@ class LiveConfig(Generic[S]):
         """
         if not self.observed.is_seen:
             self.observed.begin(snapshot, manager, puts)
-            return self._apply({}, START)
+            changed = self._apply({}, START)
+            self.history.begin(self.section)
+            return changed
         changed = self.files_changed()
         found = self.observed.differences(snapshot, manager, puts)
         return changed | self._take_over(found)

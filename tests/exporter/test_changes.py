@@ -585,6 +585,19 @@ async def test_everything_is_rolled_back_to_what_it_was_after_a_generation(runti
     assert (await config())["config"]["rate"] == 0.25
 
 
+async def test_before_it_began_a_section_had_no_state_to_go_back_to(runtime, config_manager, file):
+    await started(config_manager, file, {"batch_size": 7}, rate=0.5)
+    await apply({"rate": 0.25, "batch_size": 9})
+    answer = await call(("rollback", 1, "bob"))
+    assert (answer["outcome"], sorted(answer["changes"])) == ("applied", ["batch_size", "rate"])
+    found = (await config())["config"]
+    assert {key: found[key] for key in ("rate", "endpoint", "batch_size")} == {
+        "rate": 0.5,
+        "endpoint": "one",
+        "batch_size": 7,
+    }
+
+
 @pytest.mark.parametrize("generation", [0, -1, 10**6])
 async def test_a_generation_that_is_not_kept_is_refused(runtime, generation):
     module, _ = make_exporter()

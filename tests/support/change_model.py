@@ -167,8 +167,9 @@ class Run:
         if self.random.random() < 0.7:
             self.files = {"a": Written(3, 3, PATH)}
             self.manager.read = {"a": 3}
-        self.states = {1: self.state()}
         self.begin()
+        # Before it began it had no state.
+        self.states = {1: self.state()}
         self.note_states()
 
     def some_argument(self):
