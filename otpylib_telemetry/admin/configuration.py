@@ -288,14 +288,16 @@ def _entry(found: Mapping[str, Any]) -> HistoryEntry:
 async def roll_back(call: Call) -> Answer:
     """Go back to the state of everything after a generation."""
     message = ("rollback", call.parameters.generation, call.by)
-    done, silent = [], []
+    done, silent = [], {}
     for process in processes.everything():
         try:
             done.append((process, await processes.ask(process, message, _CHANGING)))
         except SilentError as error:
-            silent.append(scrubbed(str(error)))
+            silent[process.name] = scrubbed(str(error))
     changed = _of_changes(done)
-    problems = [*changed.problems, *silent]
+    # What all of them say is said once: they share one count of generations.
+    same = {text.removeprefix(f"{name}: ") for name, text in silent.items()}
+    problems = [*changed.problems, *(same if len(same) == 1 and not done else silent.values())]
     went = [process.short for process, found in done if found["outcome"] != "rejected"]
     if went and changed.outcome == "rejected":
         raise ProblemError(
