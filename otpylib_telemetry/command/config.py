@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry.command import where
+from otpylib_telemetry.command.client import FailedError
 from otpylib_telemetry.command.screen import GOOD, one_line
 from otpylib_telemetry.command.words import value
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping
+    from collections.abc import Container, Iterable, Mapping
 
     from otpylib_telemetry.command.screen import Cell, Screen
 
@@ -41,22 +43,35 @@ def run(arguments: argparse.Namespace, screen: Screen) -> int:
     """Ask and show; return the exit status."""
     found = where.client_of(arguments).ask("GET", "/config")
     pattern = arguments.pattern.removeprefix("telemetry.")
+    keys = {f"{name}.{key}": (name, key) for name, each in found["sections"].items() for key in each["keys"]}
+    meant = {place for path, place in keys.items() if _is_meant(path, place[0], pattern)}
+    if keys and not meant:
+        raise FailedError(_unknown(arguments.pattern, keys, found["sections"]))
     for name, section in found["sections"].items():
         section["keys"] = {
             key: each
             for key, each in section["keys"].items()
-            if (fnmatchcase(f"{name}.{key}", pattern) or pattern in {name, f"{name}.{key}"})
-            and (not arguments.set or each["origin"] != "default" or each["pending"])
+            if (name, key) in meant and (not arguments.set or each["origin"] != "default" or each["pending"])
         }
     if arguments.json:
         screen.json(found)
     else:
-        _show(screen, found)
+        _show(screen, found, {section for section, _ in meant})
     return GOOD
 
 
-def _show(screen: Screen, found: Mapping[str, Any]) -> None:
-    sections = found["sections"]
+def _is_meant(path: str, section: str, pattern: str) -> bool:
+    return pattern in {section, path} or fnmatchcase(path, pattern)
+
+
+def _unknown(pattern: str, keys: Iterable[str], sections: Iterable[str]) -> str:
+    near = get_close_matches(pattern.removeprefix("telemetry."), [*sections, *keys], n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"no key matches {pattern!r}: the sections in use are {', '.join(sorted(sections))}{hint}"
+
+
+def _show(screen: Screen, found: Mapping[str, Any], meant: Container[str]) -> None:
+    sections = {name: each for name, each in found["sections"].items() if name in meant}
     rows = [
         row
         for name, section in sections.items()

@@ -119,10 +119,9 @@ def _tables(found: Mapping[str, Any], rows: int) -> Iterable[tuple[str, Sequence
         "STATE",
         "BREAKER",
         "WAITING",
-        "ACCEPTED/S",
-        "EXPORTED/S",
-        "REJECTED/S",
-        "DROPPED/S",
+        "IN/S",
+        "OUT/S",
+        "LOST/S",
     )
     yield "EXPORTER", heads, [_exporter_row(each) for each in found["exporters"]]
     operations = found["operations"]
@@ -146,7 +145,7 @@ def _exporter_row(found: Mapping[str, Any]) -> list[Cell]:
         _coloured(found["breaker"] or "-", BREAKERS),
         f"{count(found['waiting'])}/{count(found['queue_limit'])}",
         *(count(found[f"{which}_per_second"]) for which in ("accepted", "exported")),
-        *(_bad(found[f"{which}_per_second"]) for which in ("rejected", "dropped")),
+        _bad(found["rejected_per_second"] + found["dropped_per_second"]),
     ]
 
 
@@ -157,7 +156,7 @@ def _operation_row(found: Mapping[str, Any]) -> list[Cell]:
 
 def _mailbox_row(found: Mapping[str, Any]) -> list[Cell]:
     return [
-        found["name"] or f"{found['module']} {found['pid'][-8:]}",
+        found["name"] or f"{found['module']} {found['pid'].removeprefix('#Pid')}",
         count(found["mailbox"]),
         _bad(found["crashes"]),
         count(found["restarts"]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry.command import where
+from otpylib_telemetry.command.client import FailedError
 from otpylib_telemetry.command.screen import GOOD, UsageError
 from otpylib_telemetry.command.words import moment, until, value
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
 
+    from otpylib_telemetry.command.client import Client
     from otpylib_telemetry.command.screen import Cell, Colour, Screen
 
 NAME: Final = "history"
@@ -36,7 +38,10 @@ def run(arguments: argparse.Namespace, screen: Screen) -> int:
     if arguments.last is not None and arguments.last < 1:
         raise UsageError("--last: expected 1 or more")
     query = {"section": arguments.section, "limit": arguments.last}
-    found = where.client_of(arguments).ask("GET", "/history", query=query)
+    client = where.client_of(arguments)
+    found = client.ask("GET", "/history", query=query)
+    if arguments.section is not None and not found["entries"]:
+        _must_be_in_use(client, arguments.section.removeprefix("telemetry."))
     if arguments.json:
         screen.json(found)
     elif not found["entries"]:
@@ -45,6 +50,13 @@ def run(arguments: argparse.Namespace, screen: Screen) -> int:
         rows = [row for each in found["entries"] for row in _rows(each)]
         screen.table(("N", "TIME", "ORIGIN", "OUTCOME", "CHANGE"), rows)
     return GOOD
+
+
+def _must_be_in_use(client: Client, section: str) -> None:
+    sections = client.ask("GET", "/config")["sections"]
+    if section not in sections:
+        expected = ", ".join(sorted(sections))
+        raise FailedError(f"no section {section!r} is in use in this process; expected: {expected}")
 
 
 def _rows(entry: Mapping[str, Any]) -> list[list[Cell]]:

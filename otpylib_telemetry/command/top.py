@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from otpylib_telemetry.command import where
 from otpylib_telemetry.command.client import FailedError
@@ -24,9 +26,10 @@ if TYPE_CHECKING:
 NAME: Final = "top"
 HELP: Final = "show what goes on, live: rates, queues, breakers, slow operations, mailboxes, metrics"
 DESCRIPTION: Final = (
-    "Show, again and again, the rates of every exporter with queue and circuit breaker, the slowest "
-    "operations, the deepest mailboxes and the largest metrics. It ends with q or Ctrl-C. Where the "
-    "output is no terminal, it is one picture, or --count of them."
+    "Show, again and again, the rates of every exporter (in: accepted; out: exported; lost: rejected or "
+    "dropped) with queue and circuit breaker, the slowest operations, the deepest mailboxes and the largest "
+    "metrics. It ends with q or Ctrl-C. Where the output is no terminal, it is one picture, or --count of "
+    "them."
 )
 
 #: What is asked for, and the key of the picture that it is.
@@ -57,8 +60,10 @@ def run(arguments: argparse.Namespace, screen: Screen) -> int:
     client = where.client_of(arguments)
     is_live = screen.stream.isatty() and not arguments.json
     left = arguments.count or (None if is_live else 1)
-    before = _picture(client)
-    with Terminal(screen.stream, sys.stdin, is_live=is_live) as terminal:
+    # Ctrl-C is how it ends.
+    interrupted = contextlib.suppress(KeyboardInterrupt)
+    with interrupted, Terminal(screen.stream, sys.stdin, is_live=is_live) as terminal:
+        before = _picture(client)
         while left is None or left > 0:
             if terminal.waits_for_key(seconds):
                 break
@@ -67,10 +72,19 @@ def run(arguments: argparse.Namespace, screen: Screen) -> int:
             if arguments.json:
                 screen.json_line(found)
             else:
-                size = shutil.get_terminal_size() if is_live else None
+                size = _size(screen.stream) if is_live else None
                 terminal.show(lines_of(screen, found, size))
             before, left = after, None if left is None else left - 1
     return GOOD
+
+
+def _size(stream: TextIO) -> os.terminal_size:
+    """Return the size of the terminal as it is now; variables of a shell tell what it was once."""
+    with contextlib.suppress(OSError, ValueError):
+        found = os.get_terminal_size(stream.fileno())
+        if found.columns and found.lines:
+            return found
+    return shutil.get_terminal_size()
 
 
 def _picture(client: Client) -> dict[str, Any]:

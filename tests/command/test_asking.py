@@ -1,11 +1,8 @@
-"""The commands that ask a running application, against a real one in a process of its own."""
+"""Which application is asked, what is said where none answers, and in which words."""
 
 import json
 import os
-import re
-import signal
 import socket
-import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,30 +13,9 @@ import pytest
 from otpylib_telemetry.command.screen import Screen, UsageError
 from otpylib_telemetry.command.where import target_of
 from otpylib_telemetry.command.words import count, duration, seconds_of, value
-from tests.command.running import command
-from tests.support.operated import ADMIN, Application, environment, operated, said
+from tests.support.operated import said
 
 TOKEN = "0123456789abcdef0123"
-CONFIGURATION = f"""
-[telemetry.prometheus]
-port = 0
-max_series = 50
-flush_interval = 0.1
-
-[telemetry.mock]
-api_key = "sesame-sesame"
-retry_attempts = "many"
-
-{ADMIN}port = 0
-token = "${{TELEMETRY_ADMIN_TOKEN}}"
-"""
-
-
-@pytest.fixture(scope="module")
-def app(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("app")
-    with operated(directory, CONFIGURATION, TELEMETRY_ADMIN_TOKEN=TOKEN) as found:
-        yield found
 
 
 @pytest.fixture(autouse=True)
@@ -48,159 +24,6 @@ def _surroundings(monkeypatch, tmp_path):
         if name.startswith(("OTEL_", "TELEMETRY_")):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def here(app, monkeypatch):
-    """In the directory of the application: the command finds it by its configuration."""
-    monkeypatch.chdir(app.directory)
-    return app
-
-
-def url_of(app):
-    found = said("--socket", app.socket, "status", "--json").json
-    return next(each["stats"]["url"] for each in found["services"] if each["name"] == "telemetry_admin")
-
-
-@pytest.mark.process
-class TestOfARunningApplication:
-    def test_status_says_how_everything_does(self, here):
-        here.do("sell", 3)
-        found = said("status")
-        assert (found.status, found.err) == (0, "")
-        assert f"process {here.process.pid}, otpylib-telemetry " in found.out
-        assert re.search(r"^prometheus_exporter +running +closed +\d+/100,000 ", found.out, re.MULTILINE)
-        assert re.search(r"^telemetry_admin +running", found.out, re.MULTILINE)
-        assert "\x1b" not in found.out
-
-    def test_json_is_what_the_api_answers_before_the_command_and_after_it(self, here):
-        before, after = said("--json", "status"), said("status", "--json")
-        assert before.json.keys() == after.json.keys() >= {"ready", "exporters", "services", "handlers"}
-
-    def test_the_same_command_is_a_program(self, here):
-        done = command("status", cwd=here.directory)
-        assert (done.returncode, done.stderr) == (0, "")
-        assert "prometheus_exporter" in done.stdout
-
-    def test_config_says_where_values_are_from_and_shows_no_secret(self, here):
-        found = said("config")
-        assert found.status == 0
-        assert re.search(r"^prometheus\.max_series +50 +\S", found.out, re.MULTILINE)
-        assert re.search(r"^mock\.batch_size +100 +default$", found.out, re.MULTILINE)
-        assert "refused: telemetry.mock.retry_attempts ('many', a string)" in found.out
-        assert "sesame" not in found.out + said("config", "--json").out
-
-    @pytest.mark.parametrize("pattern", ["prometheus", "telemetry.prometheus", "prometheus.m*"])
-    def test_config_of_some_keys(self, here, pattern):
-        found = said("config", pattern, "--json").json["sections"]
-        assert found["prometheus"]["keys"]["max_series"]["value"] == 50
-        assert found["mock"]["keys"] == {}
-
-    def test_config_without_the_defaults(self, here):
-        lines = said("config", "--set").out.splitlines()
-        assert any(line.startswith("prometheus.max_series") for line in lines)
-        assert not any(line.endswith("default") for line in lines)
-
-    def test_flush_exports_everything_or_one(self, here):
-        here.do("sell", 5)
-        found = said("flush")
-        assert (found.status, found.out.splitlines()) == (
-            0,
-            ["mock_exporter: nothing is left", "prometheus_exporter: nothing is left"],
-        )
-        assert said("flush", "prometheus", "--json").json["exporters"].keys() == {"prometheus_exporter"}
-
-    def test_flush_of_nobody_names_those_there_are(self, here):
-        found = said("flush", "nobody")
-        assert found.status == 1
-        assert found.err == (
-            "otpylib-telemetry flush: no exporter 'nobody' runs in this process; "
-            "expected: mock_exporter, prometheus_exporter\n"
-        )
-
-    def test_tap_shows_events_as_they_come_and_no_secret(self, here):
-        lines = self._tapped(here, "shop.order.*", "--count", "4")
-        assert len(lines) == 4
-        assert re.fullmatch(r"\d\d:\d\d:\d\d\.\d{3} shop\.order\.start .*sku=book.*", lines[0])
-        assert "sesame" not in "".join(lines)
-
-    def test_tap_writes_a_json_object_on_each_line(self, here):
-        lines = self._tapped(here, "shop.order", "shop.order.*", "--count", "2", "--json", wrong=True)
-        assert lines == []
-        lines = self._tapped(here, "shop.order.*", "--count", "2", "--json")
-        assert [json.loads(line)["event_name"] for line in lines] == [
-            "shop.order.start",
-            "shop.order.pay.start",
-        ]
-
-    def test_tap_ends_after_a_while_without_any_event(self, here):
-        assert said("tap", "nothing.*", "--for", "100ms") == (0, "", "")
-
-    def _tapped(self, app, *arguments, wrong=False):
-        """Tap while the application sells."""
-        program = [sys.executable, "-m", "otpylib_telemetry", "tap", *arguments]
-        with subprocess.Popen(
-            program,
-            cwd=app.directory,
-            env=environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as tap:
-            while tap.poll() is None and not wrong:
-                app.do("sell", 1)
-            out, err = tap.communicate(timeout=60)
-        assert tap.returncode == (2 if wrong else 0), err
-        return out.splitlines()
-
-    def test_the_interrupt_key_is_how_a_tap_ends(self, here):
-        program = [sys.executable, "-m", "otpylib_telemetry", "tap", "shop.order.start"]
-        with subprocess.Popen(
-            program, cwd=here.directory, env=environment(), stdout=subprocess.PIPE, text=True
-        ) as tap:
-            seen = threading.Event()
-            reading = threading.Thread(target=lambda: (tap.stdout.readline(), seen.set()))
-            reading.start()
-            while not seen.is_set():
-                here.do("sell", 1)
-            tap.send_signal(signal.SIGINT)
-            reading.join()
-            tap.stdout.read()
-            assert tap.wait(60) == 0
-
-    def test_over_a_port_with_the_token(self, app, monkeypatch):
-        monkeypatch.setenv("TELEMETRY_ADMIN_TOKEN", TOKEN)
-        assert said("--url", url_of(app), "status").status == 0
-        assert said("status", "--url", f"{url_of(app)}/").status == 0
-
-    def test_a_wrong_token_and_none(self, app, monkeypatch):
-        url = url_of(app)
-        assert (
-            f"the application at {url} asks for a token: put its telemetry.admin.token"
-            in said("status", "--url", url).err
-        )
-        monkeypatch.setenv("TELEMETRY_ADMIN_TOKEN", "another")
-        found = said("status", "--url", url)
-        assert found.status == 1
-        assert f"the token is not that of the application at {url}" in found.err
-
-    def test_what_went_wrong_is_json_too(self, app):
-        found = said("--json", "--url", url_of(app), "status")
-        assert found.status == 1
-        assert found.json["error"].startswith("the application at")
-        assert found.json["problem"]["status"] == 401
-
-
-@pytest.mark.process
-def test_the_socket_of_a_process_that_was_killed(tmp_path):
-    app = Application(tmp_path, ADMIN + "[telemetry.mock]\nenabled = true\n")
-    try:
-        app.start()
-    finally:
-        app.close(kill=True)
-    found = said("status", "--socket", app.socket)
-    assert (found.status, found.out) == (1, "")
-    assert f"the socket {app.socket} is that of a process that has ended" in found.err
 
 
 class Stranger(BaseHTTPRequestHandler):

@@ -15,7 +15,7 @@ from tests.support.waiting import HopelessError, wait_until
 ROOT = Path(__file__).parents[2]
 
 #: What a test's own surroundings must not say to the command or to the application.
-FOREIGN = ("OTEL_", "TELEMETRY_")
+FOREIGN = ("OTEL_", "TELEMETRY_", "COLUMNS", "LINES")
 
 ADMIN = '[telemetry.admin]\nenabled = true\nsocket = "admin.sock"\n'
 
@@ -75,9 +75,8 @@ class Application:
 
     def is_up(self):
         found = said("--socket", self.socket, "status", "--json")
-        return found.out.startswith("{") and all(
-            each["state"] != "starting" for each in found.json.get("exporters", [{"state": "starting"}])
-        )
+        exporters = found.json.get("exporters") if found.out.startswith("{") else None
+        return bool(exporters) and all(each["state"] != "starting" for each in exporters)
 
     def do(self, what, count=1):
         self.process.stdin.write(f"{what} {count}\n")
