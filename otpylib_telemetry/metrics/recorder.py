@@ -7,13 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from otpylib_telemetry.metrics.automatic import (
-    MAX_OPEN,
-    OPEN_TTL_NS,
-    AutomaticMetrics,
-    MetricOptions,
-)
-from otpylib_telemetry.metrics.automatic_series import OWNER, Bound
+from otpylib_telemetry.metrics.automatic import AutomaticMetrics, MetricOptions
+from otpylib_telemetry.metrics.automatic_operations import MAX_OPEN, OPEN_TTL_NS
+from otpylib_telemetry.metrics.automatic_series import OWNER
 from otpylib_telemetry.metrics.defined import DefinedMetrics
 from otpylib_telemetry.metrics.labels import LabelRules, label_text
 from otpylib_telemetry.tracing.open_operations import OpenOperations
@@ -24,6 +20,7 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry.aggregation.store import SeriesStore
     from otpylib_telemetry.bus.event_log import Entry
+    from otpylib_telemetry.metrics.automatic_plans import Bound
     from otpylib_telemetry.metrics.definitions import Definition
     from otpylib_telemetry.metrics.names import Naming
 
@@ -60,16 +57,6 @@ class MetricRecorder:
         return (
             min(self._defined.unused, self._automatic.unused) if self._automatic_on else self._defined.unused
         )
-
-    @property
-    def open(self) -> int:
-        """How many operations have begun and not ended."""
-        return self._automatic.open
-
-    @property
-    def given_up(self) -> dict[str, int]:
-        """Operations whose end was not seen, by reason."""
-        return self._automatic.given_up
 
     def configure(
         self,
@@ -126,7 +113,7 @@ class MetricRecorder:
 
     def give_up_held(self) -> None:
         """Give up every open operation: their ends will not be seen."""
-        self._automatic.give_up_held()
+        self._automatic.operations.give_up_held()
 
     def stats(self) -> dict[str, Any]:
         """Return what is in the store, and what was left out of it."""
@@ -142,8 +129,8 @@ class MetricRecorder:
             "cardinality": store.cardinality(),
             "samples_refused": dict(store.refused),
             "metrics_refused": dict(store.refusals),
-            "open_operations": self.open,
-            "operations_given_up": dict(self.given_up),
+            "open_operations": len(self._automatic.operations),
+            "operations_given_up": dict(self._automatic.operations.given_up),
             **({"metrics_shared": {name: list(one) for name, one in shared.items()}} if shared else {}),
             **({"measurements_missing": missing} if (missing := self._defined.missing) else {}),
         }

@@ -13,7 +13,8 @@ from prometheus_client.utils import floatToGoString
 from otpylib_telemetry.aggregation.metric import OVERFLOW_LABELS
 from otpylib_telemetry.aggregation.series import Traced
 from otpylib_telemetry.aggregation.store import SeriesStore
-from otpylib_telemetry.metrics.automatic import OPEN_TTL_NS, AutomaticMetrics, MetricOptions
+from otpylib_telemetry.metrics.automatic import AutomaticMetrics, MetricOptions
+from otpylib_telemetry.metrics.automatic_operations import OPEN_TTL_NS
 from otpylib_telemetry.metrics.labels import CORRELATION_KEYS, LabelCache, LabelRules, number_text
 from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS, label_name, metric_name
 from otpylib_telemetry.tracing.open_operations import OpenOperations
@@ -222,7 +223,7 @@ def test_without_span_metrics_operations_are_neither_counted_nor_timed():
     metrics.emit("job.start")
     metrics.emit("job.stop", {"duration_ms": 10})
     assert metrics.names() == {"job_stop_duration_seconds": "histogram"}
-    assert metrics.metrics.open == 0
+    assert len(metrics.metrics.operations) == 0
 
 
 def test_switching_span_metrics_off_counts_down_what_is_in_flight(metrics):
@@ -256,7 +257,7 @@ def test_an_operation_without_an_end_is_given_up_after_its_time(metrics):
     assert metrics.metrics.expire(300 * SECOND, lambda _emitter: True) == 1
     assert metrics.series("job_in_flight") == {"": 0}
     assert metrics.series("job_duration_seconds") == {}
-    assert metrics.metrics.given_up == {"expired": 1}
+    assert metrics.metrics.operations.given_up == {"expired": 1}
 
 
 def test_an_operation_whose_emitter_died_is_given_up(metrics):
@@ -264,7 +265,7 @@ def test_an_operation_whose_emitter_died_is_given_up(metrics):
     metrics.emit("job.start", emitter=8)
     assert metrics.metrics.expire(0, lambda emitter: emitter == 8) == 1
     assert metrics.series("job_in_flight") == {"": 1}
-    assert metrics.metrics.given_up == {"emitter gone": 1}
+    assert metrics.metrics.operations.given_up == {"emitter gone": 1}
 
 
 def test_too_many_open_operations_give_up_the_oldest():
@@ -272,13 +273,13 @@ def test_too_many_open_operations_give_up_the_oldest():
     for number in range(3):
         metrics.emit("job.start", metadata={"span_id": str(number), "n": number})
     assert metrics.series("job_in_flight") == {"n=0": 0, "n=1": 1, "n=2": 1}
-    assert metrics.metrics.given_up == {"too many open": 1}
+    assert metrics.metrics.operations.given_up == {"too many open": 1}
 
 
 def test_the_end_gives_up_everything(metrics):
     metrics.emit("job.start")
     metrics.emit("job.start")
-    assert metrics.metrics.give_up_held() == 2
+    assert metrics.metrics.operations.give_up_held() == 2
     assert metrics.series("job_in_flight") == {"": 0}
 
 
@@ -488,7 +489,7 @@ def test_labels_with_ever_new_values_end_in_one_series_and_are_not_remembered():
     for number in range(1000):
         assert metrics.emit("e", {"count": 1}, {"user": f"u{number}"}) == (1, 0)
     assert metrics.series("e_total") == {"user=(folded)": 1000}
-    assert metrics.metrics._bindings == 0
+    assert metrics.metrics._plans.remembered == 0
     assert len(metrics.reports) == 1
 
 
@@ -499,7 +500,7 @@ def test_ever_new_labels_end_in_one_series_and_are_not_remembered():
     series = metrics.series("e_total")
     assert len(series) == 11
     assert series["otel_metric_overflow=true"] == 990
-    assert metrics.metrics._bindings == 10
+    assert metrics.metrics._plans.remembered == 10
     assert len(metrics.reports) == 1
 
 
@@ -507,7 +508,7 @@ def test_ever_new_labels_end_in_one_series_and_are_not_remembered():
 def test_values_that_would_fill_memory_are_not_remembered(metrics, make):
     for _ in range(5):
         metrics.emit("e", {"count": 1}, {"a": make()})
-    assert metrics.metrics._bindings == 0
+    assert metrics.metrics._plans.remembered == 0
     assert list(metrics.series("e_total").values()) == [5]
 
 
@@ -515,7 +516,7 @@ def test_ever_new_keys_and_names_do_not_fill_memory():
     metrics = Metrics(max_series=10, max_metrics=20)
     for number in range(500):
         metrics.emit("e", {"count": 1}, {f"k{number}": 1})
-    (plan,) = metrics.metrics._plans.values()
+    (plan,) = metrics.metrics._plans.by_event.values()
     assert len(plan.bindings._shapes) <= 64
     outcomes = [metrics.emit(f"user.{number}", {"count": 1}) for number in range(100)]
     assert outcomes.count((0, 1)) == 100 - 19
@@ -527,9 +528,9 @@ def test_the_number_of_plans_is_bounded():
     metrics = Metrics(max_metrics=1)
     for number in range(10_050):
         metrics.emit(f"user.{number}", {"count": 1})
-    assert len(metrics.metrics._plans) <= 10_000
+    assert len(metrics.metrics._plans.by_event) <= 10_000
     assert metrics.emit("x" * 100_000, {"count": 1}) == (0, 1)
-    assert max(map(len, metrics.metrics._plans)) < 100
+    assert max(map(len, metrics.metrics._plans.by_event)) < 100
 
 
 def test_series_removed_from_the_store_are_not_written_to_any_more(metrics):
@@ -688,7 +689,7 @@ def test_every_event_whatever_is_in_it_is_accounted_for_once_and_none_raises(eve
     metrics = Metrics(max_series=5)
     taken, rejected = metrics.metrics.record([tuple(map(real, event)) for event in events])
     assert taken + rejected == len(events)
-    metrics.metrics.give_up_held()
+    metrics.metrics.operations.give_up_held()
     in_flight = [
         one.value
         for metric in metrics.store.metrics
@@ -856,7 +857,7 @@ def test_retiring_takes_away_what_was_made_here_and_nothing_else(metrics):
     metrics.emit("a", {"count": 1, "value": 1, "duration_ms": 1})
     metrics.metrics.retire()
     assert list(metrics.names()) == ["theirs_total"]
-    assert metrics.metrics.open == 0
+    assert len(metrics.metrics.operations) == 0
     metrics.emit("a", {"count": 1})
     assert metrics.series("a_total") == {"": 1}
 

@@ -51,7 +51,7 @@ def events_of(second):
 
 def size(recorder):
     """How much is remembered of labels."""
-    plans = recorder._automatic._plans.values()
+    plans = recorder._automatic._plans.by_event.values()
     caches = [plan.bindings for plan in plans]
     remembered = sum(
         len(typed.found)
@@ -61,7 +61,7 @@ def size(recorder):
     )
     tags = sum(len(bound.tags.texts) + len(bound.tags._typed) for bound in recorder._defined._bound)
     series = sum(len(metric.all_series()) for metric in recorder._store.metrics)
-    return remembered + recorder._automatic._bindings, tags, series, len(recorder._automatic._operations)
+    return remembered + recorder._automatic._plans.remembered, tags, series, len(recorder._operations)
 
 
 @pytest.mark.parametrize("naming", [PROMETHEUS, OPENTELEMETRY])

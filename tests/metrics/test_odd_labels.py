@@ -25,7 +25,8 @@ from hypothesis import strategies as st
 
 from otpylib_telemetry.aggregation.store import SeriesStore
 from otpylib_telemetry.metrics import definitions
-from otpylib_telemetry.metrics.automatic import OPEN_TTL_NS, AutomaticMetrics, MetricOptions
+from otpylib_telemetry.metrics.automatic import AutomaticMetrics, MetricOptions
+from otpylib_telemetry.metrics.automatic_operations import OPEN_TTL_NS
 from otpylib_telemetry.metrics.defined import DefinedMetrics
 from otpylib_telemetry.metrics.labels import LabelRules, label_text
 from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS
