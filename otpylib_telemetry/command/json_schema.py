@@ -13,7 +13,7 @@ from pydantic_core import PydanticOmit
 
 from otpylib_telemetry.config.environment import KIND
 from otpylib_telemetry.config.settings import ExporterSettings, field_extra
-from otpylib_telemetry.metrics.definitions import TYPES
+from otpylib_telemetry.metrics.definition import TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

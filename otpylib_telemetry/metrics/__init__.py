@@ -1,13 +1,12 @@
 """Definitions of metrics, and events recorded as series."""
 
 from otpylib_telemetry.metrics.buckets import Base2, base2, exponential
+from otpylib_telemetry.metrics.definition import Definition, refuse_clashes
 from otpylib_telemetry.metrics.definition_tables import definitions_from_tables
 from otpylib_telemetry.metrics.definitions import (
-    Definition,
     counter,
     distribution,
     last_value,
-    refuse_clashes,
     sum,  # noqa: A004  # the word for it: users write metrics.sum(...)
     summary,
 )

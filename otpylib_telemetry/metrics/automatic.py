@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from otpylib_telemetry.bus.events import RawEvent
     from otpylib_telemetry.metrics.automatic_plans import Bound
     from otpylib_telemetry.metrics.labels import LabelRules
+    from otpylib_telemetry.tracing.open_operations import OpenOperations
     from otpylib_telemetry.tracing.operation import Place as TracePlace
 
 

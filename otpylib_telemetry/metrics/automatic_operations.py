@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from otpylib_telemetry.metrics.automatic_plans import Plan, Plans
     from otpylib_telemetry.metrics.automatic_series import AutomaticSeries
     from otpylib_telemetry.metrics.labels import LabelRules
+    from otpylib_telemetry.tracing.open_operations import OpenOperations
     from otpylib_telemetry.tracing.operation import Operation
-    from otpylib_telemetry.tracing.operations import OpenOperations
 
 
 #: How many operations may be open at once, and for how long: the limits the spans have, too.

@@ -11,7 +11,7 @@ from otpylib_telemetry.metrics.event_values import is_of_an_operation
 from otpylib_telemetry.metrics.labels import LabelCache, LabelRules, Place
 from otpylib_telemetry.metrics.names import MAX_NAME, Naming
 from otpylib_telemetry.metrics.standard import ERROR_TYPE, standard_of
-from otpylib_telemetry.tracing.operations import Phase, classify
+from otpylib_telemetry.tracing.phases import Phase, classify
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -23,7 +23,7 @@ from otpylib_telemetry.metrics.names import readable
 from otpylib_telemetry.metrics.nowhere import NO_METRIC, NOT_COUNTED, NOWHERE, UNBORN
 from otpylib_telemetry.metrics.outcomes import REFUSED, SKIPPED, TAKEN
 from otpylib_telemetry.metrics.standard import OTHER_ERROR
-from otpylib_telemetry.tracing.operations import Phase
+from otpylib_telemetry.tracing.phases import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable

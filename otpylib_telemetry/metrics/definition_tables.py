@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from typing import Any
 
 from otpylib_telemetry.config.messages import value_words
-from otpylib_telemetry.metrics.definitions import TYPES, Definition, about, refuse_clashes, type_of
+from otpylib_telemetry.metrics.definition import TYPES, Definition, refuse_clashes
 from otpylib_telemetry.metrics.options import DefinitionError
 
 
@@ -47,6 +48,22 @@ def definitions_from_tables(tables: object, where: str = "") -> tuple[Definition
     if problems:
         raise DefinitionError(*problems)
     return tuple(found)
+
+
+def about(table: object) -> str:
+    """Return what tells a table from the others, for a message."""
+    if not isinstance(table, Mapping):
+        return ""
+    kind, name = type_of(table), table.get("name")
+    kind = kind if isinstance(kind, str) and kind in TYPES else ""
+    name = repr(name[:60]) if isinstance(name, str) else ""
+    return f" ({' '.join(part for part in (kind, name) if part)})" if kind or name else ""
+
+
+def type_of(table: Mapping[Any, Any]) -> object:
+    """Return the type that a table says, in lower case."""
+    kind = table.get("type")
+    return kind.strip().lower() if isinstance(kind, str) else kind
 
 
 def _from_table(table: object) -> Definition:

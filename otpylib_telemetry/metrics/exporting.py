@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry.bus.event_log import Entry
     from otpylib_telemetry.metrics.automatic import MetricOptions
-    from otpylib_telemetry.metrics.definitions import Definition
+    from otpylib_telemetry.metrics.definition import Definition
 
 __all__ = [
     "OPENTELEMETRY",

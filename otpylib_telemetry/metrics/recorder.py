@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from otpylib_telemetry.aggregation.store import SeriesStore
     from otpylib_telemetry.bus.event_log import Entry
     from otpylib_telemetry.metrics.automatic_plans import Bound
-    from otpylib_telemetry.metrics.definitions import Definition
+    from otpylib_telemetry.metrics.definition import Definition
     from otpylib_telemetry.metrics.names import Naming
 
 

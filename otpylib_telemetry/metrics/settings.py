@@ -19,8 +19,8 @@ from otpylib_telemetry.config.settings import (
     words,
 )
 from otpylib_telemetry.metrics.buckets import DURATION_BOUNDS
+from otpylib_telemetry.metrics.definition import Definition
 from otpylib_telemetry.metrics.definition_tables import definitions_from_tables
-from otpylib_telemetry.metrics.definitions import Definition
 from otpylib_telemetry.metrics.labels import DROPPED_BY_DEFAULT
 from otpylib_telemetry.metrics.options import DefinitionError
 from otpylib_telemetry.scrubbing.settings import ScrubSettings

@@ -16,9 +16,10 @@ from otpylib_telemetry.config.resolution import redacted
 from otpylib_telemetry.config.resolve import resolve, validate_argument
 from otpylib_telemetry.config.settings import RefusedError
 from otpylib_telemetry.metrics import buckets as buckets_module
+from otpylib_telemetry.metrics import definition as definition_module
 from otpylib_telemetry.metrics import definitions
+from otpylib_telemetry.metrics.definition import Definition
 from otpylib_telemetry.metrics.definition_tables import definitions_from_tables
-from otpylib_telemetry.metrics.definitions import Definition
 from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS
 from otpylib_telemetry.metrics.options import DefinitionError
 from otpylib_telemetry.metrics.recorder import is_automatic
@@ -487,7 +488,7 @@ anything = st.recursive(
     max_leaves=6,
 )
 options = sorted(
-    {option for names in definitions.TYPES.values() for option in definitions._options_of(names)}
+    {option for names in definition_module.TYPES.values() for option in definition_module._options_of(names)}
     | {"name", "type"}
 )
 
