@@ -85,7 +85,7 @@ class SummarySeries(BaseSeries, takes="observe"):
         return sum(len(part.positive) + len(part.negative) for part in self._parts())
 
     def observe(self, value: float, traced: Operation | None = None) -> bool:
-        """Add an observation; see :meth:`HistogramSeries.observe`."""
+        """Add an observation. Returns False if it was refused: it is not finite, or the sum would not be."""
         del traced  # neither text format has a place for the exemplar of a summary
         if self._slice != self._clock.slice:
             self._close()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from opentelemetry import metrics as api
 
 from otpylib_telemetry.meters.attributes import labels_of
+from otpylib_telemetry.meters.observed_streams import ObservedStream
 from otpylib_telemetry.metrics.event_values import number_of
 from otpylib_telemetry.metrics.names import OPENTELEMETRY
 from otpylib_telemetry.primitives.any_value import any_values
@@ -164,7 +165,8 @@ class Observable(Instrument):
                     trouble,
                 )
         for stream in self.streams:
-            stream.observe(readings)
+            if isinstance(stream, ObservedStream):
+                stream.observe(readings)
 
     def _read(
         self, outcome: Outcome | None, readings: dict[Labels, tuple[Any, float, Traced | None]]

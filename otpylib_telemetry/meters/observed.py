@@ -11,17 +11,19 @@ Namespace, global labels, limits and files of several workers are the exporter's
 
 from __future__ import annotations
 
+import functools
 import logging
-import threading
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from otpylib_telemetry.aggregation import observers
 from otpylib_telemetry.aggregation.metric_spec import NO_SCOPE, Kind
 from otpylib_telemetry.exporter.registry import when_forgotten
+from otpylib_telemetry.meters import readings
 from otpylib_telemetry.meters.attributes import labels_of
-from otpylib_telemetry.meters.streams import Feed, Plan, Readings, Stream
+from otpylib_telemetry.meters.observed_streams import ObservedStream
+from otpylib_telemetry.meters.stream_plan import Plan
+from otpylib_telemetry.meters.streams import Feed
 from otpylib_telemetry.metrics.event_values import number_of
 from otpylib_telemetry.metrics.exporting import naming_of
 from otpylib_telemetry.metrics.names import OPENTELEMETRY
@@ -33,7 +35,9 @@ from otpylib_telemetry.primitives.polling import LATE, Outcome, Watch, call_each
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from concurrent.futures import Future
 
+    from otpylib_telemetry.meters.observed_streams import Readings
     from otpylib_telemetry.metrics.names import Naming
 
 _log = logging.getLogger("otpylib_telemetry")
@@ -94,7 +98,7 @@ class _Exit:
     """What one source has at one exporter."""
 
     watch: Watch
-    streams: dict[tuple[ObservedMetric, Naming], Stream] = field(default_factory=dict)
+    streams: dict[tuple[ObservedMetric, Naming], ObservedStream] = field(default_factory=dict)
 
 
 _lock = new_rlock()
@@ -137,19 +141,13 @@ def _take_reading(exporter: str) -> Future[None] | None:
         present = _readings.get(exporter)
         if present is not None and not present.done():
             return present
-        reading: Future[None] = Future()
-        reading.set_running_or_notify_cancel()
-        try:
-            threading.Thread(
-                target=_read, args=(exporter, naming, reading), name="otpylib-telemetry-readings", daemon=True
-            ).start()
-        except RuntimeError:  # the interpreter is exiting
-            return None
-        _readings[exporter] = reading
+        reading = readings.begin(functools.partial(_read, exporter, naming))
+        if reading is not None:
+            _readings[exporter] = reading
         return reading
 
 
-def _read(exporter: str, naming: Naming, reading: Future[None]) -> None:
+def _read(exporter: str, naming: Naming) -> None:
     try:
         with _lock:
             asked = {
@@ -172,8 +170,6 @@ def _read(exporter: str, naming: Naming, reading: Future[None]) -> None:
                 )
     except BaseException as error:  # noqa: BLE001 - the exit is read all the same
         _log.warning("%s: what is observed could not be read: %s.", exporter, describe(error))
-    finally:
-        reading.set_result(None)
 
 
 def _bring_up_to_date(
@@ -209,14 +205,14 @@ def _observations(
                 raise TypeError(f"a metric is to be an ObservedMetric, not a {type(metric).__name__}")  # noqa: TRY301 - as what is wrong otherwise
             if not metric.name_at(naming):
                 continue
-            readings = found.setdefault((metric, naming), {})
+            numbers = found.setdefault((metric, naming), {})
         except Exception as error:  # noqa: BLE001 - whatever it returned, it is no observation
             trouble = f"it is to return observations ({describe(error)})"
             continue
         if number is None:
             trouble = f"{metric.name} is of type {type(value).__name__}, which is no number"
             continue
-        readings[labels_of(attributes, OPENTELEMETRY)] = attributes, number, None
+        numbers[labels_of(attributes, OPENTELEMETRY)] = attributes, number, None
     return dict(found), trouble
 
 
@@ -225,19 +221,19 @@ def _take(each: _Exit, exporter: str, found: Mapping[tuple[ObservedMetric, Namin
     trouble = None
     for key in [known for known in each.streams if not found.get(known)]:
         each.streams.pop(key).retire()
-    for key, readings in found.items():
-        if not readings:
+    for key, numbers in found.items():
+        if not numbers:
             continue
         stream = each.streams.get(key)
         if stream is None:
             metric, naming = key
             try:
-                stream = Stream(Feed(exporter, naming), metric.plan(naming), whole=True)
+                stream = ObservedStream(Feed(exporter, naming), metric.plan(naming))
             except Exception as error:  # noqa: BLE001 - one metric must not cost the others theirs
                 trouble = f"{metric.name} is no metric ({describe(error)})"
                 continue
             each.streams[key] = stream
-        stream.observe(readings)
+        stream.observe(numbers)
     return trouble
 
 

@@ -11,7 +11,7 @@ from opentelemetry import metrics as api
 
 from otpylib_telemetry.aggregation.metric_spec import Kind
 from otpylib_telemetry.meters.instruments import Instrument, Observable
-from otpylib_telemetry.meters.streams import Plan
+from otpylib_telemetry.meters.stream_plan import Plan
 from otpylib_telemetry.meters.views import (
     DEFAULT_BOUNDARIES,
     DefaultAggregation,
@@ -42,7 +42,7 @@ _KINDS: Final[Mapping[type[Any], Kind]] = {
 _NEVER_NEGATIVE: Final = frozenset({api.Counter, api.Histogram})
 
 
-def plans_of(instrument: Instrument, views: Iterable[View], say: Callable[..., None]) -> list[Plan]:
+def plans_of(instrument: Instrument, views: Iterable[View], say: Callable[[str], None]) -> list[Plan]:
     """Return what the views make of an instrument; without any, what suits its kind."""
     matching = [view for view in views if view.matches(instrument, instrument.api_class)]
     usable = [view for view in matching if _suits(view, instrument, say)]
@@ -56,32 +56,27 @@ def plans_of(instrument: Instrument, views: Iterable[View], say: Callable[..., N
     for name, kind in dict.fromkeys(names):
         if names.count((name, kind)) > 1:
             say(
-                "Two views make one metric %s of the instrument %s (%s), which has every measurement twice "
-                "therefore. Give one of the views another name.",
-                name,
-                instrument.name,
-                instrument.scope.name,
+                f"Two views make one metric {name} of the instrument {_called(instrument)}, which has every "
+                f"measurement twice therefore. Give one of the views another name."
             )
     return different
 
 
-def _suits(view: View, instrument: Instrument, say: Callable[..., None]) -> bool:
+def _suits(view: View, instrument: Instrument, say: Callable[[str], None]) -> bool:
     distributes = isinstance(
         view.aggregation, ExplicitBucketHistogramAggregation | ExponentialBucketHistogramAggregation
     )
     if distributes and isinstance(instrument, Observable):
         say(
-            "A view wants a histogram of %s (%s), whose values are whole sums or levels when they are "
-            "observed; the view is not applied to it.",
-            instrument.name,
-            instrument.scope.name,
+            f"A view wants a histogram of {_called(instrument)}, whose values are whole sums or levels when "
+            f"they are observed; the view is not applied to it."
         )
         return False
     return True
 
 
 def report_clash(
-    plan: Plan, instrument: Instrument, others: Iterable[Instrument], say: Callable[..., None]
+    plan: Plan, instrument: Instrument, others: Iterable[Instrument], say: Callable[[str], None]
 ) -> None:
     """Report instruments that views make one metric of."""
     for other in others:
@@ -89,18 +84,14 @@ def report_clash(
         # Two of one name that keep it have been reported already.
         if other is not instrument and names != {plan.name.lower()}:
             say(
-                "Views make one metric %s of two instruments, %s and %s (%s): a backend gets the numbers of "
-                "both as if they were one's, or two metrics that it cannot tell apart. Give one of the views "
-                "another name.",
-                plan.name,
-                other.name,
-                instrument.name,
-                plan.scope.name,
+                f"Views make one metric {plan.name} of two instruments, {other.name} and "
+                f"{_called(instrument)}: a backend gets the numbers of both as if they were one's, or two "
+                f"metrics that it cannot tell apart. Give one of the views another name."
             )
 
 
 def report_twin(
-    first: Instrument, other: Instrument, views: Iterable[View], say: Callable[..., None]
+    first: Instrument, other: Instrument, views: Iterable[View], say: Callable[[str], None]
 ) -> None:
     """Report two instruments of one name, unless a view sees to it: "Duplicate instrument registration"."""
     if any(view.name is not None and view.matches(other, other.api_class) for view in views):
@@ -116,12 +107,14 @@ def report_twin(
         if mine != theirs
     ]
     say(
-        "There are two instruments %s of %s, which differ: %s. Both work, as far as an exporter can tell "
-        "them apart; a view with another name for one of them keeps them so.",
-        first.name,
-        first.scope.name,
-        ", ".join(differences),
+        f"There are two instruments {first.name} of {first.scope.name}, which differ: "
+        f"{', '.join(differences)}. Both work, as far as an exporter can tell them apart; a view with "
+        f"another name for one of them keeps them so."
     )
+
+
+def _called(instrument: Instrument) -> str:
+    return f"{instrument.name} ({instrument.scope.name})"
 
 
 def _plan_of(instrument: Instrument, view: View) -> Plan:

@@ -14,10 +14,8 @@ from __future__ import annotations
 import logging
 import os
 import re
-import threading
 import time
 import weakref
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from opentelemetry import metrics as api
@@ -25,9 +23,10 @@ from opentelemetry import metrics as api
 from otpylib_telemetry.aggregation import observers
 from otpylib_telemetry.aggregation.metric_spec import Scope
 from otpylib_telemetry.exporter.registry import when_forgotten
-from otpylib_telemetry.meters import exemplars, instruments
+from otpylib_telemetry.meters import exemplars, instruments, readings
 from otpylib_telemetry.meters.attributes import frozen
 from otpylib_telemetry.meters.meter import Meter
+from otpylib_telemetry.meters.observed_streams import ObservedStream
 from otpylib_telemetry.meters.plans import plans_of, report_clash, report_twin
 from otpylib_telemetry.meters.streams import Feed, Stream
 from otpylib_telemetry.meters.views import View, checked_boundaries, checked_views
@@ -39,6 +38,7 @@ from otpylib_telemetry.primitives.polling import Round
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+    from concurrent.futures import Future
 
     from opentelemetry.context import Context
 
@@ -126,9 +126,8 @@ class MeterProvider(api.MeterProvider):
         if self._disabled or self._shut:
             if self._shut:
                 self._say(
-                    "A MeterProvider that is shut down makes no more instruments; those of the meter %s are "
-                    "without effect.",
-                    name,
+                    f"A MeterProvider that is shut down makes no more instruments; those of the meter {name} "
+                    f"are without effect."
                 )
             return api.NoOpMeter(name, version, schema_url)
         if not name:
@@ -197,16 +196,8 @@ class MeterProvider(api.MeterProvider):
                 return None
             if self._reading is not None and not self._reading.done():
                 return self._reading
-            reading: Future[None] = Future()
-            reading.set_running_or_notify_cancel()
-            try:
-                threading.Thread(
-                    target=self._read, args=(reading,), name="otpylib-telemetry-readings", daemon=True
-                ).start()
-            except RuntimeError:  # the interpreter is exiting: what was observed last is all there will be
-                return None
-            self._reading = reading
-            return reading
+            self._reading = readings.begin(self._read)
+            return self._reading
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
         """Have everything observed, and exported by exporters that send.
@@ -264,17 +255,13 @@ class MeterProvider(api.MeterProvider):
             shown = repr(text(name, _MAX_SHOWN))
             self.refused.setdefault(shown, "name")
             self._say(
-                "The instrument %s (%s) is without effect: a name begins with a letter, and has at most 255 "
-                "letters, digits and characters of _.-/ in all.",
-                shown,
-                scope.name,
+                f"The instrument {shown} ({scope.name}) is without effect: a name begins with a letter, and "
+                f"has at most 255 letters, digits and characters of _.-/ in all."
             )
             return None
         unit = text(unit, None) if issubclass(type(unit), str) else ""
         if len(unit) > _MAX_UNIT:
-            self._say(
-                "The unit of %s (%s) has more than %d characters; it is cut.", name, scope.name, _MAX_UNIT
-            )
+            self._say(f"The unit of {name} ({scope.name}) has more than {_MAX_UNIT} characters; it is cut.")
             unit = unit[:_MAX_UNIT]
         description = text(description, None) if issubclass(type(description), str) else ""
         bounds = self._bounds(name, scope, boundaries)
@@ -284,9 +271,8 @@ class MeterProvider(api.MeterProvider):
             if isinstance(found, kind):
                 if bounds != found.boundaries:
                     self._say(
-                        "%s (%s) suggests other buckets than when it was made first; those of then stay.",
-                        name,
-                        scope.name,
+                        f"{name} ({scope.name}) suggests other buckets than when it was made first; those of "
+                        f"then stay."
                     )
                 return found
             first = self._names.setdefault(
@@ -311,9 +297,7 @@ class MeterProvider(api.MeterProvider):
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - a suggestion that cannot be used costs itself alone
-            self._say(
-                "The buckets that %s (%s) suggests are not used: %s.", name, scope.name, describe(error)
-            )
+            self._say(f"The buckets that {name} ({scope.name}) suggests are not used: {describe(error)}.")
             return None
 
     def _plumb(self) -> None:
@@ -334,20 +318,16 @@ class MeterProvider(api.MeterProvider):
                 _give_up(stream, present.get((stream.feed, stream.key), []), before)
 
     def _streams(self, instrument: instruments.Instrument) -> tuple[Stream, ...]:
-        whole = isinstance(instrument, instruments.Observable)
+        kind = ObservedStream if isinstance(instrument, instruments.Observable) else Stream
         present = {(stream.feed, stream.plan): stream for stream in instrument.known}
         plans = plans_of(instrument, self._views, self._say)
         for plan in plans:
             sources = self._sources.setdefault((plan.scope, plan.name.lower()), {})
             report_clash(plan, instrument, sources, self._say)
             sources[instrument] = None
-        return tuple(
-            present.get((feed, plan)) or Stream(feed, plan, whole=whole)
-            for feed in self._feeds
-            for plan in plans
-        )
+        return tuple(present.get((feed, plan)) or kind(feed, plan) for feed in self._feeds for plan in plans)
 
-    def _read(self, reading: Future[None]) -> None:
+    def _read(self) -> None:
         try:
             with self._lock:
                 observed = [
@@ -359,15 +339,12 @@ class MeterProvider(api.MeterProvider):
             for instrument in observed:
                 instrument.take(outcomes)
         except BaseException as error:  # noqa: BLE001 - the exit is read all the same
-            self._say("The observable instruments could not be read: %s.", describe(error))
-        finally:
-            reading.set_result(None)
+            self._say(f"The observable instruments could not be read: {describe(error)}.")
 
-    def _say(self, message: str, *args: object) -> None:
+    def _say(self, message: str) -> None:
         """Tell a person, once."""
-        text = message % args
-        if self._said.is_news(text):
-            _log.warning("%s", text)
+        if self._said.is_news(message):
+            _log.warning("%s", message)
 
     def begin_anew(self) -> None:
         """Be the provider of a forked child: its series are its own, and begin with nothing."""

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import functools
 import logging
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from otpylib_telemetry.aggregation import exporter_stores
 from otpylib_telemetry.aggregation.metric import AnyMetric, Histogram, is_shared
-from otpylib_telemetry.aggregation.metric_spec import NO_SCOPE, Kind, MetricSpec, Scope
+from otpylib_telemetry.aggregation.metric_spec import NO_SCOPE, Kind, MetricSpec
 from otpylib_telemetry.aggregation.refusals import (
     FAILED,
     NAME_TAKEN,
@@ -27,6 +27,7 @@ from otpylib_telemetry.aggregation.refusals import (
 from otpylib_telemetry.aggregation.summation import FLOAT_MAX
 from otpylib_telemetry.meters.attributes import labels_of, scope_labels
 from otpylib_telemetry.meters.reservoirs import Reservoir
+from otpylib_telemetry.meters.stream_plan import Plan, identity
 from otpylib_telemetry.metrics.event_values import number_of
 from otpylib_telemetry.metrics.labels import LabelCache, LabelRules
 from otpylib_telemetry.primitives.any_value import any_values
@@ -34,14 +35,11 @@ from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.primitives.once import Once
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from otpylib_telemetry.aggregation.series import Labels, Operation, Traced
     from otpylib_telemetry.aggregation.store import SeriesStore
     from otpylib_telemetry.metrics.names import Naming
-
-#: What was observed: attributes, number, and the operation it belongs to, by the labels for the attributes.
-Readings: TypeAlias = "Mapping[Labels, tuple[Mapping[Any, Any], float, Traced | None]]"
 
 _log = logging.getLogger("otpylib_telemetry")
 
@@ -54,80 +52,13 @@ class Feed:
     naming: Naming
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a stream makes of measurements: what a :class:`MetricSpec` has, its name not yet spelled.
-
-    Attributes:
-        keys: The attributes that are kept; None for all.
-        extremes: Whether the least and the greatest measurement of a distribution are told.
-        refuses_negative: Whether a measurement below 0 is refused.
-        reservoir: What makes the reservoirs of exemplars; None for those that series have of their own.
-        multiprocess_mode: How the gauges of several processes become one.
-    """
-
-    name: str
-    unit: str
-    description: str
-    kind: Kind
-    scope: Scope
-    keys: frozenset[str] | None = None
-    bounds: tuple[float, ...] = ()
-    scale: int = 0
-    max_size: int = 0
-    max_series: int | None = None
-    extremes: bool = True
-    refuses_negative: bool = False
-    reservoir: Callable[[Any], Callable[..., Any]] | None = field(default=None, hash=False)
-    multiprocess_mode: str = "mostrecent"
-
-    @property
-    def shape(self) -> tuple[Any, ...]:
-        """What its series are made like: those of another shape cannot go on as these."""
-        return self.kind, self.keys, self.bounds, self.scale, self.max_size, self.extremes
-
-
-def identity(plan: Plan, naming: Naming) -> tuple[str, str, str]:
-    """Return the name that a stream's metric has in the store, the one it is shown under, and its unit."""
-    name, unit = naming.instrument(plan.name, plan.unit, plan.kind)
-    if not naming.scopes:
-        return name, name, unit
-    scope = plan.scope
-    parts = [plan.kind.value, f"unit {unit}" if unit else "", f"of {scope.name}"]
-    parts += [scope.version, scope.schema_url, *(f"{key}={value!r}" for key, value in scope.attributes)]
-    return f"{name} ({', '.join(part for part in parts if part)})", name, unit
-
-
 class Stream:
     """Measurements of one instrument on their way into one metric."""
 
-    __slots__ = (
-        "_alone",
-        "_cache",
-        "_generation",
-        "_least",
-        "_metric",
-        "_notice",
-        "_observed",
-        "_overflown",
-        "_own_labels",
-        "_put",
-        "_reservoir",
-        "_retired",
-        "_rules",
-        "_said",
-        "_selects",
-        "_store",
-        "_whole",
-        "_written",
-        "feed",
-        "key",
-        "name",
-        "plan",
-        "unit",
-    )
+    #: Whether it takes sums and levels as they were read off, and not what is added to them.
+    whole: ClassVar[bool] = False
 
-    def __init__(self, feed: Feed, plan: Plan, *, whole: bool) -> None:
+    def __init__(self, feed: Feed, plan: Plan) -> None:
         self.feed = feed
         self.plan = plan
         self.key, self.name, self.unit = identity(plan, feed.naming)
@@ -137,9 +68,8 @@ class Stream:
         self._reservoir = plan.reservoir if feed.naming.scopes else None
         #: Whether exemplars have attributes that their series have not.
         self._selects = plan.keys is not None or self._reservoir is not None
-        self._whole = whole
-        self._put = _method(plan.kind, whole=whole)
-        never_negative = plan.refuses_negative or (whole and plan.kind is Kind.COUNTER)
+        self._put = _method(plan.kind, whole=self.whole)
+        never_negative = plan.refuses_negative or (self.whole and plan.kind is Kind.COUNTER)
         self._least = 0 if never_negative else -FLOAT_MAX
         self._said = Once()
         self._notice: tuple[str, str] | None = None
@@ -155,8 +85,6 @@ class Stream:
         self._generation = -1
         self._cache: LabelCache[Callable[..., bool]] = LabelCache(self._rules)
         self._alone: Callable[..., bool] | None = None
-        self._observed: set[Labels] = set()
-        self._overflown = False
 
     @property
     def written(self) -> frozenset[Labels]:
@@ -168,7 +96,6 @@ class Stream:
         store = self._store or self._attach()
         with store.lock:
             self._written |= other.written
-            self._observed |= other._observed
             metric = store.find(self.key)
             if metric is not None:
                 metric.description, metric.max_series = self.plan.description, self.plan.max_series
@@ -186,7 +113,6 @@ class Stream:
             for labels in self._written.difference(shared):
                 store.remove(self.key, labels)
             self._written.clear()
-            self._observed = set()
             metric = store.find(self.key)
             if wrote and metric is not None and not metric.series:
                 # What is beyond the limit is of one metric, and nobody's in particular.
@@ -255,90 +181,6 @@ class Stream:
             raise
         except BaseException:  # noqa: BLE001 - they could be read a moment ago
             return traced
-
-    def observe(self, readings: Readings) -> None:
-        """Take what callbacks have observed; a series none of them has seen goes."""
-        try:
-            totals = self._totals(readings)
-            store = self._store or self._attach()
-            with store.lock:
-                if self._generation != store.generation:
-                    self._renew(store)
-                refused = self._take(store, totals)
-                # What has gone was not in the memory of a stream that only observes.
-                self._generation = store.generation
-            for reason, amount in refused:
-                self._refuse(reason, amount)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001 - as above
-            self._fail(error)
-
-    def _take(
-        self, store: SeriesStore, totals: Mapping[Labels, tuple[float, Operation | None]]
-    ) -> list[tuple[str, float]]:
-        """Bring the series to what was observed; returns what was refused, and why."""
-        metric = self._metric or (self._declare(store) if totals else None)
-        if metric is None:
-            self._give_up(store, self._observed)
-            self._observed = set()
-            return [(self._why_not(), amount) for amount, _ in totals.values()]
-        unseen = set(map(metric.as_folded, self._observed)).difference(map(metric.as_folded, totals))
-        refused: list[tuple[str, float]] = []
-        usable: dict[Labels, tuple[float, Operation | None]] = {}
-        for labels, (amount, traced) in totals.items():
-            if self._least <= amount <= FLOAT_MAX:
-                usable[labels] = amount, traced
-            else:
-                refused.append((OUT_OF_RANGE, amount))
-                unseen.add(labels)
-        self._give_up(store, unseen)
-        found = self._placed(metric, usable)
-        overflow = metric.overflow
-        for series, (amount, traced) in found.items():
-            if not self._putting(metric, series)(amount, traced):
-                refused.append((OUT_OF_RANGE, amount))
-            elif series is not overflow:
-                self._written.add(series.labels)
-        self._observed = {series.labels for series in found if series is not overflow}
-        if overflow is not None and overflow not in found and self._overflown:
-            metric.overflow = None
-            store.generation += 1
-        self._overflown = overflow in found
-        return refused
-
-    def _placed(
-        self, metric: AnyMetric, totals: Mapping[Labels, tuple[float, Operation | None]]
-    ) -> dict[Any, tuple[float, Operation | None]]:
-        """Return what was observed by the series it is of; what is of one series is added up, or the last."""
-        for labels in totals:
-            # Each may be the one for which a label is folded, of those before it as well.
-            metric.at(labels)
-        sums = self.plan.kind is not Kind.GAUGE
-        found: dict[Any, tuple[float, Operation | None]] = {}
-        for labels, (amount, traced) in totals.items():
-            series = metric.at(labels)
-            before = found[series][0] if sums and series in found else 0
-            found[series] = before + amount, traced
-        return found
-
-    def _give_up(self, store: SeriesStore, every: Iterable[Labels]) -> None:
-        for labels in every:
-            store.remove(self.key, labels)
-            self._written.discard(labels)
-
-    def _totals(self, readings: Readings) -> dict[Labels, tuple[float, Operation | None]]:
-        """Return the readings by the labels they have here.
-
-        Where a view leaves out attributes, sums of what differs in these add up.
-        """
-        sums = self.plan.kind is not Kind.GAUGE
-        totals: dict[Labels, tuple[float, Operation | None]] = {}
-        for attributes, amount, traced in readings.values():
-            labels = self._labels(attributes)
-            before = totals[labels][0] if sums and labels in totals else 0
-            totals[labels] = before + amount, traced and self._seen(traced, attributes)
-        return totals
 
     def _labels(self, attributes: Mapping[Any, Any]) -> Labels:
         keys = self.plan.keys
@@ -425,7 +267,7 @@ class Stream:
             unit=self.unit,
             claims=naming.claims(plan.kind, self.name),
             scope=plan.scope if naming.scopes else NO_SCOPE,
-            observed=self._whole,
+            observed=self.whole,
             max_series=plan.max_series,
             # Who gives a view a limit knows what OpenTelemetry does beyond it.
             folds=plan.max_series is None,
@@ -435,7 +277,7 @@ class Stream:
             extremes=plan.extremes,
             multiprocess_mode=plan.multiprocess_mode,
             # What observes is there with every reading: it would come and go with each of them.
-            passing=not self._whole,
+            passing=not self.whole,
         )
         try:
             metric = store.declare(spec)

@@ -42,7 +42,7 @@ def _expected(what: str) -> dict[str, Any]:
 
 
 class Definition(Checked):
-    """One metric. Made by :func:`counter` and its like, or of a table.
+    """One metric. Made by ``metrics.counter`` and its like, or of a table.
 
     Equal definitions are the same metric: a set of definitions that is replaced keeps the series of those
     that were in it before. Functions are equal if they are the same object.
