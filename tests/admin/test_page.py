@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 
 from otpylib_telemetry.admin import api, route_table
-from tests.support import admin, configurable
+from otpylib_telemetry_mock.otlp_receiver import GrpcReceiver
+from otpylib_telemetry_mock.otlp_receiver.ports import free_port
+from tests.support import admin
 from tests.support.chromium import Chromium, find_chromium
+from tests.support.operated import operated, said
 from tests.support.peers import PeerProcess
 from tests.support.shop_app import EVIL
 from tests.support.waiting import eventually
@@ -164,99 +167,167 @@ async def test_a_screen_reader_finds_its_way(chromium, shop):
         assert {"columnheader", "rowheader", "form"} <= set(found)
 
 
-async def test_a_change_is_tried_applied_and_taken_back_with_the_keyboard_alone(
-    chromium, runtime, monkeypatch
-):
-    process = await configurable.start(monkeypatch, "otel")
-    told = {"sampling_rate": {"old": 1.0, "new": 0.25}}
-    process.answers = {
-        "get_config": {
-            "config": {"sampling_rate": 1.0, "service_name": "shop"},
-            "generation": 1,
-            "origins": {"sampling_rate": "file config.toml"},
-        },
-        "get_history": [
-            {
-                "generation": 6,
-                "time": 1.7e9,
-                "section": "telemetry.otel",
-                "origin": "file config.toml",
-                "by": None,
-                "changes": {"sampling_rate": {"old": 0.5, "new": 1.0}},
-                "outcome": "applied",
-                "reverts_at": None,
-                "reverted": False,
-            }
-        ],
-        "try_config": {
-            "valid": True,
-            "problems": [],
-            "changes": told,
-            "effects": ["of four traces one is exported"],
-            "probe": {"ok": True, "reason": None},
-        },
-        "apply_config": {
-            "outcome": "applied",
-            "generation": 7,
-            "changes": told,
-            "problems": [],
-            "overrode": {"sampling_rate": "file config.toml"},
-            "reverts_at": None,
-        },
-        "rollback": {"outcome": "applied", "generation": 8, "changes": {}, "problems": []},
-    }
+@pytest.fixture(scope="module")
+def till(tmp_path_factory):
+    """An application whose collector is here, and whose page stays where it is when it is started anew."""
+    with GrpcReceiver() as collector:
+        text = f"""
+[telemetry.otel]
+endpoint = "{collector.endpoint}"
+flush_interval = 0.1
+metrics = false
+logs = false
 
-    def asked(tag):
-        return [message for message in process.asked if message[0] == tag]
+[telemetry.admin]
+enabled = true
+socket = "admin.sock"
+port = {free_port()}
+"""
+        with operated(tmp_path_factory.mktemp("till"), text) as found:
+            found.collector = collector
+            yield found
 
-    stats = await admin.start(port=0)
-    async with chromium.page(stats["url"]) as page:
+
+def page_of(app):
+    found = said("--socket", app.socket, "status", "--json").json
+    return next(each["stats"]["url"] for each in found["services"] if each["name"] == "telemetry_admin")
+
+
+def key_of(app, name):
+    return said("--socket", app.socket, "config", f"otel.{name}", "--json").json["sections"]["otel"]["keys"][
+        name
+    ]
+
+
+async def exported(app, before):
+    """What a sale exports by now, once the exporter has nothing left."""
+    app.do("sell", 1)
+    assert said("--socket", app.socket, "flush", "otel").status == 0
+    return len(app.collector.spans) - before
+
+
+async def test_a_change_is_tried_applied_and_taken_back_with_the_keyboard_alone(chromium, till):
+    outcome = "document.querySelector('#outcome').innerText"
+    async with chromium.page(page_of(till)) as page:
         await page.until(there("#config-otel button"))
-        await page.tab_to("#config-otel tr:first-child button")
+        await page.tab_to("[aria-label='Change otel.sampling_rate']")
         await page.press("Enter")
         assert await page.value("document.activeElement.id") == "change-value"
         assert await page.value("document.querySelector('#change-key').value") == "otel.sampling_rate"
-        await page.type("0.25")
+        # What is refused is told, and cannot be applied.
+        await page.type("5")
+        await page.press("Enter")
+        await page.until(f"{outcome}.includes('expected a number from 0 to 1')")
+        assert await page.value("document.querySelector('#apply').disabled")
+        await page.tab_to("#change-value")
+        await page.type("0")
+        await page.tab_to("#change-by")
+        await page.type("ann")
         await page.press("Enter")
         await page.until("document.activeElement.id === 'apply'")
-        outcome = await page.text("#outcome")
-        for words in ("can be applied", "otel.sampling_rate: 1 → 0.25", "of four traces", "it answers"):
-            assert words in outcome
-        assert asked("try_config") == [("try_config", {"sampling_rate": 0.25})]
-        assert asked("apply_config") == []
-
+        told = await page.text("#outcome")
+        for words in ("can be applied", "otel.sampling_rate: 1 → 0", "of the traces that begin from now on"):
+            assert words in told
+        assert key_of(till, "sampling_rate")["value"] == 1.0
         # Whatever else is in the field now was not tried, and cannot be applied.
-        await page.press("Tab", shift=True)
         await page.tab_to("#change-value")
-        await page.type("5")
+        await page.type("0.5")
         assert await page.value("document.querySelector('#apply').disabled")
-        process.answers["try_config"] |= {"valid": False, "problems": ["sampling_rate: expected at most 1"]}
-        await page.press("Enter")
-        await page.until("document.querySelector('#outcome').innerText.includes('expected at most 1')")
-        assert await page.value("document.querySelector('#apply').disabled")
-        process.answers["try_config"] |= {"valid": True, "problems": []}
+        await page.press("Tab", shift=True)
+        await page.press("Tab")
+        await page.type("0")
         await page.press("Enter")
         await page.until("document.activeElement.id === 'apply'")
         await page.press("Space")
-        await page.until("document.querySelector('#outcome').innerText.includes('Generation 7')")
-        [(_, changes, about)] = asked("apply_config")
-        assert set(changes) == {"sampling_rate"}
-        assert (about["origin"], about["by"], about["for"]) == ("api", "page", None)
-        assert "file config.toml" in await page.text("#outcome")
+        await page.until(f"{outcome}.includes('Applied.')")
+        generation = int(re.search(r"Generation (\d+)", await page.text("#outcome"))[1])
+        # It is in force: nothing is exported any more.
+        found = key_of(till, "sampling_rate")
+        assert (found["value"], found["origin"]) == (0.0, "api by ann")
+        before = len(till.collector.spans)
+        assert await exported(till, before) == 0
+        await page.until(
+            f"document.querySelector('#config-otel').innerText.includes({json.dumps(found['origin'])})"
+        )
 
-        await page.tab_to("#changes button")
+        # Asked whether it is sure, No comes first.
+        back = f"[aria-label='Go back to generation {generation - 1}']"
+        await page.until(there(back))
+        await page.tab_to(back)
         await page.press("Enter")
         await page.until("document.querySelector('#sure').open")
         await page.press("Enter")
         await page.until("!document.querySelector('#sure').open")
-        assert asked("rollback") == []  # No comes first
+        assert key_of(till, "sampling_rate")["value"] == 0.0
         await page.press("Enter")
         await page.until("document.querySelector('#sure').open")
         await page.press("Tab", shift=True)
         await page.press("Enter")
         await page.until("document.querySelector('#said').innerText.includes('in force again')")
-        assert asked("rollback") == [("rollback", 6, "page")]
+        assert key_of(till, "sampling_rate")["value"] == 1.0
+        assert await exported(till, before) == 2
         assert page.complaints == []
+
+
+async def test_a_destination_that_does_not_answer_is_told_and_a_change_for_a_minute(chromium, till):
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    async with chromium.page(page_of(till)) as page:
+        await page.until(there("#config-otel button"))
+        await page.tab_to("#change-key")
+        await page.type("otel.endpoint")
+        await page.press("Tab")
+        await page.type(nowhere)
+        await page.press("Tab")
+        await page.press("ArrowDown")
+        await page.press("Tab", "Tab", "Enter")
+        await page.until("document.activeElement.id === 'apply'")
+        told = await page.text("#outcome")
+        assert "The destination was tried:" in told
+        assert "Connection refused" in told
+        await page.press("Enter")
+        await page.until("document.querySelector('#outcome').innerText.includes('not in force yet')")
+        assert "It takes itself back at " in await page.text("#outcome")
+        await page.until(
+            "document.querySelector('#config-otel').innerText.includes('wished for, and not in')"
+        )
+        assert key_of(till, "endpoint")["wished"] == nowhere
+        assert await exported(till, len(till.collector.spans)) == 2
+        await page.until("document.querySelector('#changes').innerText.includes(', until ')")
+        # Nothing at all takes it back.
+        await page.tab_to("[aria-label='Change otel.endpoint']")
+        await page.press("Enter")
+        await page.press("Backspace")
+        await page.press("Enter")
+        await page.until("document.activeElement.id === 'apply'")
+        await page.press("Enter")
+        await page.until("document.querySelector('#outcome').innerText.includes('Applied.')")
+        found = key_of(till, "endpoint")
+        assert (found["value"], found["pending"]) == (till.collector.endpoint, False)
+        assert page.complaints == []
+
+
+async def test_the_page_says_that_the_process_has_ended_and_comes_back_with_the_next_one(chromium, till):
+    async with chromium.page(page_of(till)) as page:
+        await page.until("document.querySelector('#connection').innerText === 'Connected.'")
+        await page.until("document.querySelector('#tap-state').innerText.startsWith('Live')")
+        till.close(kill=True)
+        await page.until("document.querySelector('#connection').innerText.startsWith('No answer since ')")
+        assert await page.text("#said") == "The process does not answer."
+        till.start_again()
+        await page.until("document.querySelector('#connection').innerText === 'Connected.'")
+        assert await page.text("#said") == "Connected again."
+        await page.until(
+            f"document.querySelector('#process').innerText.includes('process {till.process.pid},')"
+        )
+        await page.until("document.querySelector('#tap-state').innerText.startsWith('Live')")
+
+        async def sold():
+            till.do("sell", 1)
+            return "shop.order" in (await page.text("#rates"))
+
+        await eventually(sold)
+        # What the browser says of connections that nobody took is all that there is.
+        assert [each for each in page.complaints if "net::ERR_" not in each] == []
 
 
 async def test_a_port_with_a_token_asks_for_it_and_keeps_it_in_the_tab(chromium, runtime):

@@ -52,11 +52,16 @@ class Application:
         self.file.write_text(configuration, encoding="utf-8")
         self.socket = directory / "admin.sock"
         self.log = directory / "app.log"
-        with self.log.open("w") as log:
+        self.variables = variables
+        self.process = None
+        self._run()
+
+    def _run(self):
+        with self.log.open("a") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tests.support.operated_app"],
-                cwd=directory,
-                env=environment(**variables),
+                cwd=self.directory,
+                env=environment(**self.variables),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -89,6 +94,11 @@ class Application:
             if line.strip() == word:
                 return
         raise AssertionError(self.log.read_text())
+
+    def start_again(self):
+        """Run again in the same place after an end."""
+        self._run()
+        self.start()
 
     def close(self, *, kill=False):
         if kill:
