@@ -67,6 +67,7 @@ LAYERS = {
         "client",
         "multiprocess",
         "self_metrics",
+        "setting_types",
         "settings",
         "page_maker",
         "push_failures",
