@@ -99,21 +99,15 @@ class Capture(Recording):
 
             @functools.wraps(function)
             async def bound_async(*args: Any, **kwargs: Any) -> Any:
-                token = ownership.current.set(owner)
-                try:
+                with ownership.owned_by(owner):
                     return await function(*args, **kwargs)
-                finally:
-                    ownership.current.reset(token)
 
             return bound_async  # type: ignore[return-value]  # the same signature, by functools.wraps
 
         @functools.wraps(function)
         def bound(*args: Any, **kwargs: Any) -> Any:
-            token = ownership.current.set(owner)
-            try:
+            with ownership.owned_by(owner):
                 return function(*args, **kwargs)
-            finally:
-                ownership.current.reset(token)
 
         return bound  # type: ignore[return-value]  # as above
 

@@ -12,7 +12,7 @@ from unittest import mock
 
 from otpylib_telemetry.exporter import queue
 from otpylib_telemetry.primitives.clock import wall_clock
-from otpylib_telemetry.tracing import propagation, span
+from otpylib_telemetry.tracing import propagation, record, span
 from otpylib_telemetry_mock import clock
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def deterministic(start: datetime = _START, step: float = _STEP_SECONDS, seed: s
         with (
             mock.patch.object(queue, "monotonic_ns", readings.__next__),
             mock.patch.object(span, "monotonic_ns", readings.__next__),
+            mock.patch.object(record, "monotonic_ns", readings.__next__),
             mock.patch.object(clock, "source", seconds),
             wall_clock.held_at(offset_ns),
         ):

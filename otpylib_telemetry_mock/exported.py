@@ -102,16 +102,21 @@ def assert_span(  # noqa: PLR0913  # each is one way to say which span is meant
     if len(found) == count or (count is None and found):
         return found
     asked = "at least 1 span" if count is None else f"exactly {text.counted(count, 'span')}"
+    raise AssertionError(_other_spans(f"{asked} named {text.printable(name)!r}", len(found), named, spans))
+
+
+def _other_spans(
+    asked: str, found: int, named: list[tuple[ReceivedSpan, list[str]]], spans: list[ReceivedSpan]
+) -> str:
+    """Say what was expected, how those of this name differ from it, and what there is."""
     among = f"among {len(spans)}" if spans else "and none was exported"
-    raise AssertionError(
-        failures.message(
-            f"expected {asked} named {text.printable(name)!r}, found {len(found) or 'none'} {among}",
-            *(
-                [f"{text.printable(span.name)}:", *(f"    {each}" for each in differs)]
-                for span, differs in named[:_SHOWN]
-            ),
-            ["exported:", *textwrap.indent(span_tree(spans), "  ").splitlines()] if spans else [],
-        )
+    return failures.message(
+        f"expected {asked}, found {found or 'none'} {among}",
+        *(
+            [f"{text.printable(span.name)}:", *(f"    {each}" for each in differs)]
+            for span, differs in named[:_SHOWN]
+        ),
+        ["exported:", *textwrap.indent(span_tree(spans), "  ").splitlines()] if spans else [],
     )
 
 

@@ -7,10 +7,15 @@ processes.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 from contextvars import ContextVar
+from typing import TYPE_CHECKING
 
 from otpylib_telemetry.primitives.fork import new_lock
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 
 class Claim(enum.Enum):
@@ -71,6 +76,16 @@ class Owner:
 ROOT = Owner(None)
 
 current: ContextVar[Owner] = ContextVar("otpylib_telemetry_capture", default=ROOT)
+
+
+@contextlib.contextmanager
+def owned_by(owner: Owner) -> Generator[None]:
+    """Have what is emitted in the block belong to a node."""
+    token = current.set(owner)
+    try:
+        yield
+    finally:
+        current.reset(token)
 
 
 def new_owner() -> Owner:

@@ -257,6 +257,7 @@ def load_providers() -> tuple[ModuleType, ModuleType, ModuleType]:
     """Import what installs providers of spans, log records and metrics."""
     with importing():
         from otpylib_telemetry_otel.api import (  # noqa: PLC0415
+            added_processors,
             logger_provider,
             meter_provider,
             tracer_provider,
@@ -264,7 +265,7 @@ def load_providers() -> tuple[ModuleType, ModuleType, ModuleType]:
         from otpylib_telemetry_otel.resources import current_resource  # noqa: PLC0415
         from otpylib_telemetry_otel.sdk.spans import SpanConverter  # noqa: PLC0415
 
-    tracer_provider.convert_with(lambda span: SpanConverter(current_resource()).convert([span])[0])
+    added_processors.convert_with(lambda span: SpanConverter(current_resource()).convert([span])[0])
 
     return tracer_provider, logger_provider, meter_provider
 

@@ -1,13 +1,11 @@
 """Backends that need no more than a key: the OpenTelemetry exporter with settings made up beforehand.
 
-A preset is data. Whatever the user sets in its section goes before it, key by key.
+Whatever the user sets in its section goes before these, key by key.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
@@ -18,90 +16,37 @@ from otpylib_telemetry_otel.backend import OtelBackend
 from otpylib_telemetry_otel.settings.model import OtelSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from otpylib_telemetry.exporter.probe import Probe
 
 _HOST = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
 
-
-@dataclass(frozen=True)
-class Preset:
-    """What is known beforehand about a backend; ``{name}`` stands for the key of that name."""
-
-    title: str
-    settings: Mapping[str, str]
-    key_header: str
-    source: str
+#: What Datadog's intake wants the key in, and that metrics are of delta temporality
+#: (https://docs.datadoghq.com/opentelemetry/setup/otlp_ingest/traces/).
+_KEY_HEADER = "dd-api-key"
+_KNOWN = {"endpoint": "https://otlp.{site}", "protocol": "http/protobuf", "metrics_temporality": "delta"}
 
 
-#: Metrics have to be of delta temporality there.
-DATADOG = Preset(
-    title="Datadog",
-    settings=MappingProxyType(
-        {"endpoint": "https://otlp.{site}", "protocol": "http/protobuf", "metrics_temporality": "delta"}
-    ),
-    key_header="dd-api-key",
-    source="https://docs.datadoghq.com/opentelemetry/setup/otlp_ingest/traces/",
-)
-
-
-class PresetSettings(OtelSettings):
-    """What the exporter can be told where a preset knows the rest."""
-
-    preset: ClassVar[Preset]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_in(cls, values: Any) -> Any:
-        """Lay what was set over what the preset says."""
-        if not isinstance(values, dict):
-            return values
-        parts = {key: _text(values.get(key), field.default) for key, field in cls.model_fields.items()}
-        known = {key: template.format_map(parts) for key, template in cls.preset.settings.items()}
-        return {**known, **values}
-
-    def lacks_key(self) -> bool:
-        """Tell whether the backend would take nothing for want of a key."""
-        connection = self.connection("traces")
-        return connection.protocol is not None and self.preset.key_header not in connection.headers
-
-    def _key_header(self, api_key: str) -> tuple[str, str]:
-        return self.preset.key_header, api_key
-
-
-def _text(value: object, default: object) -> str:
-    # Anything but a string is refused in its own place; what came from a ${...} is one of another class.
-    return (str.__str__(value) if isinstance(value, str) else str(default)).strip()
-
-
-class PresetBackend(OtelBackend):
-    """The exporter, idle as long as it has no key."""
-
-    def idle_reason(self) -> str | None:
-        """Return why nothing is exported under the present settings, or None."""
-        settings = self.settings
-        if isinstance(settings, PresetSettings) and settings.lacks_key():
-            return f"no api_key is set, and {settings.preset.title} takes nothing without one"
-        return super().idle_reason()
-
-    @classmethod
-    def probes(cls, settings: OtelSettings) -> Sequence[Probe]:
-        """Return what can be tried of the settings; nothing as long as they have no key."""
-        idle = isinstance(settings, PresetSettings) and settings.lacks_key()
-        return () if idle else super().probes(settings)
-
-
-class DatadogSettings(PresetSettings):
+class DatadogSettings(OtelSettings):
     """What the exporter to Datadog can be told: an ``api_key``, the ``site``, and all the others can be."""
-
-    preset: ClassVar[Preset] = DATADOG
 
     site: str = Field(
         "datadoghq.com",
         description="The Datadog site the account is on, such as `datadoghq.eu` or `us5.datadoghq.com`; "
         "everything is sent to `https://otlp.<site>`.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, values: Any) -> Any:
+        """Lay what was set over what is known."""
+        if not isinstance(values, dict):
+            return values
+        # Anything but a string is refused in its own place; what came from a ${...} is one of another class.
+        given = values.get("site")
+        site = str.__str__(given) if isinstance(given, str) else cls.model_fields["site"].default
+        return {**{key: value.format(site=site.strip()) for key, value in _KNOWN.items()}, **values}
 
     @field_validator("site", mode="before")
     @classmethod
@@ -114,11 +59,31 @@ class DatadogSettings(PresetSettings):
             )
         return value.strip()
 
+    def _key_header(self, api_key: str) -> tuple[str, str]:
+        return _KEY_HEADER, api_key
 
-class DatadogBackend(PresetBackend):
-    """Sends to Datadog's OTLP intake."""
+
+def _lacks_key(settings: OtelSettings) -> bool:
+    """Tell whether the backend would take nothing for want of a key."""
+    connection = settings.connection("traces")
+    return connection.protocol is not None and _KEY_HEADER not in connection.headers
+
+
+class DatadogBackend(OtelBackend):
+    """Sends to Datadog's OTLP intake; idle as long as there is no key."""
 
     settings_type: ClassVar[type[OtelSettings]] = DatadogSettings
+
+    def idle_reason(self) -> str | None:
+        """Return why nothing is exported under the present settings, or None."""
+        if _lacks_key(self.settings):
+            return "no api_key is set, and Datadog takes nothing without one"
+        return super().idle_reason()
+
+    @classmethod
+    def probes(cls, settings: OtelSettings) -> Sequence[Probe]:
+        """Return what can be tried of the settings; nothing as long as they have no key."""
+        return () if _lacks_key(settings) else super().probes(settings)
 
 
 DatadogExporter = exporter_module(

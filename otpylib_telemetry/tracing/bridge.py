@@ -23,43 +23,33 @@ class ContextBridge(Protocol):
 
         ``baggage`` is what goes on from here, as far as it came through us.
         """
-        ...
 
     def enter_alone(self, place: Place | None, baggage: str) -> Any:
         """Do as :meth:`enter`, and leave everything else of the other API's context behind."""
-        ...
 
     def is_inside(self) -> bool:
         """Tell whether the running code is inside of a span of the other API that is open."""
-        ...
 
     def here(self) -> Scope | None:
         """Return what the running code is inside of, whoever opened it: whatever is emitted asks."""
-        ...
 
     def ended(self, operation: Operation) -> None:
         """Hear that an operation has ended; called where it did, once its record is complete."""
-        ...
 
     def leave(self, token: Any) -> None:
         """Undo :meth:`enter`; called in the context in which that was called."""
-        ...
 
     def set_aside(self, token: Any) -> Any:
         """Undo :meth:`enter` for a while; return what :meth:`take_up` needs. Called where that was called."""
-        ...
 
     def take_up(self, held: Any) -> Any:
         """Undo :meth:`set_aside`, be it in another context; return what :meth:`leave` needs from now on."""
-        ...
 
     def around(self, own: SpanContext | None) -> SpanContext | None:
         """Return the innermost span that is open here, whoever opened it."""
-        ...
 
     def baggage(self, own: str) -> str:
         """Return the baggage that goes on from here: ours, with what the other API has made of it."""
-        ...
 
 
 #: The bridge in force, if any.

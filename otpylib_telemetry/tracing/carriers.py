@@ -35,47 +35,55 @@ _said: Final = Once(_KINDS)
 def read(carrier: Any, names: Iterable[str]) -> dict[str, list[Any]]:
     """Return the values of headers by their names, which are in lower case here."""
     found: dict[str, list[Any]] = {name: [] for name in names}
-    try:
-        missing = set(found)
-        # A list is read through, and only once: every request to an ASGI server has one.
-        is_list = type(carrier) is list
-        getter = _none if is_list else _getter(carrier)
-        for name in found:
-            values = getter(name)
-            if values:
-                found[name] = values
-                missing.discard(name)
-        if missing and (is_list or not _is_case_insensitive(carrier)):
-            for key, value in _pairs(carrier):
-                name = _plain_name(key)
-                if name in missing:
-                    found[name] += _values(value)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # noqa: BLE001 - the carrier's own code
-        _say("read", carrier, error)
+    _tried("read", carrier, _read, found)
     return found
 
 
 def names_in(carrier: Any) -> list[str]:
     """Return the names of all headers, in lower case."""
-    try:
-        return [_plain_name(key) for key, _ in _pairs(carrier)]
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # noqa: BLE001 - as above
-        _say("read", carrier, error)
-        return []
+    found: list[str] = []
+    _tried("read", carrier, lambda _: found.extend([_plain_name(key) for key, _ in _pairs(carrier)]))
+    return found
 
 
 def write(carrier: Any, name: str, value: str) -> None:
     """Set a header, instead of what is there under the same name, however that is spelt."""
+    _tried("written to", carrier, _write, name, value)
+
+
+def _tried(what: str, carrier: Any, call: Callable[..., None], *given: Any) -> None:
     try:
-        _write(carrier, name, value)
+        call(carrier, *given)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # noqa: BLE001 - as above
-        _say("written to", carrier, error)
+    except BaseException as error:  # noqa: BLE001 - the carrier's own code
+        kind = type(carrier)
+        if _said.is_news((what, kind)):
+            log.warning(
+                "Headers of the type %s.%s cannot be %s (%s): the trace context does not pass. Further ones "
+                "of this type are not reported.",
+                kind.__module__,
+                kind.__qualname__,
+                what,
+                describe(error),
+            )
+
+
+def _read(carrier: Any, found: dict[str, list[Any]]) -> None:
+    missing = set(found)
+    # A list is read through, and only once: every request to an ASGI server has one.
+    is_list = type(carrier) is list
+    getter = _none if is_list else _getter(carrier)
+    for name in found:
+        values = getter(name)
+        if values:
+            found[name] = values
+            missing.discard(name)
+    if missing and (is_list or not _is_case_insensitive(carrier)):
+        for key, value in _pairs(carrier):
+            name = _plain_name(key)
+            if name in missing:
+                found[name] += _values(value)
 
 
 def _write(carrier: Any, name: str, value: str) -> None:
@@ -153,16 +161,3 @@ def _values(value: Any) -> list[Any]:
     if value is None:
         return []
     return list(value) if type(value) in {list, tuple} else [value]
-
-
-def _say(what: str, carrier: Any, error: BaseException) -> None:
-    kind = type(carrier)
-    if _said.is_news((what, kind)):
-        log.warning(
-            "Headers of the type %s.%s cannot be %s (%s): the trace context does not pass. Further ones of "
-            "this type are not reported.",
-            kind.__module__,
-            kind.__qualname__,
-            what,
-            describe(error),
-        )

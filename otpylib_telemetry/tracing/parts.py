@@ -119,7 +119,7 @@ def set_attribute(operation: Operation, key: Any, value: object) -> None:
 def set_attributes(operation: Operation, attributes: Any) -> None:
     """Put several attributes on it."""
     if not operation.ended:
-        for key, value in _table(attributes).items():
+        for key, value in table_of(attributes).items():
             set_attribute(operation, key, value)
 
 
@@ -145,7 +145,7 @@ def add_event(operation: Operation, name: object, attributes: Any = None, at_ns:
         if len(operation.happenings) >= _Kept.events:
             operation.dropped_happenings += 1
             return
-    happening = (text(name, _MAX_NAME), at_ns, {} if attributes is None else _table(attributes))
+    happening = (text(name, _MAX_NAME), at_ns, {} if attributes is None else table_of(attributes))
     with _lock:
         if not operation.happenings:
             operation.happenings = []
@@ -163,7 +163,7 @@ def add_link(operation: Operation, context: object, attributes: Any = None) -> N
     link = link_table(found)
     said = found.attributes if attributes is None else attributes
     if said is not None:
-        link["attributes"] = _table(said)
+        link["attributes"] = table_of(said)
     with _lock:
         if len(operation.links) >= _Kept.links:
             operation.dropped_links += 1
@@ -196,7 +196,7 @@ def record_exception(
     if more is not None:
         told |= more
     if attributes is not None:
-        told |= _table(attributes)
+        told |= table_of(attributes)
     add_event(operation, EXCEPTION, told, at_ns)
 
 
@@ -270,8 +270,8 @@ def _is_clean(error: BaseException) -> bool:
     return code is None or (issubclass(type(code), int) and int.__int__(code) == 0)
 
 
-def _table(given: Any) -> dict[str, Any]:
-    """Return attributes as they are now."""
+def table_of(given: Any) -> dict[str, Any]:
+    """Return attributes, or metadata, as they are now; what cannot be read says so."""
     try:
         return as_dict(given).copy()
     except KeyboardInterrupt:

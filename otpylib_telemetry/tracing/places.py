@@ -100,14 +100,14 @@ def step_aside(operation: Operation) -> None:
 def join(operation: Operation, here: Place | None, metadata: Mapping[str, Any]) -> None:
     """Have an operation continue the trace that its metadata names, with the baggage there."""
     carried = operation.carried
-    baggage = "" if carried is None else carried.baggage
-    if "baggage" in metadata:
-        baggage = merge_baggage(baggage, read_baggage(metadata["baggage"]))
+    baggage = merge_baggage("" if carried is None else carried.baggage, read_baggage(metadata.get("baggage")))
     remote = _caller_in(metadata)
     if remote is not None:
         operation.trace = LocalTrace(remote.trace_id)
         operation.parent_span_id = remote.span_id
-        operation.carried = Carried(remote, remote.flags, _tracestate_in(metadata), baggage)
+        operation.carried = Carried(
+            remote, remote.flags, read_tracestate(metadata.get("tracestate")), baggage
+        )
         if here is not None and here.is_place:
             operation.correlation = here.correlation_id
     elif baggage:
@@ -115,28 +115,21 @@ def join(operation: Operation, here: Place | None, metadata: Mapping[str, Any]) 
 
 
 def _caller_in(metadata: Mapping[str, Any]) -> TraceParent | None:
-    if "traceparent" not in metadata:
-        return None
-    return propagation.parse_traceparent(header_text(metadata["traceparent"]))
-
-
-def _tracestate_in(metadata: Mapping[str, Any]) -> str:
-    return read_tracestate(metadata["tracestate"]) if "tracestate" in metadata else ""
+    return propagation.parse_traceparent(header_text(metadata.get("traceparent")))
 
 
 def place_there(metadata: Mapping[str, Any]) -> Place | None:
     """Return the place that metadata names, with the baggage there and here; None where it names none."""
     here = place_here()
-    given = read_baggage(metadata["baggage"]) if "baggage" in metadata else ""
+    given = read_baggage(metadata.get("baggage"))
     remote = _caller_in(metadata)
     if remote is None and not given:
         return None
     baggage = merge_baggage("" if here is None else here.baggage, given)
     if remote is None:
         return with_baggage(here, baggage)
-    place = remote_place(remote, _tracestate_in(metadata), baggage)
-    if "correlation_id" in metadata:
-        place.correlation = metadata["correlation_id"]
+    place = remote_place(remote, read_tracestate(metadata.get("tracestate")), baggage)
+    place.correlation = metadata.get("correlation_id")
     if place.correlation is None and here is not None and here.is_place:
         place.correlation = here.correlation_id
     return place
@@ -144,16 +137,11 @@ def place_there(metadata: Mapping[str, Any]) -> Place | None:
 
 def arrival(metadata: Mapping[str, Any], here: Place | None) -> Place:
     """Return the place at which a request comes in: that of its sender, or else ``here``; be that nowhere."""
-    baggage = merge_baggage(
-        "" if here is None else here.baggage,
-        read_baggage(metadata["baggage"]) if "baggage" in metadata else "",
-    )
+    baggage = merge_baggage("" if here is None else here.baggage, read_baggage(metadata.get("baggage")))
     remote = _caller_in(metadata)
-    return (
-        with_baggage(here, baggage)
-        if remote is None
-        else remote_place(remote, _tracestate_in(metadata), baggage)
-    )
+    if remote is None:
+        return with_baggage(here, baggage)
+    return remote_place(remote, read_tracestate(metadata.get("tracestate")), baggage)
 
 
 def stand_for(place: Place, operation: Operation) -> None:

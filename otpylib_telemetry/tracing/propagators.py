@@ -26,7 +26,7 @@ from otpylib_telemetry.tracing.propagation import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 
 _VARIABLE: Final = "OTEL_PROPAGATORS"
@@ -78,22 +78,11 @@ class Theirs:
 
     def extract(self, carrier: Any) -> dict[str, Any]:
         """Return the context in headers as metadata has it."""
-        try:
-            return self._extract(carrier)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001 - somebody else's code
-            self._failed("read", error)
-            return {}
+        return self._tried("read", self._extract, carrier) or {}
 
     def inject(self, carrier: Any, there: SpanContext | None, baggage: str) -> None:
         """Put a context into headers."""
-        try:
-            self._inject(carrier, there, baggage)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001 - as above
-            self._failed("written", error)
+        self._tried("written", self._inject, carrier, there, baggage)
 
     def _extract(self, carrier: Any) -> dict[str, Any]:
         from opentelemetry import baggage, context, trace  # noqa: PLC0415 - only where it is wanted
@@ -123,14 +112,19 @@ class Theirs:
             made = api_baggage.set_baggage(name, value, made)
         self.textmap.inject(carrier, context=made, setter=_Setter())
 
-    def _failed(self, what: str, error: BaseException) -> None:
-        if _said.is_news((what, type(error))):
-            log.warning(
-                "The trace context cannot be %s by OpenTelemetry's propagator (%s): it does not pass. "
-                "Further failures of this kind are not reported.",
-                what,
-                describe(error),
-            )
+    def _tried(self, what: str, call: Callable[..., Any], *given: Any) -> Any:
+        try:
+            return call(*given)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - somebody else's code
+            if _said.is_news((what, type(error))):
+                log.warning(
+                    "The trace context cannot be %s by OpenTelemetry's propagator (%s): it does not pass. "
+                    "Further failures of this kind are not reported.",
+                    what,
+                    describe(error),
+                )
 
 
 class _Getter:
@@ -242,13 +236,13 @@ def _of_theirs(textmap: Any) -> W3C | Theirs:
 
 def _of_names(written: str) -> W3C | Theirs:
     """Return what ``OTEL_PROPAGATORS`` names."""
-    names = set(filter(None, map(str.strip, written.split(","))))
+    names = dict.fromkeys(filter(None, map(str.strip, written.split(","))))
     if not names:
         return _BOTH
     if "none" in map(str.lower, names):
         return W3C(trace=False, baggage=False)
-    own = names & _W3C
-    if names != own and (loaded := _load(dict.fromkeys(filter(None, map(str.strip, written.split(",")))))):
+    own = _W3C.intersection(names)
+    if len(own) < len(names) and (loaded := _load(names)):
         from opentelemetry.propagators.composite import CompositePropagator  # noqa: PLC0415 - as above
 
         return Theirs(CompositePropagator(loaded))

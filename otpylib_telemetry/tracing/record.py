@@ -1,7 +1,7 @@
-"""Operations without a block around them: what an instrumentation records, rather than a user.
+"""Operations recorded: what an instrumentation does without a block, and how any operation ends.
 
-:class:`.span.Span` does the same in one piece: there a call more would be felt by every operation. What is
-changed in one place belongs into the other; tests/tracing/test_record.py holds both against each other.
+:class:`.span.Span` begins one in a piece of its own: there a call more would be felt by every operation. What
+is changed in one place belongs into the other; tests/tracing/test_record.py holds both against each other.
 """
 
 from __future__ import annotations
@@ -82,20 +82,17 @@ def logged(operation: Operation) -> None:
         event_log.hand_out()
 
 
-def end(operation: Operation, error: BaseException | None = None, said: str = "") -> tuple[Handler, ...]:
+def end(
+    operation: Operation, error: BaseException | None = None, said: str = "", since_ns: int = 0
+) -> tuple[Handler, ...]:
     """End an operation, and leave it; return who is to be called with the event that tells so.
 
-    ``said`` is what it says about the error instead of the error's own text.
+    ``said`` is what it says about the error instead of the error's own text; ``since_ns`` is from when it
+    counts, if not from its beginning.
     """
     now_ns = monotonic_ns()
-    if operation.bridged is None and operation.outer is None and innermost.get() is operation:
-        # As context.leave() does it, where nothing surrounds it.
-        operation.ended = True
-        innermost.reset(operation.token)  # type: ignore[arg-type]  # it has one, being in there
-        operation.token = None
-    else:
-        context.leave(operation)
-    operation.duration_ms = (now_ns - operation.at_ns) / 1e6
+    context.leave(operation)
+    operation.duration_ms = (now_ns - (since_ns or operation.at_ns)) / 1e6
     if not operation.is_plain:
         parts.complete(operation)
     if error is not None:

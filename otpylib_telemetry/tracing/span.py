@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from otpylib_telemetry.bus import context, event_log, log
 from otpylib_telemetry.bus.context import innermost
-from otpylib_telemetry.bus.dispatch import as_dict, call, call_and_await
+from otpylib_telemetry.bus.dispatch import call, call_and_await
 from otpylib_telemetry.bus.event_log import due, entries
 from otpylib_telemetry.bus.table import MAX_NAME_LENGTH, current
 from otpylib_telemetry.otp import current_process
@@ -20,13 +20,13 @@ from otpylib_telemetry.tracing.decoration import decorated, is_decorated, name_o
 from otpylib_telemetry.tracing.operation import LocalTrace, Operation, Place
 from otpylib_telemetry.tracing.places import begin_beyond, enter, join, place_here, place_there, step_aside
 from otpylib_telemetry.tracing.propagation import DRAWN, draw_bits, id_source
+from otpylib_telemetry.tracing.record import end
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
     from otpylib_telemetry.bus.dispatch import Details
-    from otpylib_telemetry.bus.handler import Handler
     from otpylib_telemetry.bus.table import Route
     from otpylib_telemetry.tracing.propagation import SpanContext
 
@@ -44,6 +44,7 @@ class Span:
     _scope: Place | None = None
     _metadata: dict[str, Any] | None = None
     _overlapping: int = 0
+    _started_ns: int = 0
 
     def __init__(self, name: str, details: Details) -> None:
         #: The operation.
@@ -61,7 +62,9 @@ class Span:
         """The metadata of the events; what is added while the span is open goes into the ending event."""
         if self._metadata is None:
             operation = self._operation
-            self._metadata = _plain(self._details) if operation is None else parts.metadata_of(operation)
+            self._metadata = (
+                parts.table_of(self._details) if operation is None else parts.metadata_of(operation)
+            )
         return self._metadata
 
     def set_attribute(self, key: str, value: object) -> None:
@@ -142,7 +145,8 @@ class Span:
             try:
                 call(route.begins, *operation.start_event())
             except BaseException as error:  # interrupted in a handler: it never ran, and says so
-                self._end(operation, error)
+                if handlers := end(operation, error, "", self._started_ns):
+                    call(handlers, *operation.end_event())
                 raise
             self._started_ns = monotonic_ns()
         return self
@@ -155,7 +159,7 @@ class Span:
             if self._scope is not None or self._overlapping:
                 self._leave()
             return
-        handlers = self._close(operation, error)
+        handlers = end(operation, error, "", self._started_ns)
         if handlers:
             call(handlers, *operation.end_event())
 
@@ -175,7 +179,8 @@ class Span:
             try:
                 await call_and_await(route.begins, *operation.start_event())
             except BaseException as error:  # as in __enter__, or cancelled there
-                self._end(operation, error)
+                if handlers := end(operation, error, "", self._started_ns):
+                    call(handlers, *operation.end_event())
                 raise
             self._started_ns = monotonic_ns()
         return self
@@ -190,9 +195,9 @@ class Span:
             return
         if error is not None and not issubclass(type(error), Exception):
             # Cancelled, closed or interrupted: nothing more may be awaited.
-            self._end(operation, error)
+            self.__exit__(None, error, None)
             return
-        handlers = self._close(operation, error)
+        handlers = end(operation, error, "", self._started_ns)
         if handlers:
             await call_and_await(handlers, *operation.end_event())
 
@@ -204,7 +209,7 @@ class Span:
             log.warning("The span %r was entered again while open; use span(...) anew for each.", self.name)
             return None
         details = self._details
-        metadata = details.copy() if type(details) is dict else _plain(details)
+        metadata = details.copy() if type(details) is dict else parts.table_of(details)
         here: Place | None = innermost.get()  # type: ignore[assignment]  # nothing else is entered
         bridge = bridge_module.installed
         if bridge is not None or (here is not None and here.ended):
@@ -286,31 +291,6 @@ class Span:
             place, self._scope = self._scope, None
             context.leave(place)
 
-    def _end(self, operation: Operation, error: BaseException | None) -> None:
-        handlers = self._close(operation, error)
-        if handlers:
-            call(handlers, *operation.end_event())
-
-    def _close(self, operation: Operation, error: BaseException | None) -> tuple[Handler, ...]:
-        """Complete the record and log it; return who is to be called."""
-        now_ns = monotonic_ns()
-        context.leave(operation)
-        operation.duration_ms = (now_ns - self._started_ns) / 1e6
-        if not operation.is_plain:
-            parts.complete(operation)
-        if error is not None:
-            parts.raised(operation, error)
-        # Last: whoever sees that it has ended sees how.
-        operation.ended_ns = now_ns
-        if operation.bridged is not None and operation.is_parent:
-            operation.bridged[0].ended(operation)
-        route = operation.route
-        if route.end_logged:
-            entries.append((operation,))
-            if len(entries) >= due.at:
-                event_log.hand_out()
-        return route.succeeds if operation.failure is None else route.fails
-
 
 @overload
 def span(name: F) -> F: ...
@@ -353,12 +333,3 @@ def span(name: Any, metadata: Details = None) -> Any:
 def operation_of(use: Span) -> Operation | None:
     """Return the operation that a use of :func:`span` has begun; None where nobody listens."""
     return use._operation  # noqa: SLF001  # of this module
-
-
-def _plain(details: Details) -> dict[str, Any]:
-    try:
-        return as_dict(details).copy()
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # noqa: BLE001  # telemetry never breaks the operation it describes
-        return {"metadata_error": describe(error)}

@@ -162,7 +162,7 @@ def install() -> bool:
         provider: Any = api.get_logger_provider()
         if not hasattr(provider, "add_log_record_processor"):
             # Nothing is set, or something that cannot be used: then this is without effect.
-            if isinstance(provider, api.NoOpLoggerProvider) or not _is_unset(provider):
+            if type(provider).__name__ != "ProxyLoggerProvider":
                 return False
             api.set_logger_provider(_Provider(shutdown_on_exit=False))
             provider = api.get_logger_provider()
@@ -192,14 +192,5 @@ def _is_about_exporting(scope: Any) -> bool:
     )
 
 
-def _is_unset(provider: object) -> bool:
-    """Tell whether a provider only stands in for one that is still to be set."""
-    return type(provider).__name__ == "ProxyLoggerProvider"
-
-
-def _after_fork() -> None:
-    """Leave what was installed to the parent; the child may install its own."""
-    _Switch.on = False
-
-
-after_fork_in_child(_after_fork)
+# What was installed is left to the parent; the child may install its own.
+after_fork_in_child(uninstall)

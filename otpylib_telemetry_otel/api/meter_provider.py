@@ -135,9 +135,5 @@ def _own_provider() -> MeterProvider:
     return _own[0]
 
 
-def _after_fork() -> None:
-    """Leave what was installed to the parent, whose exporters it is for; the child may install its own."""
-    uninstall()
-
-
-after_fork_in_child(_after_fork)
+# What was installed is left to the parent, whose exporters it is for; the child may install its own.
+after_fork_in_child(uninstall)

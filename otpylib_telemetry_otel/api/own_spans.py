@@ -5,7 +5,7 @@ Imports OpenTelemetry's API: to be imported only where it is wanted.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.trace import Span, Status, StatusCode
 
@@ -26,6 +26,16 @@ if TYPE_CHECKING:
     from otpylib_telemetry_otel.traces.spans import FinishedSpan
 
 
+def _no_operation() -> Operation:
+    made = Operation()
+    made.name, made.metadata, made.ended = "", {}, True
+    return made
+
+
+#: What a place elsewhere has in place of an operation: one that has ended takes nothing.
+_NO_OPERATION: Final = _no_operation()
+
+
 class OwnSpan(Span):
     """A span of ours: what is written to it is put on the operation, as long as that is open.
 
@@ -34,21 +44,18 @@ class OwnSpan(Span):
 
     def __init__(self, place: Place) -> None:
         self._place = place
-        self._operation = place if isinstance(place, Operation) else None
+        self._operation = place if isinstance(place, Operation) else _NO_OPERATION
         self._context: SpanContext | None = None
 
     @property
     def name(self) -> str:
         """What the span is called."""
-        operation = self._operation
-        return "" if operation is None else str(self.attributes.get("span.name", operation.name))
+        return str(self.attributes.get("span.name", self._operation.name))
 
     @property
     def attributes(self) -> Mapping[str, Any]:
         """The metadata of the operation, as far as it is known."""
         operation = self._operation
-        if operation is None:
-            return {}
         return {**(operation.metadata if operation.final is None else operation.final)}
 
     def get_span_context(self) -> SpanContext:
@@ -59,37 +66,32 @@ class OwnSpan(Span):
 
     def is_recording(self) -> bool:
         """Tell whether it takes what is written to it."""
-        return self._operation is not None and not self._operation.ended
+        return not self._operation.ended
 
     def set_attribute(self, key: str, value: Any) -> None:
         """Set one attribute."""
-        if self._operation is not None:
-            parts.set_attribute(self._operation, key, value)
+        parts.set_attribute(self._operation, key, value)
 
     def set_attributes(self, attributes: Mapping[str, Any]) -> None:
         """Set several attributes."""
-        if self._operation is not None:
-            parts.set_attributes(self._operation, attributes)
+        parts.set_attributes(self._operation, attributes)
 
     def add_event(self, name: str, attributes: Attributes = None, timestamp: int | None = None) -> None:
         """Add an event, now or at a time in nanoseconds since the epoch."""
-        if self._operation is not None:
-            parts.add_event(self._operation, name, attributes, _monotonic(self._operation, timestamp))
+        parts.add_event(self._operation, name, attributes, _monotonic(self._operation, timestamp))
 
     def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
         """Add a link, if it leads anywhere."""
-        if self._operation is not None:
-            parts.add_link(self._operation, context, attributes)
+        parts.add_link(self._operation, context, attributes)
 
     def update_name(self, name: str) -> None:
         """Call the span something else; the events of the operation keep their names."""
-        if self._operation is not None:
-            parts.set_attribute(self._operation, "span.name", name)
+        parts.set_attribute(self._operation, "span.name", name)
 
     def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
         """Say how it ends, as the SDK takes it: what is OK stays so, and nothing makes it unset again."""
         operation = self._operation
-        if operation is None or operation.is_ok:
+        if operation.is_ok:
             return
         code = status
         if isinstance(status, Status):
@@ -107,12 +109,9 @@ class OwnSpan(Span):
         escaped: bool = False,  # noqa: FBT001, FBT002 - the interface's own
     ) -> None:
         """Add the event of an exception."""
-        operation = self._operation
-        if operation is not None:
-            at_ns = _monotonic(operation, timestamp)
-            parts.record_exception(
-                operation, exception, attributes, at_ns, {"exception.escaped": str(bool(escaped))}
-            )
+        at_ns = _monotonic(self._operation, timestamp)
+        told = {"exception.escaped": str(bool(escaped))}
+        parts.record_exception(self._operation, exception, attributes, at_ns, told)
 
     def end(self, end_time: int | None = None) -> None:
         """Do nothing: the block in which it is the current span ends it."""
@@ -120,7 +119,7 @@ class OwnSpan(Span):
 
 def _monotonic(operation: Operation, wall_ns: Any) -> int | None:
     """Return a time in nanoseconds since the epoch on the monotonic clock, by which the operation goes."""
-    if type(wall_ns) is not int:
+    if type(wall_ns) is not int or operation.ended:
         return None
     trace = operation.trace
     if trace.wall_offset_ns is None:

@@ -13,24 +13,16 @@ import logging
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
-from opentelemetry import baggage as api_baggage
-from opentelemetry import context as api_context
 from opentelemetry import trace
-from opentelemetry.context import Context
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import ProxyTracerProvider
 
-from otpylib_telemetry.bus.context import here
-from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.primitives.fork import after_fork_in_child, new_lock
-from otpylib_telemetry.primitives.once import Once
 from otpylib_telemetry.tracing import bridge, propagation
-from otpylib_telemetry.tracing.headers import baggage_values, merge_baggage
-from otpylib_telemetry.tracing.places import place_here
-from otpylib_telemetry.tracing.propagators import as_ours, their_baggage
-from otpylib_telemetry_otel.api.own_spans import OwnSpan, finished_span
+from otpylib_telemetry_otel.api import added_processors
+from otpylib_telemetry_otel.api.context_bridge import BRIDGE
 from otpylib_telemetry_otel.api.scopes import scope_of
 from otpylib_telemetry_otel.api.spans import guarded
 from otpylib_telemetry_otel.resources import current_resource, speak_for
@@ -39,17 +31,14 @@ from otpylib_telemetry_otel.traces import api_spans
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from opentelemetry.context import Context
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import ReadableSpan, Span
     from opentelemetry.trace import Link, SpanKind
     from opentelemetry.trace.span import TraceState
     from opentelemetry.util.types import Attributes
 
-    from otpylib_telemetry.bus.context import Scope
-    from otpylib_telemetry.tracing.operation import Operation, Place
-    from otpylib_telemetry.tracing.propagation import SpanContext
     from otpylib_telemetry_otel.api.forwarding import SpanForwarder
-    from otpylib_telemetry_otel.traces.spans import FinishedSpan
 
 _log = logging.getLogger("otpylib_telemetry")
 
@@ -108,51 +97,6 @@ class _Processor(SpanProcessor):
         """Have everything exported; see ``SpanForwarder.flush``."""
         forwarder = _Switch.forwarder
         return forwarder is None or forwarder.flush(timeout_millis / _MS_PER_SECOND)
-
-
-class _Others:
-    """The processors that others have added to our provider: what they raise is reported once each."""
-
-    processors: tuple[SpanProcessor, ...] = ()
-    #: Makes a span of the SDK of one of ours.
-    convert: Callable[[FinishedSpan], ReadableSpan] | None = None
-    said: Final = Once()
-
-    @classmethod
-    def began(cls, span: OwnSpan, around: Context) -> None:
-        for processor in cls.processors:
-            cls._call(processor, lambda one=processor: one.on_start(span, around))  # type: ignore[misc]
-
-    @classmethod
-    def ended(cls, operation: Operation) -> None:
-        convert = cls.convert
-        if convert is None:
-            return
-        try:
-            span = convert(finished_span(operation))
-        except Exception as error:  # noqa: BLE001 - what an operation holds may do anything
-            if cls.said.is_news("convert"):
-                _log.warning("A span could not be handed to span processors (%s).", describe(error))
-            return
-        for processor in cls.processors:
-            cls._call(processor, lambda one=processor: one.on_end(span))  # type: ignore[misc]
-
-    @classmethod
-    def _call(cls, processor: SpanProcessor, call: Callable[[], object]) -> None:
-        try:
-            call()
-        except Exception as error:  # noqa: BLE001 - a processor of any package may raise anything
-            if cls.said.is_news(id(processor)):
-                _log.warning(
-                    "The OpenTelemetry %s failed (%s). Further cases are not logged.",
-                    type(processor).__name__,
-                    describe(error),
-                )
-
-
-def convert_with(convert: Callable[[FinishedSpan], ReadableSpan]) -> None:
-    """Say how a span of ours becomes one of the SDK."""
-    _Others.convert = staticmethod(convert)
 
 
 class _Sampler(Sampler):
@@ -220,7 +164,7 @@ class _Provider(TracerProvider):
         """Add a processor, which hears of the operations of ``span()`` as well."""
         super().add_span_processor(span_processor)
         if not isinstance(span_processor, _Processor):
-            _Others.processors = (*_Others.processors, span_processor)
+            added_processors.add(span_processor)
 
     @property
     def resource(self) -> Resource:
@@ -228,85 +172,6 @@ class _Provider(TracerProvider):
         return current_resource()
 
 
-#: Under which the baggage that came through us is remembered in OpenTelemetry's context.
-_BAGGAGE: Final = api_context.create_key("otpylib-telemetry-baggage")
-
-
-class _Bridge:
-    """One context for the spans of both; see :class:`~otpylib_telemetry.tracing.bridge.ContextBridge`."""
-
-    def enter(self, place: Place | None, baggage: str) -> Any:
-        """Make a span of ours the current one of OpenTelemetry, with the baggage that came through us."""
-        return self._attach(place, baggage, api_context.get_current())
-
-    def enter_alone(self, place: Place | None, baggage: str) -> Any:
-        """Make a span of ours the current one, in a context that holds nothing else."""
-        return self._attach(place, baggage, Context())
-
-    @staticmethod
-    def _attach(place: Place | None, baggage: str, made: Context) -> Any:
-        if place is not None:
-            span = OwnSpan(place)
-            if _Others.processors and span.is_recording():
-                _Others.began(span, made)
-            made = trace.set_span_in_context(span, made)
-        if baggage and made.get(_BAGGAGE) != baggage:
-            # New here. What is inherited may have been changed there since.
-            for name, value in baggage_values(baggage).items():
-                made = api_baggage.set_baggage(name, value, made)
-            made = api_context.set_value(_BAGGAGE, baggage, made)
-        return api_context.attach(made)
-
-    def leave(self, token: Any) -> None:
-        """Let OpenTelemetry have the span again that was current before."""
-        api_context.detach(token)
-
-    def set_aside(self, token: Any) -> Any:
-        """Let OpenTelemetry have the context again that was there before, and keep what it has become."""
-        held = api_context.get_current()
-        api_context.detach(token)
-        return held
-
-    def take_up(self, held: Any) -> Any:
-        """Let OpenTelemetry have the context that was kept."""
-        return api_context.attach(held)
-
-    def is_inside(self) -> bool:
-        """Tell whether a span of OpenTelemetry is the current one, and open."""
-        span = trace.get_current_span()
-        return not isinstance(span, OwnSpan) and span.is_recording()
-
-    def here(self) -> Scope | None:
-        """Return the place of the innermost span: ours, unless one of OpenTelemetry was begun in it."""
-        span = trace.get_current_span()
-        if isinstance(span, OwnSpan) or not span.get_span_context().is_valid:
-            return here()
-        return place_here()
-
-    def ended(self, operation: Operation) -> None:
-        """Tell the processors of others, if there are any."""
-        if _Others.processors:
-            _Others.ended(operation)
-
-    def around(self, own: SpanContext | None) -> SpanContext | None:
-        """Return the innermost span: ours, unless one of OpenTelemetry was begun in it."""
-        span = trace.get_current_span()
-        theirs = span.get_span_context()
-        if isinstance(span, OwnSpan) or not theirs.is_valid:
-            return own
-        if own is None:
-            return as_ours(theirs)
-        same = theirs.trace_id == int(own.trace_id, 16)
-        return as_ours(theirs, own.correlation_id if same else None, own.baggage)
-
-    def baggage(self, own: str) -> str:
-        """Return the baggage of OpenTelemetry's context, and ours where that has not come there."""
-        theirs = their_baggage(own)
-        known = api_context.get_value(_BAGGAGE) or ""
-        return theirs if known == own else merge_baggage(own, theirs)
-
-
-_bridge: Final = _Bridge()
 _lock = new_lock()
 #: Providers that have our processor.
 _served: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -319,7 +184,7 @@ def install(forwarder: SpanForwarder) -> str:
         whose = _provide()
         _Switch.forwarder = forwarder
         speak_for(target.name for target in forwarder.targets)
-        bridge.install(_bridge)
+        bridge.install(BRIDGE)
         return whose
 
 
@@ -328,7 +193,7 @@ def uninstall(forwarder: SpanForwarder) -> None:
     with _lock:
         if _Switch.forwarder is forwarder:
             _Switch.forwarder = None
-            bridge.uninstall(_bridge)
+            bridge.uninstall(BRIDGE)
 
 
 def missed() -> int:
@@ -369,7 +234,7 @@ def _own_provider() -> TracerProvider:
 def _after_fork() -> None:
     """Leave what was installed to the parent, whose exporters it is for; the child may install its own."""
     _Switch.forwarder = None
-    bridge.uninstall(_bridge)
+    bridge.uninstall(BRIDGE)
 
 
 after_fork_in_child(_after_fork)

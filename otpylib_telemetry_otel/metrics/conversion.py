@@ -24,10 +24,9 @@ from opentelemetry.sdk.metrics.export import (
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from otpylib_telemetry.aggregation.points import (
-    MetricPoint,
-)
+from otpylib_telemetry.aggregation.points import MetricPoint
 from otpylib_telemetry.metrics.units import KNOWN
+from otpylib_telemetry.tracing.propagation import parse_span_id, parse_trace_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -42,7 +41,7 @@ _CUMULATIVE: Final = AggregationTemporality.CUMULATIVE
 _UNITS: Final = {unit.word: unit.ucum for unit in KNOWN if unit.word}
 
 
-_ID_DIGITS: Final = {"trace_id": 32, "span_id": 16}
+_IDS: Final = {"trace_id": parse_trace_id, "span_id": parse_span_id}
 
 
 def of_values(scope: str, values: Iterable[tuple[Measured, int]], now_ns: int) -> MetricsData:
@@ -172,14 +171,9 @@ def _histogram_point(labels: Mapping[str, str], one: _Series, now_ns: int) -> Hi
 
 def _exemplar(exemplar: Any, now_ns: int) -> Exemplar:
     labels = dict(exemplar.labels)
-    ids: dict[str, int | None] = {}
-    for name, digits in _ID_DIGITS.items():
-        text = labels.get(name, "")
-        try:
-            ids[name] = int(text, 16) or None if len(text) == digits else None
-        except ValueError:
-            ids[name] = None
-        if ids[name] is not None:
+    ids = {name: parse(labels.get(name)) for name, parse in _IDS.items()}
+    for name, found in ids.items():
+        if found is not None:
             del labels[name]
     at_ns = int(exemplar.timestamp * 1e9) if exemplar.timestamp else now_ns
     return Exemplar(labels, exemplar.value, at_ns, span_id=ids["span_id"], trace_id=ids["trace_id"])

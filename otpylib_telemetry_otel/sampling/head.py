@@ -91,12 +91,8 @@ def _as_the_caller(trace_id: int, spans: Sequence[FinishedSpan]) -> Verdict | No
         return None
     for span in called:
         if span.caller is not None and span.caller.sampled:
-            return Verdict(keep=True, weight=_told(span, trace_id))
+            return Verdict(keep=True, weight=adjusted_count(span.tracestate, trace_id))
     return OUT
-
-
-def _told(span: FinishedSpan, trace_id: int) -> float | None:
-    return adjusted_count(span.tracestate, trace_id)
 
 
 def adjusted_count(tracestate: object, trace_id: int) -> float | None:

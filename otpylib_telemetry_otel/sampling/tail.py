@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from otpylib_telemetry_otel.sampling.budget import SpanBudget
+from otpylib_telemetry_otel.sampling.decisions import Decisions
 from otpylib_telemetry_otel.sampling.head import by_ratio, decide, root_span
 from otpylib_telemetry_otel.sampling.policy import KEEP, OUT, Policy, Verdict
 
@@ -32,13 +33,6 @@ if TYPE_CHECKING:
 
 #: By trace id, when the earliest of its open spans began, on the monotonic clock in nanoseconds.
 OpenTraces: TypeAlias = "Callable[[], Mapping[int, int]]"
-
-#: For how long a decision is remembered at least, and at most for twice as long, unless too many are.
-_MEMORY_NS: Final = 60 * 1_000_000_000
-
-#: How many decisions are remembered at least where so many were made within that time; twice as many at most.
-#: Some 10 MB then.
-_REMEMBERED: Final = 25_000
 
 #: When there is no room, some is made for this share of the limit, so that it is not wanted again at once.
 _ROOM: Final = 0.1
@@ -86,7 +80,7 @@ class Tail:
         self.counts: Counter[str] = Counter()
         self._traces: dict[int, _Trace] = {}
         self._pinned: dict[int, Policy] = {}
-        self._decided = _Decided()
+        self._decided = Decisions()
         self._budget = SpanBudget(self.policy.spans_per_second)
         self._left_out: dict[tuple[str, bool], float] = {}
         self._crowd = 0
@@ -173,7 +167,7 @@ class Tail:
         trace = self._traces.get(trace_id)
         if trace is not None:
             return len(trace.spans), trace.verdict, trace.policy
-        decided = self._decided.peek(trace_id)
+        decided = self._decided.get(trace_id)
         if decided is not None:
             return 0, *decided
         return 0, None, self._pinned.get(trace_id, self.policy)
@@ -192,7 +186,7 @@ class Tail:
         trace_id = span.trace_id
         trace = self._traces.get(trace_id)
         if trace is None:
-            known = self._decided.get(trace_id)
+            known = self._decided.followed(trace_id)
             if known is not None:
                 verdict, policy = known
                 changed = self._follow(span, verdict, policy, decided)
@@ -324,44 +318,6 @@ class Tail:
 
     def _remember(self, trace_id: int, trace: _Trace) -> None:
         self._decided.put(trace_id, (trace.verdict or OUT, trace.policy))
-
-
-_Decision: TypeAlias = "tuple[Verdict, Policy]"
-
-
-class _Decided:
-    """Decisions made a while ago at most: the older half goes when the younger is full or old enough."""
-
-    __slots__ = ("_older", "_since_ns", "_younger")
-
-    def __init__(self) -> None:
-        self._younger: dict[int, _Decision] = {}
-        self._older: dict[int, _Decision] = {}
-        self._since_ns: int | None = None
-
-    def __bool__(self) -> bool:
-        return bool(self._younger or self._older)
-
-    def get(self, trace_id: int) -> _Decision | None:
-        known = self._younger.get(trace_id)
-        if known is None and self._older and (known := self._older.pop(trace_id, None)) is not None:
-            self.put(trace_id, known)
-        return known
-
-    def peek(self, trace_id: int) -> _Decision | None:
-        """Return a decision without keeping it any longer for that."""
-        return self._younger.get(trace_id) or self._older.get(trace_id)
-
-    def put(self, trace_id: int, decision: _Decision) -> None:
-        if len(self._younger) >= _REMEMBERED:
-            self._older, self._younger = self._younger, {}
-        self._younger[trace_id] = decision
-
-    def age(self, now_ns: int) -> None:
-        if self._since_ns is None or not self:
-            self._since_ns = now_ns
-        elif now_ns - self._since_ns >= _MEMORY_NS:
-            self._older, self._younger, self._since_ns = self._younger, {}, now_ns
 
 
 def _at_once(trace_id: int, policy: Policy) -> Verdict | None:

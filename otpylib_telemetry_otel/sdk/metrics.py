@@ -36,6 +36,7 @@ from otpylib_telemetry.aggregation.points import (
     Temporality,
 )
 from otpylib_telemetry.meters.attributes import attribute_value
+from otpylib_telemetry.tracing.propagation import parse_span_id, parse_trace_id
 from otpylib_telemetry.version import __version__
 from otpylib_telemetry_otel.metrics.conversion import Foreign
 from otpylib_telemetry_otel.otlp.metrics import encoded
@@ -63,9 +64,6 @@ _TEMPORALITIES: Final = {
     Temporality.DELTA: AggregationTemporality.DELTA,
     Temporality.CUMULATIVE: AggregationTemporality.CUMULATIVE,
 }
-
-
-_HEX_DIGITS: Final = {"trace": 32, "span": 16}
 
 
 class MetricConverter:
@@ -224,16 +222,6 @@ def _exemplar(exemplar: series.Exemplar, wall_offset_ns: int) -> Exemplar:
         {key: attribute_value(text) for key, text in traced.attributes},
         _number(exemplar.value),
         traced.at_ns + wall_offset_ns,
-        span_id=_id(traced.span_id, _HEX_DIGITS["span"]),
-        trace_id=_id(traced.trace_id, _HEX_DIGITS["trace"]),
+        span_id=parse_span_id(traced.span_id),
+        trace_id=parse_trace_id(traced.trace_id),
     )
-
-
-def _id(text: str, digits: int) -> int | None:
-    """Return an id as a number; None for what is none."""
-    if len(text) != digits:
-        return None
-    try:
-        return int(text, 16) or None
-    except ValueError:
-        return None

@@ -6,9 +6,9 @@ Exporter" specification.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, Final
 
 from otpylib_telemetry.config.environment import parse_table
 from otpylib_telemetry.config.settings import Unusable
@@ -90,8 +90,9 @@ def standard_environment(environ: Mapping[str, str]) -> dict[str, tuple[str, Any
     _read_otlp(environ, found)
     _read_resource(environ, found)
     _read_sampler(environ, found)
-    _read_batching(environ, found)
-    _read_metrics(environ, found)
+    for key, variable, read in _CONVERTED:
+        if (text := environ.get(variable)) is not None and (value := read(text)) is not None:
+            found[key] = (variable, value)
     return found
 
 
@@ -249,37 +250,18 @@ def _installed_sampler(name: str) -> Any:
     return name if name in names else Unusable(name, f"expected the name of a sampler: {', '.join(names)}")
 
 
-def _read_batching(environ: Mapping[str, str], found: dict[str, tuple[str, Any]]) -> None:
-    for key, variable in (
-        ("batch_size", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE"),
-        ("queue_limit", "OTEL_BSP_MAX_QUEUE_SIZE"),
-    ):
-        if variable in environ:
-            found[key] = (variable, environ[variable])
-    delay = environ.get("OTEL_BSP_SCHEDULE_DELAY")
-    if delay is not None:
-        found["flush_interval"] = ("OTEL_BSP_SCHEDULE_DELAY", _seconds(delay))
+def _histogram(text: str) -> Any:
+    return _HISTOGRAMS.get(text.strip().lower()) or Unusable(text, f"expected {' or '.join(_HISTOGRAMS)}")
 
 
-def _read_metrics(environ: Mapping[str, str], found: dict[str, tuple[str, Any]]) -> None:
-    variable = "OTEL_METRIC_EXPORT_INTERVAL"
-    if variable in environ:
-        found["metrics_interval"] = (variable, _seconds(environ[variable]))
-    variable = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION"
-    if variable in environ:
-        name = environ[variable].strip().lower()
-        expected = f"expected {' or '.join(_HISTOGRAMS)}"
-        value = _HISTOGRAMS.get(name) or Unusable(environ[variable], expected)
-        found["metrics_histogram"] = (variable, value)
-    variable = "OTEL_METRICS_EXEMPLAR_FILTER"
-    match environ.get(variable, "").strip().lower():
+def _exemplars(text: str) -> Any:
+    match text.strip().lower():
         case "always_off":
-            found["metrics_exemplars"] = (variable, False)
+            return False
         case "" | "always_on" | "trace_based":
-            pass
+            return None
         case _:
-            reason = "expected always_on, always_off or trace_based"
-            found["metrics_exemplars"] = (variable, Unusable(environ[variable], reason))
+            return Unusable(text, "expected always_on, always_off or trace_based")
 
 
 def _seconds(milliseconds: str) -> Any:
@@ -287,3 +269,14 @@ def _seconds(milliseconds: str) -> Any:
         return float(milliseconds) / 1000
     except ValueError:
         return Unusable(milliseconds, "expected a number of milliseconds")
+
+
+#: Keys, the variables that say them otherwise, and what reads these; None where nothing is said.
+_CONVERTED: Final[tuple[tuple[str, str, Callable[[str], Any]], ...]] = (
+    ("batch_size", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", str),
+    ("queue_limit", "OTEL_BSP_MAX_QUEUE_SIZE", str),
+    ("flush_interval", "OTEL_BSP_SCHEDULE_DELAY", _seconds),
+    ("metrics_interval", "OTEL_METRIC_EXPORT_INTERVAL", _seconds),
+    ("metrics_histogram", "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", _histogram),
+    ("metrics_exemplars", "OTEL_METRICS_EXEMPLAR_FILTER", _exemplars),
+)

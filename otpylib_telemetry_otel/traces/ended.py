@@ -31,7 +31,7 @@ class RecentKeys(Generic[V]):
     """A table that forgets: it holds what came last, between half of its limit and all of it.
 
     Attributes:
-        young: What came last. The same table for ever, as is the next: a loop may hold on to them.
+        young: What came last.
         old: What came before that.
     """
 
@@ -47,13 +47,13 @@ class RecentKeys(Generic[V]):
 
     def put(self, key: Hashable, value: V) -> None:
         """Remember a value."""
-        young = self.young
-        if len(young) >= self._half:
-            # Two generations, of which the older is forgotten as a whole: no order to keep, none to search.
-            self.old.clear()
-            self.old.update(young)
-            young.clear()
-        young[key] = value
+        if len(self.young) >= self._half:
+            self.turn()
+        self.young[key] = value
+
+    def turn(self) -> None:
+        """Forget the older of two generations as a whole: there is no order to keep, and none to search."""
+        self.old, self.young = self.young, {}
 
     def get(self, key: Hashable) -> V | None:
         """Return what is remembered, or None."""

@@ -19,7 +19,7 @@ from otpylib_telemetry.supervision import suite
 from otpylib_telemetry_mock.exporter import MockExporterServer
 from otpylib_telemetry_mock.otlp_receiver import HttpReceiver
 from otpylib_telemetry_otel import OtelExporter, OtelSettings
-from otpylib_telemetry_otel.presets import DATADOG, DatadogBackend, DatadogExporter, DatadogSettings
+from otpylib_telemetry_otel.presets import DatadogBackend, DatadogExporter, DatadogSettings
 from otpylib_telemetry_prometheus import PrometheusExporter, PrometheusSettings
 from tests.support.chassis import QUICK, books, call, delivered, emit, make_exporter, up
 from tests.support.runtime import MemorySource
@@ -328,7 +328,6 @@ def test_datadog_needs_a_key_and_nothing_else():
     assert settings.connection("traces").headers == {"dd-api-key": SECRET}
     assert SECRET not in repr(settings)
     assert SECRET not in str(resolution_module.redacted(resolution))
-    assert DATADOG.source.startswith("https://docs.datadoghq.com/")
 
 
 @pytest.mark.parametrize(

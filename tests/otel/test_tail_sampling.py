@@ -268,7 +268,7 @@ def test_the_memory_of_decisions_is_bounded():
         if number % 1000 == 0:
             process.pass_time(0)
     remembered = process.tail._decided
-    assert 25_000 <= len(remembered._younger) + len(remembered._older) <= 50_000
+    assert 25_000 <= len(remembered) <= 50_000
     assert len(process.kept) == 80_000
 
 

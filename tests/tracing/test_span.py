@@ -9,7 +9,6 @@ import pytest
 from otpylib_telemetry import attach, attach_many, current_span, span
 from otpylib_telemetry.bus import table
 from otpylib_telemetry.tracing import propagation
-from otpylib_telemetry.tracing import span as span_module
 from otpylib_telemetry.tracing.propagation import SpanContext
 from otpylib_telemetry.tracing.transfer import trace_context
 from tests.support import absurd
@@ -148,7 +147,8 @@ async def test_an_error_without_a_text_is_known_by_its_type(events):
 
 async def test_the_duration_is_that_of_the_block_and_not_of_the_handlers(events, monkeypatch):
     now = [0]
-    monkeypatch.setattr(span_module, "monotonic_ns", lambda: now[0])
+    for module in ("span", "record"):
+        monkeypatch.setattr(f"otpylib_telemetry.tracing.{module}.monotonic_ns", lambda: now[0])
     table.add("slow", ["a.*"], lambda *_: now.__setitem__(0, now[0] + 10**9))
     with span("a"):
         now[0] += 5_000_000

@@ -18,7 +18,7 @@ from opentelemetry import trace
 
 from otpylib_telemetry import current_span, execute, span
 from otpylib_telemetry.bus import context
-from otpylib_telemetry_otel.api.tracer_provider import _bridge
+from otpylib_telemetry_otel.api.context_bridge import BRIDGE
 from tests.tracing.span_forms import PARENT, Events
 
 
@@ -575,9 +575,9 @@ def test_whatever_is_interleaved_everybody_is_where_he_should_be(seed):
 def bridged(events):
     from otpylib_telemetry.tracing import bridge  # noqa: PLC0415
 
-    bridge.install(_bridge)
+    bridge.install(BRIDGE)
     yield events
-    bridge.uninstall(_bridge)
+    bridge.uninstall(BRIDGE)
 
 
 def theirs():

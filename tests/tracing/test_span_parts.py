@@ -123,8 +123,8 @@ async def test_there_is_an_end_to_attributes(records):
 
 async def test_an_event_has_its_time_and_what_it_had_then(events, monkeypatch):
     now = [10**9]
-    monkeypatch.setattr("otpylib_telemetry.tracing.span.monotonic_ns", lambda: now[0])
-    monkeypatch.setattr("otpylib_telemetry.tracing.parts.monotonic_ns", lambda: now[0])
+    for module in ("span", "record", "parts"):
+        monkeypatch.setattr(f"otpylib_telemetry.tracing.{module}.monotonic_ns", lambda: now[0])
     told = {"key": "user:1"}
     with span("a") as made:
         now[0] += 2_000_000

@@ -11,6 +11,7 @@ from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags, Tra
 
 from otpylib_telemetry import attach, span
 from otpylib_telemetry_otel.api import tracer_provider
+from otpylib_telemetry_otel.api.added_processors import Added
 from tests.support.telemetry_service import arrived, tracer
 
 OTHER = SpanContext(
@@ -227,7 +228,7 @@ class Broken(SpanProcessor):
 
 async def test_processors_of_our_provider_see_our_spans(receiver, monkeypatch, caplog):
     seen = Seen()
-    monkeypatch.setattr(tracer_provider._Others, "processors", (Broken(), seen))
+    monkeypatch.setattr(Added, "processors", (Broken(), seen))
     with span("shop.order", {"by": "ann"}):
         trace.get_current_span().add_event("looked", {"shelf": "a"})
         with pytest.raises(ValueError, match="no tea"), span("shop.pack"):
@@ -250,9 +251,9 @@ async def test_processors_of_our_provider_see_our_spans(receiver, monkeypatch, c
 
 
 def test_a_processor_added_to_our_provider_is_one_of_these(monkeypatch):
-    monkeypatch.setattr(tracer_provider._Others, "processors", ())
+    monkeypatch.setattr(Added, "processors", ())
     provider = tracer_provider._Provider(shutdown_on_exit=False)
     seen = Seen()
     provider.add_span_processor(tracer_provider._Processor(every=True))
     provider.add_span_processor(seen)
-    assert tracer_provider._Others.processors == (seen,)
+    assert Added.processors == (seen,)
