@@ -5,13 +5,20 @@ See :mod:`otpylib_telemetry.services.server` for what such a section has in comm
 
 from __future__ import annotations
 
-from typing import Final, Literal
+import functools
+from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import Field
 
 from otpylib_telemetry.config.settings import Number, SectionSettings, WholeNumber, Words
 from otpylib_telemetry.primitives.fork import importing
+from otpylib_telemetry.primitives.threads import run_in_thread
 from otpylib_telemetry.services.server import Applied, service_module
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from otpylib_telemetry.instrument.otpylib import OtpylibInstrumentor
 
 _RELATION: Final = (
     "How {} is related to what its sender was doing: `child` for a part of it, `link` for an operation of "
@@ -69,19 +76,26 @@ class _Instrumented:
     by_configuration = False
 
 
-def apply(settings: InstrumentSettings) -> None:
-    """Instrument the actors, or no more, under these settings."""
-    if not settings.enabled and not _Instrumented.by_configuration:
-        return
+@functools.cache
+def _instrumentation() -> tuple[type[OtpylibInstrumentor], ModuleType]:
     with importing():
         from otpylib_telemetry.instrument.otpylib import OtpylibInstrumentor, rules  # noqa: PLC0415 - only where wanted
 
+    return OtpylibInstrumentor, rules
+
+
+async def apply(settings: InstrumentSettings) -> None:
+    """Instrument the actors, or no more, under these settings."""
+    if not settings.enabled and not _Instrumented.by_configuration:
+        return
+    # On a thread: another one may be importing OpenTelemetry, and this one waits for it.
+    instrumentor, rules = await run_in_thread(_instrumentation) if settings.enabled else _instrumentation()
     if settings.enabled:
         wanted = {key: getattr(settings, key) for key in InstrumentSettings.model_fields if key != "enabled"}
         rules.put_in_force(rules.Rules(**wanted))
-        OtpylibInstrumentor().instrument()
+        instrumentor().instrument()
     else:
-        OtpylibInstrumentor().uninstrument()
+        instrumentor().uninstrument()
     _Instrumented.by_configuration = settings.enabled
 
 

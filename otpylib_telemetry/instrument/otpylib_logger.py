@@ -8,6 +8,7 @@ what is below the level costs one comparison.
 
 from __future__ import annotations
 
+import functools
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
@@ -230,13 +231,18 @@ class OtpylibLoggerBridge(Service):
         return log_events.metadata_of(log_events.Logged(said, said, severity, level, 0, _SCOPE, extra))
 
 
-def _is_ours(value: Any) -> bool:
-    """Tell of a pid or a registered name whether it is that of a process of telemetry's."""
+@functools.cache
+def _runs_ours() -> Callable[[Any], bool]:
     with importing():
         from otpylib_telemetry.instrument.otpylib.identity import runs_ours  # noqa: PLC0415 - only where wanted
 
+    return runs_ours
+
+
+def _is_ours(value: Any) -> bool:
+    """Tell of a pid or a registered name whether it is that of a process of telemetry's."""
     try:
-        return runs_ours(otp.whereis(value) or value)
+        return _runs_ours()(otp.whereis(value) or value)
     except TypeError:
         # No pid and no name: nothing of which there could be a process.
         return False

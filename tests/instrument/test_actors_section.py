@@ -1,6 +1,7 @@
 """``[telemetry.instrument]``: the instrumentation of the actors, switched by configuration."""
 
 import asyncio
+import threading
 import urllib.request
 
 import pytest
@@ -11,7 +12,9 @@ from otpylib_config import Config
 import otpylib_telemetry
 import otpylib_telemetry_prometheus
 from otpylib_telemetry import TomlSource
+from otpylib_telemetry.instrument import actors
 from otpylib_telemetry.instrument.otpylib import OtpylibInstrumentor, rules
+from otpylib_telemetry.primitives.fork import importing
 from tests.supervision.test_supervision import tree
 from tests.support.actors import server
 from tests.support.chassis import up
@@ -46,6 +49,30 @@ async def test_it_takes_effect_beside_any_exporter_and_is_undone_while_running(
     await eventually(lambda: ProcessMailbox.send is not BARE)
     await runtime.shutdown()
     await eventually(lambda: ProcessMailbox.send is BARE)
+
+
+async def test_the_loop_goes_on_while_another_thread_imports():
+    imports, is_done = threading.Event(), threading.Event()
+
+    def import_something_large():
+        with importing():
+            imports.set()
+            is_done.wait(60)
+
+    actors._instrumentation.cache_clear()
+    thread = threading.Thread(target=import_something_large)
+    thread.start()
+    assert imports.wait(60)
+    applied = asyncio.create_task(actors.apply(actors.InstrumentSettings(enabled=True)))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert not applied.done()
+    is_done.set()
+    await applied
+    assert ProcessMailbox.send is not BARE
+    await actors.apply(actors.InstrumentSettings(enabled=False))
+    assert ProcessMailbox.send is BARE
+    thread.join()
 
 
 async def test_what_the_application_switched_on_itself_is_left_alone(runtime, config_manager):

@@ -43,6 +43,6 @@ def execute_in(installed, tmp_path):
         file = tmp_path / "program.py"
         file.write_text(program, encoding="utf-8")
         # Isolated: neither the working directory nor the user's packages are importable.
-        return built.run(installed(extra, **what), "-I", "-W", "error", file, cwd=tmp_path, timeout=60)
+        return built.run(installed(extra, **what), "-I", "-W", "error", file, cwd=tmp_path, timeout=250)
 
     return execute

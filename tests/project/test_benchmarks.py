@@ -43,7 +43,7 @@ def test_every_comparison_is_measured_and_in_the_table(tmp_path):
         cwd=tmp_path,
         capture_output=True,
         encoding="utf-8",
-        timeout=100,
+        timeout=280,
         env={**kept, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"},
     )
     assert (done.returncode, done.stderr) == (0, "")
@@ -76,7 +76,7 @@ def test_scrapes_are_measured_with_pages_that_say_the_same(tmp_path):
         cwd=tmp_path,
         capture_output=True,
         encoding="utf-8",
-        timeout=100,
+        timeout=280,
         env={**kept, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"},
     )
     assert (done.returncode, done.stderr) == (0, "")
@@ -101,7 +101,7 @@ def test_the_application_answers_and_exports_whatever_its_telemetry_is(tmp_path)
         cwd=tmp_path,
         capture_output=True,
         encoding="utf-8",
-        timeout=100,
+        timeout=280,
         env={**kept, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"},
     )
     assert (done.returncode, done.stderr) == (0, "")
@@ -127,7 +127,7 @@ def test_a_label_with_ever_new_values_is_folded_and_the_others_are_exact(tmp_pat
         cwd=tmp_path,
         capture_output=True,
         encoding="utf-8",
-        timeout=100,
+        timeout=280,
         env={**kept, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"},
     )
     assert done.returncode == 0, done.stderr
@@ -146,7 +146,7 @@ def test_what_to_have_room_for_is_measured(tmp_path):
         cwd=tmp_path,
         capture_output=True,
         encoding="utf-8",
-        timeout=100,
+        timeout=280,
         env={**kept, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"},
     )
     assert (done.returncode, done.stderr) == (0, "")

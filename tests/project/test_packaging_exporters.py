@@ -22,8 +22,8 @@ logging.basicConfig(stream=sys.stdout)
 async def application(done):
     try:
         await start_{kind}_exporter({config!r})
-        for _ in range(50):
-            stats = await gen_server.call("{kind}_exporter", ("get_stats",), timeout=5)
+        for _ in range(600):
+            stats = await gen_server.call("{kind}_exporter", ("get_stats",), timeout=60)
             if {wanted!r} in repr(stats):
                 break
             await asyncio.sleep(0.1)
@@ -39,11 +39,11 @@ async def main():
     set_runtime(backend)
     done = asyncio.Event()
     await process.spawn(application, args=[done], mailbox=True)
-    await asyncio.wait_for(done.wait(), 30)
+    await asyncio.wait_for(done.wait(), 200)
     tasks = asyncio.all_tasks() - {{asyncio.current_task()}}
     await backend.shutdown()
     if tasks:
-        await asyncio.wait(tasks, timeout=10)
+        await asyncio.wait(tasks, timeout=60)
 
 asyncio.run(main())
 """
@@ -64,7 +64,7 @@ def test_an_exporter_without_its_extra_says_which_to_install(execute_in, kind, c
 
 SERVES_A_PAGE = """execute("shop.sold", {"count": 3}, {"item": "tea"})
         await gen_server.call("prometheus_exporter", ("flush", 60.0), timeout=6)
-        page = await asyncio.to_thread(lambda: urllib.request.urlopen(stats["url"], timeout=5).read())
+        page = await asyncio.to_thread(lambda: urllib.request.urlopen(stats["url"], timeout=60).read())
         print(page.decode())"""
 
 

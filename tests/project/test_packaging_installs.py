@@ -136,5 +136,7 @@ for entry in sorted(entry_points(group="otpylib_telemetry_exporters"), key=lambd
 
 
 def test_the_pytest_plugin_comes_with_the_wheel_and_needs_no_set_up(installed, tmp_path):
-    said = run(installed("test"), "-I", "-m", "pytest", "-W", "error", "--fixtures", cwd=tmp_path, timeout=60)
+    said = run(
+        installed("test"), "-I", "-m", "pytest", "-W", "error", "--fixtures", cwd=tmp_path, timeout=250
+    )
     assert "fixtures defined from otpylib_telemetry_mock.pytest_plugin" in said

@@ -33,10 +33,10 @@ async def main(endpoint, protocol):
     thread = threading.Thread(target=execute, args=("odd.counted", {"count": 3}))
     thread.start()
     thread.join()
-    report = await otp.safe_call("otel_exporter", ("flush", 20))
-    while (url := (await otp.safe_call("prometheus_exporter", ("get_stats",)))["url"]) is None:
+    report = await otp.safe_call("otel_exporter", ("flush", 60), 60)
+    while (url := (await otp.safe_call("prometheus_exporter", ("get_stats",), 60))["url"]) is None:
         await asyncio.sleep(0.01)
-    page = await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=20).read().decode())
+    page = await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=60).read().decode())
     await backend.shutdown()
     print(report["left"], *(line for line in page.splitlines() if line.startswith("odd_counted_total")))  # noqa: T201
 
