@@ -427,12 +427,18 @@ def bare(module):
     return supervisor.child_spec(id=name, module=module, args={**QUICK, "shutdown_timeout": 30}, name=name)
 
 
+async def watched_by(supervisor_pid, pid, runtime):
+    """The supervisor's reference is made a moment after the process is up. A crash before is not heard of."""
+    await eventually(lambda: supervisor_pid in runtime._processes[pid].monitored_by.values())
+
+
 async def test_bare_a_single_child_is_restarted_after_a_crash(runtime, capsys):
     module, backend = make_exporter()
-    await in_process(tree(bare(module)).start_link, None, "application")
+    pid = await in_process(tree(bare(module)).start_link, None, "application")
     await up()
     for round_ in range(3):
         old = process.whereis(NAME)
+        await watched_by(pid, old, runtime)
         emit(5, first=round_ * 5)
         await blow(NAME)
         await eventually(lambda o=old: process.whereis(NAME) not in {o, None})
@@ -460,12 +466,13 @@ async def test_bare_two_children_the_second_crash_restarts_the_wrong_one(runtime
     await all_up(names)
     first, last = names[0], names[-1]
     old = process.whereis(first)
+    await watched_by(pid, old, runtime)
     await blow(first)
     await eventually(lambda: process.whereis(first) not in {old, None})
     await all_up(names)
     middle = process.whereis(first)
-    # The second of two references that are the same: it is made a moment after the process is up.
-    await eventually(lambda: pid in runtime._processes[middle].monitored_by.values())
+    # The second of two references that are the same.
+    await watched_by(pid, middle, runtime)
     emit(5)
     await blow(last)
     await eventually(lambda: process.whereis(first) not in {middle, None})
