@@ -1,4 +1,4 @@
-"""What to have room for: bytes of what waits, by tracemalloc, and what a core can do in a second."""
+"""What to have room for: bytes of what waits, by tracemalloc, and CPU time of what is done, for a core."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 import tracemalloc
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import memory, ours
+from benchmarks import memory, ours, scrape
 from benchmarks.peers import LABELS
 from otpylib_telemetry import execute, span
 from otpylib_telemetry_otel.backend import OtelBackend
@@ -16,7 +16,10 @@ from otpylib_telemetry_prometheus.backend import PrometheusBackend
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from otpylib_telemetry.exporter.queue import EventQueue
+
 _SECOND = 1_000_000_000
+_CHUNK = 200
 
 
 def _bytes_of(make: Callable[[], object], count: int) -> float:
@@ -92,29 +95,73 @@ def _least(run: Callable[[], object], count: int, rounds: int) -> float:
     return min(found)
 
 
-def _per_second(rounds: int, count: int) -> list[tuple[str, float]]:
-    name, queue, exporter = ours.exporter_of(OtelBackend)
-    encode = ours.encoder()
-    page_name, page_queue, page = ours.exporter_of(PrometheusBackend)
+def _in_chunks(count: int, do: Callable[[], None], collect: Callable[[], object]) -> Callable[[], None]:
+    """Return what does something so often, and has it collected from time to time, as an exporter does."""
 
-    def spans() -> None:
-        with ours.reading(queue):
-            for _ in range(0, count, 200):
-                for _ in range(200):
-                    with span(f"{name}.operation", LABELS):
-                        pass
-                ours.collect(queue, exporter, encode)
+    def run() -> None:
+        for _ in range(0, count, _CHUNK):
+            for _ in range(_CHUNK):
+                do()
+            collect()
+
+    return run
+
+
+def _of_events(rounds: int, count: int) -> list[tuple[str, float]]:
+    """Return seconds of CPU that one of each takes, all threads of the process together."""
+    name, queue, exporter = ours.exporter_of(OtelBackend)
+    page_name, page_queue, page = ours.exporter_of(PrometheusBackend)
+    encode = ours.encoder()
+
+    def operation() -> None:
+        with span(f"{name}.operation", LABELS):
+            pass
 
     def counted() -> None:
-        with ours.reading(page_queue):
-            for _ in range(0, count, 200):
-                for _ in range(200):
-                    execute(f"{page_name}.sold", {"count": 1}, LABELS)
-                ours.collect(page_queue, page)
+        execute(f"{page_name}.counted", {"count": 1}, LABELS)
+
+    def timed() -> None:
+        execute(f"{page_name}.timed", {"duration_ms": 12.3}, LABELS)
+
+    def to_page() -> None:
+        ours.collect(page_queue, page)
+
+    def to_spans() -> None:
+        ours.collect(queue, exporter, encode)
+
+    def to_both() -> None:
+        to_spans()
+        to_page()
+
+    def least(do: Callable[[], None], collect: Callable[[], None], *queues: EventQueue) -> float:
+        with ours.reading(*queues):
+            return _least(_in_chunks(count, do, collect), count, rounds)
 
     return [
-        ("events into counters", 1 / _least(counted, count, rounds)),
-        ("operations into spans, encoded for OTLP", 1 / _least(spans, count, rounds)),
+        ("event into a counter", least(counted, to_page, page_queue)),
+        ("event into a histogram", least(timed, to_page, page_queue)),
+        ("operation into a span, encoded for OTLP", least(operation, to_spans, queue)),
+        (
+            "operation into a span, encoded, and into the metrics of a page",
+            least(operation, to_both, queue, page_queue),
+        ),
+    ]
+
+
+def _of_a_scrape(rounds: int, series: int) -> list[tuple[str, float]]:
+    """Return the same of a series that is written: of so many counters, and as many histograms."""
+    scraped = scrape.Ours(series)
+
+    def changed() -> float:
+        scraped.measure(0.001)
+        begun = time.process_time_ns()
+        scraped.page()
+        return (time.process_time_ns() - begun) / (2 * series) / _SECOND
+
+    changed()
+    return [
+        ("series written for a scrape, all of them changed", min(changed() for _ in range(rounds))),
+        ("series written for a scrape, none of them changed", _least(scraped.page, 2 * series, rounds)),
     ]
 
 
@@ -126,15 +173,17 @@ def table(rounds: int, count: int) -> str:
         ("span that waits for a collector", _finished_spans(count)),
         ("open span", memory.own()),
     ]
-    rates = _per_second(rounds, count)
     return "\n".join(
         [
             "| memory of one | bytes | 100,000 of them |",
             "|---|---:|---:|",
             *(f"| {what} | {size:.0f} | {size * 100_000 / 2**20:.0f} MiB |" for what, size in rows),
             "",
-            "| one core does | in a second |",
-            "|---|---:|",
-            *(f"| {what} | {round(rate, -3):,.0f} |" for what, rate in rates),
+            "| what | CPU of one | one core does in a second |",
+            "|---|---:|---:|",
+            *(
+                f"| {what} | {cost * 1e6:.2f} µs | {round(1 / cost, -3):,.0f} |"
+                for what, cost in (*_of_events(rounds, count), *_of_a_scrape(rounds, count))
+            ),
         ]
     )
