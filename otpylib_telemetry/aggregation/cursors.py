@@ -146,7 +146,7 @@ class Cursors:
             if metric.folded and self._is_of_intervals(metric):
                 metric.unfold()
             if overflow is not None and self._is_of_intervals(metric) and self._is_idle(overflow):
-                self._hand_over(metric, [overflow])
+                self._hand_over(metric, [overflow], self._offset_ns)
                 metric.overflow = None
                 store.generation += 1
 
@@ -155,14 +155,14 @@ class Cursors:
             return []
         self._asked.add(metric)
         idle = [series for series in metric.series.values() if self._is_idle(series)]
-        self._hand_over(metric, idle)
+        self._hand_over(metric, idle, self._offset_ns)
         return idle
 
-    def _hand_over(self, metric: AnyMetric, series: Iterable[Series]) -> None:
-        """Have everybody know series that go."""
+    def _hand_over(self, metric: AnyMetric, series: Iterable[Series], offset_ns: int) -> None:
+        """Have everybody know series that may go."""
         for one in series:
             for each in self.readers:
-                each.at(metric, one, self._offset_ns)
+                each.at(metric, one, offset_ns)
 
     def _is_of_intervals(self, metric: AnyMetric) -> bool:
         """Tell whether each interval has series of its own, whoever reads them.
@@ -190,9 +190,7 @@ class Cursors:
     def remember(self, metrics: Iterable[AnyMetric], wall_offset_ns: int) -> None:
         """Take notice of all series there are, for all who read: what is removed hereafter is not lost."""
         for metric in metrics:
-            for one in metric.all_series():
-                for each in self.readers:
-                    each.at(metric, one, wall_offset_ns)
+            self._hand_over(metric, metric.all_series(), wall_offset_ns)
 
     def gone(self, metrics: Iterable[AnyMetric]) -> list[Series]:
         """Return the series that are known and that the store has no more."""

@@ -18,6 +18,7 @@ import math
 import sys
 from array import array
 from bisect import bisect_right
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -89,6 +90,7 @@ def lower_bound(index: int, scale: int) -> float:
     return math.ldexp(2.0 ** (part / (1 << scale)), whole)
 
 
+@dataclass(slots=True, eq=False)
 class ExponentialBuckets:
     """A distribution: counts by the index of buckets, of absolute values for either sign.
 
@@ -96,35 +98,19 @@ class ExponentialBuckets:
     halved. Without numbers the least is infinity, and the greatest minus infinity.
     """
 
-    __slots__ = (
-        "_lost",
-        "_negative_ends",
-        "_positive_ends",
-        "_total",
-        "count",
-        "greatest",
-        "least",
-        "max_size",
-        "negative",
-        "positive",
-        "scale",
-        "zeros",
-    )
-
-    def __init__(self, scale: int, max_size: int) -> None:
-        self.scale = scale
-        self.max_size = max_size
-        self.zeros = 0
-        self.positive: dict[int, int] = {}
-        self.negative: dict[int, int] = {}
-        self.count = 0
-        self.least = math.inf
-        self.greatest = -math.inf
-        self._total = 0.0
-        self._lost = 0.0
-        # Known without looking at every bucket, of which there may be ten thousands.
-        self._positive_ends: _Ends = None
-        self._negative_ends: _Ends = None
+    scale: int
+    max_size: int
+    zeros: int = 0
+    positive: dict[int, int] = field(default_factory=dict)
+    negative: dict[int, int] = field(default_factory=dict)
+    count: int = 0
+    least: float = math.inf
+    greatest: float = -math.inf
+    _total: float = 0.0
+    _lost: float = 0.0
+    # Known without looking at every bucket, of which there may be ten thousands.
+    _positive_ends: _Ends = None
+    _negative_ends: _Ends = None
 
     @property
     def sum(self) -> float:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,16 +82,14 @@ class ExponentialPoint(NamedTuple):
     exemplars: tuple[Exemplar, ...] = ()
 
 
+@dataclass(slots=True, eq=False)
 class MetricPoint:
     """One data point, ready to be sent."""
 
-    __slots__ = ("labels", "point", "stream", "wall_offset_ns")
-
     #: The lane it goes out on.
-    lane = "metrics"
+    lane: ClassVar[str] = "metrics"
 
-    def __init__(self, stream: Any, labels: Labels | None, point: Any, wall_offset_ns: int = 0) -> None:
-        self.stream = stream
-        self.labels = labels
-        self.point = point
-        self.wall_offset_ns = wall_offset_ns
+    stream: Any
+    labels: Labels | None
+    point: Any
+    wall_offset_ns: int = 0

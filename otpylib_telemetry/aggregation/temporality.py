@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import enum
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from otpylib_telemetry.aggregation.distribution_series import ExponentialSeries, HistogramSeries
@@ -89,16 +90,14 @@ class Reading(NamedTuple):
     preference: Wanted
 
 
+@dataclass(slots=True, eq=False)
 class Missed:
     """What others have taken out of a series since its last point: it gives some things once only."""
 
-    __slots__ = ("buckets", "exemplars", "greatest", "least")
-
-    def __init__(self) -> None:
-        self.least = math.inf
-        self.greatest = -math.inf
-        self.buckets: ExponentialBuckets | None = None
-        self.exemplars: tuple[Exemplar, ...] = ()
+    least: float = math.inf
+    greatest: float = -math.inf
+    buckets: ExponentialBuckets | None = None
+    exemplars: tuple[Exemplar, ...] = ()
 
     def take(self, other: Missed) -> None:
         """Add what was taken once more."""
@@ -250,10 +249,8 @@ def read(cursor: Cursor, series: Series, stream: Stream, reading: Reading) -> Me
         point = _histogram(cursor, series, at_ns, delta=delta)
     elif isinstance(series, (ExponentialSeries, SummarySeries)):
         point = _exponential(cursor, series, at_ns, delta=delta)
-    elif isinstance(series, CounterSeries):
-        point = _counter(cursor, series, at_ns, delta=delta)
-    elif delta and isinstance(series, UpDownSeries):
-        point = _up_down(cursor, series, at_ns)
+    elif isinstance(series, (CounterSeries, UpDownSeries)):
+        point = _sum_point(cursor, series, at_ns, delta=delta)
     else:
         exemplars = _recent((series.exemplar,), cursor)
         point = NumberPoint(cursor.start_ns, at_ns, series.value, exemplars)
@@ -279,32 +276,24 @@ def _recent(exemplars: Iterable[Exemplar | None], cursor: Cursor) -> tuple[Exemp
     return tuple(one for one in exemplars if one is not None and one.traced.at_ns > since)
 
 
-def _counter(cursor: Cursor, series: CounterSeries, at_ns: int, *, delta: bool) -> NumberPoint | None:
+def _sum_point(
+    cursor: Cursor, series: CounterSeries | UpDownSeries, at_ns: int, *, delta: bool
+) -> NumberPoint | None:
     value, last = series.value, cursor.last
+    rises_only = isinstance(series, CounterSeries)
     exemplars = _recent((series.exemplar,), cursor)
-    if last is not None and value < last and not math.isclose(value, last, rel_tol=ROUNDING):
+    fell = rises_only and last is not None and value < last
+    if fell and not math.isclose(value, last, rel_tol=ROUNDING):
         # Whoever keeps the sum has begun anew.
         cursor.began_ns, cursor.start_ns, last = cursor.read_ns, cursor.at_ns, None
-    if not delta:
+    if not delta or last is None:
         cursor.last = value
-        return NumberPoint(cursor.start_ns, at_ns, value, exemplars)
-    if last is None:
-        cursor.last = value
-        return NumberPoint(cursor.at_ns, at_ns, value, exemplars)
+        return NumberPoint(cursor.at_ns if delta else cursor.start_ns, at_ns, value, exemplars)
     difference = value - last
-    if not difference > 0:
+    if not difference or (rises_only and difference < 0):
         return None
     cursor.last = last + difference
     return NumberPoint(cursor.at_ns, at_ns, difference, exemplars)
-
-
-def _up_down(cursor: Cursor, series: UpDownSeries, at_ns: int) -> NumberPoint | None:
-    value, last = series.value, cursor.last
-    difference = value if last is None else value - last
-    if last is not None and not difference:
-        return None
-    cursor.last = difference if last is None else last + difference
-    return NumberPoint(cursor.at_ns, at_ns, difference, _recent((series.exemplar,), cursor))
 
 
 def _histogram(cursor: Cursor, series: HistogramSeries, at_ns: int, *, delta: bool) -> HistogramPoint | None:

@@ -349,9 +349,8 @@ class MeterProvider(api.MeterProvider):
     def begin_anew(self) -> None:
         """Be the provider of a forked child: its series are its own, and begin with nothing."""
         self._reading = None
+        self.renew()
         for instrument in self._instruments.values():
-            for stream in instrument.streams:
-                stream.detach()
             if isinstance(instrument, instruments.Observable):
                 for watch in instrument.watches:
                     watch.busy = False

@@ -109,7 +109,7 @@ class AutomaticSeries:
             return UNBORN
         if plan.value is None:
             text = f'Last "value" of the events {readable(plan.event)}.'
-            plan.value = self._declared(Kind.GAUGE, plan, None, self._naming.gauge(plan.event), text)
+            plan.value = self._declared(Kind.GAUGE, plan, None, self._naming.metric(plan.event), text)
         series: AnyGauge = _at(plan.value, binding, binding.labels)
         binding.value = series
         return series

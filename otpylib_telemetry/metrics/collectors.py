@@ -8,7 +8,7 @@ Needs nothing of prometheus_client.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otpylib_telemetry.metrics.names import readable
@@ -24,33 +24,17 @@ class Labelled(NamedTuple):
     label: str
 
 
-class TargetSample(NamedTuple):
-    """The one sample of ``target_info``; the same fields as prometheus_client's ``Sample`` has."""
-
-    name: str
-    labels: dict[str, str]
-    value: float
-    timestamp: float | None = None
-    exemplar: Any = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Target:
-    """The family ``target_info``; the same fields as prometheus_client's ``Metric`` has."""
-
-    samples: tuple[TargetSample, ...]
-    name: str = "target"
-    documentation: str = "Target metadata"
-    type: str = "info"
-    unit: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class _TargetInfo:
-    labels: dict[str, str]
+    """The family ``target_info``, with the fields that prometheus_client's families and samples have."""
 
-    def collect(self) -> Iterable[_Target]:
-        return [_Target((TargetSample("target_info", self.labels, 1.0),))]
+    def __init__(self, labels: dict[str, str]) -> None:
+        sample = SimpleNamespace(name="target_info", labels=labels, value=1.0, timestamp=None, exemplar=None)
+        self._family = SimpleNamespace(
+            name="target", documentation="Target metadata", type="info", unit="", samples=(sample,)
+        )
+
+    def collect(self) -> Iterable[Any]:
+        return [self._family]
 
 
 def collectors_of(registry: Any) -> list[Labelled]:

@@ -34,76 +34,49 @@ declare(
         bounds=_FINE,
     ),
 )
-declare(
-    "otpylib.process.spawned",
-    Standard(
-        labels=as_they_are(("server", "module")),
-        count=Named("otpylib.process.spawned", "Processes that began."),
+#: What is counted: the event, its labels, the metric and what it says.
+_COUNTED: Final = (
+    ("process.spawned", "server module", "process.spawned", "Processes that began."),
+    ("process.exited", "server module reason", "process.exited", "Processes that ended, by reason."),
+    ("process.crashed", "server module reason", "process.crashes", "Processes that crashed, by reason."),
+    (
+        "supervisor.restarted",
+        "supervisor server child reason",
+        "supervisor.restarts",
+        "Children that supervisors started again.",
     ),
-)
-declare(
-    "otpylib.process.exited",
-    Standard(
-        labels=as_they_are(("server", "module", "reason")),
-        count=Named("otpylib.process.exited", "Processes that ended, by reason."),
+    (
+        "supervisor.gave_up",
+        "supervisor server child reason",
+        "supervisor.gave_up",
+        "Supervisors that ended because of too many restarts.",
     ),
-)
-declare(
-    "otpylib.process.crashed",
-    Standard(
-        labels=as_they_are(("server", "module", "reason")),
-        count=Named("otpylib.process.crashes", "Processes that crashed, by reason."),
+    (
+        "supervisor.restart_failed",
+        "supervisor child reason error_type",
+        "supervisor.restart_failures",
+        "Children that could not be started again.",
     ),
-)
-declare(
-    "otpylib.supervisor.restarted",
-    Standard(
-        labels=as_they_are(("supervisor", "server", "child", "reason")),
-        count=Named("otpylib.supervisor.restarts", "Children that supervisors started again."),
+    (
+        "supervisor.child_started",
+        "supervisor module",
+        "supervisor.children_started",
+        "Children added to dynamic supervisors.",
     ),
-)
-declare(
-    "otpylib.supervisor.gave_up",
-    Standard(
-        labels=as_they_are(("supervisor", "server", "child", "reason")),
-        count=Named("otpylib.supervisor.gave_up", "Supervisors that ended because of too many restarts."),
+    (
+        "supervisor.child_stopped",
+        "supervisor module reason",
+        "supervisor.children_stopped",
+        "Children that dynamic supervisors let go.",
     ),
+    ("name.taken_over", "name", "name.taken_over", "Names that went to a second process."),
+    ("message.undelivered", "target server", "undelivered", "Messages to nobody, by target and sender."),
 )
-declare(
-    "otpylib.supervisor.restart_failed",
-    Standard(
-        labels=as_they_are(("supervisor", "child", "reason", "error_type")),
-        count=Named("otpylib.supervisor.restart_failures", "Children that could not be started again."),
-    ),
-)
-declare(
-    "otpylib.supervisor.child_started",
-    Standard(
-        labels=as_they_are(("supervisor", "module")),
-        count=Named("otpylib.supervisor.children_started", "Children added to dynamic supervisors."),
-    ),
-)
-declare(
-    "otpylib.supervisor.child_stopped",
-    Standard(
-        labels=as_they_are(("supervisor", "module", "reason")),
-        count=Named("otpylib.supervisor.children_stopped", "Children that dynamic supervisors let go."),
-    ),
-)
-declare(
-    "otpylib.name.taken_over",
-    Standard(
-        labels=as_they_are(("name",)),
-        count=Named("otpylib.name.taken_over", "Names that went to a second process."),
-    ),
-)
-declare(
-    "otpylib.message.undelivered",
-    Standard(
-        labels=as_they_are(("target", "server")),
-        count=Named("otpylib.undelivered", "Messages to nobody, by target and sender."),
-    ),
-)
+for _event, _labels, _name, _text in _COUNTED:
+    declare(
+        f"otpylib.{_event}",
+        Standard(labels=as_they_are(_labels.split()), count=Named(f"otpylib.{_name}", _text)),
+    )
 declare(
     "otpylib.loop.stalled",
     Standard(

@@ -18,10 +18,12 @@ from otpylib_telemetry.aggregation.points import Form, MetricPoint
 from otpylib_telemetry.aggregation.temporality import Preference
 from otpylib_telemetry.exporter.base import Collected, ExportContext, Exporter
 from otpylib_telemetry.exporter.registry import find
+from otpylib_telemetry.metrics.automatic import MetricOptions
+from otpylib_telemetry.metrics.labels import LabelRules
 from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS, Naming
 from otpylib_telemetry.metrics.options import DefinitionError
 from otpylib_telemetry.metrics.reading import SeriesReader
-from otpylib_telemetry.metrics.recorder import MetricRecorder, answer_removal, metric_options_of
+from otpylib_telemetry.metrics.recorder import MetricRecorder, answer_removal
 from otpylib_telemetry.metrics.settings import MetricsSettings, PushedMetricsSettings, definitions_in
 from otpylib_telemetry.scrubbing.plan import DEFAULT_PLAN, ScrubPlan
 from otpylib_telemetry.scrubbing.scrubber import scrubbed_in, scrubber_in
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping, Sequence
 
     from otpylib_telemetry.bus.event_log import Entry
-    from otpylib_telemetry.metrics.automatic import MetricOptions
     from otpylib_telemetry.metrics.definition import Definition
 
 __all__ = [
@@ -71,17 +72,10 @@ class MetricsPlan:
     @classmethod
     def of(cls, settings: MetricsSettings) -> MetricsPlan:
         """Return what the keys say that exporters of metrics have."""
-        options = metric_options_of(
-            settings.labels,
-            settings.drop_labels,
-            settings.buckets,
-            span_metrics=settings.span_metrics,
-            exemplars=settings.exemplars,
-        )
-        definitions = definitions_in(settings.metrics)
+        rules = LabelRules.of(settings.labels, settings.drop_labels)
         return cls(
-            options,
-            definitions,
+            MetricOptions(rules, settings.buckets, settings.span_metrics, settings.exemplars),
+            definitions_in(settings.metrics),
             settings.automatic_metrics,
             settings.max_series,
             settings.series_ttl,

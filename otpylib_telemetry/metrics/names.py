@@ -86,10 +86,6 @@ class Naming:
         """Return the name of the counter of an event."""
         return self._ending(self.metric(event), self.counter_suffix)
 
-    def gauge(self, event: str) -> str:
-        """Return the name of the gauge of an event."""
-        return self.metric(event)
-
     def in_flight(self, operation: str) -> str:
         """Return the name of the number of operations under way."""
         return f"{self.metric(operation)}{self.separator}in_flight"
@@ -113,7 +109,8 @@ class Naming:
 
 def metric_name(text: str) -> str:
     """Return a metric name for an event name: every character that is illegal becomes an underscore."""
-    return _sanitised(text)
+    name = _ILLEGAL.sub("_", shortened(text, MAX_NAME))
+    return f"_{name}" if not name or name[0].isdigit() else name
 
 
 def label_name(text: str) -> str:
@@ -122,7 +119,7 @@ def label_name(text: str) -> str:
     A name with a meaning of its own gets the prefix ``exported_``, which is what Prometheus does with the
     labels of a target that clash with its own; of several leading underscores one is left.
     """
-    name = _sanitised(text)
+    name = metric_name(text)
     if name.startswith("__"):
         name = "_" + name.lstrip("_")
     return f"exported_{name}" if name in _RESERVED else name
@@ -168,14 +165,9 @@ def readable(text: str) -> str:
     return cut if cut.isascii() else cut.encode("utf-8", "replace").decode("utf-8")
 
 
-def _sanitised(text: str) -> str:
-    name = _ILLEGAL.sub("_", shortened(text, MAX_NAME))
-    return f"_{name}" if not name or name[0].isdigit() else name
-
-
 def _lettered(text: str) -> str:
     if text.isascii():
-        return _sanitised(text)
+        return metric_name(text)
     name = _NO_LETTER.sub(_mark_or_underscore, shortened(text, MAX_NAME))
     return f"_{name}" if not name or name[0] in digits else name
 
@@ -189,20 +181,8 @@ def _collapsed(name: str) -> str:
     return _UNDERSCORES.sub("_", name)
 
 
-def _instrument_as_it_is(name: str, unit: str, _kind: Kind) -> tuple[str, str]:
-    return name, unit
-
-
-def _key_as_it_is(key: str) -> str:
-    return key
-
-
 def _as_it_is(text: str) -> str:
     return readable(shortened(text, MAX_NAME)) or "_"
-
-
-def _claims_nothing(_kind: Kind, _name: str) -> tuple[str, ...]:
-    return ()
 
 
 #: What the Prometheus endpoint shows.
@@ -223,12 +203,12 @@ PROMETHEUS: Final = Naming(
 OPENTELEMETRY: Final = Naming(
     metric=_as_it_is,
     label=_as_it_is,
-    claims=_claims_nothing,
+    claims=lambda _kind, _name: (),
     separator=".",
     counter_suffix="total",
     seconds="s",
     seconds_suffix="",
-    instrument=_instrument_as_it_is,
-    attribute=_key_as_it_is,
+    instrument=lambda name, unit, _kind: (name, unit),
+    attribute=str,
     scopes=True,
 )

@@ -16,7 +16,7 @@ from otpylib_telemetry.tracing.open_operations import OpenOperations
 from otpylib_telemetry.tracing.operation import as_event, is_event
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from otpylib_telemetry.aggregation.store import SeriesStore
     from otpylib_telemetry.bus.event_log import Entry
@@ -139,20 +139,6 @@ class MetricRecorder:
 def is_automatic(definitions: Sequence[Definition], automatic: bool | None) -> bool:  # noqa: FBT001 - a setting
     """Tell whether metrics are made of every event, without a definition."""
     return not definitions if automatic is None else automatic
-
-
-def metric_options_of(  # noqa: PLR0913 - the settings of both exits, by name
-    labels: Iterable[str] | None,
-    drop_labels: Iterable[str],
-    buckets: Iterable[float],
-    *,
-    span_metrics: bool,
-    exemplars: bool,
-    exponential: bool = False,
-) -> MetricOptions:
-    """Return how automatic metrics are made under these settings."""
-    rules = LabelRules.of(labels, drop_labels)
-    return MetricOptions(rules, tuple(buckets), span_metrics, exemplars, exponential)
 
 
 def answer_removal(store: SeriesStore, request: tuple[Any, ...]) -> bool:

@@ -23,11 +23,12 @@ from otpylib_telemetry.aggregation.observers import refresh
 from otpylib_telemetry.aggregation.temporality import Preference
 from otpylib_telemetry.exporter.base import Collected
 from otpylib_telemetry.exporter.registry import all_stats
+from otpylib_telemetry.metrics.automatic import MetricOptions
 from otpylib_telemetry.metrics.exporting import MetricsPlan, RecordedMetrics
+from otpylib_telemetry.metrics.labels import LabelRules
 from otpylib_telemetry.metrics.names import OPENTELEMETRY
 from otpylib_telemetry.metrics.options import DefinitionError
 from otpylib_telemetry.metrics.reading import SeriesReader
-from otpylib_telemetry.metrics.recorder import metric_options_of
 from otpylib_telemetry.metrics.settings import definitions_in
 from otpylib_telemetry.scrubbing.settings import SCRUB_KEYS
 from otpylib_telemetry_otel.metrics.producer_deltas import Deltas
@@ -316,18 +317,16 @@ class Metrics(Signal):
 
 def _plan(settings: OtelSettings) -> MetricsPlan:
     """Return how events become series; they expire when they have been read, see ``produce``."""
-    options = metric_options_of(
-        settings.metrics_labels,
-        settings.metrics_drop_labels,
+    options = MetricOptions(
+        LabelRules.of(settings.metrics_labels, settings.metrics_drop_labels),
         settings.metrics_buckets,
-        span_metrics=settings.span_metrics,
-        exemplars=settings.metrics_exemplars,
+        settings.span_metrics,
+        settings.metrics_exemplars,
         exponential=settings.metrics_histogram == "exponential",
     )
-    definitions = definitions_in(settings.metrics_definitions)
     return MetricsPlan(
         options,
-        definitions,
+        definitions_in(settings.metrics_definitions),
         settings.automatic_metrics,
         settings.max_series,
         scrub=settings.scrub_plan(),
