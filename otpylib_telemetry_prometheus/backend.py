@@ -72,7 +72,7 @@ class PrometheusBackend(MetricsExporter[PrometheusSettings]):
         self._kept.guard.want(settings.access())
         self._kept.guard.withheld = settings.withheld.get("page")
         self._merged = merged_in(context.memory, context.name)
-        self._pages = PageMaker(context, self.metrics.store, self._merged)
+        self._pages = PageMaker(context, self.metrics.store, self._merged, settings)
         self._is_open = False
         self._pusher = Pusher(self._pages.text, context.name)
         self._multiprocess: Multiprocess | None = None

@@ -51,11 +51,9 @@ class _Written:
     """How a page reads: of this process, and of all workers, whose labels are in their files already."""
 
     def __init__(
-        self, settings: PrometheusSettings | None, report: Callable[[str], None], taken: Collection[str] = ()
+        self, settings: PrometheusSettings, report: Callable[[str], None], taken: Collection[str] = ()
     ) -> None:
-        namespace = "" if settings is None else settings.namespace or ""
-        labels = {} if settings is None else settings.global_labels
-        self.own = Exposition(namespace, labels, report, taken)
+        self.own = Exposition(settings.namespace or "", settings.global_labels, report, taken)
         self.joined = Exposition(report=report, taken=taken)
 
     @property
@@ -76,7 +74,13 @@ class PageMaker:
             was.
     """
 
-    def __init__(self, context: ExportContext, store: SeriesStore, merged: MergedRegistries) -> None:
+    def __init__(
+        self,
+        context: ExportContext,
+        store: SeriesStore,
+        merged: MergedRegistries,
+        settings: PrometheusSettings,
+    ) -> None:
         self.multiprocess: Multiprocess | None = None
         self.pages = 0
         self.seconds = (0.0, 0.0)
@@ -84,10 +88,9 @@ class PageMaker:
         self._context = context
         self._store = store
         self._merged = merged
-        self._settings: PrometheusSettings | None = None
-        self._scraped = _Written(None, self._report)
-        self._pushed = _Written(None, self._report, _GATEWAY)
         self._failures_before = 0
+        self._settings = settings
+        self._write_under(settings)
 
     @property
     def failures(self) -> int:  # noqa: D102 - among the attributes
@@ -96,10 +99,13 @@ class PageMaker:
     def use(self, settings: PrometheusSettings) -> None:
         """Make pages under these settings from now on."""
         before, self._settings = self._settings, settings
-        if before is None or any(getattr(before, key) != getattr(settings, key) for key in _LOOK):
+        if any(getattr(before, key) != getattr(settings, key) for key in _LOOK):
             self._failures_before = self.failures
-            self._scraped = _Written(settings, self._report)
-            self._pushed = _Written(settings, self._report, {*_GATEWAY, *settings.push_grouping})
+            self._write_under(settings)
+
+    def _write_under(self, settings: PrometheusSettings) -> None:
+        self._scraped = _Written(settings, self._report)
+        self._pushed = _Written(settings, self._report, {*_GATEWAY, *settings.push_grouping})
 
     async def page(self, request: ScrapeRequest, *, pushed: bool = False) -> Page:
         """Make a page of everything measured so far, for a reader or, as :meth:`text`, for a gateway."""
@@ -111,8 +117,8 @@ class PageMaker:
         form = negotiation.choose(request.accept)
         stores: Sequence[SeriesStore] = [self._store]
         exposition, families = written.own, await self._families()
-        if self.multiprocess is not None:
-            stores, exposition, families = [], written.joined, await self._of_all_workers(families)
+        if (files := self.multiprocess) is not None:
+            stores, exposition, families = [], written.joined, await self._of_all_workers(files, families)
         if pushed:
             families = [self._undated(family) for family in families]
         chunks: list[bytes] = []
@@ -121,7 +127,7 @@ class PageMaker:
             await asyncio.sleep(0)
         body = b"".join(chunks)
         encoding = None
-        if self._compresses and negotiation.takes_gzip(request.accept_encoding):
+        if self._settings.compression == "gzip" and negotiation.takes_gzip(request.accept_encoding):
             body, encoding = await run_in_thread(compress, body), "gzip"
         self._account(time.monotonic() - started, len(body))
         return Page(body, form.content_type, encoding)
@@ -140,42 +146,30 @@ class PageMaker:
         except Exception:  # noqa: BLE001 - somebody else's objects: writing them will say what is wrong
             return family
 
-    @property
-    def _compresses(self) -> bool:
-        return self._settings is None or self._settings.compression == "gzip"
-
     async def _families(self) -> list[Family]:
         """Return what is on the page beside the series."""
         settings = self._settings
-        scrubber: Scrubber | None = None
-        found: list[Family] = []
-        if settings is not None:
-            scrubber = scrubber_in(self._context.memory, settings.scrub_plan())
-            resource = settings.resource
-            info = target_info(resource if scrubber is None else scrubber.attributes(resource))
-            if info is not None:
-                found.append(info)
-            if settings.self_metrics:
-                found += self_families(registry.all_stats())
+        scrubber = scrubber_in(self._context.memory, settings.scrub_plan())
+        resource = settings.resource
+        info = target_info(resource if scrubber is None else scrubber.attributes(resource))
+        found = [] if info is None else [info]
+        if settings.self_metrics:
+            found += self_families(registry.all_stats())
         if self._merged:
-            namespace = "" if settings is None else settings.namespace or ""
-            taken = names_in(self._store, namespace).union(*map(names_of, found))
+            taken = names_in(self._store, settings.namespace or "").union(*map(names_of, found))
             merged = await self._merged.families(taken)
             found += merged if scrubber is None else [_scrubbed(family, scrubber.apart) for family in merged]
         return found
 
-    async def _of_all_workers(self, own: list[Family]) -> list[Any]:
+    async def _of_all_workers(self, files: Multiprocess, own: list[Family]) -> list[Any]:
         """Return the series of all workers, and what this one says for itself, marked as its own."""
-        files, settings = self.multiprocess, self._settings
-        if files is None:
-            return [*own]
-
-        labels = {} if settings is None else {**settings.global_labels}
+        labels = self._settings.global_labels
         marked = {**labels, "pid": str(os.getpid())}
 
         def written_and_read() -> list[Any]:
             files.write(self._store, force=True)
-            labelled = [_labelled(one, marked if _is_of_a_process(one) else labels) for one in own]
+            # What says what the process is does not differ from worker to worker.
+            labelled = [_labelled(one, labels if one.name == "target" else marked) for one in own]
             return [*files.families(), *labelled]
 
         return await run_in_thread(written_and_read)
@@ -199,11 +193,6 @@ def _scrubbed(family: Family, scrubber: Scrubber) -> Family:
         same = labels is sample.labels and exemplar is sample.exemplar
         samples.append(sample if same else replace(sample, labels=labels, exemplar=exemplar))
     return replace(family, samples=tuple(samples))
-
-
-def _is_of_a_process(family: Family) -> bool:
-    """Tell whether a family says what differs from worker to worker."""
-    return family.name != "target"
 
 
 def _labelled(family: Family, labels: Mapping[str, str]) -> Family:

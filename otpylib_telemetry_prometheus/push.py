@@ -147,7 +147,8 @@ class Pusher:
 
     def tick(self) -> None:
         """Begin a push if one is due. To be called at least as often as the interval is long."""
-        if self._plan is not None and self._clock() >= self._due and not self._busy():
+        busy = self._running is not None and not self._running.done()
+        if self._plan is not None and self._clock() >= self._due and not busy:
             self._set_due()
             # Tasks inherit the context of whoever starts them: the span or the process of that moment has
             # nothing to do with the push.
@@ -203,9 +204,6 @@ class Pusher:
             "failing": self.trouble is not None,
             "trouble": self.trouble,
         }
-
-    def _busy(self) -> bool:
-        return self._running is not None and not self._running.done()
 
     def _set_due(self) -> None:
         interval = self._plan.interval if self._plan is not None else None

@@ -16,7 +16,6 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from otpylib_telemetry.aggregation.metric import Gauge
 from otpylib_telemetry.aggregation.observers import Regularly, begin
 from otpylib_telemetry.config.resolve import resolve
 from otpylib_telemetry.exporter import registry as exporters
@@ -33,7 +32,6 @@ from otpylib_telemetry_prometheus.multiprocess.writer import Look, StoreWriter
 from otpylib_telemetry_prometheus.settings import PrometheusSettings
 
 if TYPE_CHECKING:
-    from otpylib_telemetry.aggregation.metric import AnyMetric
     from otpylib_telemetry.aggregation.store import SeriesStore
 
 _log = logging.getLogger("otpylib_telemetry.prometheus")
@@ -61,13 +59,7 @@ def use_look(files: Multiprocess, settings: PrometheusSettings) -> None:
         namespace=settings.namespace or "",
         global_labels=settings.global_labels,
         modes=settings.multiprocess_modes,
-        mode_of=_mode_of,
     )
-
-
-def _mode_of(metric: AnyMetric) -> str | None:
-    """Return how a gauge of several workers becomes one, as its definition says."""
-    return metric.multiprocess_mode if isinstance(metric, Gauge) else None
 
 
 def share(exporter: str, store: SeriesStore) -> None:
@@ -169,9 +161,7 @@ class SharedSeries:
                 self._writer = None
         if self._writer is None:
             settings = self._settings
-            look = Look(
-                settings.namespace or "", settings.global_labels, settings.multiprocess_modes, _mode_of
-            )
+            look = Look(settings.namespace or "", settings.global_labels, settings.multiprocess_modes)
             self._writer = StoreWriter(look, client, {})
         self._writer.write(self._store, time.time())
 

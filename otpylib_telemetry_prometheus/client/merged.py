@@ -22,9 +22,7 @@ from otpylib_telemetry.primitives.fork import import_module
 from otpylib_telemetry.primitives.once import Once
 from otpylib_telemetry.primitives.polling import Round, Watches
 from otpylib_telemetry.primitives.threads import run_in_thread
-from otpylib_telemetry_prometheus.client.collector import (
-    RegistryCollector,
-)
+from otpylib_telemetry_prometheus.client.collector import RegistryCollector
 from otpylib_telemetry_prometheus.exposition.families import TYPES, Exemplar, Family, Sample, names_of
 
 if TYPE_CHECKING:
@@ -156,7 +154,8 @@ class MergedRegistries:
             _Asked(*one)
             for registry in registries
             for one in collectors_of(registry)
-            if not _is_ours(one.collector)
+            # Ours, registered in theirs, has what is on the page anyway.
+            if not isinstance(one.collector, RegistryCollector)
         ]
         await self._ask(asked)
         return self._without_duplicates(asked, set(taken))
@@ -267,11 +266,6 @@ class MergedRegistries:
 
     def _count(self, reason: str, count: int = 1) -> None:
         self.failures[reason] = self.failures.get(reason, 0) + count
-
-
-def _is_ours(collector: Any) -> bool:
-    """Tell whether a collector has what is on the page anyway, because ours was registered in theirs."""
-    return isinstance(collector, RegistryCollector)
 
 
 def _families_of(collector: Any) -> list[Family]:

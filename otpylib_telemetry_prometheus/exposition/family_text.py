@@ -75,7 +75,7 @@ def family_text(
             continue
         own_name = name + ending if kind == family.type else name
         aside = ending if not openmetrics and ending in _ASIDE else ""
-        start = _start(own_name, sample.labels, labels, _kept_label(kind))
+        start = _start(own_name, sample.labels, labels, _RESERVED.get(kind, ""))
         timestamp = _timestamp(sample.timestamp, openmetrics=openmetrics)
         if (start, timestamp) in there:
             raise UnfitFamilyError(f"the series {start} is in it twice")
@@ -128,10 +128,6 @@ def _may_not_be(sample: Any, ending: str, kind: str, falling: Collection[Any]) -
     if kind == "summary":
         return ending in {"", "_sum"} and bool(sample.value < 0)
     return bool(falling) and ending in {"_sum", "_count"} and _series(sample) in falling
-
-
-def _kept_label(kind: str) -> str:
-    return _RESERVED.get(kind, "")
 
 
 def _start(name: str, labels: Mapping[str, str], writer: LabelWriter, kept: str) -> str:

@@ -9,6 +9,7 @@ only the numbers are put. Pure.
 from __future__ import annotations
 
 from bisect import bisect_left
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -114,18 +115,16 @@ def _filled(
     return template % (*numbers, *ending)
 
 
+@dataclass(slots=True, eq=False)
 class _Kept:
     """What is kept of one series: its numbers when last written, and its text or a template for it."""
 
-    __slots__ = ("counts", "exemplars", "labels", "sum", "template", "text")
-
-    def __init__(self, labels: str) -> None:
-        self.labels = labels
-        self.counts: list[int] | None = None
-        self.sum = 0.0
-        self.exemplars: list[Exemplar | None] | None = None
-        self.text: str | None = None
-        self.template: str | None = None
+    labels: str
+    counts: list[int] | None = None
+    sum: float = 0.0
+    exemplars: list[Exemplar | None] | None = None
+    text: str | None = None
+    template: str | None = None
 
 
 class ExplicitHistograms(MetricText):

@@ -14,13 +14,23 @@ import contextvars
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from otpylib_telemetry.exporter import registry
 from otpylib_telemetry_prometheus.endpoint.access import CHALLENGE, WITHHELD, Guard
 
 if TYPE_CHECKING:
     from otpylib_telemetry_prometheus.page import Page, Scrape, ScrapeRequest
+
+
+_TEXT: Final = "text/plain; charset=utf-8"
+
+#: What a client is answered that wants to do something else than read the page.
+ONLY_GET: Final = (
+    HTTPStatus.METHOD_NOT_ALLOWED,
+    {"Content-Type": _TEXT, "Allow": "GET, HEAD"},
+    b"only GET and HEAD\n",
+)
 
 
 class UnavailableError(Exception):
@@ -31,9 +41,12 @@ class UnavailableError(Exception):
         self.status = status
 
     @property
-    def headers(self) -> dict[str, str]:
-        """What the answer says besides."""
-        return {"WWW-Authenticate": CHALLENGE} if self.status is HTTPStatus.UNAUTHORIZED else {}
+    def answer(self) -> tuple[HTTPStatus, dict[str, str], bytes]:
+        """What a client is answered: status, headers and body."""
+        headers = {"Content-Type": _TEXT}
+        if self.status is HTTPStatus.UNAUTHORIZED:
+            headers["WWW-Authenticate"] = CHALLENGE
+        return self.status, headers, f"{self}\n".encode()
 
 
 @dataclass(frozen=True, slots=True)

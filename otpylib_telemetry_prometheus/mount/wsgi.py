@@ -8,18 +8,15 @@ exporter's event loop.
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from otpylib_telemetry_prometheus.mount.in_process import UnavailableError, fetch_from_thread
+from otpylib_telemetry_prometheus.mount.in_process import ONLY_GET, UnavailableError, fetch_from_thread
 from otpylib_telemetry_prometheus.page import ScrapeRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from wsgiref.types import StartResponse, WSGIApplication
-
-
-_TEXT: Final = "text/plain; charset=utf-8"
 
 
 def wsgi_app(exporter: str = "prometheus_exporter") -> WSGIApplication:
@@ -45,8 +42,7 @@ def wsgi_app(exporter: str = "prometheus_exporter") -> WSGIApplication:
 
 def _answer(exporter: str, environ: Mapping[str, Any]) -> tuple[HTTPStatus, dict[str, str], bytes]:
     if environ["REQUEST_METHOD"] not in {"GET", "HEAD"}:
-        headers = {"Content-Type": _TEXT, "Allow": "GET, HEAD"}
-        return HTTPStatus.METHOD_NOT_ALLOWED, headers, b"only GET and HEAD\n"
+        return ONLY_GET
     request = ScrapeRequest(
         environ.get("HTTP_ACCEPT", ""),
         environ.get("HTTP_ACCEPT_ENCODING", ""),
@@ -55,5 +51,5 @@ def _answer(exporter: str, environ: Mapping[str, Any]) -> tuple[HTTPStatus, dict
     try:
         page = fetch_from_thread(exporter, request, environ.get("HTTP_AUTHORIZATION"))
     except UnavailableError as error:
-        return error.status, {"Content-Type": _TEXT, **error.headers}, f"{error}\n".encode()
+        return error.answer
     return HTTPStatus.OK, page.headers(), page.body

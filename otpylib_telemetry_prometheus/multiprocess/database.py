@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
+from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from otpylib_telemetry_prometheus.multiprocess.entries import HEADER
@@ -153,13 +154,6 @@ def _blocks(start: int, end: int) -> range:
 
 def _ranges(blocks: list[int]) -> Iterator[tuple[int, int]]:
     """Yield where blocks begin and end in the file, those that lie side by side as one."""
-    first = last = None
-    for block in blocks:
-        if last is not None and block == last + 1:
-            last = block
-            continue
-        if first is not None and last is not None:
-            yield first << _BLOCK, (last + 1) << _BLOCK
-        first = last = block
-    if first is not None and last is not None:
-        yield first << _BLOCK, (last + 1) << _BLOCK
+    for _, run in groupby(enumerate(blocks), lambda numbered: numbered[1] - numbered[0]):
+        side_by_side = [block for _, block in run]
+        yield side_by_side[0] << _BLOCK, (side_by_side[-1] + 1) << _BLOCK

@@ -41,7 +41,7 @@ from otpylib_telemetry_prometheus.multiprocess.writer import Look, StoreWriter
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from otpylib_telemetry.aggregation.metric import AnyMetric, Series
+    from otpylib_telemetry.aggregation.metric import Series
     from otpylib_telemetry.aggregation.store import SeriesStore
 
 
@@ -61,10 +61,6 @@ _LOOKING: Final = 2.0
 
 _NO_LABELS: Final[Mapping[str, Any]] = MappingProxyType({})
 _NO_MODES: Final[Mapping[str, str]] = MappingProxyType({})
-
-
-def _default_mode(_metric: AnyMetric) -> None:
-    return None
 
 
 class _Identity:
@@ -143,7 +139,6 @@ class Multiprocess:
         namespace: str = "",
         global_labels: Mapping[str, Any] = _NO_LABELS,
         modes: Mapping[str, str] = _NO_MODES,
-        mode_of: Callable[[AnyMetric], str | None] = _default_mode,
     ) -> None:
         """Say what the metrics look like from now on; the next write moves everything if that has changed."""
         schema = (canonical, namespace, tuple(sorted(modes.items())))
@@ -152,7 +147,7 @@ class Multiprocess:
             if whole != self._schema:
                 self._schema = whole
                 self._version = version_name(schema)
-                self._look = Look(namespace, global_labels, modes, mode_of)
+                self._look = Look(namespace, global_labels, modes)
                 self._look_changed = True
 
     def write(self, store: SeriesStore, *, force: bool = False) -> int:

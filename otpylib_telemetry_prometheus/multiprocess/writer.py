@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import weakref
+from dataclasses import dataclass, field
 from json.encoder import encode_basestring_ascii as _json
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
@@ -32,10 +33,6 @@ if TYPE_CHECKING:
     from otpylib_telemetry_prometheus.multiprocess.number_files import NumberFiles
 
 
-#: A gauge tells how something is: whoever looked last knows best. An up-down counter counts what is there, in
-#: every worker its own; what was there in a worker that has died is not there any more.
-DEFAULT_MODES: Final[Mapping[type, str]] = MappingProxyType({Gauge: "mostrecent", UpDown: "livesum"})
-
 #: Series that are read in one go: about a millisecond, for which nobody else can write to the store.
 _SLICE: Final = 500
 
@@ -48,12 +45,10 @@ class Look:
         namespace: str = "",
         global_labels: Mapping[str, Any] = MappingProxyType({}),
         modes: Mapping[str, str] = MappingProxyType({}),
-        mode_of: Callable[[AnyMetric], str | None] = lambda _metric: None,
     ) -> None:
         self._prefix = f"{metric_name(namespace)}_" if namespace else ""
         self._global = common_labels(global_labels)
         self._modes = dict(modes)
-        self._mode_of = mode_of
 
     def name(self, metric: AnyMetric) -> str:
         """Return the name of a metric; that of a counter without ``_total``, as prometheus_client has it."""
@@ -65,8 +60,11 @@ class Look:
         for name in (metric.name, self._prefix + metric.name):
             if name in self._modes:
                 return self._modes[name]
-        chosen = self._mode_of(metric)
-        return chosen if chosen in MULTIPROCESS_MODES else DEFAULT_MODES[type(metric)]
+        if not isinstance(metric, Gauge):
+            # It counts what is there, in every worker its own; what was there in a dead one is there no more.
+            return "livesum"
+        # It tells how something is: whoever looked last knows best.
+        return metric.multiprocess_mode if metric.multiprocess_mode in MULTIPROCESS_MODES else "mostrecent"
 
     def labels(self, labels: Labels, *, gauge: bool) -> dict[str, str]:
         """Return the labels of a series."""
@@ -74,6 +72,7 @@ class Look:
         return beside(labels, taken) | self._global
 
 
+@dataclass(slots=True, eq=False)
 class _Slot:
     """What was written of one series.
 
@@ -87,15 +86,12 @@ class _Slot:
             series.
     """
 
-    __slots__ = ("bucket_key", "keys", "last", "places", "prefix", "reached")
-
-    def __init__(self, prefix: str, keys: list[str], bucket_key: Callable[[float], str]) -> None:
-        self.prefix = prefix
-        self.keys = keys
-        self.last: list[float] | None = None
-        self.bucket_key = bucket_key
-        self.places: dict[float, int] = {}
-        self.reached: dict[float, int] = {}
+    prefix: str
+    keys: list[str]
+    bucket_key: Callable[[float], str]
+    last: list[float] | None = None
+    places: dict[float, int] = field(default_factory=dict)
+    reached: dict[float, int] = field(default_factory=dict)
 
 
 class _Keys:

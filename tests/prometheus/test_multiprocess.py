@@ -379,10 +379,12 @@ def test_gauges_keep_a_label_that_prometheus_client_uses_itself(tmp_path):
     assert (value(tmp_path, "gauge", exported_pid="a"), value(tmp_path, "gauge", exported_pid="b")) == (1, 2)
 
 
-def test_mode_of_decides_where_no_table_does(tmp_path):
+def test_the_mode_of_a_metric_decides_where_no_table_does(tmp_path):
     for pid in (1, 2):
         worker = Ours(tmp_path, pid)
-        worker.shared.use_schema("s", modes={"low": "min"}, mode_of=lambda metric: "max")
+        worker.shared.use_schema("s", modes={"low": "min"})
+        for name in ("low", "high"):
+            declare.gauge(worker.store, name, "A gauge.", multiprocess_mode="max")
         worker.set(pid, "low")
         worker.set(pid, "high")
         worker.write()
