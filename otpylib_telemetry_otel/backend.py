@@ -96,9 +96,9 @@ class OtelBackend(Exporter[OtelSettings]):
         return None
 
     @classmethod
-    async def prove(cls, settings: OtelSettings, instead_of: OtelSettings | None) -> None:
+    async def prove(cls, settings: OtelSettings, instead_of: OtelSettings | None) -> Sequence[str]:
         """Send empty requests to the destinations that differ; see ``Exporter.prove``."""
-        await prove(settings, instead_of)
+        return await prove(settings, instead_of)
 
     async def open(self) -> None:
         """Build the exporters, load what is named; nothing is connected before the first batch."""

@@ -85,6 +85,11 @@ class DatadogBackend(OtelBackend):
         """Return what can be tried of the settings; nothing as long as they have no key."""
         return () if _lacks_key(settings) else super().probes(settings)
 
+    @classmethod
+    async def prove(cls, settings: OtelSettings, instead_of: OtelSettings | None) -> Sequence[str]:
+        """Try the destinations; none as long as there is no key to show."""
+        return () if _lacks_key(settings) else await super().prove(settings, instead_of)
+
 
 DatadogExporter = exporter_module(
     "DatadogExporter",

@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 
 def probes(settings: OtelSettings) -> list[Probe]:
     """Return what can be tried, in the order in which an exporter would need it."""
-    found = list(_named(settings))
+    found, is_any = list(_named(settings)), False
     for signal in SIGNALS:
         # Where spans alone have a destination, the exporter goes on without the other signals.
         if not settings.sends(signal) or (signal != "traces" and why_none(settings, signal) is not None):
             continue
-        found.append(Probe(f"what sends {signal}", partial(_build, settings, signal)))
+        built = partial(_build, settings, signal)
+        found.append(Probe(f"what sends {signal}", built, spared=is_any))
+        is_any = True
         connection = settings.connection(signal)
         if connection.protocol is not None and connection.url is not None:
             where = f"{signal} over {connection.protocol} to {hide_in_url(connection.url)}"

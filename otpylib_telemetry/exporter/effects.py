@@ -1,15 +1,18 @@
-"""What a change of settings would do, in words, and what is to be tried before it."""
+"""What a change of settings would do, in words, and what a dry run of it tries."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from otpylib_telemetry.config.settings import ExporterSettings
 
 if TYPE_CHECKING:
-    from otpylib_telemetry.exporter.base import Exporter
+    from collections.abc import Sequence
+
     from otpylib_telemetry.exporter.probe import Probe
     from otpylib_telemetry.exporter.runner import Runner
+    from otpylib_telemetry.services.requests import Trial
 
 
 def of_change(
@@ -38,14 +41,28 @@ def of_change(
     return told
 
 
-def probes_for(
-    kind: type[Exporter[Any]], before: ExporterSettings, after: ExporterSettings, changed: frozenset[str]
-) -> list[Probe]:
-    """Return what a change would have the exporter connect to; what it has anyway needs no trial."""
+def trials_of(
+    runner: Runner, before: ExporterSettings, after: ExporterSettings, changed: frozenset[str]
+) -> list[Trial]:
+    """Return what a dry run of a change tries: files and names, the proof that the change needs, and ports.
+
+    Each returns what was tried that is worth telling, in words, or raises what is wrong.
+    """
+    kind = runner.exporter_type
     anew = changed - kind.in_place - (ExporterSettings.model_fields.keys() - {"enabled"})
     if not after.enabled or not anew:
         return []
     known = {probe.what for probe in kind.probes(before)} if before.enabled else set()
+    probes = kind.probes(after)
+    found = [probe for probe in probes if not probe.connects and not probe.spared]
+    ports = [probe for probe in probes if probe.takes and probe.what not in known]
     return [
-        probe for probe in kind.probes(after) if probe.connects and not (probe.takes and probe.what in known)
+        *(partial(_tried, probe) for probe in found),
+        partial(runner.lifecycle.proof, after),
+        *(partial(_tried, probe) for probe in ports),
     ]
+
+
+async def _tried(probe: Probe) -> Sequence[str]:
+    await probe.run()
+    return [probe.what] if probe.connects else []

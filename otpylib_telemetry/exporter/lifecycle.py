@@ -20,7 +20,7 @@ from otpylib_telemetry.primitives.errors import describe, error_text
 from otpylib_telemetry.services.requests import announce
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from otpylib_telemetry.config.live import LiveConfig
     from otpylib_telemetry.config.settings import ExporterSettings
@@ -78,6 +78,8 @@ class Lifecycle:
         self._announced: ExporterSettings = configuration.in_force
         # What is being brought into force.
         self._wanted = configuration.resolution
+        # What it tried to come up with in this life.
+        self._tried: ExporterSettings | None = None
         self._reconciling: asyncio.Task[None] | None = None
         self._retiring: set[asyncio.Task[None]] = set()
         self._again = asyncio.Event()
@@ -218,8 +220,10 @@ class Lifecycle:
                 else:
                     # What it has no other of is what it tries to come up with.
                     before = self._configuration.in_force
-                    kept = own_changes(before, wanted) if self._state.was_open else frozenset[str]()
-                    self._state.was_open = bool(kept)
+                    is_known = self._state.was_open or self._state.rested
+                    kept = own_changes(before, wanted) if is_known else frozenset[str]()
+                    self._state.was_open = self._state.was_open and bool(kept)
+                    kept |= {"enabled"} if self._state.rested else set()
                     self._put_in_force(with_kept(wanted, before, kept), works=False)
                 await self._pause(wait)
                 continue
@@ -257,7 +261,7 @@ class Lifecycle:
         if not wanted.enabled:
             await self._disable(wanted)
             return
-        may_go_back = self._is_unproved(wanted)
+        may_go_back = self._was_open_with_others(wanted)
         try:
             await self._work_with(wanted)
         except GivesWayError:
@@ -266,11 +270,14 @@ class Lifecycle:
             if may_go_back:
                 await self._open_as_it_was(wanted)
             raise
+        finally:
+            self._tried = wanted
 
     async def _work_with(self, wanted: ExporterSettings) -> None:
         # What is ahead of the rest has to come back with it.
-        is_here = self._state.applied == wanted == self._configuration.in_force
-        if not is_here and (self.opened or self._is_unproved(wanted)):
+        is_all_in_force = self._configuration.in_force == wanted or (self._state.rested and not self.opened)
+        is_here = self._state.applied == wanted and is_all_in_force
+        if not is_here and self.opened:
             await self._prove(wanted)
         candidate = self._consumer.exporter if is_here else None
         if candidate is None:
@@ -278,6 +285,10 @@ class Lifecycle:
         if (reason := candidate.idle_reason()) is not None:
             await self._idle(reason)
             return
+        if not self.opened and self._is_unproved(wanted):
+            # What is emitted meanwhile waits as well.
+            self._use_common(wanted)
+            await self._prove(wanted)
         self._use_common(wanted)
         if not self.opened:
             await self._open(candidate, wanted)
@@ -304,7 +315,7 @@ class Lifecycle:
         self._consumer.subscribe(wanted, traces=self._type.tells_of_traces(wanted))
         self._keep_wanted(wanted)
         before, kept = self._configuration.in_force, frozenset[str]()
-        if self.opened or self.status in {"disabled", "idle"}:
+        if self.opened or self._state.rested:
             # Until it is open, an exporter that was off is off.
             kept = own_changes(before, wanted) | {"enabled"}
         elif self._state.was_open:
@@ -333,13 +344,28 @@ class Lifecycle:
         await self._open_or_give_way(candidate)
         self._use(candidate, in_doubt=is_changed)
 
-    def _is_unproved(self, wanted: ExporterSettings) -> bool:
+    def _was_open_with_others(self, wanted: ExporterSettings) -> bool:
         """Tell whether an exporter of an earlier life was open with other settings, and none is now."""
         return (
             not self.opened
             and self._state.was_open
             and bool(own_changes(self._configuration.in_force, wanted))
         )
+
+    def _is_unproved(self, wanted: ExporterSettings) -> bool:
+        """Tell whether settings with which nothing was open yet have to prove themselves first.
+
+        At a start they need not: the first batch shows it, and what comes back is kept. What came into being
+        by a change is another matter, and so is what an earlier life with other settings has left.
+        """
+        if self._was_open_with_others(wanted) or self._state.rested:
+            return True
+        earlier = self._tried or (self._state.applied if self._state.left else None)
+        return earlier is not None and bool(own_changes(earlier, wanted))
+
+    async def proof(self, wanted: ExporterSettings) -> Sequence[str] | None:
+        """Try where settings send to that need to prove themselves; return what was tried."""
+        return await self._type.prove(wanted, self._state.proved)
 
     async def _open_as_it_was(self, wanted: ExporterSettings) -> None:
         """Open what an earlier life had open, where what is wanted in its place cannot be had."""
@@ -358,7 +384,7 @@ class Lifecycle:
     async def _prove(self, wanted: ExporterSettings) -> None:
         """Try where the settings send to: a destination that has not proved itself replaces none."""
         try:
-            await self._opener.run(self._type.prove(wanted, self._state.applied))
+            await self._opener.run(self.proof(wanted))
         except GivesWayError:
             raise
         except Exception:
@@ -367,6 +393,7 @@ class Lifecycle:
             if self.opened:
                 await self._take_over_in_part(wanted, unproved=True)
             raise
+        self._state.proved = wanted
 
     async def _change(self, candidate: Exporter[Any], wanted: ExporterSettings) -> None:
         try:
@@ -394,7 +421,7 @@ class Lifecycle:
         # The keys every exporter has are the chassis' own: they are in force by now.
         own = own_changes(self._state.applied, wanted)
         if running is not None and (not own or await otp.within(APPLY_LIMIT, running.apply(wanted, own))):
-            running.settings = self._state.applied = wanted
+            running.settings = self._state.applied = self._state.proved = wanted
             self._put_in_force(wanted)
             return
         candidate = candidate or self._type(wanted, self._context)
@@ -413,6 +440,7 @@ class Lifecycle:
             self._retire(exporter, CLOSE_LIMIT)
             return
         self._consumer.exporter, self.opened, self._state.was_open = exporter, True, True
+        self._state.proved, self._state.rested = self._state.applied, False
         self._sender.use(exporter, in_doubt=in_doubt)
         self._wake()
 
@@ -447,7 +475,7 @@ class Lifecycle:
             _log.warning("%s did not close cleanly: %s", self._state.name, reason)
 
     async def _disable(self, wanted: ExporterSettings) -> None:
-        self._state.was_open = False
+        self._state.was_open, self._state.rested = False, True
         self._keep_wanted(None)
         self._consumer.unsubscribe()
         if self._consumer.exporter is not None:
@@ -467,7 +495,7 @@ class Lifecycle:
         await self._sender.abandon(GRACE)
 
     async def _idle(self, reason: str) -> None:
-        self._state.was_open = False
+        self._state.was_open, self._state.rested = False, True
         self._keep_wanted(None)
         self._consumer.unsubscribe()
         self.detach_exporter()

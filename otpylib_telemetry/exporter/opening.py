@@ -37,7 +37,7 @@ class Opener:
         await self.run(exporter.open())
         self._patience = FIRST_PATIENCE
 
-    async def run(self, work: Coroutine[Any, Any, None]) -> None:
+    async def run(self, work: Coroutine[Any, Any, object]) -> None:
         """Do a part of what leads to an open exporter; patience lasts over all of them."""
         loop = asyncio.get_running_loop()
         # Whoever ends the application while its exporter is still being opened waits for that.

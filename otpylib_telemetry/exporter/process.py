@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from otpylib_telemetry.exporter.base import Exporter
-    from otpylib_telemetry.exporter.probe import Probe
+    from otpylib_telemetry.services.requests import Trial
 
 _log = logging.getLogger("otpylib_telemetry")
 
@@ -223,9 +223,9 @@ class ExporterServer:
         """Return in words what a change would do."""
         return effects.of_change(self.runner, before, after, changed)
 
-    def probes(self, before: Any, after: Any, changed: frozenset[str]) -> list[Probe]:
+    def probes(self, before: Any, after: Any, changed: frozenset[str]) -> list[Trial]:
         """Return what is to be tried before a change."""
-        return effects.probes_for(self.runner.exporter_type, before, after, changed)
+        return effects.trials_of(self.runner, before, after, changed)
 
     async def settled_configuration(self) -> dict[str, Any]:
         """Return the configuration once a change that was asked for before is in force, if that is soon."""

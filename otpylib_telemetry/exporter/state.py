@@ -59,6 +59,10 @@ class ExporterState:
         self.applied: ExporterSettings | None = None
         #: Whether one was open with settings that are to be in force: a crash does not change that.
         self.was_open = False
+        #: The settings with which one was open last, or that have proved themselves since.
+        self.proved: ExporterSettings | None = None
+        #: Whether there was nothing to be open, as far as it was known: it was off, or idle.
+        self.rested = False
         #: How many processes have borne the name.
         self.lives = 0
         self.unknown_messages = 0

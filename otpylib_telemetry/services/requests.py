@@ -16,7 +16,6 @@ from otpylib_telemetry.bus.dispatch import execute
 from otpylib_telemetry.config import history, transactions
 from otpylib_telemetry.config.acts import Cause
 from otpylib_telemetry.primitives.errors import describe
-from otpylib_telemetry.primitives.threads import run_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,11 +28,12 @@ _log = logging.getLogger("otpylib_telemetry")
 #: Seconds that a change for a while may last, at most.
 LONGEST: Final = 30 * 86_400.0
 
-#: Seconds that trying one destination may take.
-PROBING: Final = 5.0
-
 #: Characters of what names somebody.
 _LONGEST_NAME: Final = 100
+
+
+#: Tries something, and returns what it was, in words, or raises what is wrong.
+Trial = Callable[[], Awaitable["Sequence[str] | None"]]
 
 
 class Host(Protocol):
@@ -52,7 +52,7 @@ class Host(Protocol):
         """Return in words what a change would do."""
         ...
 
-    def probes(self, before: Any, after: Any, changed: frozenset[str]) -> Sequence[Any]:
+    def probes(self, before: Any, after: Any, changed: frozenset[str]) -> Sequence[Trial]:
         """Return what is to be tried before a change."""
         ...
 
@@ -141,21 +141,20 @@ async def _tell(host: Host, tried: transactions.Tried) -> dict[str, Any]:
         return found
     changed = frozenset(tried.changes)
     found["effects"] = list(host.effects(before, after, changed))
-    if probes := host.probes(before, after, changed):
-        found["probe"] = await _probe(probes, configuration)
+    found["probe"] = await _tried(host.probes(before, after, changed), configuration)
     return found
 
 
-async def _probe(probes: Sequence[Any], configuration: LiveConfig[Any]) -> dict[str, Any]:
-    told, is_good = [], True
-    for probe in probes:
+async def _tried(trials: Sequence[Trial], configuration: LiveConfig[Any]) -> dict[str, Any] | None:
+    """Return what came of trying something; None if there was nothing to try."""
+    told, is_good = list[str](), True
+    for trial in trials:
         try:
-            await run_in_thread(probe.attempt, PROBING)
-            told.append(f"{probe.what}: ok")
+            told += [f"{what}: ok" for what in await trial() or ()]
         except Exception as error:  # noqa: BLE001  # whatever it is, it is the answer
             is_good = False
-            told.append(f"{probe.what}: {configuration.scrub(str(error) or describe(error))}")
-    return {"ok": is_good, "reason": "; ".join(told)}
+            told.append(configuration.scrub(str(error) or describe(error)))
+    return {"ok": is_good, "reason": "; ".join(told)} if told else None
 
 
 def _changes(value: object) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from otpylib_telemetry.config.redaction import hide_in_url
 from otpylib_telemetry.exporter.base import DestinationError, ExportError
 from otpylib_telemetry.primitives.threads import run_in_thread_to_end
 from otpylib_telemetry_otel import destinations
@@ -23,8 +24,8 @@ _GRACE: Final = 1.0
 _LINGER: Final = 0.05
 
 
-async def prove(settings: OtelSettings, instead_of: OtelSettings | None) -> None:
-    """Try the destinations that differ; raises what is wrong with one of them.
+async def prove(settings: OtelSettings, instead_of: OtelSettings | None) -> list[str]:
+    """Try the destinations that differ, and return which; raises what is wrong with one of them.
 
     Only OTLP says what an empty request is. Exporters of other packages show with their first batch what they
     can do. A signal that is refused by itself fails the proof like any other, unless it is as it was before.
@@ -35,19 +36,24 @@ async def prove(settings: OtelSettings, instead_of: OtelSettings | None) -> None
         for name in SIGNALS
         if (there := _destination(settings, name)) is not None and there != old.get(name)
     ]
+    tried = []
     for name, error in zip(
         names, await asyncio.gather(*(_failure(settings, name) for name in names)), strict=True
     ):
+        connection = settings.connection(name)
         if error is None:
+            tried.append(f"{name} over {_shown(connection, ' to ')}")
             continue
         hint = ""
         if isinstance(error, SignalRefusedError) and await takes_another(settings, name):
             if await _was_refused(instead_of, name):
+                tried.append(f"{name} over {_shown(connection, ' to ')}, which takes none, as before")
                 continue
             hint = f"; it takes other signals, and {name} = false says that none of these are wanted"
-        where = _shown(settings.connection(name))
+        where = _shown(connection, ", ")
         said = f"an empty request to the new destination of {name} ({where}) fails: {error}{hint}"
         raise DestinationError(said) if isinstance(error, DestinationError) else ExportError(said) from error
+    return tried
 
 
 async def _was_refused(settings: OtelSettings | None, name: SignalName) -> bool:
@@ -101,5 +107,5 @@ def _base(settings: OtelSettings, name: SignalName) -> tuple[str | None, str] | 
     )
 
 
-def _shown(connection: Connection) -> str:
-    return f"{connection.protocol}, {connection.url}"
+def _shown(connection: Connection, between: str) -> str:
+    return f"{connection.protocol}{between}{hide_in_url(connection.url or '')}"

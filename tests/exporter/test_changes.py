@@ -338,6 +338,8 @@ class Proofs:
 
             @classmethod
             async def prove(cls, settings, instead_of):
+                if instead_of is not None and instead_of.endpoint == settings.endpoint:
+                    return
                 proofs.tried.append(settings.endpoint)
                 if settings.endpoint not in proofs.good:
                     raise ConnectionError(f"{settings.endpoint} takes nothing")
@@ -434,15 +436,116 @@ async def test_a_start_with_another_argument_opens_what_it_says(runtime):
     await proofs.arrives_at("other")
 
 
-async def test_what_was_switched_off_opens_with_what_was_changed_meanwhile(runtime):
+async def waits_for_proof(proofs, wished):
+    """Nothing is sent, and nothing else is said to be in force."""
+    emit(3)
+    await up(state="degraded")
+    found = await config()
+    assert found["wished"] == wished
+    assert (await call(("get_history",)))[-1]["outcome"] == "pending"
+    assert proofs.backend.endpoints.count(wished["endpoint"]) == 0
+
+
+async def proves_itself(proofs, endpoint):
+    """What has waited arrives."""
+    before = len(proofs.backend.endpoints)
+    proofs.good.add(endpoint)
+    await up()
+    assert (await call(("get_history",)))[-1]["outcome"] == "applied"
+    assert (await config())["wished"] == {}
+    await eventually(lambda: len(proofs.backend.endpoints) >= before + 3)
+    assert set(proofs.backend.endpoints[before:]) == {endpoint}
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_what_was_changed_while_it_was_off_has_to_prove_itself(runtime, together):
     proofs = Proofs()
     await start_exporter(proofs.module, START)
     await up()
     await apply({"enabled": False})
-    assert (await apply({"endpoint": "other"}))["outcome"] == "applied"
-    assert (await apply({"enabled": True}))["outcome"] == "applied"
+    if not together:
+        assert (await apply({"endpoint": "other"}))["outcome"] == "applied"
+        assert proofs.tried == []
+    answer = await apply({"enabled": True, **({"endpoint": "other"} if together else {})})
+    assert (answer["outcome"], answer["problems"]) == ("pending", ["ConnectionError: other takes nothing"])
+    emit(3)
+    await up(state="degraded")
+    found = await config()
+    assert found["wished"]["enabled"] is True
+    assert proofs.backend.endpoints.count("other") == 0
+    await proves_itself(proofs, "other")
+
+
+async def test_what_was_off_from_the_start_has_to_prove_itself(runtime):
+    proofs = Proofs()
+    await start_exporter(proofs.module, {**START, "endpoint": "other", "enabled": False})
+    await up(state="disabled")
+    assert (await apply({"enabled": True}))["outcome"] == "pending"
+    await proves_itself_after(proofs, "other")
+
+
+async def proves_itself_after(proofs, endpoint):
+    emit(3)
+    await up(state="degraded")
+    assert proofs.backend.endpoints == []
+    await proves_itself(proofs, endpoint)
+
+
+async def test_what_was_idle_has_to_prove_itself_also_over_a_crash(runtime):
+    proofs = Proofs()
+
+    class Idle(proofs.module.exporter_type):
+        def idle_reason(self):
+            return "no endpoint" if self.settings.endpoint == "none" else None
+
+    proofs.module = exporter_module(
+        "Idle", Idle, name=proofs.module.registered_name, section=SECTION, module=__name__
+    )
+    start = {**START, "endpoint": "none"}
+    await in_process(tree(exporter_child_spec(proofs.module, start)).start_link, None, "application")
+    await up(state="idle")
+    assert proofs.tried == []
+    assert (await apply({"endpoint": "other"}))["outcome"] == "pending"
+    await waits_for_proof(proofs, {"endpoint": "other"})
+    await crash_and_come_back(proofs, "degraded")
+    await waits_for_proof(proofs, {"endpoint": "other"})
+    await proves_itself(proofs, "other")
+
+
+async def test_what_never_came_up_has_to_prove_itself_when_it_is_changed(runtime):
+    proofs = Proofs()
+    proofs.taken.add("one")
+    await start_exporter(proofs.module, START)
+    await up(state="degraded")
+    assert proofs.tried == []
+    assert (await apply({"endpoint": "other"}))["outcome"] == "pending"
+    await proves_itself_after(proofs, "other")
+
+
+async def test_what_an_earlier_life_has_left_is_not_sent_to_what_has_not_proved_itself(runtime):
+    proofs = Proofs()
+    proofs.taken.add("one")
+    pid = await start_exporter(proofs.module, START)
+    await up(state="degraded")
+    emit(3)
+    await process.exit(pid, "kill")
+    await eventually(lambda: runner() is None)
+    await start_exporter(proofs.module, {**START, "endpoint": "other"})
+    await up(state="degraded")
+    assert proofs.backend.endpoints == []
+    proofs.good.add("other")
     await up()
-    await proofs.arrives_at("other")
+    await eventually(lambda: proofs.backend.endpoints == ["other"] * 3)
+
+
+async def test_what_was_off_and_is_on_again_as_it_was_needs_no_proof(runtime):
+    proofs = Proofs()
+    await start_exporter(proofs.module, START)
+    await up()
+    proofs.good.clear()
+    await apply({"enabled": False})
+    assert (await apply({"enabled": True}))["outcome"] == "applied"
+    await proofs.arrives_at("one")
 
 
 async def test_a_change_for_a_while_ends_by_itself_also_over_a_crash(runtime, caplog):
