@@ -224,6 +224,10 @@ class LiveConfig(Generic[S]):
         """Take what was edited in the TOML files; return the keys whose value in force changed."""
         return self._take_over(self.observed.edits())
 
+    def put_again(self, values: Mapping[str, Any]) -> frozenset[str]:
+        """Take what was put into otpylib-config, which held it already; return the keys that changed."""
+        return self._take_over(self.observed.put_again(values))
+
     def _take_over(self, found: Mapping[str, Given]) -> frozenset[str]:
         by_origin: dict[str, dict[str, Act]] = {}
         for key, given in found.items():

@@ -125,6 +125,18 @@ class Observed:
                 self._told.append((key, old, new))
         return found
 
+    def put_again(self, values: Mapping[str, Any]) -> dict[str, Given]:
+        """Return by key what was put though otpylib-config held it already: a wish all the same."""
+        found: dict[str, Given] = {}
+        for key, value in values.items() if self.is_seen else ():
+            table, dot, _ = key.partition(".")
+            # Of an entry of a table, all of the table was read.
+            given = Given(self.snapshot.get(table) if dot else value, PUT)
+            if given.value is not None:
+                found[table] = self.layer[table] = given
+                self._told.append((table, self.snapshot.get(table), given.value))
+        return found
+
     def told(self) -> list[tuple[str, Any, Any]]:
         """Return what was heard of since this was last asked: keys, each with its old and its new value."""
         told, self._told = self._told, []

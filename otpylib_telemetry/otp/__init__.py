@@ -9,7 +9,12 @@ from otpylib_telemetry.otp.calls import (
     step_back,
     step_outside,
 )
-from otpylib_telemetry.otp.config_manager import config_manager_name, config_puts
+from otpylib_telemetry.otp.config_manager import (
+    config_manager_name,
+    config_puts,
+    hear_no_more,
+    hear_of_equal_puts,
+)
 from otpylib_telemetry.otp.emitters import (
     current_emitter,
     current_process,
@@ -73,6 +78,8 @@ __all__ = [
     "end_quietly",
     "exit_sender",
     "get_runtime",
+    "hear_no_more",
+    "hear_of_equal_puts",
     "is_inherited",
     "is_own_process",
     "is_quiet",

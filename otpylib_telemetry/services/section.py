@@ -55,6 +55,7 @@ class FollowedSection:
         self._dirty = False
         self._changes: dict[str, Any] = {}
         self._files_changed = False
+        self._put_again: dict[str, Any] = {}
         self._puts: frozenset[str] | None = None
         self._trouble = Once()
         watching.begin(self._process.loop, self._hear_of_files)
@@ -103,6 +104,15 @@ class FollowedSection:
         self._files_changed = True
         self._process.post((APPLY,))
 
+    def _hear_of_put(self, path: str, value: Any) -> bool:
+        """Hear in the manager's process of a put of what otpylib-config holds already."""
+        changes = self._changes_in(path, value)
+        if changes is None:
+            return False
+        self._put_again.update(changes)
+        self._process.post((APPLY,))
+        return True
+
     def reload(self) -> frozenset[str]:
         """Read the files again now, and return the keys that changed."""
         before = self.configuration.settings
@@ -126,6 +136,9 @@ class FollowedSection:
         if self._files_changed:
             self._files_changed, is_anything = False, True
             self.configuration.files_changed()
+        if self._put_again:
+            put_again, self._put_again, is_anything = self._put_again, {}, True
+            self.configuration.put_again(put_again)
         if not self._changes:
             return True if is_anything else None
         changes, self._changes = self._changes, {}
@@ -147,6 +160,7 @@ class FollowedSection:
         """Read no more. What was asked for and not applied yet counts in the next life."""
         self.apply()
         watching.end(self._process.loop, self._hear_of_files)
+        otp.hear_no_more(self._hear_of_put)
         if self.reading is not None:
             self.reading.cancel()
 
@@ -164,6 +178,7 @@ class FollowedSection:
             while self._dirty:
                 async with asyncio.timeout(self._patience()):
                     if subscribe:
+                        otp.hear_of_equal_puts(self._hear_of_put)
                         await otpylib_config.subscribe(self.name, self._section)
                         subscribe = False
                     else:

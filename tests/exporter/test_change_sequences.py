@@ -77,10 +77,12 @@ class World:
         was_put = key in self.manager.puts
         heard = self.manager.put(key, value)
         await Config.put(f"{SECTION}.{key}", value)
-        if not heard:
+        if not heard and value is None:
             return
         if value is not None:
             await eventually(lambda: self.observed.snapshot.get(key) == value)
+            # What is held already is heard of in a message.
+            await call(("get_stats",), NAME)
             self.model.layer[key] = (value, "put")
             self.model.wish({key: value}, "put")
         elif was_put:

@@ -436,6 +436,49 @@ async def test_a_start_with_another_argument_opens_what_it_says(runtime):
     await proofs.arrives_at("other")
 
 
+@pytest.mark.parametrize("by", ["file", "api", "message"])
+@pytest.mark.parametrize("first", ["file", "put"])
+async def test_a_put_of_what_is_held_already_is_the_later_act(runtime, config_manager, file, by, first):
+    await started(config_manager, file, **({"rate": 0.5} if first == "file" else {}))
+    if first == "put":
+        await Config.put("telemetry.x.rate", 0.5)
+        await in_force(rate=0.5)
+    if by == "file":
+        file.write(**QUICK, rate=0.25)
+    elif by == "api":
+        await apply({"rate": 0.25}, by="ada")
+    else:
+        await cast(("config_changed", "telemetry.x.rate", 0.5, 0.25))
+    await in_force(rate=0.25)
+    await Config.put("telemetry.x.rate", 0.5)
+    assert (await config())["config"]["rate"] == 0.5
+    assert await origin() == "put"
+    assert (await call(("get_history",)))[-1]["origin"] == "put"
+    # It is a put like any other: the next act beats it, and it can be taken back.
+    file.write(**QUICK, rate=0.125)
+    await in_force(rate=0.125)
+    await Config.put("telemetry.x.rate", 0.5)
+    await in_force(rate=0.5)
+    await Config.put("telemetry.x.rate", None)
+    await in_force(rate=0.125)
+
+
+async def test_a_put_of_an_entry_or_of_a_whole_section_that_is_held_already_counts(
+    runtime, config_manager, file
+):
+    await started(config_manager, file)
+    await Config.put("telemetry.x.headers.a", "1")
+    await in_force(headers={"a": "1"})
+    await apply({"headers": {}, "rate": 0.25})
+    await Config.put("telemetry.x.headers.a", "1")
+    await in_force(headers={"a": "1"}, rate=0.25)
+    await Config.put("telemetry.x", {"rate": 0.5})
+    await in_force(rate=0.5)
+    await apply({"rate": 0.25})
+    await Config.put("telemetry.x", {"rate": 0.5})
+    await in_force(rate=0.5)
+
+
 async def waits_for_proof(proofs, wished):
     """Nothing is sent, and nothing else is said to be in force."""
     emit(3)

@@ -5,6 +5,7 @@ import asyncio
 from otpylib import atom, process
 from otpylib_config import CONFIG_MANAGER, Config
 
+from otpylib_telemetry import otp
 from otpylib_telemetry.config import otpylib_config
 from tests.support.otp_defects import outside, repaired
 from tests.support.runtime import MemorySource, in_process
@@ -88,3 +89,41 @@ async def test_defect_a_restarted_manager_has_forgotten_its_subscribers(runtime,
 
     found = await in_process(body, name="listener")
     assert found is None, repaired("watching for another config manager in server.py")
+
+
+async def test_defect_a_put_of_what_is_held_already_is_not_told(runtime, config_manager):
+    await config_manager({"telemetry": {"x": {"rate": 1.0}}})
+    told = []
+
+    async def callback(pid, path, old, new):
+        told.append(path)
+
+    await Config.subscribe("telemetry.x.*", callback, "listener")
+    await Config.put("telemetry.x.rate", 1.0)
+    assert told == [], repaired("hear_of_equal_puts")
+    await Config.put("telemetry.x.rate", 2.0)
+    assert told == ["telemetry.x.rate"]
+
+
+async def test_a_put_of_what_is_held_already_is_heard_of_and_stays_put_where_it_is_ours(
+    runtime, config_manager
+):
+    await config_manager({"telemetry": {"x": {"rate": 1.0}}, "app": {"limit": 1}})
+    heard = []
+
+    def ours(path, value):
+        heard.append((path, value))
+        return path.startswith("telemetry.x.")
+
+    otp.hear_of_equal_puts(ours)
+    try:
+        for path, value in (("telemetry.x.rate", 1.0), ("telemetry.x.rate", 2.0), ("app.limit", 1)):
+            await Config.put(path, value)
+        assert heard == [("telemetry.x.rate", 1.0), ("app.limit", 1)]
+        manager = otpylib_config.manager()
+        assert otp.config_puts(manager, "telemetry.x") == {"rate"}
+        assert otp.config_puts(manager, "app") == set()
+    finally:
+        otp.hear_no_more(ours)
+    await Config.put("app.limit", 1)
+    assert len(heard) == 2

@@ -38,9 +38,11 @@ class Manager:
         return {**self.read, **self.puts}
 
     def put(self, key, value):
-        """Put a value; returns whether anybody hears of it."""
+        """Put a value; returns whether its subscribers hear of it."""
         known = self.puts.get(key, self.read.get(key))
         if known == value:
+            if value is not None:
+                self.puts[key] = value
             return False
         if value is None:
             self.puts.pop(key, None)
@@ -263,7 +265,9 @@ def put(run):
     was_put = key in run.manager.puts
     heard = run.manager.put(key, value)
     run.observe()
-    if not heard:
+    if not heard and value is not None:
+        run.live.put_again({key: value})
+    elif not heard:
         return
     if value is not None:
         run.model.layer[key] = (value, "put")
