@@ -58,12 +58,13 @@ class _Listener:
 
     def close(self) -> None:
         """Accept no more."""
+        if self._path is not None:
+            # As long as it answers nobody else puts one in its place.
+            sockets.remove(self._path, self._identity)
         for each in self._servers:
             each.close()
         for sock in self._sockets:
             sock.close()
-        if self._path is not None:
-            sockets.remove(self._path, self._identity)
 
     async def finish(self, seconds: float) -> None:
         """Let the answers under way get done, then close every connection."""

@@ -7,11 +7,15 @@ import os
 import socket
 import stat
 import struct
+import time
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from otpylib_telemetry.admin.settings import is_loopback
 from otpylib_telemetry.primitives import listening
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _BACKLOG: Final = 32
 
@@ -20,6 +24,10 @@ _LONGEST_PATH: Final = 103
 
 #: Seconds that a live process may take to accept a connection.
 _ACCEPTING: Final = 1.0
+
+#: Seconds that others may take to put a socket into the same directory, and between two looks.
+_TAKING: Final = 5.0
+_LOOK: Final = 0.01
 
 
 class UnavailableError(Exception):
@@ -36,19 +44,60 @@ def bind_path(path: str) -> socket.socket:
         raise UnavailableError(f"{where}: this system has none; set telemetry.admin.port instead")
     if len(os.fsencode(path)) > _LONGEST_PATH:
         raise UnavailableError(f"{where}: expected a path of at most {_LONGEST_PATH} bytes")
-    _check_directory(where, Path(path).parent)
-    _make_room(where, path)
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        listening.setblocking(False)
-        listening.bind(path)
-        # Nobody can connect before it listens.
-        Path(path).chmod(0o600)
-        listening.listen(_BACKLOG)
-    except OSError as error:
-        listening.close()
-        raise UnavailableError(f"{where}: {error.strerror or error}") from error
+    directory = Path(path).parent
+    _check_directory(where, directory)
+    with _one_at_a_time(where, directory):
+        _make_room(where, path)
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            listening.setblocking(False)
+            listening.bind(path)
+            # Nobody can connect before it listens.
+            Path(path).chmod(0o600)
+            listening.listen(_BACKLOG)
+        except OSError as error:
+            listening.close()
+            raise UnavailableError(f"{where}: {error.strerror or error}") from error
     return listening
+
+
+@contextlib.contextmanager
+def _one_at_a_time(where: str, directory: Path) -> Iterator[None]:
+    """Keep others out of a directory while it is found out whether a socket there is dead, and replaced.
+
+    Of two that find it dead, the second would remove the one that the first has just put there. The lock is
+    on the directory, so that nothing is left behind; it ends with the process.
+    """
+    import fcntl  # noqa: PLC0415  # where there are such sockets, there is this
+
+    try:
+        lock = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        # It may be written into and not be read.
+        yield
+        return
+    try:
+        deadline = time.monotonic() + _TAKING
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise UnavailableError(
+                        f"{where}: another process holds a lock on its directory (flock {directory}). "
+                        "Expected a directory that is this application's"
+                    ) from None
+                time.sleep(_LOOK)
+            except OSError:
+                # Some file systems have no locks.
+                break
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            # A child that was forked meanwhile would keep it.
+            fcntl.flock(lock, fcntl.LOCK_UN)
+        os.close(lock)
 
 
 def _check_directory(where: str, directory: Path) -> None:

@@ -1,9 +1,14 @@
 """The service: where the API is served, what stands in the way, and who may ask."""
 
 import asyncio
+import contextlib
+import fcntl
 import os
 import socket
 import stat
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import aiohttp
@@ -71,6 +76,97 @@ async def test_the_socket_of_a_dead_process_is_replaced_and_that_of_a_live_one_i
     with pytest.raises(sockets.UnavailableError, match="another process serves there"):
         sockets.bind_path(path)
     assert (await Client(socket=path).get("/healthz")).status == 200
+
+
+def leave_a_dead_one(path):
+    Path(path).unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(path)
+
+
+def test_nobody_removes_what_another_has_put_in_the_place_of_a_dead_one(path, monkeypatch):
+    leave_a_dead_one(path)
+    looked, other_is_done, ask = threading.Event(), threading.Event(), sockets._is_alive
+    outcomes = {}
+
+    def is_alive(where):
+        found = ask(where)
+        if not looked.is_set():
+            looked.set()
+            # Time enough for the other, unless it is kept out.
+            other_is_done.wait(0.5)
+        return found
+
+    def bind(name):
+        try:
+            outcomes[name] = sockets.bind_path(path)
+        except sockets.UnavailableError as error:
+            outcomes[name] = str(error)
+
+    monkeypatch.setattr(sockets, "_is_alive", is_alive)
+    first = threading.Thread(target=bind, args=("first",))
+    first.start()
+    assert looked.wait(60)
+    bind("second")
+    other_is_done.set()
+    first.join(60)
+    assert "another process serves there. Expected a path for each process" in outcomes["second"]
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+        outcomes["first"].accept()[0].close()
+    outcomes["first"].close()
+
+
+CONTENDER = """
+import sys
+from otpylib_telemetry.admin import sockets
+print("ready", flush=True)
+for path in sys.stdin:
+    try:
+        mine = sockets.bind_path(path.strip())
+        print("serves", flush=True)
+    except sockets.UnavailableError as error:
+        print(error, flush=True)
+"""
+
+
+def test_of_processes_that_start_at_once_one_serves(path):
+    with contextlib.ExitStack() as stack:
+        contenders = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", CONTENDER],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+            )
+            for _ in range(4)
+        ]
+        assert {each.stdout.readline() for each in contenders} == {"ready\n"}
+        for number in range(20):
+            place = f"{path}{number}"
+            leave_a_dead_one(place)
+            for each in contenders:
+                each.stdin.write(f"{place}\n")
+                each.stdin.flush()
+            told = sorted(each.stdout.readline() for each in contenders)
+            assert told.count("serves\n") == 1
+            assert sum("another process serves there" in line for line in told) == 3
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(place)
+        for each in contenders:
+            each.stdin.close()
+
+
+def test_a_directory_that_somebody_keeps_locked_is_told_of(path, monkeypatch):
+    monkeypatch.setattr(sockets, "_TAKING", 0.0)
+    lock = os.open(Path(path).parent, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    with pytest.raises(sockets.UnavailableError, match="another process holds a lock on its directory"):
+        sockets.bind_path(path)
+    os.close(lock)
+    sockets.bind_path(path).close()
 
 
 async def test_what_is_no_socket_stays(runtime, path, caplog):
