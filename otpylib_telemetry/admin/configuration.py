@@ -9,7 +9,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from otpylib_telemetry.admin import processes
+from otpylib_telemetry.admin import processes, resting
 from otpylib_telemetry.admin.models.base import Fault
 from otpylib_telemetry.admin.models.changes import (
     MOST_KEYS,
@@ -75,21 +75,27 @@ async def patch_config(call: Call) -> Answer:
     """Change keys of any sections, all of them or none; or say what that would do."""
     wanted = _by_process(call.body.root)
     about = {"origin": "api", "by": call.by, "for": call.parameters.seconds}
-    if len(wanted) == 1 and not call.parameters.dry_run:
+    if len(wanted) == 1 and not call.parameters.dry_run and not any(map(resting.rests, wanted)):
         # All or nothing by itself; what is refused is in the history then.
         [(process, changes)] = wanted.items()
         found = await _asked(process, ("apply_config", changes, about), _CHANGING)
         return _answer(_of_changes([(process, found)]))
-    tried = [
-        (process, await _asked(process, ("try_config", changes), _CHANGING))
-        for process, changes in wanted.items()
-    ]
+    tried = [(process, await _tried(process, changes)) for process, changes in wanted.items()]
     refused = [text for _, found in tried if not found["valid"] for text in found["problems"]]
     if call.parameters.dry_run:
         return _answer(_of_dry_run(tried, refused))
     if refused:
         raise _refusal(refused)
+    for process in wanted:
+        if resting.rests(process):
+            await resting.start(process)
     return _answer(_of_changes(await _made(wanted, about)))
+
+
+async def _tried(process: Process, changes: Mapping[str, Any]) -> dict[str, Any]:
+    if resting.rests(process):
+        return resting.attempt(process, changes)
+    return await _asked(process, ("try_config", changes), _CHANGING)
 
 
 async def _made(
@@ -142,7 +148,7 @@ def _by_process(changes: Mapping[str, Any]) -> dict[Process, dict[str, Any]]:
             where="body",
             expected=f"1 to {MOST_KEYS} keys",
         )
-    known = {process.short: process for process in processes.everything()}
+    known = {process.short: process for process in (*resting.services(), *processes.everything())}
     found: dict[Process, dict[str, Any]] = {}
     faults = []
     for path, value in changes.items():

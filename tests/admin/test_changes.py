@@ -54,6 +54,33 @@ async def test_a_dry_run_says_and_does_nothing(client, backend):
     assert (await client.get("/history")).body["entries"] == []
 
 
+async def test_a_service_that_nothing_wanted_so_far_is_started_by_a_change(client, backend):
+    """At night nobody edits a file to have event loops that stand told of."""
+    changes = {"poller.measurements": [], "poller.interval": 60, "x.rate": 0.5}
+    answer = await client.ask("PATCH", "/config?dry_run=1", changes)
+    assert (answer.status, answer.body["outcome"]) == (200, "would_apply")
+    assert answer.body["changes"]["poller.interval"] == {"old": 10.0, "new": 60.0}
+    assert "poller: telemetry_poller does not run so far, and is started" in answer.body["effects"]
+    answer = await client.ask("PATCH", "/config", {"instrument.enabled": "maybe"})
+    assert (answer.status, "expected true or false" in answer.body["detail"]) == (422, True)
+    answer = await client.ask("PATCH", "/config", {"x.rate": -1, "poller.interval": 60})
+    assert answer.status == 422
+    services = [each["name"] for each in (await client.get("/status")).body["services"]]
+    assert services == ["telemetry_admin"]
+
+    answer = await client.ask("PATCH", "/config", changes, X_Telemetry_By="Ada")
+    assert (answer.status, answer.body["outcome"]) == (200, "applied")
+    found = (await client.get("/config")).body["sections"]["poller"]["keys"]["interval"]
+    assert (found["value"], found["origin"]) == (60.0, f"api by {ADA}")
+    assert (await value(client))[0] == 0.5
+    [state] = [
+        each["state"]
+        for each in (await client.get("/status")).body["services"]
+        if each["name"] == "telemetry_poller"
+    ]
+    assert state == "running"
+
+
 async def test_a_rollback_brings_back_what_was(client, backend):
     first = (await client.ask("PATCH", "/config", {"x.rate": 0.5})).body["generation"]
     await client.ask("PATCH", "/config", {"x.rate": 0.75, "x.batch_size": 20})
