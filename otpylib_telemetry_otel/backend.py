@@ -211,8 +211,6 @@ class OtelBackend(Exporter[OtelSettings]):
         match request:
             case ("explain", str(trace_id)):
                 return self.traces.explain(int(trace_id, 16))._asdict()
-            case _:
-                pass
         return self.metrics.forget(request)
 
     def place(self) -> str | None:

@@ -70,10 +70,10 @@ def complaint(found: Validity, now: dt.datetime) -> str | None:
     return None
 
 
-def why_refused(host: str, port: int, now: dt.datetime, seconds: float = ASKING_LIMIT) -> str | None:
+def why_refused(host: str, port: int, now: dt.datetime) -> str | None:
     """Ask a server for its certificate, and say what is wrong with the dates on it; None if nothing is."""
     try:
-        pem = ssl.get_server_certificate((host, port), timeout=seconds)
+        pem = ssl.get_server_certificate((host, port), timeout=ASKING_LIMIT)
         wrong = complaint(validity_of_pem(pem.encode()), now)
     except (OSError, ValueError):
         return None

@@ -77,10 +77,6 @@ _TLS: Final = (
 )
 
 
-def _of_openssl(found: re.Match[str]) -> str:
-    return f"TLS fails: {found[1].lower().replace('_', ' ')}"
-
-
 #: How gRPC says that a name leads nowhere, with the name.
 _NO_HOST: Final = re.compile(
     r"(?:errors resolving|DNS resolution failed for|resolver transient failure:?) ?([^\s:]*(?::\d+)?)",
@@ -90,7 +86,7 @@ _NO_HOST: Final = re.compile(
 _PLAIN: Final = (
     (
         re.compile(r"(?:\S+:\d+: )?(?:Tls handshake failed.*)?SSL_ERROR.*OPENSSL_internal:([A-Z0-9_]+).*"),
-        _of_openssl,
+        lambda found: f"TLS fails: {found[1].lower().replace('_', ' ')}",
     ),
     (
         re.compile(r"(?:Tls )?handshake (?:read |write )?failed.*", re.IGNORECASE | re.DOTALL),

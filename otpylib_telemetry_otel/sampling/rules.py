@@ -15,7 +15,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from otpylib_telemetry.config.settings import RefusedError
 
@@ -72,15 +72,8 @@ def _is(value: object, wanted: Scalar) -> bool:
     return kind in {int, float} and value == wanted
 
 
-class Ruling(NamedTuple):
-    """The highest rate of the rules that matched a trace; the general one counts where none ``decides``."""
-
-    rate: float | None
-    decides: bool
-
-
-def ruling(rules: Sequence[Rule], spans: Sequence[FinishedSpan]) -> Ruling:
-    """Ask the rules about a trace.
+def ruling(rules: Sequence[Rule], spans: Sequence[FinishedSpan]) -> tuple[float | None, bool]:
+    """Return the highest rate of the rules that match a trace, and whether that decides about it.
 
     Of each span the first rule that matches counts. Spans at the top of the trace decide; a rule matched by
     one further down can only raise the rate, so that a health check inside an order costs no order.
@@ -94,7 +87,7 @@ def ruling(rules: Sequence[Rule], spans: Sequence[FinishedSpan]) -> Ruling:
             highest = rate if highest is None else max(rate, highest)
         elif span.parent_span_id not in ids:
             decides = False
-    return Ruling(highest, decides)
+    return highest, decides
 
 
 def rules_from(settings: Iterable[Mapping[str, Any]]) -> tuple[Rule, ...]:

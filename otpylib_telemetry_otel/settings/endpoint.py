@@ -48,7 +48,7 @@ def complaint(endpoint: str, transport: Transport) -> Complaint | None:  # noqa:
         port = url.port
     except ValueError:
         return _same("expected a URL whose port is a number from 1 to 65535")
-    if _is_jaeger(url.path, port):
+    if port in _JAEGER_PORTS or url.path.rstrip("/") == _JAEGER_PATH:
         return _jaeger(url.hostname, transport, "https" if url.scheme == "https" else "http")
     if url.scheme not in {"http", "https"}:
         return _same(f"expected a URL that begins with http:// or https://{_or_host_and_port(transport)}")
@@ -89,10 +89,6 @@ def _same(reason: str) -> Complaint:
 
 def _or_host_and_port(transport: Transport) -> str:
     return " (or host:port alone)" if transport == "grpc" else ""
-
-
-def _is_jaeger(path: str, port: int | None) -> bool:
-    return port in _JAEGER_PORTS or path.rstrip("/") == _JAEGER_PATH
 
 
 def _jaeger(host: str | None, transport: Transport, scheme: str = "http") -> Complaint:

@@ -270,9 +270,5 @@ def _scope(scope: Any) -> tuple[str, str] | Scope | None:
     return Scope(name, version, schema_url, tuple(exportable.items()))
 
 
-def _after_fork() -> None:
-    """What was open in the parent ends there."""
-    _open.clear()
-
-
-after_fork_in_child(_after_fork)
+# What was open in the parent ends there.
+after_fork_in_child(_open.clear)

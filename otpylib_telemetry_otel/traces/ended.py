@@ -105,9 +105,9 @@ class EarlyEndings:
 
     __slots__ = ("_by_id", "_by_span_id", "has_span_ids", "latest_ns")
 
-    def __init__(self, limit: int = MAX_EARLY) -> None:
-        self._by_span_id: RecentKeys[Ending] = RecentKeys(limit)
-        self._by_id: RecentKeys[Ending] = RecentKeys(limit)
+    def __init__(self) -> None:
+        self._by_span_id: RecentKeys[Ending] = RecentKeys(MAX_EARLY)
+        self._by_id: RecentKeys[Ending] = RecentKeys(MAX_EARLY)
         self.latest_ns = -1
         self.has_span_ids = False
 
