@@ -11,8 +11,10 @@ from otpylib_telemetry.bus.subscriptions import attach, attach_many, detach, lis
 from otpylib_telemetry.bus.table import HandlerInfo
 from otpylib_telemetry.config.settings import ExporterSettings
 from otpylib_telemetry.config.toml_source import TomlSource
-from otpylib_telemetry.exporter.base import Collected, Exporter, ExportError, ExportOutcome, TooLargeError
+from otpylib_telemetry.exporter.base import Exporter
 from otpylib_telemetry.exporter.breaker import ExporterCircuitBreaker
+from otpylib_telemetry.exporter.collected import Collected, ExportOutcome
+from otpylib_telemetry.exporter.errors import ExportError, TooLargeError
 from otpylib_telemetry.exporter.probe import Probe
 from otpylib_telemetry.exporter.server import exporter_module
 from otpylib_telemetry.instrument import actors as _actors  # noqa: F401 - its section, too

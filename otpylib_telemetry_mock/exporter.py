@@ -19,7 +19,8 @@ from otpylib.runtime import get_runtime
 
 from otpylib_telemetry import otp
 from otpylib_telemetry.exporter import registry
-from otpylib_telemetry.exporter.base import Collected, Exporter
+from otpylib_telemetry.exporter.base import Exporter
+from otpylib_telemetry.exporter.collected import Collected
 from otpylib_telemetry.exporter.server import exporter_module
 from otpylib_telemetry.otp import current_emitter
 from otpylib_telemetry.supervision.specs import exporter_child_spec, start_exporter

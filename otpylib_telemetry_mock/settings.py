@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from otpylib_telemetry.config.settings import ExporterSettings, WholeNumber
+from otpylib_telemetry.config.field_types import WholeNumber
+from otpylib_telemetry.config.settings import ExporterSettings
 
 
 class MockSettings(ExporterSettings):

@@ -6,7 +6,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from otpylib_telemetry.config.settings import ExporterSettings
-from otpylib_telemetry.exporter.base import Collected, ExportContext, Exporter, ExportOutcome
+from otpylib_telemetry.exporter.base import ExportContext, Exporter
+from otpylib_telemetry.exporter.collected import Collected, ExportOutcome
 from otpylib_telemetry.primitives.threads import run_in_thread
 from otpylib_telemetry.scrubbing.scrubber import scrubbed_in, scrubber_in
 from otpylib_telemetry.scrubbing.settings import SCRUB_KEYS

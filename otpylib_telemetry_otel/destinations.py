@@ -16,7 +16,8 @@ from importlib.metadata import entry_points
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from otpylib_telemetry.exporter.base import DestinationError, ExportError, ExportOutcome
+from otpylib_telemetry.exporter.collected import ExportOutcome
+from otpylib_telemetry.exporter.errors import DestinationError, ExportError
 from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.primitives.fork import importing
 from otpylib_telemetry_otel.errors import (
@@ -103,7 +104,7 @@ class Transport(Protocol):
     """Sends encoded requests of one signal. All methods block."""
 
     def send(self, body: bytes) -> ExportOutcome | None:
-        """Send one request; raises :class:`~otpylib_telemetry.exporter.base.ExportError`."""
+        """Send one request; raises :class:`~otpylib_telemetry.exporter.errors.ExportError`."""
         ...
 
     def close(self) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from otpylib_telemetry.exporter.base import DestinationError, ExportError, ExportOutcome
+from otpylib_telemetry.exporter.collected import ExportOutcome
+from otpylib_telemetry.exporter.errors import DestinationError, ExportError
 
 
 class BackendUnavailableError(Exception):

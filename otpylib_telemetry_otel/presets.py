@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
-from otpylib_telemetry.config.settings import RefusedError
+from otpylib_telemetry.config.refusals import RefusedError
 from otpylib_telemetry.exporter.server import exporter_module
 from otpylib_telemetry_otel.backend import OtelBackend
 from otpylib_telemetry_otel.settings.model import OtelSettings

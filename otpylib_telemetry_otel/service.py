@@ -18,7 +18,7 @@ from otpylib.gen_server.data import NoReply, Reply
 
 from otpylib_telemetry import otp
 from otpylib_telemetry.supervision.specs import checked_argument, said_before_raised
-from otpylib_telemetry.supervision.supervisor import Child, Supervision
+from otpylib_telemetry.supervision.supervisor import Child, Supervision, Watcher
 from otpylib_telemetry_otel.application import ApplicationTelemetry
 from otpylib_telemetry_otel.exporter import OtelExporter
 from otpylib_telemetry_otel.installation import LOOK_INTERVAL, SERVICE, Installation, checked_options
@@ -147,7 +147,7 @@ async def _supervise(ready: asyncio.Future[Any], _parent: Any, settings: Mapping
     if settings is not None:
         # The service is started after it and ended before it: what ended until then is still exported.
         children.insert(0, Child(OtelExporter.registered_name, OtelExporter, dict(settings)))
-    await Supervision(children).run(ready)
+    await Supervision(children, Watcher()).run(ready)
 
 
 async def _start_supervisor(_cls: Any, init_arg: Any = None, name: str | None = None) -> Any:

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from otpylib_telemetry.bus.event_log import Entry
-    from otpylib_telemetry.exporter.base import Collected, ExportContext, ExportOutcome
+    from otpylib_telemetry.exporter.base import ExportContext
+    from otpylib_telemetry.exporter.collected import Collected, ExportOutcome
 
 
 #: Seconds a scrape under way gets when the exporter closes: within what the server grants for closing.

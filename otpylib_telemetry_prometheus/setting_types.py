@@ -11,13 +11,8 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator
 
-from otpylib_telemetry.config.settings import (
-    OptionalPath,
-    OptionalText,
-    RefusedError,
-    Words,
-    absolute,
-)
+from otpylib_telemetry.config.field_types import OptionalPath, OptionalText, Words, absolute
+from otpylib_telemetry.config.refusals import RefusedError
 from otpylib_telemetry.metrics.options import MULTIPROCESS_MODES
 from otpylib_telemetry.primitives.any_value import text
 from otpylib_telemetry_prometheus.endpoint.access import protection

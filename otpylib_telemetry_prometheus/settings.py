@@ -10,7 +10,8 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 from pydantic import BeforeValidator, Field
 
 from otpylib_telemetry.config.environment import parse_table
-from otpylib_telemetry.config.settings import Conflict, Number, OptionalNumber, WholeNumber
+from otpylib_telemetry.config.field_types import Number, OptionalNumber, WholeNumber
+from otpylib_telemetry.config.refusals import Conflict
 from otpylib_telemetry.metrics.options import MULTIPROCESS_MODES
 from otpylib_telemetry.metrics.settings import MetricsSettings
 from otpylib_telemetry_prometheus import setting_types as types  # noqa: TC001 - pydantic reads them

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
 from otpylib_telemetry.admin import api, mount, sockets
 from otpylib_telemetry.admin.access import access_of
-from otpylib_telemetry.admin.problems import ProblemError
+from otpylib_telemetry.admin.problems import body_too_long
 from otpylib_telemetry.admin.routing import Request
 
 if TYPE_CHECKING:
@@ -59,12 +58,7 @@ def received(request: web.BaseRequest, *, is_private: bool = False) -> Request:
         try:
             return await request.read()
         except web.HTTPRequestEntityTooLarge:
-            raise ProblemError(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                "the body is too long",
-                where="body",
-                expected=f"at most {_LONGEST_BODY} bytes",
-            ) from None
+            raise body_too_long(_LONGEST_BODY) from None
 
     connected: Any = request.get_extra_info("socket") if is_private else None
     return Request(

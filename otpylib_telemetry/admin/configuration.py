@@ -24,7 +24,7 @@ from otpylib_telemetry.admin.models.changes import (
     Value,
 )
 from otpylib_telemetry.admin.plain import plain, scrubbed
-from otpylib_telemetry.admin.problems import ProblemError
+from otpylib_telemetry.admin.problems import ProblemError, of_faults
 from otpylib_telemetry.admin.processes import Process, SilentError
 from otpylib_telemetry.admin.routing import Answer
 from otpylib_telemetry.config.interpolation import has_placeholder
@@ -163,13 +163,7 @@ def _by_process(changes: Mapping[str, Any]) -> dict[Process, dict[str, Any]]:
             expected = f"a key of {', '.join(sorted(known))}: otel.sampling_rate, for instance"
             faults.append(Fault(where=f"body: {path[:200]}", what="nobody reads this", expected=expected))
     if faults:
-        raise ProblemError(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            f"{faults[0].where}: {faults[0].what}",
-            where=faults[0].where,
-            expected=faults[0].expected,
-            faults=faults,
-        )
+        raise of_faults(faults)
     return found
 
 
@@ -243,14 +237,14 @@ def _worst(outcomes: Collection[str]) -> _Outcome:
 
 def _changes(found: Sequence[tuple[Process, Mapping[str, Any]]]) -> dict[str, Change]:
     return {
-        f"{process.short}.{key}": _change(change)
+        f"{process.short}.{key}": change
         for process, answer in found
-        for key, change in answer.get("changes", {}).items()
+        for key, change in _plain(answer.get("changes", {})).items()
     }
 
 
-def _change(change: Mapping[str, Any]) -> Change:
-    return Change(old=plain(change.get("old")), new=plain(change.get("new")))
+def _plain(changes: Mapping[str, Any]) -> dict[str, Change]:
+    return {key: Change(old=plain(each["old"]), new=plain(each["new"])) for key, each in changes.items()}
 
 
 def _answer(changed: Changed) -> Answer:
@@ -267,7 +261,9 @@ async def get_history(call: Call) -> History:
     for _, answer in await processes.ask_all(processes.everything(), ("get_history",)):
         for entry in () if isinstance(answer, SilentError) else answer:
             # Each process may tell of those of all.
-            found[entry["generation"], entry["section"], entry["time"]] = _entry(entry)
+            found[entry["generation"], entry["section"], entry["time"]] = HistoryEntry(
+                **{**entry, "changes": _plain(entry["changes"])}
+            )
     wanted = call.parameters.section
     kept = [
         entry
@@ -275,20 +271,6 @@ async def get_history(call: Call) -> History:
         if wanted is None or entry.section.removeprefix("telemetry.") == wanted.removeprefix("telemetry.")
     ]
     return History(entries=kept[-call.parameters.limit :])
-
-
-def _entry(found: Mapping[str, Any]) -> HistoryEntry:
-    return HistoryEntry(
-        generation=found["generation"],
-        time=found["time"],
-        section=found["section"],
-        origin=str(found["origin"]),
-        by=found.get("by"),
-        changes={key: _change(change) for key, change in found["changes"].items()},
-        outcome=str(found["outcome"]),
-        reverts_at=found.get("reverts_at"),
-        reverted=bool(found.get("reverted")),
-    )
 
 
 async def roll_back(call: Call) -> Answer:

@@ -19,6 +19,7 @@ from otpylib_telemetry.admin.plain import dumps, scrubbed, shown
 from otpylib_telemetry.admin.problems import ProblemError
 from otpylib_telemetry.admin.routing import Answer
 from otpylib_telemetry.bus import table
+from otpylib_telemetry.primitives.waiting import is_set_within
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
@@ -101,13 +102,7 @@ class Tap:
 
     async def wait(self, seconds: float) -> bool:
         """Wait for events; returns whether there are any."""
-        if not self._queue:
-            try:
-                async with asyncio.timeout(seconds):
-                    await self._arrived.wait()
-            except TimeoutError:
-                return False
-        return True
+        return bool(self._queue) or await is_set_within(self._arrived, seconds)
 
     def next_step(self) -> list[bytes]:
         """Return the next events as they are written, oldest first."""

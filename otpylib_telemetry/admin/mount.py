@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from otpylib_telemetry.admin import api
 from otpylib_telemetry.admin.access import Access
-from otpylib_telemetry.admin.problems import ProblemError
+from otpylib_telemetry.admin.problems import ProblemError, body_too_long
 from otpylib_telemetry.admin.routing import Answer, Request
 from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.primitives.asgi import application
@@ -143,12 +143,7 @@ def _received(scope: Message, receive: Receive) -> Request:
                 raise ProblemError(HTTPStatus.BAD_REQUEST, "the client went away", where="body")
             body += message.get("body", b"")
             if len(body) > _LONGEST_BODY:
-                raise ProblemError(
-                    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                    "the body is too long",
-                    where="body",
-                    expected=f"at most {_LONGEST_BODY} bytes",
-                )
+                raise body_too_long(_LONGEST_BODY)
             if not message.get("more_body", False):
                 return bytes(body)
 

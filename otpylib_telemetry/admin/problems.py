@@ -50,6 +50,11 @@ def from_validation(part: str, error: ValidationError) -> ProblemError:
         _fault(part, each)
         for each in error.errors(include_url=False, include_context=False, include_input=False)[:_MOST_FAULTS]
     ]
+    return of_faults(faults)
+
+
+def of_faults(faults: Sequence[Fault]) -> ProblemError:
+    """Return the refusal of a request with faults; it is about the first."""
     first = faults[0]
     return ProblemError(
         HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -57,6 +62,16 @@ def from_validation(part: str, error: ValidationError) -> ProblemError:
         where=first.where,
         expected=first.expected,
         faults=faults,
+    )
+
+
+def body_too_long(most: int) -> ProblemError:
+    """Return the refusal of a body that is longer than so many bytes."""
+    return ProblemError(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        "the body is too long",
+        where="body",
+        expected=f"at most {most} bytes",
     )
 
 

@@ -50,14 +50,18 @@ def has_ended(name: str) -> bool:
 
 def exporters() -> list[Process]:
     """Return the exporters that run."""
-    found = [Process(each.state.name, each.configuration.section, True) for each in registry.running()]
-    return sorted((each for each in found if otp.whereis(each.name) is not None), key=lambda each: each.name)
+    return _running(Process(each.state.name, each.configuration.section, True) for each in registry.running())
 
 
 def services() -> list[Process]:
     """Return the services that run."""
-    found = [Process(each.registered_name, each.section, False) for each in starting.registered().values()]
-    return sorted((each for each in found if otp.whereis(each.name) is not None), key=lambda each: each.name)
+    return _running(
+        Process(each.registered_name, each.section, False) for each in starting.registered().values()
+    )
+
+
+def _running(known: Iterable[Process]) -> list[Process]:
+    return sorted((each for each in known if otp.whereis(each.name) is not None), key=lambda each: each.name)
 
 
 def everything() -> list[Process]:

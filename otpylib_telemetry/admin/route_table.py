@@ -62,6 +62,7 @@ async def _get_openapi(_call: Call) -> Answer:
 _NO_EXPORTER: Final = {HTTPStatus.NOT_FOUND: "No exporter of this name runs."}
 _CANNOT: Final = {HTTPStatus.CONFLICT: "The exporter cannot do this."}
 
+_WAITS: Final = {HTTPStatus.ACCEPTED: "Accepted, and not in force: not yet, or another change counts."}
 _IN_PART: Final = {HTTPStatus.CONFLICT: "Some sections did it, and others did not; the problem says which."}
 _REFUSED: Final = {
     HTTPStatus.SERVICE_UNAVAILABLE: "A process does not answer; nothing was changed there.",
@@ -89,7 +90,7 @@ ROUTES: Final = (
         Changed,
         ChangeParameters,
         Changes,
-        statuses={HTTPStatus.ACCEPTED: "Accepted, and not in force: not yet, or another change counts."},
+        statuses=_WAITS,
         refusals=_REFUSED | _IN_PART,
     ),
     Route("GET", "/history", configuration.get_history, "Changes, oldest first", History, HistoryParameters),
@@ -100,7 +101,7 @@ ROUTES: Final = (
         "Go back to the state of everything after a change",
         Changed,
         Generation,
-        statuses={HTTPStatus.ACCEPTED: "Accepted, and not in force: not yet, or another change counts."},
+        statuses=_WAITS,
         refusals={HTTPStatus.NOT_FOUND: "This generation is not kept, or what it had is refused by now."}
         | _IN_PART,
     ),

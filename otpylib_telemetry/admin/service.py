@@ -8,7 +8,8 @@ from otpylib_telemetry.admin.server import Server
 from otpylib_telemetry.admin.settings import AdminSettings
 from otpylib_telemetry.admin.sockets import UnavailableError
 from otpylib_telemetry.primitives.fork import import_module
-from otpylib_telemetry.services.server import Service, service_module
+from otpylib_telemetry.services.server import service_module
+from otpylib_telemetry.services.service import Service
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

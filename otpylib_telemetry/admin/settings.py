@@ -7,14 +7,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator
 
-from otpylib_telemetry.config.settings import (
-    Conflict,
-    OptionalPath,
-    RefusedError,
-    SectionSettings,
-    WholeNumber,
-    none_if_blank,
-)
+from otpylib_telemetry.config.field_types import OptionalPath, WholeNumber, none_if_blank
+from otpylib_telemetry.config.refusals import Conflict, RefusedError
+from otpylib_telemetry.config.settings import SectionSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

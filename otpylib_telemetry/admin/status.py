@@ -59,15 +59,9 @@ async def get_status(_call: Call) -> Status:
 
 
 def _handlers() -> list[HandlerStatus]:
+    handlers = table.current.table.handlers.values()
     return [
-        HandlerStatus(
-            handler_id=each.handler_id,
-            patterns=list(each.patterns),
-            suspended=each.suspended,
-            failures=each.failures,
-            missed=each.missed,
-        )
-        for each in table.current.table.handlers.values()
+        HandlerStatus(**{key: getattr(each, key) for key in HandlerStatus.model_fields}) for each in handlers
     ]
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from otpylib_telemetry.command.checking import Checked, Section, attempt, check_file
 from otpylib_telemetry.command.env_file import read_env_file
 from otpylib_telemetry.command.screen import BAD, GOOD, UsageError, one_line
+from otpylib_telemetry.command.words import counted
 
 if TYPE_CHECKING:
     import argparse
@@ -151,13 +152,9 @@ def _order(finding: Finding) -> tuple[bool, int]:
 
 def _summary(path: str, checked: Checked, tried: list[_Tried]) -> str:
     levels = [finding.level for finding in checked.findings]
-    counts = [_counted(levels.count("error"), "error"), _counted(levels.count("warning"), "warning")]
+    counts = [counted(levels.count("error"), "error"), counted(levels.count("warning"), "warning")]
     if tried:
         good = sum(each.error is None for each in tried)
-        counts.append(f"{good} of {_counted(len(tried), 'connection')} good")
+        counts.append(f"{good} of {counted(len(tried), 'connection')} good")
     read = [each.name if each.enabled else f"{each.name} (not enabled)" for each in checked.sections]
     return f"{path}: {', '.join(counts)}; sections read: {', '.join(read) or 'none'}."
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otpylib_telemetry.config.layers import Given
+from otpylib_telemetry.config.observed import PUT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -133,6 +134,27 @@ def _cut(act: Act | None, depth: int) -> Act | None:
     if act is None or act.before is None:
         return act
     return replace(act, before=_cut(act.before, depth - 1) if depth else None)
+
+
+def laid_over(acts: Mapping[str, Act], wished: Mapping[str, Act], now: float) -> dict[str, Act]:
+    """Return all acts with the wished ones on top."""
+    laid = dict(acts)
+    for key, act in wished.items():
+        if act.is_for_good:
+            laid.pop(key, None)
+        else:
+            # What comes back lies where it lay.
+            is_placed = act.restored or act.entry is not None
+            laid[key] = act if is_placed else act.over(acts.get(key), now)
+    return laid
+
+
+def over_a_put(act: Act | None, said: Given) -> Act | None:
+    """Return what counts in place of a put that was taken back, because it had been beaten before."""
+    if said.origin != PUT or said.value is not None or act is None:
+        return None
+    is_put = act.given is not None and act.given.origin == PUT
+    return None if is_put else without(act, PUT)
 
 
 def given(acts: Mapping[str, Act]) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 from urllib.parse import unquote
 
-from otpylib_telemetry.config.settings import SectionSettings, Unusable, field_extra
+from otpylib_telemetry.config.refusals import Unusable
+from otpylib_telemetry.config.settings import SectionSettings, field_extra
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo

@@ -17,7 +17,8 @@ from otpylib_telemetry.config.environment import (
 )
 from otpylib_telemetry.config.interpolation import Expanded, Expansion, expand
 from otpylib_telemetry.config.messages import reason_words
-from otpylib_telemetry.config.settings import SectionSettings, Unusable, field_extra, fields_only
+from otpylib_telemetry.config.refusals import Unusable
+from otpylib_telemetry.config.settings import SectionSettings, field_extra, fields_only
 
 
 class Candidate(NamedTuple):

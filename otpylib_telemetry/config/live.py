@@ -10,21 +10,20 @@ from typing import TYPE_CHECKING, Any, Generic
 from otpylib_telemetry.config import acts, resolve, toml_source
 from otpylib_telemetry.config.acts import Act, Cause
 from otpylib_telemetry.config.history import BEGINNING, HISTORY, Change, Entry, History
-from otpylib_telemetry.config.interpolation import expand
-from otpylib_telemetry.config.layers import Given
+from otpylib_telemetry.config.known_secrets import KnownSecrets
 from otpylib_telemetry.config.messages import beaten_words, offered, taken_back_words
 from otpylib_telemetry.config.observed import PUT, Observed, differ
-from otpylib_telemetry.config.redaction import scrubber, secret_texts
+from otpylib_telemetry.config.requested import acts_for
 from otpylib_telemetry.config.resolution import Problem, Resolution, S, changed_keys, redacted
+from otpylib_telemetry.config.section_history import SectionHistory, change_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
+    from otpylib_telemetry.config.layers import Given
+
 #: Keys that are remembered for having been changed in otpylib-config, at most.
 MOST_ENTRIES = 1000
-
-#: Secret texts that are remembered, those of the past included: an error may still speak of them.
-MOST_SECRETS = 200
 
 #: What a life of the process begins with: argument, environment, and what otpylib-config says first.
 START = Cause(BEGINNING)
@@ -54,9 +53,7 @@ class LiveConfig(Generic[S]):
     ) -> None:
         self.settings_type = settings_type
         self.section = section
-        self.history = history
-        #: That of the last change of this section: generations are numbers of the whole process.
-        self.generation = history.generation
+        self.entered = SectionHistory(section, history)
         self.observed = Observed(section)
         #: Keys to ask otpylib-config for beside the known ones: entries of tables (``headers.x``) that were
         #: changed by themselves, and unknown keys that somebody put.
@@ -66,20 +63,21 @@ class LiveConfig(Generic[S]):
         self._environ = environ
         self._directory = _working_directory()
         self._acts: dict[str, Act] = {}
-        # Changes that are not in force yet, and those that end by themselves.
-        self._pending: list[Entry] = []
-        self._temporary: list[Entry] = []
         self._last_entry: Entry | None = None
         self._news: list[tuple[int, str]] = []
         self._reported: set[tuple[object, ...]] = set()
-        self._secret_texts: dict[str, None] = {}
-        self._scrub: Callable[[str], str] | None = None
+        self._known_secrets = KnownSecrets()
         self.resolution: Resolution[S] = self._resolve(None, self._acts)
         # What this life of the exporter goes by, key by key; None while it has nothing but what is wanted.
         self._in_force: Resolution[S] | None = None
         # The keys that are tried and do not work, there being no others to go on with; and why.
         self._failing = frozenset[str]()
         self.trouble: str | None = None
+
+    @property
+    def generation(self) -> int:
+        """The number of the last change of this section."""
+        return self.entered.generation
 
     @property
     def settings(self) -> S:
@@ -95,11 +93,6 @@ class LiveConfig(Generic[S]):
     def waiting(self) -> frozenset[str]:
         """The keys of which another value is wanted than is in force."""
         return changed_keys(self.resolution.settings, self.in_force)
-
-    @property
-    def doubted(self) -> bool:
-        """Whether otpylib-config has lost the whole section, which is not believed."""
-        return self.observed.doubted
 
     def restart(self, argument: Mapping[str, Any], environ: Mapping[str, str]) -> None:
         """Begin another life of the exporter: a new argument, while changes made at runtime stay on top.
@@ -138,9 +131,7 @@ class LiveConfig(Generic[S]):
 
     def scrub(self, text: str) -> str:
         """Return a text without what came from secret settings or a ``${...}``, now or earlier."""
-        if self._scrub is None:
-            self._scrub = scrubber(self._secret_texts)
-        return self._scrub(text)
+        return self._known_secrets.scrub(text)
 
     # --- changes --------------------------------------------------------------------------------------------
 
@@ -154,38 +145,7 @@ class LiveConfig(Generic[S]):
 
     def acts_for(self, changes: Mapping[str, Any], cause: Cause) -> dict[str, Act]:
         """Return what somebody asks for, key by key; entries of a table are laid over the rest of it."""
-        until = None if cause.seconds is None else self._monotonic() + cause.seconds
-        wished: dict[str, Any] = {}
-        said: dict[str, dict[str, Any]] = {}
-        for key, value in changes.items():
-            table, dot, entry = key.partition(".")
-            if dot and table in self.settings_type.model_fields:
-                current = dict(wished.get(table, getattr(self.settings, table)) or {})
-                if value is None:
-                    current.pop(entry, None)
-                else:
-                    current[entry] = value
-                if table not in changes:
-                    said.setdefault(table, {})[entry] = value
-                wished[table] = current
-            else:
-                wished[key] = value
-        return {
-            key: Act(
-                None if value is None else Given(value, cause.words),
-                until,
-                counted=None if until is None else self._what_counts(key),
-                entries_said=said.get(key),
-            )
-            for key, value in wished.items()
-        }
-
-    def _what_counts(self, key: str) -> Given | None:
-        """Return what is in force for a key, to count again some time."""
-        now = self.resolution
-        if key not in now.origins:
-            return None
-        return Given(getattr(now.settings, key), now.origins[key], secret=key in now.secrets, literal=True)
+        return acts_for(changes, cause, self.resolution, self._monotonic())
 
     def commit(self, wished: Mapping[str, Act], cause: Cause) -> Entry | None:
         """Apply what was found good by :meth:`trial`; return what was entered, None if nothing changed."""
@@ -193,7 +153,7 @@ class LiveConfig(Generic[S]):
 
     def trial(self, wished: Mapping[str, Act]) -> Resolution[S]:
         """Return what would come of changes; nothing is changed."""
-        return self._resolve(self.resolution, self._with(wished))
+        return self._resolve(self.resolution, acts.laid_over(self._acts, wished, self._monotonic()))
 
     def refusals(self, resolution: Resolution[S], wished: Mapping[str, Act]) -> list[Problem]:
         """Return what is wrong with changes in particular."""
@@ -214,7 +174,7 @@ class LiveConfig(Generic[S]):
         if not self.observed.is_seen:
             self.observed.begin(snapshot, manager, puts)
             changed = self._apply({}, START)
-            self.history.begin(self.section)
+            self.entered.history.begin(self.section)
             return changed
         changed = self.files_changed()
         found = self.observed.differences(snapshot, manager, puts)
@@ -233,7 +193,7 @@ class LiveConfig(Generic[S]):
         for key, given in found.items():
             if key not in self.settings_type.model_fields:
                 continue
-            if (beaten := self._over_a_put(key, given)) is not None:
+            if (beaten := acts.over_a_put(self._acts.get(key), given)) is not None:
                 self._acts[key] = beaten
             else:
                 act = Act(None if given.value is None else given)
@@ -244,14 +204,6 @@ class LiveConfig(Generic[S]):
         for origin, wished in by_origin.items():
             changed |= self._apply(wished, Cause(origin), lasting=origin != PUT)
         return changed
-
-    def _over_a_put(self, key: str, given: Given) -> Act | None:
-        """Return what counts in place of a put that was taken back, because it had been beaten before."""
-        act = self._acts.get(key)
-        if given.origin != PUT or given.value is not None or act is None:
-            return None
-        is_put = act.given is not None and act.given.origin == PUT
-        return None if is_put else acts.without(act, PUT)
 
     def revert_due(self) -> frozenset[str]:
         """Take back the changes whose time is up; return the keys that changed."""
@@ -309,7 +261,7 @@ class LiveConfig(Generic[S]):
         origins = {**wanted.origins, **{key: before.origins[key] for key in kept}}
         secrets = (wanted.secrets - kept) | (before.secrets & kept)
         self._in_force = Resolution(settings, origins, secrets)
-        self._settle()
+        self.entered.settle(self.waiting | failing)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the configuration in force, where each value came from, and what is wrong; no secrets.
@@ -328,14 +280,6 @@ class LiveConfig(Generic[S]):
             "files": {str(source.path): source.trouble for source in toml_source.known_sources()},
         }
 
-    def _settle(self) -> None:
-        """Enter which changes are in force by now."""
-        waiting = self.waiting | self._failing
-        for entry in self._pending:
-            if entry.outcome in {"pending", "applied"}:
-                entry.outcome = "applied" if waiting.isdisjoint(entry.changes) else "pending"
-        self._pending = [entry for entry in self._pending if entry.outcome == "pending"]
-
     # --- how it is done -------------------------------------------------------------------------------------
 
     def _apply(self, wished: Mapping[str, Act], cause: Cause, *, lasting: bool = False) -> frozenset[str]:
@@ -344,13 +288,13 @@ class LiveConfig(Generic[S]):
         What is refused is forgotten, unless it is ``lasting``, as what stands in a file is.
         """
         before, earlier, waiting = self._acts, self.resolution, self.waiting
-        laid = self._with(wished)
+        laid = acts.laid_over(self._acts, wished, self._monotonic())
         # A value that cannot be looked at ends this here, before anything has changed.
         self.resolution = self._resolve(earlier, laid)
         self._acts = laid
         refused = self.refusals(self.resolution, wished)
         changed = changed_keys(earlier.settings, self.resolution.settings)
-        changes = {key: self._change_of(key, earlier) for key in sorted(changed)}
+        changes = {key: change_of(key, earlier, self.resolution) for key in sorted(changed)}
         refused = [problem for problem in refused if problem.kind == "rejected"]
         bad = {key for problem in refused for key in problem.keys} & wished.keys()
         if not lasting:
@@ -359,22 +303,9 @@ class LiveConfig(Generic[S]):
             self._enter(changes, cause, waiting, {key: wished[key] for key in wished.keys() - bad})
             self._tell_of_beaten(changes, cause, earlier, before)
         if bad:
-            offers = {key: self._refused_change(key, wished[key]) for key in sorted(bad)}
-            self.history.add(self.section, cause.origin, offers, by=cause.by, outcome="rejected")
-        self._see_what_ends()
+            self.refuse({key: wished[key] for key in sorted(bad)}, cause)
+        self.entered.see_what_ends(self._acts)
         return changed
-
-    def _with(self, wished: Mapping[str, Act]) -> dict[str, Act]:
-        """Return all acts with these on top."""
-        laid, now = dict(self._acts), self._monotonic()
-        for key, act in wished.items():
-            if act.is_for_good:
-                laid.pop(key, None)
-            else:
-                # What comes back lies where it lay.
-                is_placed = act.restored or act.entry is not None
-                laid[key] = act if is_placed else act.over(self._acts.get(key), now)
-        return laid
 
     def _forget_refused(self, refused: Iterable[Problem], bad: set[str], before: Mapping[str, Act]) -> None:
         """Undo refused changes, which must not come into force by themselves some time later."""
@@ -396,9 +327,6 @@ class LiveConfig(Generic[S]):
         waiting: frozenset[str],
         wished: Mapping[str, Act],
     ) -> None:
-        for other in self._pending:
-            if not waiting.isdisjoint(other.changes.keys() & changes.keys()):
-                other.outcome = "superseded"
         # One of another change, which changed nothing, has no entry; a rollback brings back what ends.
         ends = {
             key: act.until
@@ -406,22 +334,18 @@ class LiveConfig(Generic[S]):
             if act.until is not None and act.entry is None and (cause.seconds is not None or act.restored)
         }
         seconds = min(ends.values()) - self._monotonic() if ends and cause.seconds is None else cause.seconds
-        entry = self.history.add(
-            self.section,
-            cause.origin,
+        entry = self._last_entry = self.entered.enter(
             changes,
-            by=cause.by,
-            outcome="applied" if self._in_force is None else "pending",
-            reverts_in=seconds,
+            cause,
+            self._acts,
+            waiting=waiting,
+            seconds=seconds,
+            is_in_force=self._in_force is None,
         )
-        entry.for_a_while = {key: acts.bare(act) for key, act in self._acts.items() if act.until is not None}
-        self.generation, self._last_entry = entry.generation, entry
-        # Whether one that comes before anything was in force works is known when something is.
-        self._pending = [*self._pending, entry][-MOST_ENTRIES:]
         if self._in_force is not None:
-            self._settle()
+            self.entered.settle(self.waiting | self._failing)
         if ends:
-            self._temporary.append(entry)
+            self.entered.expect_end(entry)
             self._acts |= {key: self._acts[key].entered(entry, until) for key, until in ends.items()}
 
     def _tell_of_beaten(
@@ -434,60 +358,31 @@ class LiveConfig(Generic[S]):
                 # Who changed it while running may not know that somebody else does.
                 self._news.append((logging.WARNING if key in before else logging.INFO, text))
 
-    def _see_what_ends(self) -> None:
-        """Enter which changes do not end by themselves any more: something else was wished meanwhile."""
-        if not self._temporary:
-            return
-        still = {id(entry) for act in self._acts.values() for entry in act.entries()}
-        for entry in self._temporary:
-            if id(entry) not in still and not entry.reverted:
-                entry.reverts_at = None
-        self._temporary = [entry for entry in self._temporary if id(entry) in still]
+    def refuse(self, wished: Mapping[str, Act], cause: Cause) -> Entry:
+        """Enter changes that were refused."""
+        return self.entered.refuse({key: self._offered(key, act) for key, act in wished.items()}, cause)
 
-    def _change_of(self, key: str, earlier: Resolution[S]) -> Change:
-        old, new = getattr(earlier.settings, key), getattr(self.settings, key)
-        return Change(old, new, key in earlier.secrets, key in self.resolution.secrets)
-
-    def _refused_change(self, key: str, act: Act) -> Change:
-        current = getattr(self.settings, key, None)
-        secret = key in self.resolution.secrets or (act.given is not None and act.given.secret)
-        return Change(current, None if act.given is None else offered(act.given.value), secret, secret)
-
-    def _left_out(self) -> dict[str, Any]:
-        """Return what was to protect something, is in a TOML file and cannot be read, as it is written there.
-
-        Whoever reads the file leaves out what names a variable that is not set.
-        """
-        return {
-            key: value
-            for key, value in self.observed.written.items()
-            if self.settings_type.meant_protection(key) is not None
-            and expand(value, self._environ).problem is not None
-        }
+    def _offered(self, key: str, act: Act) -> Change:
+        is_known = key in self.settings_type.model_fields
+        secret = (
+            not is_known or key in self.resolution.secrets or (act.given is not None and act.given.secret)
+        )
+        value = None if act.given is None else offered(act.given.value)
+        return Change(getattr(self.settings, key, None), value, secret, secret)
 
     def _resolve(self, previous: Resolution[S] | None, laid: Mapping[str, Act]) -> Resolution[S]:
         resolution = resolve.resolve(
             self.settings_type,
             self.section,
             environ=self._environ,
-            config={**self._left_out(), **self.observed.layer},
+            config={**self.observed.left_out(self.settings_type, self._environ), **self.observed.layer},
             argument=self._argument,
             runtime=acts.given(laid),
             previous=previous,
             directory=self._directory,
         )
-        for key in resolution.secrets:
-            for text in secret_texts(getattr(resolution.settings, key, None)):
-                # The latest ones last: those in force are never among the ones forgotten.
-                self._secret_texts.pop(text, None)
-                self._secret_texts[text] = None
-        self._forget_oldest_secrets()
+        self._known_secrets.learn(resolution)
         return resolution
-
-    def _forget_oldest_secrets(self) -> None:
-        for text in list(self._secret_texts)[:-MOST_SECRETS]:
-            del self._secret_texts[text]
-        self._scrub = None
 
 
 def _working_directory() -> str | None:

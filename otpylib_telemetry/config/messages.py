@@ -10,8 +10,10 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import SecretStr
 
 from otpylib_telemetry.config.environment import container
+from otpylib_telemetry.config.field_types import words
 from otpylib_telemetry.config.redaction import hide_in_value, shown
-from otpylib_telemetry.config.settings import RefusedError, field_extra, words
+from otpylib_telemetry.config.refusals import RefusedError
+from otpylib_telemetry.config.settings import field_extra
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from otpylib_telemetry.config import sections, toml_source
+from otpylib_telemetry.config.interpolation import expand
 from otpylib_telemetry.config.layers import Given
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+
+    from otpylib_telemetry.config.settings import SectionSettings
 
 #: Values of one key that are remembered.
 LONGEST_HISTORY = 20
@@ -136,6 +139,17 @@ class Observed:
                 found[table] = self.layer[table] = given
                 self._told.append((table, self.snapshot.get(table), given.value))
         return found
+
+    def left_out(self, settings_type: type[SectionSettings], environ: Mapping[str, str]) -> dict[str, Any]:
+        """Return what was to protect something, is in a TOML file and cannot be read, as it is written there.
+
+        Whoever reads the file leaves out what names a variable that is not set.
+        """
+        return {
+            key: value
+            for key, value in self.written.items()
+            if settings_type.meant_protection(key) is not None and expand(value, environ).problem is not None
+        }
 
     def told(self) -> list[tuple[str, Any, Any]]:
         """Return what was heard of since this was last asked: keys, each with its old and its new value."""

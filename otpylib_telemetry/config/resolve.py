@@ -17,8 +17,9 @@ from pydantic import ValidationError
 from otpylib_telemetry.config.layers import Candidate, Refused, check, collect_candidates, without_entry
 from otpylib_telemetry.config.messages import value_words
 from otpylib_telemetry.config.problems import full_section, refusal, unknown_key
+from otpylib_telemetry.config.refusals import Conflict
 from otpylib_telemetry.config.resolution import Resolution, S
-from otpylib_telemetry.config.settings import Conflict, SectionSettings, fields_only
+from otpylib_telemetry.config.settings import SectionSettings, fields_only
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 

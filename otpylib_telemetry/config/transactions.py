@@ -6,16 +6,16 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from otpylib_telemetry.config.acts import Act, Cause
-from otpylib_telemetry.config.history import Change, Entry
 from otpylib_telemetry.config.layers import Given
-from otpylib_telemetry.config.messages import beats, offered
+from otpylib_telemetry.config.messages import beats
 from otpylib_telemetry.config.observed import differ
 from otpylib_telemetry.config.resolution import changed_keys
+from otpylib_telemetry.config.section_history import change_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
-    from otpylib_telemetry.config.history import Outcome
+    from otpylib_telemetry.config.history import Entry, Outcome
     from otpylib_telemetry.config.live import LiveConfig
     from otpylib_telemetry.config.resolution import Resolution
 
@@ -62,7 +62,11 @@ class Done:
 
 def attempt(live: LiveConfig[Any], changes: Mapping[str, Any]) -> Tried:
     """Tell what would come of changes; nothing is changed."""
-    return _attempt(live, live.acts_for(changes, Cause("api")))
+    wished = live.acts_for(changes, Cause("api"))
+    now, then = live.resolution, live.trial(wished)
+    changed = sorted(changed_keys(now.settings, then.settings))
+    told = {key: change_of(key, now, then).as_dict() for key in changed}
+    return Tried(then, _problems(live, then, wished), told)
 
 
 def apply(live: LiveConfig[Any], changes: Mapping[str, Any], cause: Cause) -> Done:
@@ -72,7 +76,7 @@ def apply(live: LiveConfig[Any], changes: Mapping[str, Any], cause: Cause) -> Do
 
 def roll_back(live: LiveConfig[Any], generation: int, cause: Cause) -> Done:
     """Have every key count again as it did after a generation; NotKeptError if that is not kept."""
-    then = live.history.values_at(live.section, generation)
+    then = live.entered.history.values_at(live.section, generation)
     wished = {
         key: change
         for key, change in then.items()
@@ -80,7 +84,7 @@ def roll_back(live: LiveConfig[Any], generation: int, cause: Cause) -> Done:
     }
     # What the layers below say anyway needs no change on top, and keeps the origin it has.
     plain = live.trial({key: Act(None) for key in wished})
-    for_a_while = live.history.for_a_while_at(live.section, generation)
+    for_a_while = live.entered.history.for_a_while_at(live.section, generation)
     acts = {}
     for key, change in wished.items():
         given: Given | None = Given(change.old, cause.words, secret=change.old_secret, literal=True)
@@ -96,29 +100,15 @@ def roll_back(live: LiveConfig[Any], generation: int, cause: Cause) -> Done:
     return _commit(live, acts, Cause("rollback", cause.by))
 
 
-def _attempt(live: LiveConfig[Any], wished: Mapping[str, Act]) -> Tried:
-    now, then = live.resolution, live.trial(wished)
-    changed = changed_keys(now.settings, then.settings)
-    return Tried(then, _problems(live, then, wished), _shown(now, then, changed))
-
-
 def _commit(live: LiveConfig[Any], wished: Mapping[str, Act], cause: Cause) -> Done:
     earlier = live.resolution
     if problems := _problems(live, live.trial(wished), wished):
-        refused = {
-            key: Change(
-                getattr(earlier.settings, key, None),
-                None if act.given is None else offered(act.given.value),
-                *[key in earlier.secrets or key not in live.settings_type.model_fields] * 2,
-            )
-            for key, act in wished.items()
-        }
-        entry = live.history.add(live.section, cause.origin, refused, by=cause.by, outcome="rejected")
+        entry = live.refuse(wished, cause)
         return Done(entry.generation, entry, problems)
     entry_or_none = live.commit(wished, cause)
     if entry_or_none is None:
         # It counts for so long all the same: what lies below it may change meanwhile.
-        ends = None if cause.seconds is None else live.history.wall_clock() + cause.seconds
+        ends = None if cause.seconds is None else live.entered.history.wall_clock() + cause.seconds
         return Done(live.generation, reverts_at=ends)
     overrode = {
         key: earlier.origins[key] for key in entry_or_none.changes if beats(earlier.origins[key], cause.words)
@@ -128,15 +118,3 @@ def _commit(live: LiveConfig[Any], wished: Mapping[str, Act], cause: Cause) -> D
 
 def _problems(live: LiveConfig[Any], then: Resolution[Any], wished: Mapping[str, Act]) -> list[str]:
     return [problem.message for problem in live.refusals(then, wished)]
-
-
-def _shown(now: Resolution[Any], then: Resolution[Any], changed: Iterable[str]) -> dict[str, dict[str, Any]]:
-    return {
-        key: Change(
-            getattr(now.settings, key),
-            getattr(then.settings, key),
-            key in now.secrets,
-            key in then.secrets,
-        ).as_dict()
-        for key in sorted(changed)
-    }

@@ -15,107 +15,23 @@ server that runs it has those, and the same for every exporter.
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from otpylib_telemetry.bus.events import Event, RawEvent
 from otpylib_telemetry.config.settings import ExporterSettings
+from otpylib_telemetry.exporter.collected import Collected
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from otpylib_telemetry.exporter.collected import ExportOutcome
     from otpylib_telemetry.exporter.probe import Probe
 
 SettingsT = TypeVar("SettingsT", bound=ExporterSettings)
 
 #: The lane of items of which there is one kind only.
 DEFAULT_LANE = ""
-
-
-class ExportError(Exception):
-    """A batch did not arrive.
-
-    Args:
-        message: What the backend said, for a person to read.
-        retryable: False when sending the same batch again cannot help: it is then counted as rejected.
-        retry_after: Seconds the backend asked to be left alone for; None when it did not say.
-    """
-
-    def __init__(self, message: str, *, retryable: bool = True, retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.retryable = retryable
-        self.retry_after = retry_after
-
-
-class DestinationError(ExportError):
-    """A batch did not arrive for a reason that no batch can cause: a wrong address, path, protocol or key.
-
-    What waits goes on waiting and is tried again. The exporter is degraded until something arrives.
-
-    Args:
-        message: What the backend said, and which mistake is likely, for a person to read.
-    """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-
-
-class TooLargeError(ExportError):
-    """A batch is too large to be taken in one piece.
-
-    It is sent again in smaller ones. An item that is too large by itself counts as rejected.
-
-    Args:
-        message: What the backend said, for a person to read.
-    """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, retryable=False)
-
-
-@dataclass(frozen=True, slots=True)
-class ExportOutcome:
-    """A batch that arrived, though not all of it was taken (OTLP's partial success).
-
-    Attributes:
-        rejected: How many items of the batch the backend refused.
-        message: The backend's reason.
-        unusable: How many others could not be encoded. They were not sent, and will not be: the backend has
-            nothing to do with it.
-        why: What could not be encoded, and why.
-    """
-
-    rejected: int = 0
-    message: str = ""
-    unusable: int = 0
-    why: str = ""
-
-
-@dataclass(slots=True)
-class Collected:
-    """What became of a number of events, each counted exactly once.
-
-    Attributes:
-        items: Finished items that wait to be exported, each with the number of events it is made of.
-        exported: Events that are done with: aggregated, or of no use to this exporter.
-        sampled_out: Events that sampling left out.
-        rejected: Events that cannot be used.
-        dropped: Events given up, by reason.
-        produced_items: Items made of no event, such as what is read off a series, each with its weight in the
-            books. They count as accepted here and now, and must have lanes of their own.
-    """
-
-    items: list[tuple[Any, int]] = field(default_factory=list)
-    exported: int = 0
-    sampled_out: int = 0
-    rejected: int = 0
-    dropped: dict[str, int] = field(default_factory=dict)
-    produced_items: list[tuple[Any, int]] = field(default_factory=list)
-
-    def events(self) -> int:
-        """Return how many events this accounts for."""
-        waiting = sum(weight for _, weight in self.items)
-        return waiting + self.exported + self.sampled_out + self.rejected + sum(self.dropped.values())
 
 
 @dataclass(slots=True)

@@ -43,6 +43,11 @@ def with_kept(
     return wanted.model_copy(update=kept)
 
 
+def as_it_was(before: ExporterSettings, wanted: ExporterSettings, *also: str) -> ExporterSettings:
+    """Return ``wanted`` with the values of the exporter's own keys, and those of ``also``, from before."""
+    return with_kept(wanted, before, own_changes(before, wanted).union(also))
+
+
 def with_part(
     before: ExporterSettings, wanted: ExporterSettings, part: frozenset[str]
 ) -> ExporterSettings | None:

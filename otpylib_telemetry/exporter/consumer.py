@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from otpylib_telemetry import otp
 from otpylib_telemetry.bus import table
 from otpylib_telemetry.bus.event_log import name_of
-from otpylib_telemetry.exporter.base import Collected, overridden, takes_operations
+from otpylib_telemetry.exporter.base import overridden, takes_operations
+from otpylib_telemetry.exporter.collected import Collected
 from otpylib_telemetry.primitives.clock import wall_clock
 from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.primitives.once import Once
@@ -37,9 +38,6 @@ SLICE_NS = 2_000_000
 
 #: Seconds that producing may take when its time has come.
 PRODUCING = 30.0
-
-#: The part of the time for a flush or for shutting down that making the last items may take.
-PRODUCING_SHARE = 0.3
 
 #: The part of its time that one which may be the last waits for an earlier one to end.
 GIVE_WAY = 0.4

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from otpylib_telemetry.exporter.base import Collected
+    from otpylib_telemetry.exporter.collected import Collected
 
 
 class Ledger:

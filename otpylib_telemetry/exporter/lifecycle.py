@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from otpylib_telemetry import otp
-from otpylib_telemetry.bus.dispatch import execute
-from otpylib_telemetry.config.resolution import changed_keys
-from otpylib_telemetry.exporter.base import ExportError
-from otpylib_telemetry.exporter.changes import own_changes, own_keys, parts, with_kept, with_part
-from otpylib_telemetry.exporter.consumer import PRODUCING_SHARE
+from otpylib_telemetry.exporter.changes import as_it_was, own_changes, own_keys, parts, with_kept, with_part
+from otpylib_telemetry.exporter.closing import CLOSE_LIMIT, Closer
+from otpylib_telemetry.exporter.draining import export_the_rest
+from otpylib_telemetry.exporter.health import Health
 from otpylib_telemetry.exporter.opening import GRACE, GivesWayError, Opener
-from otpylib_telemetry.exporter.presence import say_place
 from otpylib_telemetry.primitives.backoff import full_jitter
-from otpylib_telemetry.primitives.errors import describe, error_text
-from otpylib_telemetry.services.requests import announce
+from otpylib_telemetry.primitives.waiting import is_set_within
+from otpylib_telemetry.services.announcing import announce, announce_applied
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -29,13 +26,6 @@ if TYPE_CHECKING:
     from otpylib_telemetry.exporter.lease import Lease
     from otpylib_telemetry.exporter.sender import Sender
     from otpylib_telemetry.exporter.state import ExporterState
-
-_log = logging.getLogger("otpylib_telemetry")
-
-Status = Literal["starting", "running", "degraded", "idle", "disabled", "drained", "stopped"]
-
-#: Seconds that closing an exporter may take while the process goes on.
-CLOSE_LIMIT = 5.0
 
 #: Seconds that applying settings may take.
 APPLY_LIMIT = 30.0
@@ -59,8 +49,9 @@ class Lifecycle:
         wake: Callable[[], None],
         refusal: str | None,
     ) -> None:
-        self.status: Status = "starting"
-        self.reason = None if refusal is None else configuration.scrub(refusal)
+        reason = self._refusal = None if refusal is None else configuration.scrub(refusal)
+        self.health = Health(lease, configuration, reason)
+        self.closer = Closer(lease.state.name, sender, wake, configuration.scrub)
         self.opened = False
         #: Whether what otpylib-config says is still to be read: then no event is forgotten for want of a use.
         self.awaits_configuration = False
@@ -73,7 +64,6 @@ class Lifecycle:
         self._consumer = consumer
         self._sender = sender
         self._wake = wake
-        self._refusal = refusal
         self._loop = asyncio.get_running_loop()
         self._announced: ExporterSettings = configuration.in_force
         # What is being brought into force.
@@ -81,12 +71,9 @@ class Lifecycle:
         # What it tried to come up with in this life.
         self._tried: ExporterSettings | None = None
         self._reconciling: asyncio.Task[None] | None = None
-        self._retiring: set[asyncio.Task[None]] = set()
         self._again = asyncio.Event()
-        self._opener = Opener(self._again)
+        self._opener = Opener(self._again, self.closer)
         self._suspended = False
-        # Set once it is known whether an exporter is at work, and if not, why.
-        self._decided = asyncio.Event()
         #: Set while no change is being brought into force.
         self._at_rest = asyncio.Event()
         self._at_rest.set()
@@ -124,7 +111,10 @@ class Lifecycle:
         self._at_rest.clear()
         self._sender.recheck()
         if self._reconciling is None or self._reconciling.done():
-            self._reconciling = self._start(self._reconcile(), "reconfiguration")
+            name = f"{self._state.name} reconfiguration"
+            self._reconciling = otp.run_in_background(
+                self._loop, self._reconcile(), name=name, outlasting=True
+            )
 
     def configure_at_last(self) -> None:
         """Go by what is known of the configuration if none was to be brought into force so far."""
@@ -133,16 +123,8 @@ class Lifecycle:
 
     async def wait_started(self, seconds: float) -> None:
         """Wait for a start that is under way: an application may end as soon as it has begun."""
-        if self.status == "starting" and self._reconciling is not None:
+        if self.health.status == "starting" and self._reconciling is not None:
             await asyncio.wait({self._reconciling}, timeout=max(0.0, seconds))
-
-    async def wait_decided(self, seconds: float) -> None:
-        """Wait until an exporter is at work or it is known why none is."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._decided.wait()
-        except TimeoutError:
-            return
 
     @property
     def is_at_rest(self) -> bool:
@@ -151,9 +133,7 @@ class Lifecycle:
 
     async def wait_at_rest(self, seconds: float) -> None:
         """Wait for the change that is being brought into force."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._at_rest.wait()
+        await is_set_within(self._at_rest, seconds)
 
     async def suspend(self) -> None:
         """Apply no more changes; returns when none is being applied."""
@@ -165,8 +145,7 @@ class Lifecycle:
     async def release(self, seconds: float = CLOSE_LIMIT) -> None:
         """Close the exporter, and those that were replaced before, within so many seconds."""
         self.detach_exporter(seconds)
-        if self._retiring:
-            await asyncio.wait(set(self._retiring), timeout=seconds)
+        await self.closer.wait(seconds)
 
     def detach_exporter(self, seconds: float = CLOSE_LIMIT) -> None:
         """Use the exporter no more, and have it closed when the batch it may be sending has ended."""
@@ -174,26 +153,7 @@ class Lifecycle:
         self._consumer.exporter, self.opened = None, False
         self._sender.use(None)
         if exporter is not None and opened:
-            self._retire(exporter, seconds)
-
-    def set_status(self, status: Status, reason: str | None) -> None:
-        """Enter another state, for the reason given."""
-        self._configuration.trouble = reason
-        if status in {"running", "disabled"}:
-            said, self._state.last_announced = self._state.last_announced, None
-            if status == "running" and said is not None and said[0] == "degraded":
-                # At the level of what said that it does not.
-                _log.warning("%s works again.", self._state.name)
-        self.status, self.reason = status, reason
-        self._decided.set()
-
-    def _is_news(self, status: Status, reason: str) -> bool:
-        """Tell whether nobody was told yet, in this life or an earlier one, and take it as told."""
-        said, self._state.last_announced = self._state.last_announced, (status, reason)
-        return said != (status, reason)
-
-    def _start(self, work: Any, what: str) -> asyncio.Task[None]:
-        return otp.run_in_background(self._loop, work, name=f"{self._state.name} {what}", outlasting=True)
+            self.closer.retire(exporter, seconds)
 
     async def _reconcile(self) -> None:
         """Go on until what is in force is what is wanted; trouble from outside is retried with back-off."""
@@ -214,7 +174,7 @@ class Lifecycle:
                     return
                 attempt += 1
                 wait = full_jitter(attempt, lambda: 1.0)
-                self._degrade(error, wait, wanted)
+                self.health.degrade(error, wait, wanted, is_open=self.opened)
                 if self.opened:
                     self._announce(generation)
                 else:
@@ -248,15 +208,12 @@ class Lifecycle:
         """Wait before the next attempt; a change of configuration ends the wait."""
         if not self._again.is_set():
             self._at_rest.set()
-        try:
-            async with asyncio.timeout(seconds):
-                await self._again.wait()
-        except TimeoutError:
+        if not await is_set_within(self._again, seconds):
             self._again.set()
 
     async def _bring_into_force(self, wanted: ExporterSettings) -> None:
         if self._refusal is not None:
-            self._rest(self._configuration.scrub(self._refusal))
+            self._rest(self._refusal)
             return
         if not wanted.enabled:
             await self._disable(wanted)
@@ -298,15 +255,13 @@ class Lifecycle:
         self._settle(wanted)
 
     def _settle(self, wanted: ExporterSettings) -> None:
-        """Enter the state in which the settings in force leave it; what is wrong with them has been said."""
-        if not wanted.withheld:
-            self.set_status("running", None)
-            if (exporter := self._consumer.exporter) is not None:
-                say_place(self._state, exporter, self._configuration.scrub)
+        """Enter the state in which the settings in force leave it."""
+        if wanted.withheld:
+            self.health.unprotected([*wanted.withheld.values()])
             return
-        reason = self._configuration.scrub("; ".join(dict.fromkeys(wanted.withheld.values())))
-        self._is_news("degraded", reason)
-        self.set_status("degraded", reason)
+        self.health.enter("running", None)
+        if (exporter := self._consumer.exporter) is not None:
+            self.health.say_place(exporter)
 
     def _use_common(self, wanted: ExporterSettings) -> None:
         """Take the settings into use that are the chassis' own."""
@@ -314,14 +269,14 @@ class Lifecycle:
         self._state.breaker.adjust(wanted.failure_threshold, wanted.reset_timeout)
         self._consumer.subscribe(wanted, traces=self._type.tells_of_traces(wanted))
         self._keep_wanted(wanted)
-        before, kept = self._configuration.in_force, frozenset[str]()
+        before = self._configuration.in_force
         if self.opened or self._state.rested:
             # Until it is open, an exporter that was off is off.
-            kept = own_changes(before, wanted) | {"enabled"}
-        elif self._state.was_open:
+            settings = as_it_was(before, wanted, "enabled")
+        else:
             # What an earlier life had open counts until something else is.
-            kept = own_changes(before, wanted)
-        self._put_in_force(with_kept(wanted, before, kept), works=self.opened)
+            settings = as_it_was(before, wanted) if self._state.was_open else wanted
+        self._put_in_force(settings, works=self.opened)
 
     def _keep_wanted(self, wanted: ExporterSettings | None) -> None:
         if wanted is None and self.awaits_configuration:
@@ -339,18 +294,15 @@ class Lifecycle:
             self._state.breaker.reset()
         # It collects before it is open: what it makes of the events waits as well as the events do.
         self._consumer.exporter, self._state.applied = candidate, wanted
-        self._decided.set()
+        self.health.decided.set()
         self._wake()
-        await self._open_or_give_way(candidate)
+        await self._opener.open(candidate)
         self._use(candidate, in_doubt=is_changed)
 
     def _was_open_with_others(self, wanted: ExporterSettings) -> bool:
         """Tell whether an exporter of an earlier life was open with other settings, and none is now."""
-        return (
-            not self.opened
-            and self._state.was_open
-            and bool(own_changes(self._configuration.in_force, wanted))
-        )
+        is_other = bool(own_changes(self._configuration.in_force, wanted))
+        return is_other and self._state.was_open and not self.opened
 
     def _is_unproved(self, wanted: ExporterSettings) -> bool:
         """Tell whether settings with which nothing was open yet have to prove themselves first.
@@ -369,8 +321,7 @@ class Lifecycle:
 
     async def _open_as_it_was(self, wanted: ExporterSettings) -> None:
         """Open what an earlier life had open, where what is wanted in its place cannot be had."""
-        before = self._configuration.in_force
-        settings = with_kept(wanted, before, own_changes(before, wanted))
+        settings = as_it_was(self._configuration.in_force, wanted)
         try:
             candidate = self._type(settings, self._context)
             if candidate.idle_reason() is None:
@@ -425,74 +376,37 @@ class Lifecycle:
             self._put_in_force(wanted)
             return
         candidate = candidate or self._type(wanted, self._context)
-        await self._open_or_give_way(candidate)
+        await self._opener.open(candidate)
         self._state.breaker.reset()
         self._state.applied = wanted
         self._use(candidate, in_doubt=True)
         self._put_in_force(wanted)
         # New batches do not wait for the one the old exporter may be sending.
         if running is not None:
-            self._retire(running, CLOSE_LIMIT)
+            self.closer.retire(running, CLOSE_LIMIT)
 
     def _use(self, exporter: Exporter[Any], *, in_doubt: bool) -> None:
         if not self._lease.holds:
             # Another life has begun while it was opened.
-            self._retire(exporter, CLOSE_LIMIT)
+            self.closer.retire(exporter, CLOSE_LIMIT)
             return
         self._consumer.exporter, self.opened, self._state.was_open = exporter, True, True
         self._state.proved, self._state.rested = self._state.applied, False
         self._sender.use(exporter, in_doubt=in_doubt)
         self._wake()
 
-    async def _open_or_give_way(self, exporter: Exporter[Any]) -> None:
-        try:
-            await self._opener.open(exporter)
-        except asyncio.CancelledError:
-            self._retire(exporter, CLOSE_LIMIT)
-            raise
-        except Exception:
-            await self._close(exporter, CLOSE_LIMIT)
-            raise
-
-    def _retire(self, exporter: Exporter[Any], seconds: float) -> asyncio.Task[None]:
-        """Close an exporter when the batch it may be sending has ended, whose answer would be lost."""
-
-        async def close() -> None:
-            await self._sender.wait_for(exporter)
-            await self._close(exporter, seconds)
-            self._wake()
-
-        task = self._start(close(), "retirement")
-        self._retiring.add(task)
-        task.add_done_callback(self._retiring.discard)
-        return task
-
-    async def _close(self, exporter: Exporter[Any], seconds: float) -> None:
-        try:
-            await otp.within(seconds, exporter.close())
-        except Exception as error:  # noqa: BLE001  # whatever it is, it is closed as far as we are concerned
-            reason = self._configuration.scrub(describe(error))
-            _log.warning("%s did not close cleanly: %s", self._state.name, reason)
-
     async def _disable(self, wanted: ExporterSettings) -> None:
         self._state.was_open, self._state.rested = False, True
         self._keep_wanted(None)
         self._consumer.unsubscribe()
         if self._consumer.exporter is not None:
-            await self._export_the_rest(wanted.shutdown_timeout)
+            # What cannot be delivered stays with the name.
+            end = self._loop.time() + wanted.shutdown_timeout
+            await export_the_rest(self._consumer, self._sender, end, give_way=self._again.is_set)
+            await self._sender.abandon(GRACE)
             await self.release()
         self._put_in_force(wanted)
-        self.set_status("disabled", "enabled is false")
-
-    async def _export_the_rest(self, seconds: float) -> None:
-        """Export what is held before resting; what cannot be delivered stays with the name."""
-        await self._consumer.catch_up()
-        self._consumer.give_up_held()
-        end = self._loop.time() + seconds
-        await self._consumer.produce(seconds * PRODUCING_SHARE, last_chance=True)
-        seconds = end - self._loop.time()
-        await self._sender.empty(seconds, last_chance=True, give_way=self._again.is_set, urgent_first=True)
-        await self._sender.abandon(GRACE)
+        self.health.enter("disabled", "enabled is false")
 
     async def _idle(self, reason: str) -> None:
         self._state.was_open, self._state.rested = False, True
@@ -502,40 +416,11 @@ class Lifecycle:
         self._rest(self._configuration.scrub(reason))
 
     def _rest(self, reason: str) -> None:
-        if self._is_news("idle", reason):
-            _log.warning("%s is idle: %s", self._state.name, reason)
         self._put_in_force(self._wanted.settings)
-        self.set_status("idle", reason)
-
-    def _degrade(self, error: Exception, wait: float, wanted: ExporterSettings) -> None:
-        said = error_text(error) if isinstance(error, ExportError) else ""
-        reason = self._configuration.scrub(said or describe(error))
-        if self._is_news("degraded", reason):
-            kept = sorted(changed_keys(self._configuration.in_force, wanted))
-            held_back = f", without the new {', '.join(kept)}" if kept else ""
-            still = f"It goes on as it was{held_back}" if self.opened else "Events are taken all the same"
-            _log.warning(
-                "%s is degraded: %s. %s; tried again in %.1f s.", self._state.name, reason, still, wait
-            )
-        self.set_status("degraded", reason)
+        self.health.idle(reason)
 
     def _announce(self, generation: int) -> None:
         """Emit that changed settings are in force."""
         before, self._announced = self._announced, self._configuration.in_force
-        name, keys = self._state.name, sorted(changed_keys(before, self._announced))
-        if not keys:
-            return
-        changed = ", ".join(keys)
-        if not self._announced.enabled:
-            _log.info("%s is off now; changed: %s.", name, changed)
-        elif trouble := self._sender.trouble:
-            _log.warning(
-                "%s goes by changed settings: %s. The outage goes on until something arrives: %s.",
-                name,
-                changed,
-                trouble,
-            )
-        else:
-            _log.info("%s works with changed settings: %s.", name, changed)
-        metadata = {"exporter": name, "section": self._configuration.section, "keys": keys}
-        execute("telemetry.config.applied", {"generation": generation}, metadata)
+        name, section = self._state.name, self._configuration.section
+        announce_applied(name, section, before, self._announced, generation, self._sender.reports.trouble)

@@ -6,11 +6,13 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from otpylib_telemetry import otp
+from otpylib_telemetry.exporter.closing import CLOSE_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from otpylib_telemetry.exporter.base import Exporter
+    from otpylib_telemetry.exporter.closing import Closer
 
 #: Seconds opening may go on after a change of settings, the first time and at most; twice as many each time
 #: that was in vain, because settings may change all the time.
@@ -28,13 +30,21 @@ class GivesWayError(Exception):
 class Opener:
     """Opens one exporter after the other; ``changed`` is set when the configuration has changed."""
 
-    def __init__(self, changed: asyncio.Event) -> None:
+    def __init__(self, changed: asyncio.Event, closer: Closer) -> None:
         self._changed = changed
+        self._closer = closer
         self._patience = FIRST_PATIENCE
 
     async def open(self, exporter: Exporter[Any]) -> None:
-        """Open an exporter; where that raises, it is for the caller to close it."""
-        await self.run(exporter.open())
+        """Open an exporter; where that raises, what it has acquired so far is released."""
+        try:
+            await self.run(exporter.open())
+        except asyncio.CancelledError:
+            self._closer.retire(exporter, CLOSE_LIMIT)
+            raise
+        except Exception:
+            await self._closer.close(exporter, CLOSE_LIMIT)
+            raise
         self._patience = FIRST_PATIENCE
 
     async def run(self, work: Coroutine[Any, Any, object]) -> None:

@@ -5,25 +5,22 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import logging
-import os
+import math
 import time
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from otpylib import gen_server
 
 from otpylib_telemetry import otp
-from otpylib_telemetry.config import resolve
-from otpylib_telemetry.config.live import LiveConfig
 from otpylib_telemetry.exporter import effects, process_end, registry, restart, sigterm
 from otpylib_telemetry.exporter.queue import as_plain_dict
 from otpylib_telemetry.exporter.runner import TICK, Runner
-from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.services import starting
-from otpylib_telemetry.services.section import FollowedSection
+from otpylib_telemetry.services.section_server import SectionServer
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Mapping
 
     from otpylib_telemetry.exporter.base import Exporter
     from otpylib_telemetry.services.requests import Trial
@@ -32,8 +29,8 @@ _log = logging.getLogger("otpylib_telemetry")
 
 FAILED = "telemetry_work_failed"
 
-#: The reply to a call nobody knows.
-UNKNOWN = ("error", "unknown request")
+#: Seconds a call may ask to be worked on; anything else is taken for a mistake.
+LONGEST_CALL = 3600.0
 
 #: Seconds between two looks at the queue at least: an idle exporter must cost next to nothing.
 SHORTEST_TICK = 0.01
@@ -48,18 +45,14 @@ CONFIG_PATIENCE = 0.5
 ANSWER_PATIENCE = FIRST_READ + 1.0
 
 
-class ExporterServer:
+class ExporterServer(SectionServer):
     """The state of an exporter's process."""
 
     def __init__(self, exporter_type: type[Exporter[Any]], name: str, section: str, argument: object) -> None:
-        self.process = otp.OwnProcess()
-        self.loop = self.process.loop
-        self.state = registry.state_of(_as_text(name))
-        self.state.lives += 1
-        self.settings_type = exporter_type.settings_type
-        self.section = section
-        refusal, accepted = _check_argument(exporter_type, section, argument)
-        self.configuration = self._configuration(accepted)
+        state = self.state = registry.state_of(name)
+        state.lives += 1
+        super().__init__(exporter_type.settings_type, name, section, argument, state.configuration, state)
+        state.configuration = self.configuration
         self.runner = Runner(
             exporter_type,
             self.state,
@@ -67,8 +60,8 @@ class ExporterServer:
             self.wake,
             superseded=self.process.end,
             ended=lambda: registry.end(self.runner),
-            promise=restart.promised(self.state.name),
-            refusal=refusal,
+            promise=restart.promised(name),
+            refusal=self.refusal,
         )
         registry.begin(self.runner)
         # Where the work runs: it passes for this process, though it does not go through its mailbox.
@@ -77,12 +70,6 @@ class ExporterServer:
         self._has_ended = False
         self._timer: asyncio.TimerHandle | None = None
         self._next_tick = 0.0
-        self.followed = FollowedSection(
-            self.state.name,
-            self.configuration,
-            self.process,
-            lambda: None if self.runner.lifecycle.is_configured else FIRST_READ,
-        )
         sigterm.drain_on_sigterm(self.loop)
         process_end.expect_process_end()
         self._watch_config()
@@ -92,14 +79,9 @@ class ExporterServer:
             self.runner.lifecycle.configure()
         self._arm()
 
-    def _configuration(self, argument: Mapping[str, Any]) -> LiveConfig[Any]:
-        known = self.state.configuration
-        if known is None or known.settings_type is not self.settings_type or known.section != self.section:
-            known = LiveConfig(self.settings_type, self.section, argument, os.environ)
-            self.state.configuration = known
-        else:
-            known.restart(argument, os.environ)
-        return known
+    def patience(self) -> float | None:
+        """Return how many seconds otpylib-config may take: the first reading must not hold up the start."""
+        return None if self.runner.lifecycle.is_configured else FIRST_READ
 
     # --- timers and wake-ups --------------------------------------------------------------------------------
 
@@ -160,25 +142,14 @@ class ExporterServer:
         """Take what was read from this config manager; None if it could not be read."""
         if values is not None:
             self.runner.lifecycle.awaits_configuration = False
-            self.followed.snapshot(values, manager)
-            self._tell_of_observed()
-        self.runner.lifecycle.configure()
+        super().snapshot(values, manager)
 
     def changed(self, path: object, old: Any, new: Any) -> None:
         """Take a change from a cast."""
         if self.followed.changed(path, new):
             self._tell(str.__str__(cast("str", path)), old, new)
         else:
-            self.state.unknown_messages += 1
-
-    def apply(self) -> None:
-        """Apply the changes that arrived by cast."""
-        applied = self.followed.apply()
-        if applied is not None:
-            self.state.unknown_messages += not applied
-            self._tell_of_observed()
-            self.followed.expect_revert()
-            self.runner.lifecycle.configure()
+            self.unknown()
 
     def _tell_of_observed(self) -> None:
         told = self.configuration.observed.told()
@@ -197,26 +168,19 @@ class ExporterServer:
 
     # --- calls ----------------------------------------------------------------------------------------------
 
-    def reply_later(self, from_: Any, work: Any) -> None:
-        """Answer a call when its work is done; the mailbox goes on meanwhile."""
-
-        async def answer() -> None:
-            try:
-                reply = await work
-            except Exception as error:  # noqa: BLE001  # the caller is told, whatever it is
-                reply = ("error", self.configuration.scrub(describe(error)))
-            await gen_server.reply(from_, reply)
-
-        otp.run_in_background(self.loop, answer(), name=f"{self.state.name} call")
-
     def configure(self) -> None:
         """Go by the configuration; returns at once."""
         self._tell_of_observed()
         self.followed.expect_revert()
         self.runner.lifecycle.configure()
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether it goes by the configuration, as far as it can."""
+        return self.runner.lifecycle.is_at_rest
+
     async def at_rest(self) -> None:
-        """Wait until it goes by it, if that is soon."""
+        """Wait until it goes by the configuration, if that is soon."""
         await self.runner.lifecycle.wait_at_rest(CONFIG_PATIENCE)
 
     def effects(self, before: Any, after: Any, changed: frozenset[str]) -> list[str]:
@@ -227,22 +191,51 @@ class ExporterServer:
         """Return what is to be tried before a change."""
         return effects.trials_of(self.runner, before, after, changed)
 
-    async def settled_configuration(self) -> dict[str, Any]:
-        """Return the configuration once a change that was asked for before is in force, if that is soon."""
-        await self.runner.lifecycle.wait_at_rest(CONFIG_PATIENCE)
-        return self.configuration.as_dict()
+    def stats(self) -> dict[str, Any]:
+        """Return how it does."""
+        return self.runner.stats()
+
+    def answer(self, message: Any) -> Any:
+        """Return the answer to a call about sending, or the exporter's own."""
+        shutdown = self.runner.shutdown
+        for tag, work in (("flush", shutdown.flush), ("drain", shutdown.drain)):
+            if otp.is_request(message, tag, 2):
+                try:
+                    return work(_seconds(message[1]))
+                except ValueError as error:
+                    return ("error", str(error))
+        if otp.is_request(message, "reset_breaker"):
+            return self.reset_breaker()
+        return self.ask_exporter(message) if type(message) is tuple else self.unknown()
+
+    def cast(self, message: Any) -> None:
+        """Take an event that was cast, or a wish to send."""
+        if otp.is_request(message, "telemetry", 4) and isinstance(message[1], str):
+            self.telemetry(*message[1:])
+        elif otp.is_request(message, "flush_batch"):
+            otp.run_in_background(self.loop, self.runner.shutdown.flush_pending(), name="flush_batch")
+        else:
+            self.unknown()
+
+    def info(self, message: Any) -> None:
+        """Die of what the work outside the mailbox died of."""
+        if otp.is_request(message, FAILED, 2):
+            raise message[1]
+        self.unknown()
 
     async def ask_exporter(self, request: tuple[Any, ...]) -> Any:
         """Return the exporter's own answer to a call, once everything emitted before it is collected."""
-        await self.runner.lifecycle.wait_decided(ANSWER_PATIENCE)
+        await self.runner.lifecycle.health.wait_decided(ANSWER_PATIENCE)
         await self.runner.consumer.catch_up()
         if (exporter := self.runner.exporter) is None:
-            state, reason = self.runner.lifecycle.status, self.runner.lifecycle.reason
-            return ("error", f"{self.state.name} is {state}: {reason or 'it does not work yet'}")
+            health = self.runner.lifecycle.health
+            return (
+                "error",
+                f"{self.state.name} is {health.status}: {health.reason or 'it does not work yet'}",
+            )
         with contextlib.suppress(LookupError):
             return exporter.answer(request)
-        self.state.unknown_messages += 1
-        return UNKNOWN
+        return self.unknown()
 
     def reset_breaker(self) -> dict[str, str]:
         """Close the circuit breaker and send what waits now; return in which states it was and is."""
@@ -256,7 +249,7 @@ class ExporterServer:
     def telemetry(self, name: str, measurements: Any, metadata: Any) -> None:
         """Take an event from a cast as if it had been emitted."""
         if self.runner.consumer.wants(name):
-            self.state.queue.offer(name, _as_dict(measurements), _as_dict(metadata))
+            self.state.queue.offer(name, as_plain_dict(measurements), as_plain_dict(metadata))
 
     async def close(self, reason: Any) -> None:
         """End this life of the exporter."""
@@ -264,36 +257,19 @@ class ExporterServer:
         if self._timer is not None:
             self._timer.cancel()
         self.followed.end()
-        await self.runner.stop(crashed=isinstance(reason, Exception) and not _is_orderly(reason))
-
-
-def _as_text(name: Any) -> str:
-    return name if isinstance(name, str) else str(getattr(name, "name", name))
-
-
-def _as_dict(details: Any) -> dict[str, Any]:
-    try:
-        return as_plain_dict(details)
-    except KeyboardInterrupt:
-        raise
-    except BaseException:  # noqa: BLE001  # what somebody put into a message may do anything, exit included
-        return {}
+        await self.runner.shutdown.stop(crashed=isinstance(reason, Exception) and not _is_orderly(reason))
 
 
 def _is_orderly(reason: Exception) -> bool:
     return isinstance(reason, gen_server.GenServerExited)
 
 
-def _check_argument(
-    exporter_type: type[Exporter[Any]], section: str, argument: object
-) -> tuple[str | None, Mapping[str, Any]]:
-    """Return why a start argument is refused, if it is, and what is left of it."""
-    if argument is None:
-        return None, {}
-    if not isinstance(argument, Mapping):
-        return f"the start argument is a table of settings, not {type(argument).__name__}", {}
-    try:
-        resolve.validate_argument(exporter_type.settings_type, section, argument)
-        return None, dict(argument)
-    except Exception as error:  # noqa: BLE001  # a mapping may do anything, and init never fails
-        return describe(error).removeprefix("ValueError: "), {}
+def _seconds(value: object) -> float:
+    """Return the seconds a call asks for, whatever was sent in their place."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        # An integer too large for a float is no number that anybody meant.
+        with contextlib.suppress(OverflowError):
+            seconds = float(value)
+            if math.isfinite(seconds):
+                return min(max(0.0, seconds), LONGEST_CALL)
+    raise ValueError("the timeout of flush and drain is a number of seconds")

@@ -201,7 +201,7 @@ async def flush(name: str, seconds: float) -> bool:
 async def wait_decided(name: str, seconds: float) -> None:
     """Wait until an exporter is at work or it is known why it is not. On the exporters' loop."""
     if (runner := _runners.get(name)) is not None:
-        await runner.lifecycle.wait_decided(seconds)
+        await runner.lifecycle.health.wait_decided(seconds)
 
 
 async def flush_pending(name: str) -> None:

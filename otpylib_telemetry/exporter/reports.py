@@ -6,7 +6,7 @@ import logging
 import math
 from typing import TYPE_CHECKING, Final
 
-from otpylib_telemetry.exporter.base import DestinationError, ExportError
+from otpylib_telemetry.exporter.errors import DestinationError, ExportError
 from otpylib_telemetry.exporter.outages import Outages, named
 from otpylib_telemetry.primitives.errors import describe, error_text
 
@@ -19,6 +19,9 @@ _log = logging.getLogger("otpylib_telemetry")
 
 #: Seconds between two reports of what a backend says about batches it takes.
 _REMARK_INTERVAL: Final = 60.0
+
+_FAILS: Final = "%s cannot export%s: %s. %s. Further failures are only counted."
+_STILL_FAILS: Final = "%s still does not export%s, for another reason now: %s. %s."
 
 
 class Reports:
@@ -126,22 +129,9 @@ class Reports:
         (self._misdirected.add if is_misdirected else self._misdirected.discard)(lane)
         # Both are answers: who gives them is there.
         began = self._outages.failed(lane, number, reason, is_refusal=is_refusal or is_misdirected)
-        if began is not None and began.is_more:
-            _log.warning(
-                "%s still does not export%s, for another reason now: %s. %s.",
-                self._lease.state.name,
-                named((began.lane,)),
-                began.reason,
-                fate,
-            )
-        elif began is not None:
-            _log.warning(
-                "%s cannot export%s: %s. %s. Further failures are only counted.",
-                self._lease.state.name,
-                named((began.lane,)),
-                began.reason,
-                fate,
-            )
+        if began is not None:
+            said = _STILL_FAILS if began.is_more else _FAILS
+            _log.warning(said, self._lease.state.name, named((began.lane,)), began.reason, fate)
 
     def arrived(self, lane: str, number: int, is_idle: Callable[[str], bool]) -> None:
         """Say once that an outage is over; ``is_idle`` tells whether a lane has nothing to send."""

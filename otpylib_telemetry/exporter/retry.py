@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from otpylib_telemetry.exporter.base import ExportError, TooLargeError
+from otpylib_telemetry.exporter.errors import ExportError, TooLargeError
 from otpylib_telemetry.primitives.backoff import full_jitter
 
 if TYPE_CHECKING:

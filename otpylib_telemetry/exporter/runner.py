@@ -108,13 +108,13 @@ class Runner:
     @property
     def status(self) -> str:
         """What the exporter does: it is degraded as well while its destination is a wrong one."""
-        is_misdirected = self.lifecycle.status == "running" and self.sender.is_misdirected
-        return "degraded" if is_misdirected else self.lifecycle.status
+        is_misdirected = self.lifecycle.health.status == "running" and self.sender.reports.is_misdirected
+        return "degraded" if is_misdirected else self.lifecycle.health.status
 
     @property
     def reason(self) -> str | None:
         """Why it does not work as it should."""
-        return self.lifecycle.reason or self.sender.trouble
+        return self.lifecycle.health.reason or self.sender.reports.trouble
 
     def supersede(self) -> Callable[[], Awaitable[None]]:
         """Step back, for another life has begun; returns what waits until all that it may need is let go.
@@ -180,10 +180,6 @@ class Runner:
         """Be of no use any more: this is a forked child, and the exporter is its parent's."""
         self.lease.end()
         self.sender.disown()
-
-    async def stop(self, *, crashed: bool) -> None:
-        """End this life; see :meth:`~otpylib_telemetry.exporter.shutdown.Shutdown.stop`."""
-        await self.shutdown.stop(crashed=crashed)
 
     def stats(self) -> dict[str, Any]:
         """Return the ledger, the breaker, the queue and what the exporter adds."""

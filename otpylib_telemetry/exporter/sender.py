@@ -3,87 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import random
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from otpylib_telemetry import otp
-from otpylib_telemetry.exporter.base import (
-    DestinationError,
-    ExportError,
-    ExportOutcome,
-    TooLargeError,
-    overridden,
-)
+from otpylib_telemetry.exporter.base import overridden
+from otpylib_telemetry.exporter.collected import checked_outcome
+from otpylib_telemetry.exporter.errors import DestinationError, ExportError, TooLargeError
+from otpylib_telemetry.exporter.lane_state import InFlight, LaneState, Target
 from otpylib_telemetry.exporter.reports import Reports
-from otpylib_telemetry.exporter.retry import Attempt, RetryState, after_failure, after_success
+from otpylib_telemetry.exporter.retry import RetryState, after_failure, after_success
 from otpylib_telemetry.primitives.circuit import UNASKED
 from otpylib_telemetry.primitives.errors import describe
+from otpylib_telemetry.primitives.waiting import is_set_within
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from otpylib_telemetry.exporter.base import Exporter
-    from otpylib_telemetry.exporter.lanes import Batch
     from otpylib_telemetry.exporter.lease import Lease
     from otpylib_telemetry.exporter.state import ExporterState
 
 
 #: Items of the one batch that is to show whether a destination takes anything, while more is waiting.
 PROBE_ITEMS = 32
-
-
-@dataclass(slots=True)
-class _LaneState:
-    """How one lane is doing.
-
-    Attributes:
-        name: The lane's.
-        retry: How its attempts went.
-        forced: Items that are due although their time has not come.
-        waiting_since: Since when something waits.
-        done: Items delivered or refused.
-        retryable: Attempts that failed though another might help.
-        tried: The number of its last attempt.
-        in_doubt: Whether one small batch has to arrive before more is sent.
-    """
-
-    name: str
-    retry: RetryState = field(default_factory=RetryState)
-    forced: int = 0
-    waiting_since: float | None = None
-    done: int = 0
-    retryable: int = 0
-    tried: int = 0
-    in_doubt: bool = False
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _InFlight:
-    """A batch under way, the state it was taken from, and the permit of the breaker it goes by."""
-
-    state: ExporterState
-    exporter: Exporter[Any]
-    lane: _LaneState
-    batch: Batch
-    attempt: Attempt
-    permit: int
-    number: int
-    began: float
-
-    def ended(self, now: float, failure: str = "") -> None:
-        """Enter the attempt in the books."""
-        self.state.lane_books[self.batch.lane].tried(now - self.began, failure)
-
-
-@dataclass(frozen=True, slots=True)
-class _Target:
-    """When a lane counts as empty: so many items done, or so many attempts failed."""
-
-    done: int
-    retryable: int
 
 
 class Sender:
@@ -111,9 +55,9 @@ class Sender:
         self._exporter: Exporter[Any] | None = None
         # Whether time was up: nothing more is sent through the exporter of the moment.
         self._has_abandoned = False
-        self._in_flight: dict[asyncio.Task[None], _InFlight] = {}
-        self._lane_states: dict[str, _LaneState] = {}
-        self._reports = Reports(lease, clock=clock, scrub=scrub)
+        self._in_flight: dict[asyncio.Task[None], InFlight] = {}
+        self._lane_states: dict[str, LaneState] = {}
+        self.reports = Reports(lease, clock=clock, scrub=scrub)
         self._rechecked = asyncio.Event()
         # Whether a batch came back since the urgent items were put first.
         self._disordered = False
@@ -121,16 +65,6 @@ class Sender:
     @property
     def _state(self) -> ExporterState:
         return self._lease.state
-
-    @property
-    def trouble(self) -> str | None:
-        """What the backend said last, while it is in trouble."""
-        return self._reports.trouble
-
-    @property
-    def is_misdirected(self) -> bool:
-        """Whether the destination is wrong, as far as what it answers tells."""
-        return self._reports.is_misdirected
 
     def use(self, exporter: Exporter[Any] | None, *, in_doubt: bool = False) -> None:
         """Send through another exporter from now on, an opened one; None stops sending.
@@ -154,7 +88,7 @@ class Sender:
         self._exporter = None
         self._in_flight.clear()
         self._lane_states.clear()
-        self._reports.forget()
+        self.reports.forget()
 
     def busy(self, exporter: Exporter[Any] | None = None) -> bool:
         """Tell whether a batch is under way, through this exporter or through any."""
@@ -178,7 +112,7 @@ class Sender:
             lanes.sort(key=lambda name: self._lane_state(name).tried)
         return lanes
 
-    def _send_due_of(self, lane: _LaneState, *, force: bool, ignore_rest: bool) -> None:
+    def _send_due_of(self, lane: LaneState, *, force: bool, ignore_rest: bool) -> None:
         self._note_waiting(lane)
         if force:
             lane.forced = self._waiting(lane)
@@ -198,7 +132,7 @@ class Sender:
                 permit = UNASKED
             self._send(self._exporter, lane, permit)
 
-    def _send(self, exporter: Exporter[Any], lane: _LaneState, permit: int) -> None:
+    def _send(self, exporter: Exporter[Any], lane: LaneState, permit: int) -> None:
         size = lane.retry.next_size(self._state.settings.batch_size)
         is_probe = lane.in_doubt or self._state.breaker.state != "closed"
         batch = self._state.load(min(size, PROBE_ITEMS) if is_probe else size, lane.name)
@@ -210,15 +144,15 @@ class Sender:
         lane.waiting_since = None
         self._note_waiting(lane)
         attempt = lane.retry.attempt(len(batch))
-        number = lane.tried = self._reports.sent(lane.name)
-        in_flight = _InFlight(self._state, exporter, lane, batch, attempt, permit, number, self._clock())
+        number = lane.tried = self.reports.sent(lane.name)
+        in_flight = InFlight(self._state, exporter, lane, batch, attempt, permit, number, self._clock())
         loop = asyncio.get_running_loop()
         name = f"{self._state.name} export"
         task = otp.run_in_background(loop, self._send_batch(in_flight), name=name, outlasting=True)
         self._in_flight[task] = in_flight
         task.add_done_callback(self._batch_ended)
 
-    def _most(self, lane: _LaneState) -> int:
+    def _most(self, lane: LaneState) -> int:
         """Return how many batches of a lane may be under way."""
         return 1 if lane.in_doubt else self._state.settings.concurrency
 
@@ -253,18 +187,18 @@ class Sender:
                 if at >= deadline:
                     return
                 left = min(left, at - self._clock())
-            await self._recheck_within(max(0.0, left))
+            await is_set_within(self._rechecked, max(0.0, left))
 
-    def _targets(self, attempts: int) -> dict[str, _Target]:
+    def _targets(self, attempts: int) -> dict[str, Target]:
         targets = {}
         under_way = self._in_flight.values()
         for name in {*self._state.lanes, *(each.lane.name for each in under_way)}:
             lane = self._lane_state(name)
             items = self._waiting(lane) + sum(len(each.batch) for each in under_way if each.lane is lane)
-            targets[name] = _Target(lane.done + items, lane.retryable + attempts)
+            targets[name] = Target(lane.done + items, lane.retryable + attempts)
         return targets
 
-    def _is_short_of(self, lane: _LaneState, targets: dict[str, _Target]) -> bool:
+    def _is_short_of(self, lane: LaneState, targets: dict[str, Target]) -> bool:
         """Tell whether a lane has something to send, and should go on trying."""
         target = targets.get(lane.name)
         if target is None or lane.done >= target.done or lane.retryable >= target.retryable:
@@ -281,18 +215,13 @@ class Sender:
         """Let :meth:`empty` look again whether it is to go on."""
         self._rechecked.set()
 
-    async def _recheck_within(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._rechecked.wait()
-
     def next_at(self) -> float | None:
         """Return when, on the clock, what cannot be sent now could be; None if nothing waits for time."""
         times = [self._lane_next_at(self._lane_state(lane)) for lane in self._state.lanes]
         at = min(times, default=math.inf)
         return None if math.isinf(at) else at
 
-    def _lane_next_at(self, lane: _LaneState) -> float:
+    def _lane_next_at(self, lane: LaneState) -> float:
         """Return when a lane may send again; never, as far as the clock goes, if a batch has to end first."""
         breaker = self._state.breaker
         if not self._can_send(lane) or breaker.probing:
@@ -319,37 +248,37 @@ class Sender:
         if tasks:
             await asyncio.wait(tasks, timeout=grace)
 
-    def _lane_state(self, name: str) -> _LaneState:
+    def _lane_state(self, name: str) -> LaneState:
         lane = self._lane_states.get(name)
         if lane is None:
-            lane = self._lane_states[name] = _LaneState(name)
+            lane = self._lane_states[name] = LaneState(name)
         return lane
 
-    def _can_send(self, lane: _LaneState) -> bool:
+    def _can_send(self, lane: LaneState) -> bool:
         return self._exporter is not None and not self._has_abandoned and self._waiting(lane) > 0
 
-    def _waiting(self, lane: _LaneState) -> int:
+    def _waiting(self, lane: LaneState) -> int:
         waiting = self._state.lanes.get(lane.name)
         return 0 if waiting is None else len(waiting)
 
-    def _batches(self, lane: _LaneState, *, of_any: bool = False) -> int:
+    def _batches(self, lane: LaneState, *, of_any: bool = False) -> int:
         """Return how many batches of a lane are under way, through the exporter of the moment or any."""
         return sum(
             in_flight.lane is lane and (of_any or in_flight.exporter is self._exporter)
             for in_flight in self._in_flight.values()
         )
 
-    def _note_waiting(self, lane: _LaneState) -> None:
+    def _note_waiting(self, lane: LaneState) -> None:
         if not self._waiting(lane):
             lane.waiting_since = None
         elif lane.waiting_since is None:
             lane.waiting_since = self._clock()
 
-    def _due(self, lane: _LaneState) -> bool:
+    def _due(self, lane: LaneState) -> bool:
         full = self._waiting(lane) >= self._state.settings.batch_size
         return full or lane.forced > 0 or lane.retry.left_in_pieces > 0 or self._clock() >= self._due_at(lane)
 
-    def _due_at(self, lane: _LaneState) -> float:
+    def _due_at(self, lane: LaneState) -> float:
         since = self._clock() if lane.waiting_since is None else lane.waiting_since
         return since + self._state.settings.flush_interval
 
@@ -360,7 +289,7 @@ class Sender:
         self._rechecked.set()
         self._changed()
 
-    async def _send_batch(self, in_flight: _InFlight) -> None:
+    async def _send_batch(self, in_flight: InFlight) -> None:
         try:
             outcome = await in_flight.exporter.export([item for item, _ in in_flight.batch])
         except Exception as error:  # noqa: BLE001  # whatever the backend's library raises is a failed export
@@ -381,23 +310,23 @@ class Sender:
         else:
             self._arrived(in_flight, outcome)
 
-    def _put_back(self, in_flight: _InFlight) -> None:
+    def _put_back(self, in_flight: InFlight) -> None:
         in_flight.state.put_back(in_flight.batch)
         self._disordered = True
 
-    def _give_back(self, in_flight: _InFlight) -> None:
+    def _give_back(self, in_flight: InFlight) -> None:
         self._put_back(in_flight)
         if in_flight.exporter is self._exporter:
             self._state.breaker.released(in_flight.permit)
 
-    def _arrived(self, in_flight: _InFlight, outcome: object) -> None:
+    def _arrived(self, in_flight: InFlight, outcome: object) -> None:
         lane, batch = in_flight.lane, in_flight.batch
-        refused = _refused(outcome, len(batch))
+        refused = checked_outcome(outcome, len(batch))
         lane.done += len(batch)
         in_flight.ended(self._clock(), "rejected" if refused.rejected else "")
         in_flight.state.delivered(batch, refused.rejected, unusable=refused.unusable)
-        self._reports.left_out(refused.unusable, refused.why)
-        self._reports.took(refused.rejected, refused.message)
+        self.reports.left_out(refused.unusable, refused.why)
+        self.reports.took(refused.rejected, refused.message)
         self.batches += 1
         if in_flight.exporter is not self._exporter:
             return
@@ -409,10 +338,10 @@ class Sender:
         lane.in_doubt = False
         self._state.breaker.succeeded(in_flight.permit)
         if lane.retry.is_news(in_flight.attempt):
-            self._reports.arrived(lane.name, in_flight.number, self._is_idle)
+            self.reports.arrived(lane.name, in_flight.number, self._is_idle)
         lane.retry = after_success(in_flight.attempt, lane.retry)
 
-    def _failed(self, in_flight: _InFlight, error: Exception) -> None:
+    def _failed(self, in_flight: InFlight, error: Exception) -> None:
         lane, batch = in_flight.lane, in_flight.batch
         self.failures += 1
         in_doubt = lane.in_doubt and in_flight.exporter is self._exporter
@@ -445,19 +374,10 @@ class Sender:
             lane.forced = max(lane.forced, len(batch))
         self._state.breaker.failed(in_flight.permit)
         permanent = retry.kind == "rejected"
-        self._reports.failed(
+        self.reports.failed(
             lane.name, in_flight.number, error, len(batch), permanent=permanent, in_doubt=in_doubt
         )
 
     def _is_idle(self, name: str) -> bool:
         lane = self._lane_state(name)
         return not self._waiting(lane) and not self._batches(lane)
-
-
-def _refused(outcome: object, items: int) -> ExportOutcome:
-    """Return how many items were refused or could not be sent, and why, whatever an exporter returned."""
-    if not isinstance(outcome, ExportOutcome):
-        return ExportOutcome()
-    unusable = min(max(0, outcome.unusable), items) if isinstance(outcome.unusable, int) else 0
-    rejected = min(max(0, outcome.rejected), items - unusable) if isinstance(outcome.rejected, int) else 0
-    return ExportOutcome(rejected, str(outcome.message), unusable, str(outcome.why))

@@ -7,8 +7,9 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from otpylib_telemetry import otp
-from otpylib_telemetry.exporter.consumer import PRODUCING, PRODUCING_SHARE
-from otpylib_telemetry.exporter.presence import say_drained
+from otpylib_telemetry.exporter.consumer import PRODUCING
+from otpylib_telemetry.exporter.draining import export_the_rest, share_of_producing
+from otpylib_telemetry.primitives.waiting import is_set_within
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,7 +96,7 @@ class Shutdown:
         before = books.done()
         await self._lifecycle.wait_started(seconds)
         await self._consumer.catch_up()
-        await self._consumer.produce(self._share(end), last_chance=True)
+        await self._consumer.produce(share_of_producing(end), last_chance=True)
         await self._sender.empty(end - self._loop.time(), last_chance=False)
         left = self._state.left - self._state.held_events
         return self._report(books.done() - before, left, self._why(left))
@@ -124,16 +125,13 @@ class Shutdown:
         self._lifecycle.configure_at_last()
         await self._lifecycle.wait_started((end - closing - self._loop.time()) / 2)
         await self._lifecycle.suspend()
-        await self._consumer.catch_up()
-        self._consumer.give_up_held()
-        await self._consumer.produce(self._share(end - closing), last_chance=True)
-        await self._sender.empty(end - closing - self._loop.time(), last_chance=True, urgent_first=True)
+        await export_the_rest(self._consumer, self._sender, end - closing)
         # Asked before it is drained: that would be a circular reason.
         reason = self._why(self._state.left)
         if self._lease.holds:
             await self._sender.abandon(closing / 2)
             self._state.queue.connect(None, 1)
-            self._lifecycle.set_status("drained", "it was drained")
+            self._lifecycle.health.enter("drained", "it was drained")
         await self._lifecycle.release(max(0.01, end - self._loop.time()))
         report = self._report(books.done() - before, self._state.left, reason)
         self._say_what_is_left(report["left"], report["reason"])
@@ -149,18 +147,14 @@ class Shutdown:
                 left,
                 reason,
             )
-        say_drained(self._state, left)
-
-    def _share(self, end: float) -> float:
-        """Return how long producing may take of the time there is until then: the rest is for sending."""
-        return max(0.0, end - self._loop.time()) * PRODUCING_SHARE
+        self._lifecycle.health.say_drained(left)
 
     def _why(self, left: int) -> str | None:
         """Return why events are left, if any are."""
         if not left:
             return None
-        starting = "it is still starting" if self._lifecycle.status == "starting" else None
-        return self._sender.trouble or self._lifecycle.reason or starting or "time is up"
+        starting = "it is still starting" if self._lifecycle.health.status == "starting" else None
+        return self._sender.reports.trouble or self._lifecycle.health.reason or starting or "time is up"
 
     @staticmethod
     def _report(exported: int, left: int, reason: str | None) -> dict[str, Any]:
@@ -223,7 +217,7 @@ class Shutdown:
         """Return when somebody has taken over, or is not expected to any more."""
         promise = self._promise
         if promise is None:
-            await self._over_within(SUCCESSION)
+            await is_set_within(self._over, SUCCESSION)
             return
         events = [asyncio.ensure_future(event.wait()) for event in (self._over, promise.released)]
         try:
@@ -232,22 +226,14 @@ class Shutdown:
             for event in events:
                 event.cancel()
 
-    async def _over_within(self, seconds: float) -> bool:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._over.wait()
-        except TimeoutError:
-            return False
-        return True
-
     async def _stop(self) -> None:
-        if self._lifecycle.status == "drained" or await self._over_within(KILL_SUCCESSION):
+        if self._lifecycle.health.status == "drained" or await is_set_within(self._over, KILL_SUCCESSION):
             return
         await self.drain(self._configuration.settings.shutdown_timeout)
 
     def _finish(self) -> None:
         self._consumer.unsubscribe()
-        self._lifecycle.set_status("stopped", self._lifecycle.reason)
+        self._lifecycle.health.enter("stopped", self._lifecycle.health.reason)
         if self._lease.holds:
             self._state.queue.connect(None, 1)
             self._lease.end()

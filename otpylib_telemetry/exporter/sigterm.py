@@ -66,11 +66,10 @@ def _is_free() -> bool:
 
 
 class _Ours:
-    """What is installed for the signal while it is ours, and what has been begun when it arrived."""
+    """What is installed for the signal while it is ours."""
 
     loop: ClassVar[asyncio.AbstractEventLoop | None] = None
     handler: ClassVar[Any] = None
-    draining: ClassVar[asyncio.Task[None] | None] = None
 
     @classmethod
     def is_left_over(cls) -> bool:
@@ -109,7 +108,7 @@ def _end_and_die() -> None:
 
 
 def _begin(loop: asyncio.AbstractEventLoop) -> None:
-    _Ours.draining = otp.run_in_background(loop, _drain_and_die(), name="telemetry SIGTERM", outlasting=True)
+    otp.run_in_background(loop, _drain_and_die(), name="telemetry SIGTERM", outlasting=True)
 
 
 async def _drain_and_die() -> None:
@@ -151,7 +150,7 @@ def _after_fork() -> None:
     With the parent's handler it would not; and the signal would be written to the parent's loop, which the
     two share, so that the parent would end in place of the child.
     """
-    handler, _Ours.handler, _Ours.draining = _Ours.handler, None, None
+    handler, _Ours.handler = _Ours.handler, None
     if handler is not None and signal.getsignal(signal.SIGTERM) is handler:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from otpylib_telemetry.config.live import LiveConfig
-    from otpylib_telemetry.exporter.base import Collected
+    from otpylib_telemetry.exporter.collected import Collected
 
 
 _log = logging.getLogger("otpylib_telemetry")

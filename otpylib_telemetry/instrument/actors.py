@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import Field
 
-from otpylib_telemetry.config.settings import Number, SectionSettings, WholeNumber, Words
+from otpylib_telemetry.config.field_types import Number, WholeNumber, Words
+from otpylib_telemetry.config.settings import SectionSettings
 from otpylib_telemetry.primitives.fork import importing
 from otpylib_telemetry.primitives.threads import run_in_thread
-from otpylib_telemetry.services.server import Applied, service_module
+from otpylib_telemetry.services.server import service_module
+from otpylib_telemetry.services.service import Applied
 
 if TYPE_CHECKING:
     from types import ModuleType

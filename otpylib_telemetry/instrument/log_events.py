@@ -10,9 +10,12 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from otpylib_telemetry.bus import log
 from otpylib_telemetry.bus.dispatch import execute
 from otpylib_telemetry.instrument.log_record import RECORD, LogRecord
 from otpylib_telemetry.primitives.any_value import AnyValue, any_values, text
+from otpylib_telemetry.primitives.errors import describe
+from otpylib_telemetry.primitives.once import Once
 from otpylib_telemetry.tracing.places import current_span
 
 if TYPE_CHECKING:
@@ -50,6 +53,10 @@ _TRACE: Final = 1
 UNREADABLE: Final = "<log record that cannot be read>"
 NOTHING: Final[dict[Any, Any]] = {}
 
+_FILTER_FAILS: Final = (
+    "%s fails (%s). A record for which it fails becomes no event. Further failures are not reported."
+)
+
 #: Whether a log record is being handled: also in a task that its handler starts.
 _handled: ContextVar[bool] = ContextVar("otpylib_telemetry_log_record", default=False)
 
@@ -69,6 +76,27 @@ class Ignored:
     def has(self, name: object) -> bool:
         """Tell whether a logger of this name is one of them."""
         return type(name) is str and (name in self._names or name.startswith(self._below))
+
+
+class Filter:
+    """A filter of the application's own, which may fail."""
+
+    def __init__(self, bridge: str, passes: Callable[[Any], Any]) -> None:
+        self._bridge = bridge
+        self._passes = passes
+        self._failed = Once()
+
+    def __call__(self, record: Any) -> Any:
+        """Return what the filter says; False where it fails."""
+        try:
+            return self._passes(record)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a filter of the application's own
+            # It may be there to keep secrets: what it has not let through does not go out.
+            if self._failed.is_news():
+                log.warning(_FILTER_FAILS, self._bridge, describe(error))
+            return False
 
 
 def is_caused_by_us(thread: object = None) -> bool:

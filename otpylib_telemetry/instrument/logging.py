@@ -11,15 +11,12 @@ from collections.abc import Mapping, Sequence
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Final
 
-from otpylib_telemetry.bus import log
 from otpylib_telemetry.bus.dispatch import is_listened_to
 from otpylib_telemetry.instrument import log_events, passed_on
 from otpylib_telemetry.instrument.last_resort import handlers_of, print_as_before
 from otpylib_telemetry.instrument.log_events import LOG_EVENT, NOTHING, UNREADABLE, read, severity_number
 from otpylib_telemetry.primitives.any_value import any_value, text
-from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.primitives.exceptions import cut, failure
-from otpylib_telemetry.primitives.once import Once
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,11 +30,6 @@ _ORDINARY: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "
 _STRUCTURED: Final = (NoneType, bool, int, float, bytes, Mapping, Sequence)
 
 _UNKNOWN: Final = 0
-
-_FILTER_FAILS: Final = (
-    "A filter of the logging bridge fails (%s). A record for which it fails becomes no event. Further "
-    "failures are not reported."
-)
 
 
 class LogBridge(logging.Handler):
@@ -66,7 +58,7 @@ class LogBridge(logging.Handler):
     def __init__(self, level: int | str = logging.NOTSET, ignored: Iterable[str] = ()) -> None:
         super().__init__(level)
         self._ignored = log_events.Ignored(ignored)
-        self._filter_failed = Once()
+        self._let_through = log_events.Filter("A filter of the logging bridge", self.filter)
 
     def createLock(self) -> None:  # noqa: N802 - logging's own name
         """Do without a lock."""
@@ -79,15 +71,7 @@ class LogBridge(logging.Handler):
             return False
         if passed_on.is_told_by_loguru(record):
             return False
-        try:
-            kept: Any = self.filter(record)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001 - a filter of the application's own
-            # It may be there to keep secrets: what it has not let through does not go out.
-            if self._filter_failed.is_news():
-                log.warning(_FILTER_FAILS, describe(error))
-            return False
+        kept: Any = self._let_through(record)
         if not kept:
             return False
         # From Python 3.12 on, a filter may give another record in place of the one it was asked about.

@@ -11,15 +11,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from loguru import logger
 
-from otpylib_telemetry.bus import log
 from otpylib_telemetry.bus.dispatch import is_listened_to
 from otpylib_telemetry.instrument import log_events, passed_on
 from otpylib_telemetry.instrument.log_events import LOG_EVENT, NOTHING, UNREADABLE, read, severity_number
 from otpylib_telemetry.instrument.logging import is_taken
 from otpylib_telemetry.primitives.any_value import text
-from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.primitives.exceptions import failure
-from otpylib_telemetry.primitives.once import Once
 from otpylib_telemetry.tracing.places import current_span
 from otpylib_telemetry.tracing.propagation import SpanContext
 
@@ -30,11 +27,6 @@ Record: TypeAlias = "Mapping[str, Any]"
 
 #: Under this key a record has the span in which it was logged, on its way to loguru's thread.
 _PLACE: Final = "otpylib_telemetry"
-
-_FILTER_FAILS: Final = (
-    "The filter of the loguru bridge fails (%s). A record for which it fails becomes no event. Further "
-    "failures are not reported."
-)
 
 
 class LoguruBridge:
@@ -65,8 +57,9 @@ class LoguruBridge:
         self._ignored = log_events.Ignored(ignored)
         if filter is not None and not callable(filter):
             raise TypeError(f"filter: expected a function of a record, got {type(filter).__name__}")
-        self._filter = filter
-        self._filter_failed = Once()
+        self._filter = (
+            None if filter is None else log_events.Filter("The filter of the loguru bridge", filter)
+        )
         #: The process in which loguru's thread emits the events; None without such a thread.
         self._emitting = os.getpid() if enqueue else None
         #: Below this level of loguru it is asked for nothing.
@@ -127,17 +120,7 @@ class LoguruBridge:
         return passed_on.says_the_same(around, record["message"]) and is_taken(around)
 
     def _is_let_through(self, record: Record) -> bool:
-        if self._filter is None:
-            return True
-        try:
-            return bool(self._filter(record))
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001 - a filter of the application's own
-            # It may be there to keep secrets: what it has not let through does not go out.
-            if self._filter_failed.is_news():
-                log.warning(_FILTER_FAILS, describe(error))
-            return False
+        return self._filter is None or bool(self._filter(record))
 
 
 class _Installed:

@@ -17,13 +17,15 @@ from pydantic import Field, field_validator
 from otpylib_telemetry import otp
 from otpylib_telemetry.bus.dispatch import is_listened_to
 from otpylib_telemetry.config.redaction import without_secrets
-from otpylib_telemetry.config.settings import RefusedError, SectionSettings
+from otpylib_telemetry.config.refusals import RefusedError
+from otpylib_telemetry.config.settings import SectionSettings
 from otpylib_telemetry.instrument import log_events
 from otpylib_telemetry.instrument.log_events import LOG_EVENT, severity_number
 from otpylib_telemetry.primitives.any_value import any_value, text
 from otpylib_telemetry.primitives.fork import importing
 from otpylib_telemetry.primitives.once import Once
-from otpylib_telemetry.services.server import Service, service_module
+from otpylib_telemetry.services.server import service_module
+from otpylib_telemetry.services.service import Service
 
 if TYPE_CHECKING:
     import asyncio

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import Field
 
 from otpylib_telemetry.aggregation.exponential import MAX_SCALE, MIN_SCALE
+from otpylib_telemetry.config.field_types import Number, WholeNumber
 from otpylib_telemetry.config.messages import value_words
-from otpylib_telemetry.config.settings import Number, RefusedError, WholeNumber
+from otpylib_telemetry.config.refusals import RefusedError
 from otpylib_telemetry.metrics.options import Checked, DefinitionError
 from otpylib_telemetry.metrics.units import Conversion
 

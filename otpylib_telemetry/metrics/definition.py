@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 from pydantic import Field, PlainValidator, model_serializer
 
 from otpylib_telemetry.aggregation.metric_spec import Kind
-from otpylib_telemetry.config.settings import Number, WholeNumber  # noqa: TC001 - pydantic reads them
+from otpylib_telemetry.config.field_types import Number, WholeNumber
 from otpylib_telemetry.metrics import options as checked
 from otpylib_telemetry.metrics.buckets import Base2, buckets_option
 from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS

@@ -16,7 +16,8 @@ from otpylib_telemetry.aggregation.exporter_stores import store_in
 from otpylib_telemetry.aggregation.observers import refresh
 from otpylib_telemetry.aggregation.points import Form, MetricPoint
 from otpylib_telemetry.aggregation.temporality import Preference
-from otpylib_telemetry.exporter.base import Collected, ExportContext, Exporter
+from otpylib_telemetry.exporter.base import ExportContext, Exporter
+from otpylib_telemetry.exporter.collected import Collected
 from otpylib_telemetry.exporter.registry import find
 from otpylib_telemetry.metrics.automatic import MetricOptions
 from otpylib_telemetry.metrics.labels import LabelRules

@@ -22,8 +22,9 @@ from pydantic import (
     field_validator,
 )
 
+from otpylib_telemetry.config.field_types import Number, Words, in_any_case
 from otpylib_telemetry.config.messages import reason_words, value_words
-from otpylib_telemetry.config.settings import Number, RefusedError, Words, in_any_case
+from otpylib_telemetry.config.refusals import RefusedError
 from otpylib_telemetry.metrics.labels import label_text
 from otpylib_telemetry.metrics.names import MAX_NAME, PROMETHEUS
 from otpylib_telemetry.metrics.units import Conversion, UnitError, conversion

@@ -9,15 +9,15 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from otpylib_telemetry.config.settings import (
+from otpylib_telemetry.config.field_types import (
     Number,
     OptionalNumber,
-    RefusedError,
     WholeNumber,
     Words,
     none_if_blank,
     words,
 )
+from otpylib_telemetry.config.refusals import RefusedError
 from otpylib_telemetry.metrics.buckets import DURATION_BOUNDS
 from otpylib_telemetry.metrics.definition import Definition
 from otpylib_telemetry.metrics.definition_tables import definitions_from_tables

@@ -12,7 +12,6 @@ from otpylib import gen_server, process
 from otpylib.gen_server import core as _gen_server
 from otpylib.module import GEN_SERVER
 
-from otpylib_telemetry.otp.modules import otp_module
 from otpylib_telemetry.otp.own_work import OWN_PROCESS
 from otpylib_telemetry.otp.processes import process_record
 from otpylib_telemetry.otp.starting import (
@@ -20,6 +19,7 @@ from otpylib_telemetry.otp.starting import (
     check_startable,
     end_quietly,
     is_taken,
+    otp_module,
     spawn_in_new_context,
 )
 from otpylib_telemetry.otp.tasks import run_in_background

@@ -8,6 +8,7 @@ import contextvars
 from typing import TYPE_CHECKING, Any
 
 from otpylib import process
+from otpylib.module import OTPModule
 from otpylib.runtime.atoms import SHUTDOWN
 
 from otpylib_telemetry.otp.processes import task_of, whereis
@@ -52,3 +53,13 @@ async def end_quietly(pid: Any) -> None:
     """End a process so that no supervisor takes it for a crash; one that is gone already is no error."""
     with contextlib.suppress(Exception):
         await process.exit(pid, SHUTDOWN)
+
+
+def otp_module(  # noqa: PLR0913  # what a class statement would say
+    name: str, callbacks: dict[str, Any], behavior: Any, start_link: Any, *, module: str, doc: str
+) -> Any:
+    """Make a class as the statement would, with a ``start_link`` of our own."""
+    body = {**callbacks, "__module__": module, "__qualname__": name, "__doc__": doc}
+    cls = OTPModule(name, (), body, behavior=behavior, version="1.0.0")
+    cls.start_link = classmethod(start_link)
+    return cls

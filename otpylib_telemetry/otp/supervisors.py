@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 from otpylib import process
 from otpylib.module import SUPERVISOR
 
-from otpylib_telemetry.otp.modules import otp_module
 from otpylib_telemetry.otp.own_work import OWN_PROCESS
-from otpylib_telemetry.otp.starting import check_startable, end_quietly, spawn_in_new_context
+from otpylib_telemetry.otp.starting import check_startable, end_quietly, otp_module, spawn_in_new_context
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -19,6 +19,7 @@ from otpylib_telemetry.poller.polls import MOST_NUMBERS, Measured
 from otpylib_telemetry.primitives.any_value import any_values
 from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.primitives.threads import start_in_thread
+from otpylib_telemetry.primitives.waiting import is_set_within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -109,10 +110,7 @@ class Polling:
             pause = interval * 2 ** min(max(0, failed_in_a_row - 1), _DOUBLINGS)
             left = began + min(pause, max(interval, _LONGEST_PAUSE)) - time.monotonic()
             changed = self._changed
-            try:
-                async with asyncio.timeout(max(0.001, left)):
-                    await changed.wait()
-            except TimeoutError:
+            if not await is_set_within(changed, max(0.001, left)):
                 return
 
     async def _poll(self, each: Poll) -> bool:

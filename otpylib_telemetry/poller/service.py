@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import Field, field_validator
 
-from otpylib_telemetry.config.settings import Number, RefusedError, SectionSettings, Words
+from otpylib_telemetry.config.field_types import Number, Words
+from otpylib_telemetry.config.refusals import RefusedError
+from otpylib_telemetry.config.settings import SectionSettings
 from otpylib_telemetry.meters import observed
 from otpylib_telemetry.metrics.elsewhere import elsewhere
 from otpylib_telemetry.poller import polls
@@ -17,7 +19,8 @@ from otpylib_telemetry.poller.measurements.event_loop import LoopLag
 from otpylib_telemetry.poller.polling import Polling, start_soon
 from otpylib_telemetry.poller.polls import SECTION, Poll
 from otpylib_telemetry.primitives.fork import after_fork_in_child
-from otpylib_telemetry.services.server import Service, service_module
+from otpylib_telemetry.services.server import service_module
+from otpylib_telemetry.services.service import Service
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -7,7 +7,9 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator
 
-from otpylib_telemetry.config.settings import ExporterSettings, RefusedError, Words, none_if_blank, words
+from otpylib_telemetry.config.field_types import Words, none_if_blank, words
+from otpylib_telemetry.config.refusals import RefusedError
+from otpylib_telemetry.config.settings import ExporterSettings
 from otpylib_telemetry.scrubbing.expressions import safe_expression
 from otpylib_telemetry.scrubbing.plan import ScrubPlan
 

@@ -6,13 +6,11 @@ answer waits until it is known whether the change is in force.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry import otp
-from otpylib_telemetry.bus.dispatch import execute
 from otpylib_telemetry.config import history, transactions
 from otpylib_telemetry.config.acts import Cause
 from otpylib_telemetry.primitives.errors import describe
@@ -21,9 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from otpylib_telemetry.config.live import LiveConfig
-    from otpylib_telemetry.services.section import FollowedSection
-
-_log = logging.getLogger("otpylib_telemetry")
+    from otpylib_telemetry.services.section_server import SectionServer
 
 #: Seconds that a change for a while may last, at most.
 LONGEST: Final = 30 * 86_400.0
@@ -36,39 +32,7 @@ _LONGEST_NAME: Final = 100
 Trial = Callable[[], Awaitable["Sequence[str] | None"]]
 
 
-class Host(Protocol):
-    """The process that is asked."""
-
-    configuration: LiveConfig[Any]
-    followed: FollowedSection
-
-    def configure(self) -> None:
-        """Go by the configuration; returns at once."""
-
-    async def at_rest(self) -> None:
-        """Wait until it goes by it, but not for long."""
-
-    def effects(self, before: Any, after: Any, changed: frozenset[str]) -> Sequence[str]:
-        """Return in words what a change would do."""
-        ...
-
-    def probes(self, before: Any, after: Any, changed: frozenset[str]) -> Sequence[Trial]:
-        """Return what is to be tried before a change."""
-        ...
-
-
-def announce(name: str, configuration: LiveConfig[Any]) -> None:
-    """Say what nobody was told yet of a configuration: what is wrong with it, and whose wish was beaten."""
-    for problem in configuration.new_problems():
-        _log.warning("%s", problem.message)
-        if problem.kind == "rejected":
-            metadata = {"exporter": name, "key": problem.key, "reason": problem.message}
-            execute("telemetry.config.rejected", {"generation": configuration.generation}, metadata)
-    for level, text in configuration.news():
-        _log.log(level, "%s", text)
-
-
-def answer(message: Any, host: Host) -> Awaitable[Any] | None:
+def answer(message: Any, host: SectionServer) -> Awaitable[Any] | None:
     """Do what a message asks for, and return what becomes the answer; None if it asks for nothing of this."""
     ask = next((ask for tag, size, ask in _ASKED if otp.is_request(message, tag, size)), None)
     if ask is None:
@@ -91,7 +55,7 @@ async def _now(value: Any) -> Any:
     return value
 
 
-def _reload(host: Host) -> Awaitable[dict[str, Any]]:
+def _reload(host: SectionServer) -> Awaitable[dict[str, Any]]:
     changed = host.followed.reload()
     host.configure()
 
@@ -102,17 +66,17 @@ def _reload(host: Host) -> Awaitable[dict[str, Any]]:
     return reloaded()
 
 
-def _apply(host: Host, changes: object, about: object) -> Awaitable[dict[str, Any]]:
+def _apply(host: SectionServer, changes: object, about: object) -> Awaitable[dict[str, Any]]:
     return _done(host, transactions.apply(host.configuration, _changes(changes), _cause(about)))
 
 
-def _roll_back(host: Host, generation: object, by: object) -> Awaitable[dict[str, Any]]:
+def _roll_back(host: SectionServer, generation: object, by: object) -> Awaitable[dict[str, Any]]:
     if not isinstance(generation, int) or isinstance(generation, bool):
         raise _WrongRequestError("rollback takes the number of a generation")
     return _done(host, transactions.roll_back(host.configuration, generation, Cause("api", _name(by))))
 
 
-def _done(host: Host, done: transactions.Done) -> Awaitable[dict[str, Any]]:
+def _done(host: SectionServer, done: transactions.Done) -> Awaitable[dict[str, Any]]:
     host.configure()
 
     async def settled() -> dict[str, Any]:
@@ -122,12 +86,12 @@ def _done(host: Host, done: transactions.Done) -> Awaitable[dict[str, Any]]:
     return settled()
 
 
-def _try(host: Host, changes: object) -> Awaitable[dict[str, Any]]:
+def _try(host: SectionServer, changes: object) -> Awaitable[dict[str, Any]]:
     tried = transactions.attempt(host.configuration, _changes(changes))
     return _tell(host, tried)
 
 
-async def _tell(host: Host, tried: transactions.Tried) -> dict[str, Any]:
+async def _tell(host: SectionServer, tried: transactions.Tried) -> dict[str, Any]:
     configuration = host.configuration
     before, after = configuration.settings, tried.resolution.settings
     found: dict[str, Any] = {
@@ -192,7 +156,7 @@ def _seconds(value: object) -> float | None:
     return float(value)  # type: ignore[arg-type]  # a number
 
 
-def _tell_history(host: Host) -> Awaitable[list[dict[str, Any]]]:
+def _tell_history(host: SectionServer) -> Awaitable[list[dict[str, Any]]]:
     del host
     return _now(history.entries())
 

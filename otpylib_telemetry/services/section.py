@@ -77,9 +77,9 @@ class FollowedSection:
 
     def snapshot(self, values: Mapping[str, Any], manager: object) -> None:
         """Take what was read from this config manager."""
-        was_doubted = self.configuration.doubted
+        was_doubted = self.configuration.observed.doubted
         self.configuration.observe(values, manager, self._puts)
-        if self.configuration.doubted and not was_doubted:
+        if self.configuration.observed.doubted and not was_doubted:
             _log.warning(
                 "Section %s has vanished from otpylib-config as a whole, as if a source were unreadable; "
                 "%s goes on with what it said last. TomlSource can tell a section that was deleted.",

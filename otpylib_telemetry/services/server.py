@@ -28,32 +28,26 @@ Its process is started by whichever exporter finds that anything is set for the 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
-import os
 import time
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from otpylib import gen_server
-from otpylib.gen_server.data import NoReply, Reply
-
 from otpylib_telemetry import otp
-from otpylib_telemetry.bus.dispatch import execute
-from otpylib_telemetry.config import otpylib_config, resolve
-from otpylib_telemetry.config.live import LiveConfig
-from otpylib_telemetry.config.resolution import changed_keys
 from otpylib_telemetry.primitives.backoff import full_jitter
 from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.primitives.once import Once
-from otpylib_telemetry.services import requests, starting
-from otpylib_telemetry.services.requests import announce
-from otpylib_telemetry.services.section import APPLY, SNAPSHOT, FollowedSection
+from otpylib_telemetry.primitives.waiting import is_set_within
+from otpylib_telemetry.services import starting
+from otpylib_telemetry.services.announcing import announce, announce_applied
+from otpylib_telemetry.services.section_module import section_module
+from otpylib_telemetry.services.section_server import SectionServer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
+    from otpylib_telemetry.config.live import LiveConfig
     from otpylib_telemetry.config.settings import SectionSettings
+    from otpylib_telemetry.services.service import Service
 
 _log = logging.getLogger("otpylib_telemetry")
 
@@ -70,50 +64,11 @@ _ENDING: Final = 2.0
 _RETRY = "telemetry_service_retry"
 
 
-class Service:
-    """What a section switches on and off; ``settings`` of :meth:`apply` say which."""
-
-    async def apply(self, settings: Any) -> None:
-        """Go by these settings from now on. What it raises is reported, and it is tried again."""
-
-    async def stop(self) -> None:
-        """Let go of everything: the process ends."""
-
-    def effects(self, before: Any, after: Any, changed: frozenset[str]) -> list[str]:
-        """Return in words what a change would do."""
-        del before
-        if "enabled" in changed:
-            return ["it begins to work" if getattr(after, "enabled", True) else "it stops working"]
-        return [f"it goes by {', '.join(sorted(changed))} at once"]
-
-    def stats(self) -> Mapping[str, Any]:
-        """Return what ``get_stats`` answers beside what every service says."""
-        return {}
-
-
-class Applied(Service):
-    """A service that is one function of the settings; under those ``at_the_end`` it does nothing."""
-
-    def __init__(self, apply: Callable[[Any], Any], at_the_end: SectionSettings) -> None:
-        self._apply = apply
-        self._at_the_end = at_the_end
-
-    async def apply(self, settings: Any) -> None:
-        """Call the function."""
-        done = self._apply(settings)
-        if inspect.isawaitable(done):
-            await done
-
-    async def stop(self) -> None:
-        """Call the function with the settings under which it does nothing."""
-        await self.apply(self._at_the_end)
-
-
 #: By name, what is kept whatever becomes of the process: changes made at runtime outlive a restart.
 _configurations: dict[str, LiveConfig[Any]] = {}
 
 
-class ServiceServer:
+class ServiceServer(SectionServer):
     """The state of a service's process."""
 
     def __init__(
@@ -124,22 +79,12 @@ class ServiceServer:
         section: str,
         argument: object,
     ) -> None:
-        self.process = otp.OwnProcess()
-        self.name, self.section = name, section
+        self.unknown_messages = 0
+        super().__init__(settings_type, name, section, argument, _configurations.get(name), self)
+        _configurations[name] = self.configuration
         self.status, self.reason = "starting", ""
-        self.unknown = 0
         self.service = service
         self._started = time.monotonic()
-        self._refusal, accepted = _checked(settings_type, section, argument)
-        known = _configurations.get(name)
-        if known is None or known.settings_type is not settings_type or known.section != section:
-            known = _configurations[name] = LiveConfig(settings_type, section, accepted, os.environ)
-        else:
-            known.restart(accepted, os.environ)
-        self.configuration = known
-        self.followed = FollowedSection(
-            name, known, self.process, lambda: _FIRST_READ if self._announced is None else None
-        )
         self._announced: SectionSettings | None = None
         self._applied: SectionSettings | None = None
         self._attempt = 0
@@ -148,51 +93,31 @@ class ServiceServer:
         self._at_rest = asyncio.Event()
         starting.begun(name, self._at_rest)
         self._timer: asyncio.TimerHandle | None = None
-        self.followed.watch()
         self._look_again()
         if self.followed.reading is None:
             self.configure()
 
+    def patience(self) -> float | None:
+        """Return how many seconds otpylib-config may take: the first reading must not hold up the start."""
+        return _FIRST_READ if self._announced is None else None
+
     def _look_again(self) -> None:
         self.followed.watch()
-        self._timer = self.process.loop.call_later(_LOOK, self._look_again)
-
-    def noticed(self, path: str) -> None:
-        """Hear from otpylib-config that a path of the section changed."""
-        self.followed.noticed(path)
-
-    def snapshot(self, values: Mapping[str, Any] | None, manager: object) -> None:
-        """Take what was read from this config manager; None if it could not be read."""
-        if values is not None:
-            self.followed.snapshot(values, manager)
-        self.configure()
-
-    def changed(self, path: object, new: Any) -> None:
-        """Take a change from a cast."""
-        self.unknown += not self.followed.changed(path, new)
-
-    def apply_changes(self) -> None:
-        """Apply the changes that arrived by cast."""
-        applied = self.followed.apply()
-        if applied is not None:
-            self.unknown += not applied
-            self.configure()
+        self._timer = self.loop.call_later(_LOOK, self._look_again)
 
     def configure(self) -> None:
         """Have the service go by the configuration; returns at once."""
         announce(self.name, self.configuration)
         self.followed.expect_revert()
-        if self._refusal is not None:
+        if self.refusal is not None:
             if self._said.is_news("refusal"):
-                _log.warning("%s is idle: %s", self.name, self._refusal)
-            self.status, self.reason = "idle", self._refusal
+                _log.warning("%s is idle: %s", self.name, self.refusal)
+            self.status, self.reason = "idle", self.refusal
             self._at_rest.set()
             return
         self._at_rest.clear()
         if self._applying is None or self._applying.done():
-            self._applying = otp.run_in_background(
-                self.process.loop, self._go_by_it(), name=f"{self.name} settings"
-            )
+            self._applying = otp.run_in_background(self.loop, self._go_by_it(), name=f"{self.name} settings")
 
     async def _go_by_it(self) -> None:
         while True:
@@ -214,7 +139,10 @@ class ServiceServer:
             self.status, self.reason = ("running" if settings.enabled else "disabled"), ""
             self.configuration.trouble = None
             self.configuration.put_in_force(settings, wanted)
-            self._announce(settings, generation)
+            before, self._announced = self._announced, settings
+            if before is not None:
+                # What was read at the start is no change.
+                announce_applied(self.name, self.section, before, settings, generation)
             if self.configuration.settings == settings:
                 self._at_rest.set()
                 return
@@ -232,18 +160,6 @@ class ServiceServer:
             )
         self.process.post_later(wait, (_RETRY,))
 
-    def _announce(self, settings: SectionSettings, generation: int) -> None:
-        """Emit that changed settings are in force; what was read at the start is no change."""
-        before, self._announced = self._announced, settings
-        keys = [] if before is None else sorted(changed_keys(before, settings))
-        if keys:
-            does = (
-                "works with changed settings" if getattr(settings, "enabled", True) else "is off now; changed"
-            )
-            _log.info("%s %s: %s.", self.name, does, ", ".join(keys))
-            metadata = {"exporter": self.name, "section": self.section, "keys": keys}
-            execute("telemetry.config.applied", {"generation": generation}, metadata)
-
     def stats(self) -> dict[str, Any]:
         """Return how it does."""
         return {
@@ -252,108 +168,42 @@ class ServiceServer:
             "reason": self.reason or None,
             "uptime": time.monotonic() - self._started,
             "generation": self.configuration.generation,
-            "unknown_messages": self.unknown,
+            "unknown_messages": self.unknown_messages,
             **self.service.stats(),
         }
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether it goes by the configuration, as far as it can."""
+        return self._at_rest.is_set()
+
     async def at_rest(self) -> None:
         """Wait until it goes by the configuration, but not for long."""
-        await asyncio.wait({asyncio.ensure_future(self._at_rest.wait())}, timeout=_FIRST_READ)
+        await is_set_within(self._at_rest, _FIRST_READ)
 
     def effects(self, before: Any, after: Any, changed: frozenset[str]) -> list[str]:
         """Return in words what a change would do."""
         return self.service.effects(before, after, changed)
 
-    def probes(self, before: Any, after: Any, changed: frozenset[str]) -> list[Any]:
-        """Return what is to be tried before a change: no service says anything."""
-        del before, after, changed
-        return []
+    def info(self, message: Any) -> None:
+        """Try again to go by the settings, when it is time."""
+        if otp.is_request(message, _RETRY):
+            self.configure()
+        else:
+            self.unknown()
 
-    def reply_later(self, from_: Any, work: Awaitable[Any]) -> None:
-        """Answer a call when its work is done; the mailbox goes on meanwhile."""
-
-        async def answer() -> None:
-            try:
-                reply = await work
-            except Exception as error:  # noqa: BLE001  # the caller is told, whatever it is
-                reply = ("error", self.configuration.scrub(describe(error)))
-            await gen_server.reply(from_, reply)
-
-        otp.run_in_background(self.process.loop, answer(), name=f"{self.name} call")
-
-    def answer_config(self, from_: Any) -> None:
-        """Answer with the configuration, once a change that was asked for before is in force."""
-
-        async def settled() -> dict[str, Any]:
-            await self.at_rest()
-            return self.configuration.as_dict()
-
-        self.reply_later(from_, settled())
-
-    async def close(self) -> None:
+    async def close(self, reason: Any) -> None:
         """End."""
+        del reason
         if self._timer is not None:
             self._timer.cancel()
         self.followed.end()
         if self._applying is not None:
             self._applying.cancel()
         stopping = otp.run_in_background(
-            self.process.loop, self.service.stop(), name=f"end of {self.name}", outlasting=True
+            self.loop, self.service.stop(), name=f"end of {self.name}", outlasting=True
         )
         await otp.persist(stopping, _ENDING)
-
-
-def _checked(
-    settings_type: type[SectionSettings], section: str, argument: object
-) -> tuple[str | None, Mapping[str, Any]]:
-    """Return why a start argument is refused, if it is, and what is left of it."""
-    try:
-        resolve.validate_argument(settings_type, section, argument)
-        return None, dict(argument) if isinstance(argument, Mapping) else {}
-    except Exception as error:  # noqa: BLE001 - a mapping may do anything, and init never fails
-        return describe(error).removeprefix("ValueError: "), {}
-
-
-async def _handle_call(_self: Any, message: Any, from_: Any, state: ServiceServer) -> Any:
-    state.apply_changes()
-    if otp.is_request(message, "get_stats"):
-        return (Reply(payload=state.stats()), state)
-    if otp.is_request(message, "get_config"):
-        state.answer_config(from_)
-        return (NoReply(), state)
-    if (answer := requests.answer(message, state)) is not None:
-        state.reply_later(from_, answer)
-        return (NoReply(), state)
-    state.unknown += 1
-    return (Reply(payload=("error", "unknown request")), state)
-
-
-async def _handle_cast(_self: Any, message: Any, state: ServiceServer) -> Any:
-    if otp.is_request(message, "config_changed", 4):
-        state.changed(message[1], message[3])
-    else:
-        state.unknown += 1
-    return (NoReply(), state)
-
-
-async def _handle_info(_self: Any, message: Any, state: ServiceServer) -> Any:
-    if otp.is_request(message, APPLY):
-        state.apply_changes()
-    elif otp.is_request(message, SNAPSHOT, 3):
-        state.snapshot(message[1], message[2])
-    elif otp.is_request(message, otpylib_config.NOTICE, 2):
-        state.noticed(message[1])
-    elif otp.is_request(message, _RETRY):
-        state.configure()
-    else:
-        state.unknown += 1
-    return (NoReply(), state)
-
-
-async def _terminate(self: Any, _reason: Any, _state: Any) -> None:
-    server: ServiceServer | None = getattr(self, "_server", None)
-    if server is not None:
-        await server.close()
 
 
 def service_module(  # noqa: PLR0913  # all of them by name
@@ -382,22 +232,16 @@ def service_module(  # noqa: PLR0913  # all of them by name
         and ``registered_name``.
     """
 
-    async def init(self: Any, arg: Any) -> ServiceServer:
-        registered, argument = arg
+    async def begin(registered: str, argument: Any) -> ServiceServer:
         await starting.take_over(registered)
-        server = self._server = ServiceServer(settings_type, make(), registered, section, argument)
-        return server
+        return ServiceServer(settings_type, make(), registered, section, argument)
 
-    cls = otp.server_module(
+    cls = section_module(
         class_name,
-        {
-            "init": init,
-            "handle_call": _handle_call,
-            "handle_cast": _handle_cast,
-            "handle_info": _handle_info,
-            "terminate": _terminate,
-        },
-        default_name=name,
+        settings_type,
+        begin,
+        name=name,
+        section=section,
         module=module,
         doc=doc or f"GenServer registered as ``{name}``, configured by ``{section}``.",
     )
@@ -408,9 +252,6 @@ def service_module(  # noqa: PLR0913  # all of them by name
         return await start_link(init_arg, name)
 
     cls.start_link = classmethod(take_place_and_start)
-    cls.settings_type = settings_type
-    cls.section = section
-    cls.registered_name = name
     starting.register(cls)
     return cls
 

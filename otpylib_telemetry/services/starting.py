@@ -98,10 +98,15 @@ def watch(exporter: str, loop: asyncio.AbstractEventLoop) -> None:
 
 def _start_wanted(here: _Runtime, loop: asyncio.AbstractEventLoop) -> None:
     for name, module in {**_always, **here.wanted}.items():
-        if otp.whereis(name) is None and name not in here.starting:
-            here.starting[name] = otp.run_in_background(
-                loop, _start(here, name, module), name=f"start of {name}"
-            )
+        _start_soon(here, loop, name, module)
+
+
+def _start_soon(
+    here: _Runtime, loop: asyncio.AbstractEventLoop, name: str, module: Any, path: str | None = None
+) -> None:
+    if otp.whereis(name) is None and name not in here.starting:
+        work = _start(here, name, module, path)
+        here.starting[name] = otp.run_in_background(loop, work, name=f"start of {name}")
 
 
 def noticed(path: object, loop: asyncio.AbstractEventLoop) -> bool:
@@ -114,10 +119,7 @@ def noticed(path: object, loop: asyncio.AbstractEventLoop) -> bool:
     module = _modules[section]
     here, name = _here(), module.registered_name
     here.wanted.setdefault(name, module)
-    if otp.whereis(name) is None and name not in here.starting:
-        here.starting[name] = otp.run_in_background(
-            loop, _start(here, name, module, path), name=f"start of {name}"
-        )
+    _start_soon(here, loop, name, module, path)
     return True
 
 
@@ -200,7 +202,7 @@ async def _ask(exporter: str, manager: Any, loop: asyncio.AbstractEventLoop) -> 
             del here.asked[exporter]
 
 
-async def _start(here: _Runtime, name: str, module: Any, path: str | None = None) -> None:
+async def _start(here: _Runtime, name: str, module: Any, path: str | None) -> None:
     try:
         pid = here.started[name] = await otp.start_server(module, None, name, link=False)
         here.trouble.over(name)

@@ -12,7 +12,7 @@ from otpylib import supervisor
 from otpylib_telemetry import otp
 from otpylib_telemetry.config import resolve
 from otpylib_telemetry.exporter.server import instance_of
-from otpylib_telemetry.supervision.supervisor import Child, supervisor_module
+from otpylib_telemetry.supervision.supervisor import Child, Watcher, supervisor_module
 
 _log = logging.getLogger("otpylib_telemetry")
 
@@ -108,9 +108,9 @@ async def start_exporter(
     return await otp.start_server(module, checked, registered, link=False)
 
 
-def _plan_exporter(arg: tuple[Any, dict[str, Any]]) -> tuple[list[Child], None]:
+def _plan_exporter(arg: tuple[Any, dict[str, Any]]) -> tuple[list[Child], Watcher]:
     module, argument = arg
-    return [Child(module.registered_name, module, argument)], None
+    return [Child(module.registered_name, module, argument)], Watcher()
 
 
 ExporterSupervisor = supervisor_module(

@@ -21,7 +21,7 @@ from otpylib_telemetry.primitives.fork import importing
 from otpylib_telemetry.primitives.once import Once
 from otpylib_telemetry.services import starting
 from otpylib_telemetry.supervision.specs import checked_argument, said_before_raised
-from otpylib_telemetry.supervision.supervisor import Child, Supervision, supervisor_module
+from otpylib_telemetry.supervision.supervisor import Child, Supervision, Watcher, supervisor_module
 
 _log = logging.getLogger("otpylib_telemetry")
 
@@ -137,7 +137,7 @@ def _there_is(known: Mapping[str, Any]) -> str:
     return f"there is {', '.join(sorted(known)) or 'none at all'}"
 
 
-class _Suite:
+class _Suite(Watcher):
     """Finds out which exporters configuration enables, and has them started."""
 
     #: Changes of configuration are reported to the suite under its name.

@@ -12,7 +12,7 @@ import logging
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from otpylib import process
 from otpylib.runtime.atoms import SHUTDOWN
@@ -22,7 +22,7 @@ from otpylib_telemetry.exporter import registry, restart
 from otpylib_telemetry.services import starting
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
 _log = logging.getLogger("otpylib_telemetry")
 
@@ -54,13 +54,26 @@ class Child:
     trouble: str | None = None
 
 
+class Watcher:
+    """What looks after a supervisor while it runs; this one has nothing to do."""
+
+    #: The name that the supervisor is registered under, unless it gets one at its start.
+    registered: str | None = None
+
+    async def prepare(self, supervision: Supervision) -> None:
+        """Do what must be done before the supervisor is up."""
+
+    async def on_message(self, supervision: Supervision, message: Any) -> None:
+        """Act on a message that is not about a child."""
+
+
 class Supervision:
-    """The state of a supervisor process; ``on_message`` sees every message that is not about a child."""
+    """The state of a supervisor process."""
 
     def __init__(
         self,
         children: list[Child],
-        on_message: Callable[[Supervision, Any], Awaitable[None]] | None = None,
+        watcher: Watcher,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -70,22 +83,19 @@ class Supervision:
         self.children = {child.name: child for child in children}
         self.process = otp.OwnProcess()
         self._promise = restart.RestartPromise(task)
-        self._on_message = on_message
+        self._watcher = watcher
         self._clock = clock
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
-    async def run(
-        self, ready: asyncio.Future[Any], prepare: Callable[[], Awaitable[None]] | None = None
-    ) -> None:
+    async def run(self, ready: asyncio.Future[Any]) -> None:
         """Start the children, answer for them until told to stop, then stop them.
 
-        ``ready`` gets the supervisor's pid when they are up; ``prepare`` is awaited before that.
+        ``ready`` gets the supervisor's pid when they are up.
         """
         try:
             for child in list(self.children.values()):
                 await self.start(child)
-            if prepare is not None:
-                await prepare()
+            await self._watcher.prepare(self)
             await starting.settled(_SERVICES)
             if not ready.done():
                 ready.set_result(self.process.pid)
@@ -136,8 +146,8 @@ class Supervision:
                 await self._down(pid)
             elif otp.is_request(message, RESTART, 2):
                 await self._restart(message[1])
-            elif self._on_message is not None:
-                await self._on_message(self, message)
+            else:
+                await self._watcher.on_message(self, message)
         except Exception:  # noqa: BLE001  # a supervisor outlives whatever it is sent
             _log.exception("a message to the telemetry supervisor was ignored")
         return True
@@ -172,26 +182,10 @@ class Supervision:
         await registry.stop_promised(self._promise)
 
 
-class Watcher(Protocol):
-    """What looks after a supervisor while it runs: gives it children, hears its messages."""
-
-    registered: str
-
-    async def prepare(self, supervision: Supervision) -> None:
-        """Do what must be done before the supervisor is up."""
-
-    async def on_message(self, supervision: Supervision, message: Any) -> None:
-        """Act on a message the supervisor does not know."""
-
-
 async def _supervise(
-    ready: asyncio.Future[Any], _parent: Any, children: list[Child], watcher: Watcher | None
+    ready: asyncio.Future[Any], _parent: Any, children: list[Child], watcher: Watcher
 ) -> None:
-    if watcher is None:
-        await Supervision(children).run(ready)
-        return
-    supervision = Supervision(children, watcher.on_message)
-    await supervision.run(ready, lambda: watcher.prepare(supervision))
+    await Supervision(children, watcher).run(ready)
 
 
 def supervisor_module(module: str, name: str, doc: str, plan: Any) -> Any:
@@ -199,7 +193,7 @@ def supervisor_module(module: str, name: str, doc: str, plan: Any) -> Any:
 
     async def start_link(_cls: Any, init_arg: Any = None, name: str | None = None) -> Any:
         children, watcher = plan(init_arg)
-        registered = name if watcher is None else watcher.registered
+        registered = watcher.registered or name
         return await otp.start_supervisor(_supervise, [children, watcher], registered)
 
     return otp.supervisor_module(name, start_link, module=module, doc=doc)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any, ClassVar, Final
 
-from otpylib_telemetry.exporter.base import ExportError
+from otpylib_telemetry.exporter.errors import ExportError
 from otpylib_telemetry.primitives.fork import new_lock
 from otpylib_telemetry_otel.otlp.grpc_import import grpc
 

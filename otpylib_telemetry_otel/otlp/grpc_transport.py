@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from otpylib_telemetry.exporter.base import ExportError, ExportOutcome
+from otpylib_telemetry.exporter.errors import ExportError
 from otpylib_telemetry.primitives.fork import new_lock
 from otpylib_telemetry_otel.otlp import mistakes
 from otpylib_telemetry_otel.otlp.certificates import why_refused
@@ -28,6 +28,7 @@ from otpylib_telemetry_otel.version import user_agent
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from otpylib_telemetry.exporter.collected import ExportOutcome
     from otpylib_telemetry_otel.otlp.services import Service
     from otpylib_telemetry_otel.settings.connection import Connection
 

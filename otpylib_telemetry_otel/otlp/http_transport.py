@@ -22,7 +22,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import urllib3
 
-from otpylib_telemetry.exporter.base import DestinationError, ExportError, ExportOutcome
+from otpylib_telemetry.exporter.errors import DestinationError, ExportError
 from otpylib_telemetry.primitives.fork import new_lock
 from otpylib_telemetry.primitives.proxies import Proxy, ProxyError, proxy_for
 from otpylib_telemetry_otel.otlp import mistakes
@@ -35,6 +35,7 @@ from otpylib_telemetry_otel.version import user_agent
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from otpylib_telemetry.exporter.collected import ExportOutcome
     from otpylib_telemetry_otel.otlp.services import Service
     from otpylib_telemetry_otel.settings.connection import Connection
 

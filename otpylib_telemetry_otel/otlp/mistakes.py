@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from otpylib_telemetry.exporter.base import DestinationError
+from otpylib_telemetry.exporter.errors import DestinationError
 
 KEY: Final = "the key or the login is missing or wrong (headers, api_key)"
 NOT_ALLOWED: Final = "the key or the login is known and may not send here (headers, api_key)"

@@ -17,7 +17,8 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untyped]
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 
-from otpylib_telemetry.exporter.base import ExportError, ExportOutcome, TooLargeError
+from otpylib_telemetry.exporter.collected import ExportOutcome
+from otpylib_telemetry.exporter.errors import ExportError, TooLargeError
 from otpylib_telemetry_otel.errors import (
     BatchRefusedError,
     ServerBrokenError,

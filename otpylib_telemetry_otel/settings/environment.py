@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 from typing import Any, Final
 
 from otpylib_telemetry.config.environment import parse_table
-from otpylib_telemetry.config.settings import Unusable
+from otpylib_telemetry.config.refusals import Unusable
 from otpylib_telemetry_otel.settings.endpoint import SIGNALS, SignalName, SignalUrl
 
 #: The resource attribute that says which service it is.

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, SecretStr, WrapValidator
 
-from otpylib_telemetry.config.settings import OptionalText, RefusedError, absolute, none_if_blank
+from otpylib_telemetry.config.field_types import OptionalText, absolute, none_if_blank
+from otpylib_telemetry.config.refusals import RefusedError
 from otpylib_telemetry.primitives.any_value import any_value, text, unprintable
 from otpylib_telemetry_otel.settings.endpoint import SignalName, SignalUrl
 from otpylib_telemetry_otel.settings.environment import (

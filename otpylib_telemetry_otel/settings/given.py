@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Final
 
-from otpylib_telemetry.config.settings import RefusedError
+from otpylib_telemetry.config.refusals import RefusedError
 from otpylib_telemetry_otel.settings.environment import EXPORTERS
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import Field
 
-from otpylib_telemetry.config.settings import ExporterSettings, WholeNumber
+from otpylib_telemetry.config.field_types import WholeNumber
+from otpylib_telemetry.config.settings import ExporterSettings
 from otpylib_telemetry_otel.traces.limits import Limit, SpanLimits
 
 _MOST = 2**31 - 1

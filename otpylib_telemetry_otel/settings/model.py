@@ -8,14 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeGuard
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from otpylib_telemetry.config.settings import (
-    Conflict,
-    Number,
-    OptionalNumber,
-    OptionalPath,
-    RefusedError,
-    Words,
-)
+from otpylib_telemetry.config.field_types import Number, OptionalNumber, OptionalPath, Words
+from otpylib_telemetry.config.refusals import Conflict, RefusedError
 from otpylib_telemetry_otel.settings.connection import Connection, login_in
 from otpylib_telemetry_otel.settings.endpoint import (
     SIGNALS,

@@ -5,12 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from otpylib_telemetry.aggregation.exporter_stores import DEFAULT_MAX_SERIES
-from otpylib_telemetry.config.settings import (
-    Number,
-    OptionalNumber,
-    WholeNumber,
-    Words,
-)
+from otpylib_telemetry.config.field_types import Number, OptionalNumber, WholeNumber, Words
 from otpylib_telemetry.metrics.buckets import DURATION_BOUNDS
 from otpylib_telemetry.metrics.labels import DROPPED_BY_DEFAULT
 from otpylib_telemetry.metrics.settings import (

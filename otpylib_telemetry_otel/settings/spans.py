@@ -6,7 +6,8 @@ from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from otpylib_telemetry.config.settings import Number, OptionalNumber, OptionalText, RefusedError, WholeNumber
+from otpylib_telemetry.config.field_types import Number, OptionalNumber, OptionalText, WholeNumber
+from otpylib_telemetry.config.refusals import RefusedError
 from otpylib_telemetry_otel.sampling.rules import tables
 from otpylib_telemetry_otel.settings.fields import IdGenerator, Sampler, SpanProcessors
 from otpylib_telemetry_otel.settings.given import Given

@@ -10,7 +10,8 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from otpylib_telemetry.exporter.base import Collected, ExportError, ExportOutcome
+from otpylib_telemetry.exporter.collected import Collected, ExportOutcome
+from otpylib_telemetry.exporter.errors import ExportError
 from otpylib_telemetry.primitives.once import Once
 from otpylib_telemetry.primitives.threads import run_in_thread, run_in_thread_to_end
 from otpylib_telemetry.scrubbing.scrubber import scrubber_in

@@ -21,7 +21,7 @@ from otpylib_telemetry import otp
 from otpylib_telemetry.aggregation.exporter_stores import store_in
 from otpylib_telemetry.aggregation.observers import refresh
 from otpylib_telemetry.aggregation.temporality import Preference
-from otpylib_telemetry.exporter.base import Collected
+from otpylib_telemetry.exporter.collected import Collected
 from otpylib_telemetry.exporter.registry import all_stats
 from otpylib_telemetry.metrics.automatic import MetricOptions
 from otpylib_telemetry.metrics.exporting import MetricsPlan, RecordedMetrics

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from otpylib_telemetry.config.redaction import hide_in_url
-from otpylib_telemetry.exporter.base import DestinationError, ExportError
+from otpylib_telemetry.exporter.errors import DestinationError, ExportError
 from otpylib_telemetry.primitives.threads import run_in_thread_to_end
 from otpylib_telemetry_otel import destinations
 from otpylib_telemetry_otel.errors import BackendUnavailableError, SignalRefusedError

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from otpylib_telemetry.exporter.base import Collected, ExportError, ExportOutcome
+from otpylib_telemetry.exporter.collected import Collected, ExportOutcome
+from otpylib_telemetry.exporter.errors import ExportError
 from otpylib_telemetry.exporter.state import HELD_SHARE
 from otpylib_telemetry.primitives.threads import run_in_thread
 from otpylib_telemetry.scrubbing.settings import SCRUB_KEYS

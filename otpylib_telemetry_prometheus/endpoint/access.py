@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import SecretStr
 
-from otpylib_telemetry.config.settings import RefusedError
+from otpylib_telemetry.config.refusals import RefusedError
 
 if TYPE_CHECKING:
     from otpylib_telemetry_prometheus.endpoint.tls import Files

@@ -4,7 +4,7 @@
 
 import pytest
 
-from otpylib_telemetry.config import settings
+from otpylib_telemetry.config import field_types
 from otpylib_telemetry.config.resolve import resolve
 from otpylib_telemetry_mock.settings import MockSettings
 from otpylib_telemetry_otel.settings.model import OtelSettings
@@ -64,7 +64,7 @@ def _keys_with_a_rule(settings_type):
     decorated = {key for decorator in decorators for key in decorator.info.fields} - {"*"}
     for key, field in settings_type.model_fields.items():
         rules = [getattr(rule, "func", None) for rule in field.metadata]
-        if any(rule and rule.__module__ != settings.__name__ for rule in rules):
+        if any(rule and rule.__module__ != field_types.__name__ for rule in rules):
             decorated.add(key)
     return decorated
 

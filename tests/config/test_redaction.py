@@ -126,7 +126,7 @@ def test_a_refused_address_tells_no_password_even_with_a_blank_in_it():
     live = LiveConfig(OtelSettings, "telemetry.otel", {}, {})
     live.change({"endpoint": "http://user:pa ss@host:4318"}, MESSAGE)
     told = str([problem.message for problem in live.new_problems()]) + str(
-        [entry.as_dict() for entry in live.history.entries()]
+        [entry.as_dict() for entry in live.entered.history.entries()]
     )
     assert "without blanks" in told
     assert "pa ss" not in told

@@ -18,10 +18,12 @@ from pydantic.errors import PydanticSchemaGenerationError
 
 from otpylib_telemetry import Exporter, exporter_module
 from otpylib_telemetry.admin.settings import AdminSettings
+from otpylib_telemetry.config.field_types import Number, OptionalText
 from otpylib_telemetry.config.live import LiveConfig
 from otpylib_telemetry.config.problems import check_sections
+from otpylib_telemetry.config.refusals import Conflict
 from otpylib_telemetry.config.resolve import resolve
-from otpylib_telemetry.config.settings import Conflict, ExporterSettings, Number, OptionalText, field_extra
+from otpylib_telemetry.config.settings import ExporterSettings, field_extra
 from otpylib_telemetry.instrument.actors import InstrumentSettings
 from otpylib_telemetry.instrument.otpylib_logger import OtpylibLoggerSettings
 from otpylib_telemetry.poller import PollerSettings

@@ -6,7 +6,8 @@ import random
 import pytest
 
 from otpylib_telemetry import Exporter, ExportError
-from otpylib_telemetry.exporter.base import Collected, overridden
+from otpylib_telemetry.exporter.base import overridden
+from otpylib_telemetry.exporter.collected import Collected
 from otpylib_telemetry.exporter.lanes import Batch, Lane
 from otpylib_telemetry.exporter.state import ExporterState
 from tests.exporter.test_sender import Rig as OneLane
@@ -221,7 +222,7 @@ async def test_one_outage_of_two_lanes_is_said_once_and_over_when_both_are_well(
     assert len(texts) == 2
     assert "rig cannot export: OSError: down" in texts[0]
     assert "rig exports again after 3 failed attempts" in texts[1]
-    assert rig.sender.trouble is None
+    assert rig.sender.reports.trouble is None
 
 
 async def test_different_troubles_of_two_lanes_are_told_apart(caplog):
@@ -234,7 +235,7 @@ async def test_different_troubles_of_two_lanes_are_told_apart(caplog):
         rig.advance(60)
     texts = [record.getMessage() for record in caplog.records]
     assert [text.split(":")[0] for text in texts] == ["rig cannot export", "rig cannot export l"]
-    assert rig.sender.trouble == "OSError: down"
+    assert rig.sender.reports.trouble == "OSError: down"
     await rig.send_due()
     assert caplog.messages[2:] == ["rig exports again after 4 failed attempts; 0 events wait."]
 

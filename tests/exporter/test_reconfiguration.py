@@ -390,7 +390,7 @@ async def test_a_section_that_vanishes_is_said_once_per_time(runtime, config_man
     await start(module, config_manager, source)
     for rate in (0.25, 0.125):
         source.values = {"other": {"key": rate}}
-        await eventually(lambda: registry.find(NAME).configuration.doubted)
+        await eventually(lambda: registry.find(NAME).configuration.observed.doubted)
         await asyncio.sleep(0.1)
         source.values = {"telemetry": {"x": {**BASE, "rate": rate}}}
         await in_force(rate=rate)
@@ -669,7 +669,7 @@ async def test_a_change_that_was_refused_from_outside_and_is_taken_back_leaves_n
     await up(state="degraded")
     config_file.write(**before)
     await up(state="running")
-    assert runner().lifecycle.reason is None
+    assert runner().lifecycle.health.reason is None
     emit(3)
     await delivered(backend, 3)
     assert set(backend.endpoints) == {"one"}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from otpylib_telemetry import ExportError
 from otpylib_telemetry.config.settings import ExporterSettings
-from otpylib_telemetry.exporter.base import TooLargeError
+from otpylib_telemetry.exporter.errors import TooLargeError
 from otpylib_telemetry.exporter.retry import (
     LONGEST_DELAY,
     Attempt,

@@ -6,7 +6,8 @@ import pytest
 
 from otpylib_telemetry import ExporterCircuitBreaker, ExportError, ExportOutcome
 from otpylib_telemetry.config.settings import ExporterSettings
-from otpylib_telemetry.exporter.base import Collected, DestinationError, TooLargeError
+from otpylib_telemetry.exporter.collected import Collected
+from otpylib_telemetry.exporter.errors import DestinationError, TooLargeError
 from otpylib_telemetry.exporter.lease import Lease
 from otpylib_telemetry.exporter.retry import LONGEST_DELAY
 from otpylib_telemetry.exporter.sender import PROBE_ITEMS, Sender
@@ -288,7 +289,7 @@ async def test_a_panic_is_a_failure_with_back_off_and_no_busy_loop(caplog):
     assert rig.sender.failures == 1
     assert rig.state.books()["queued"] == 1
     assert rig.sender.next_at() == rig.now + 0.5
-    assert rig.sender.trouble == "Panic: index out of bounds"
+    assert rig.sender.reports.trouble == "Panic: index out of bounds"
     assert len(caplog.records) == 1
 
 
@@ -418,7 +419,7 @@ async def test_trouble_and_remarks_are_scrubbed_before_they_are_said(caplog):
     rig.script = [OSError("no route to sesame")]
     rig.put("a")
     await rig.send_due()
-    assert rig.sender.trouble == "OSError: no route to <redacted>"
+    assert rig.sender.reports.trouble == "OSError: no route to <redacted>"
     rig.script = [ExportOutcome(message="sesame is deprecated")]
     rig.advance(60)
     await rig.send_due()
@@ -441,7 +442,7 @@ async def test_trouble_is_said_once_per_outage(caplog):
     assert "exports again after 3 failed attempts" in texts[2]
     # Whoever has heard of the outage hears of its end.
     assert len({record.levelno for record in caplog.records}) == 1
-    assert rig.sender.trouble is None
+    assert rig.sender.reports.trouble is None
 
 
 @pytest.mark.parametrize("what", ["rejected", "unusable"])
@@ -469,7 +470,7 @@ async def test_a_refusal_that_no_batch_can_cause_waits_and_is_told_apart_until_s
     seen = []
     for _ in range(5):
         await rig.send_due()
-        seen.append(rig.sender.is_misdirected)
+        seen.append(rig.sender.reports.is_misdirected)
         rig.advance(100)
     assert seen == [True, True, True, False, False]
     assert rig.state.ledger.rejected == 0

@@ -10,7 +10,8 @@ from otpylib.runtime.atoms import DOWN
 
 from otpylib_telemetry import ExporterSettings, exporter_child_spec, exporter_module, otp, start_exporter
 from otpylib_telemetry.exporter import registry
-from otpylib_telemetry.exporter.base import Collected, Exporter
+from otpylib_telemetry.exporter.base import Exporter
+from otpylib_telemetry.exporter.collected import Collected
 from tests.support.absurd import Malicious, MaliciousDict, MaliciousMapping, MaliciousStr
 from tests.support.chassis import (
     NAME,

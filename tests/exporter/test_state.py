@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from otpylib_telemetry.exporter import registry
-from otpylib_telemetry.exporter.base import Collected
+from otpylib_telemetry.exporter.collected import Collected
 from otpylib_telemetry.exporter.restart import RestartPromise, promise_restart, promised
 from otpylib_telemetry.exporter.state import ExporterState
 from tests.support.chassis import balance, waiting

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from otpylib_telemetry.exporter.base import ExportError
+from otpylib_telemetry.exporter.errors import ExportError
 from otpylib_telemetry_otel.otlp import grpc_core
 
 ROOT = pathlib.Path(__file__).parents[2]

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from otpylib_telemetry import ExporterCircuitBreaker
-from otpylib_telemetry.exporter.base import Collected, ExportContext
+from otpylib_telemetry.exporter.base import ExportContext
+from otpylib_telemetry.exporter.collected import Collected
 from otpylib_telemetry.exporter.lease import Lease
 from otpylib_telemetry.exporter.sender import Sender
 from otpylib_telemetry.exporter.state import ExporterState

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from otpylib_telemetry.aggregation.metric_spec import Kind
 from otpylib_telemetry.config.live import LiveConfig
+from otpylib_telemetry.config.refusals import RefusedError
 from otpylib_telemetry.config.resolution import redacted
 from otpylib_telemetry.config.resolve import resolve, validate_argument
-from otpylib_telemetry.config.settings import RefusedError
 from otpylib_telemetry.metrics import buckets as buckets_module
 from otpylib_telemetry.metrics import definition as definition_module
 from otpylib_telemetry.metrics import definitions

@@ -3,7 +3,8 @@
 import pytest
 
 from otpylib_telemetry import metrics
-from otpylib_telemetry.exporter.base import Collected, ExportContext
+from otpylib_telemetry.exporter.base import ExportContext
+from otpylib_telemetry.exporter.collected import Collected
 from otpylib_telemetry.metrics.definitions import DefinitionError
 from otpylib_telemetry.metrics.exporting import (
     OPENTELEMETRY,

@@ -11,13 +11,9 @@ import time
 import pytest
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from otpylib_telemetry.exporter.base import (
-    DestinationError,
-    ExportContext,
-    ExportError,
-    ExportOutcome,
-    TooLargeError,
-)
+from otpylib_telemetry.exporter.base import ExportContext
+from otpylib_telemetry.exporter.collected import ExportOutcome
+from otpylib_telemetry.exporter.errors import DestinationError, ExportError, TooLargeError
 from otpylib_telemetry_mock.otlp_receiver import (
     GrpcReceiver,
     GrpcStatus,
@@ -545,7 +541,7 @@ class TestQuiet:
         program = (
             "import sys\n"
             "from otpylib_telemetry_otel.destinations import build\n"
-            "from otpylib_telemetry.exporter.base import ExportError\n"
+            "from otpylib_telemetry.exporter.errors import ExportError\n"
             "from otpylib_telemetry_otel.settings.model import OtelSettings\n"
             "backend = build(OtelSettings(endpoint=sys.argv[1], certificate=sys.argv[2]), 'traces', {})\n"
             "for _ in range(3):\n"

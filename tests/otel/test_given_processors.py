@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from otpylib_telemetry import execute, otp, span
 from otpylib_telemetry.config.resolve import resolve
-from otpylib_telemetry.exporter.base import ExportError
+from otpylib_telemetry.exporter.errors import ExportError
 from otpylib_telemetry_mock.otlp_receiver import GrpcReceiver
 from otpylib_telemetry_otel import OtelSettings, child_spec
 from otpylib_telemetry_otel.destinations import ProcessedDestination

@@ -18,7 +18,8 @@ from otpylib import gen_server
 from otpylib_telemetry import execute, otp, span
 from otpylib_telemetry.config.resolution import changed_keys
 from otpylib_telemetry.config.resolve import resolve
-from otpylib_telemetry.exporter.base import ExportContext, Exporter, ExportError
+from otpylib_telemetry.exporter.base import ExportContext, Exporter
+from otpylib_telemetry.exporter.errors import ExportError
 from otpylib_telemetry.instrument.logging import LOG_EVENT, install, uninstall
 from otpylib_telemetry_mock.otlp_receiver import GrpcStatus, HttpStatus, PartialSuccess
 from otpylib_telemetry_otel import destinations, start_otel_exporter

@@ -40,7 +40,9 @@ def context():
 async def test_a_missing_certificate_holds_up_no_other_change(runtime, tmp_path):
     await start_otel_exporter({"endpoint": "https://localhost:1", "metrics": False, "logs": False})
     name = "otel_exporter"
-    await eventually(lambda: registry.find(name).configuration and runner(name).lifecycle.status == "running")
+    await eventually(
+        lambda: registry.find(name).configuration and runner(name).lifecycle.health.status == "running"
+    )
     missing = str(tmp_path / "ca.pem")
     for changes in (
         {"certificate": missing, "endpoint": "https://elsewhere:1", "sampling_rate": 0.5},

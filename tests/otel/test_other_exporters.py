@@ -11,7 +11,8 @@ from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SpanExporter, Sp
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext
 
-from otpylib_telemetry.exporter.base import ExportError, ExportOutcome
+from otpylib_telemetry.exporter.collected import ExportOutcome
+from otpylib_telemetry.exporter.errors import ExportError
 from otpylib_telemetry_otel.destinations import SdkDestination
 from otpylib_telemetry_otel.sdk.spans import SpanConverter
 from otpylib_telemetry_otel.traces import api_spans

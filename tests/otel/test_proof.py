@@ -10,7 +10,7 @@ import grpc
 import pytest
 from google.rpc.status_pb2 import Status
 
-from otpylib_telemetry.exporter.base import DestinationError, ExportError
+from otpylib_telemetry.exporter.errors import DestinationError, ExportError
 from otpylib_telemetry_mock.otlp_receiver import GrpcReceiver, GrpcStatus
 from otpylib_telemetry_otel.otlp.services import LOGS, METRICS, TRACES
 from otpylib_telemetry_otel.probes import probes

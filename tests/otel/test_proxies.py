@@ -9,7 +9,7 @@ import urllib.request
 import pytest
 import requests.utils
 
-from otpylib_telemetry.exporter.base import ExportError
+from otpylib_telemetry.exporter.errors import ExportError
 from otpylib_telemetry.primitives.proxies import ProxyError, is_excepted, proxy_for
 from otpylib_telemetry_mock.otlp_receiver.ports import free_port
 from otpylib_telemetry_otel.destinations import transport

@@ -7,7 +7,8 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 
-from otpylib_telemetry.exporter.base import DestinationError, ExportError, ExportOutcome, TooLargeError
+from otpylib_telemetry.exporter.collected import ExportOutcome
+from otpylib_telemetry.exporter.errors import DestinationError, ExportError, TooLargeError
 from otpylib_telemetry_otel.errors import ServerBrokenError, SignalRefusedError
 from otpylib_telemetry_otel.otlp.reply import (
     PROTOBUF,

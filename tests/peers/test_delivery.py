@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from otpylib_telemetry import otp, span
-from otpylib_telemetry.exporter.base import TooLargeError
+from otpylib_telemetry.exporter.errors import TooLargeError
 from otpylib_telemetry.primitives.clock import TOLERANCE_NS
 from otpylib_telemetry_otel import start_otel_exporter
 from otpylib_telemetry_otel.settings.model import OtelSettings

@@ -42,7 +42,7 @@ from otpylib_telemetry.instrument.otpylib.guarding import guarded
 from otpylib_telemetry.instrument.otpylib_logger import OtpylibLogger
 from otpylib_telemetry.meters import observed
 from otpylib_telemetry.poller.polls import MOST_NUMBERS
-from otpylib_telemetry.services.server import Applied
+from otpylib_telemetry.services.service import Applied
 from otpylib_telemetry_mock import MockSettings
 from otpylib_telemetry_mock.otlp_receiver import (
     Answer,
@@ -128,7 +128,7 @@ class Stage:
             yield
 
     async def started(self, name):
-        await eventually(lambda: runner(name).lifecycle.status != "starting")
+        await eventually(lambda: runner(name).lifecycle.health.status != "starting")
 
     async def stats(self, name):
         return await otp.safe_call(name, ("get_stats",))
@@ -507,7 +507,7 @@ async def _(stage):
     async with stage.otel(endpoint=f"http://127.0.0.1:{free_port()}"):
         emit_operation()
         await eventually(lambda: any("cannot export" in each for each in stage.heard()))
-        stage.told.append(runner("otel_exporter").sender.trouble)
+        stage.told.append(runner("otel_exporter").sender.reports.trouble)
         yield
 
 

@@ -30,7 +30,7 @@ NAME = "prometheus_exporter"
 async def start(name=None, **settings):
     registered = NAME if name is None else f"{name}_exporter"
     await start_prometheus_exporter({"serve": False, "event_patterns": ["shop.*"], **settings}, name=name)
-    await eventually(lambda: runner(registered).lifecycle.status == "running")
+    await eventually(lambda: runner(registered).lifecycle.health.status == "running")
 
 
 def fetch(url, method="GET", **headers):
@@ -127,7 +127,7 @@ async def test_without_the_exporter_it_says_so(runtime, make_app, serve):
         assert (await asyncio.to_thread(fetch, url))[0] == 200
         change = ("config_changed", "telemetry.prometheus.enabled", True, False)
         await gen_server.cast(NAME, change)
-        await eventually(lambda: runner(NAME).lifecycle.status == "disabled")
+        await eventually(lambda: runner(NAME).lifecycle.health.status == "disabled")
         assert (await asyncio.to_thread(fetch, url))[::2] == (
             503,
             b"prometheus_exporter is disabled: enabled is false\n",
@@ -230,7 +230,7 @@ async def test_a_port_that_is_taken_does_not_matter_to_the_mounted_page(runtime)
     port = free_port()
     await start(serve=True, port=port)
     await start_prometheus_exporter({"port": port, "event_patterns": ["shop.*"]}, name="second")
-    await eventually(lambda: runner("second_exporter").lifecycle.status == "degraded")
+    await eventually(lambda: runner("second_exporter").lifecycle.health.status == "degraded")
     await emit_counter("shop.orders")
     assert b"shop_orders_total 1" in (await in_process.fetch("second_exporter", ScrapeRequest())).body
 

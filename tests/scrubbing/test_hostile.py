@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from otpylib_telemetry.scrubbing.events import scrubbed_event, scrubbed_value
+from otpylib_telemetry.scrubbing.events import scrubbed_value
 from otpylib_telemetry.scrubbing.plan import ScrubPlan
 from otpylib_telemetry.scrubbing.scrubber import Scrubber
 from tests.support.secrets import BARE, KEYS, MARK, texts
@@ -90,9 +90,8 @@ ODD = {
 def test_nothing_is_raised_and_no_secret_is_left(name):
     scrubber = Scrubber(ScrubPlan(), Counter())
     for found in (
-        scrubbed_event({}, {"odd": ODD[name], "fine": 1}),
-        scrubbed_event({}, {ODD[name] if name in {"telling", "surrogate"} else "odd": 1, "fine": 1}),
-        scrubbed_event({}, ODD[name]),
+        scrubbed_value({"odd": ODD[name], "fine": 1}),
+        scrubbed_value({ODD[name] if name in {"telling", "surrogate"} else "odd": 1, "fine": 1}),
         scrubbed_value(ODD[name]),
         scrubber.attributes({"odd": ODD[name], "fine": 1}),
         scrubber.attributes(ODD[name] if isinstance(ODD[name], Mapping) else {}),
@@ -143,9 +142,7 @@ def test_a_keyboard_interrupt_passes():
 def test_an_event_is_shown_without_its_secrets():
     metadata = dict.fromkeys(KEYS, MARK)
     metadata |= {f"text{number}": text for number, text in enumerate([*texts(), *BARE])}
-    found = scrubbed_event(
-        {"duration_ms": 5.0}, {**metadata, "order": 7, "user": {"name": "joe", "token": MARK}}
-    )
+    found = scrubbed_value({**metadata, "order": 7, "user": {"name": "joe", "token": MARK}})
     assert MARK not in repr(found)
     assert not any(bare in repr(found) for bare in BARE)
     assert (found["order"], found["user"]) == (7, {"name": "joe", "token": "<redacted>"})

@@ -8,9 +8,11 @@ from otpylib_config import Config
 from pydantic import Field
 
 from otpylib_telemetry import TomlSource, attach, otp, start_exporter, start_link
-from otpylib_telemetry.config.settings import Number, SectionSettings
+from otpylib_telemetry.config.field_types import Number
+from otpylib_telemetry.config.settings import SectionSettings
 from otpylib_telemetry.services import starting
-from otpylib_telemetry.services.server import Applied, service_module
+from otpylib_telemetry.services.server import service_module
+from otpylib_telemetry.services.service import Applied
 from otpylib_telemetry.supervision.specs import exporter_child_spec
 from tests.supervision.test_supervision import tree
 from tests.support.chassis import make_exporter, up

@@ -14,7 +14,7 @@ from otpylib_telemetry import exporter_child_spec, otp, start_exporter
 from otpylib_telemetry.bus import table
 from otpylib_telemetry.config import otpylib_config as reading
 from otpylib_telemetry.exporter import registry
-from otpylib_telemetry.exporter.base import Collected
+from otpylib_telemetry.exporter.collected import Collected
 from otpylib_telemetry.exporter.lease import Lease
 from otpylib_telemetry.exporter.state import ExporterState
 from otpylib_telemetry.supervision import supervisor as supervisor_module
@@ -130,7 +130,7 @@ async def test_a_supervisor_that_ends_late_leaves_the_next_ones_exporter_alone(r
     await eventually(lambda: not [t for t in otp.tasks._background if t.get_name() == "telemetry shutdown"])
     emit(3, first=1)
     await delivered(backend, 4)
-    assert runner().lifecycle.status == "running"
+    assert runner().lifecycle.health.status == "running"
 
 
 @pytest.mark.parametrize("first", ["crashed", "exited"])
@@ -249,7 +249,7 @@ async def test_a_life_on_the_loop_of_another_thread_takes_over_the_queue_and_the
     module, backend = make_exporter()
     own = OwnRuntime()
     own.call(start_exporter(module, QUICK), 30)
-    own.call(eventually(lambda: runner().lifecycle.status == "running"), 30)
+    own.call(eventually(lambda: runner().lifecycle.health.status == "running"), 30)
     first = runner()
     gate = own.loop.create_future()
     if in_flight:

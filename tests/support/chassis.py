@@ -129,7 +129,7 @@ def stats(name=NAME):
 
 
 async def up(name=NAME, state="running"):
-    await eventually(lambda: runner(name).lifecycle.status == state, message=f"{name} is {state}")
+    await eventually(lambda: runner(name).lifecycle.health.status == state, message=f"{name} is {state}")
 
 
 def books(name=NAME):

@@ -597,7 +597,7 @@ def in_force(there, here, value):
         for name, key in ((PROM, there), (OTEL, here)):
             at_work = runner(name)
             found = getattr(at_work.exporter.settings, key)
-            if at_work.lifecycle.status != "running" or plain(found) != plain(value):
+            if at_work.lifecycle.health.status != "running" or plain(found) != plain(value):
                 return False
         return True
 

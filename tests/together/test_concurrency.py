@@ -113,7 +113,7 @@ async def test_a_success_of_a_batch_sent_before_the_failure_does_not_cut_the_wai
     gate.set_result(None)
     await rig.send_due()
     assert rig.sender.next_at() == 130.5
-    assert rig.sender.trouble == "busy"
+    assert rig.sender.reports.trouble == "busy"
 
 
 async def test_a_half_open_breaker_lets_one_probe_through_and_then_all():

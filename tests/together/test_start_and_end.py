@@ -21,7 +21,7 @@ def said(caplog, *words):
 
 
 async def up(name):
-    await eventually(lambda: runner(name).lifecycle.status == "running")
+    await eventually(lambda: runner(name).lifecycle.health.status == "running")
 
 
 async def test_the_page_is_named_with_the_port_that_was_found(caplog):
@@ -132,5 +132,5 @@ async def test_one_that_did_nothing_has_no_end_to_tell(caplog):
     caplog.set_level(logging.INFO)
     async with running_runtime():
         await otpylib_telemetry_otel.start_otel_exporter({})
-        await eventually(lambda: runner("otel_exporter").lifecycle.status == "idle")
+        await eventually(lambda: runner("otel_exporter").lifecycle.health.status == "idle")
     assert said(caplog, " is up: ") == said(caplog, "was drained") == []

@@ -4,7 +4,8 @@ import pytest
 
 from otpylib_telemetry import execute, span
 from otpylib_telemetry.bus import table
-from otpylib_telemetry.exporter.base import Collected, Exporter, takes_operations
+from otpylib_telemetry.exporter.base import Exporter, takes_operations
+from otpylib_telemetry.exporter.collected import Collected
 from otpylib_telemetry.exporter.queue import EventQueue
 from otpylib_telemetry.metrics.exporting import MetricsExporter
 from otpylib_telemetry.tracing.operation import Operation, as_own_events, time_of

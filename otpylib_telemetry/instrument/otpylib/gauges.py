@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otpylib.runtime import get_runtime
 
-from otpylib_telemetry.aggregation.folding import FOLDED
 from otpylib_telemetry.aggregation.metric_spec import Kind
 from otpylib_telemetry.exporter import registry
 from otpylib_telemetry.instrument.otpylib import identity
 from otpylib_telemetry.meters import observed
+from otpylib_telemetry.meters.actors import PROCESSES, SIZE, observations
 from otpylib_telemetry.meters.observed import Observation, ObservedMetric
 from otpylib_telemetry.primitives.fork import new_lock
 
@@ -21,18 +21,8 @@ if TYPE_CHECKING:
 #: The name of the source.
 _SOURCE: Final = "otpylib actors"
 
-#: How many servers, or modules, have series of their own; all others are one, so that the sum is right.
-MAX_SERIES: Final = 100
-
 _TRIES: Final = 5
 
-SIZE: Final = ObservedMetric(
-    Kind.UP_DOWN,
-    "otpylib.mailbox.size",
-    "otpylib_mailbox_size",
-    "{message}",
-    "Messages that wait in the mailboxes of a server.",
-)
 SIZE_MAX: Final = ObservedMetric(
     Kind.GAUGE,
     "otpylib.mailbox.size_max",
@@ -40,13 +30,6 @@ SIZE_MAX: Final = ObservedMetric(
     "{message}",
     "Messages that waited in the mailboxes of a server, at most, since this was last read.",
     "livemax",
-)
-PROCESSES: Final = ObservedMetric(
-    Kind.UP_DOWN,
-    "otpylib.processes",
-    "otpylib_processes",
-    "{process}",
-    "Processes that are alive, by the module they run.",
 )
 
 
@@ -124,9 +107,9 @@ def read(exporter: str) -> list[Observation]:
         peaks[found.server] += max(size, vars(queue).pop("deepest", 0))
     maxima = deepest.read(exporter, sizes, peaks)
     return [
-        *_observations(SIZE, "server", sizes),
-        *_observations(SIZE_MAX, "server", maxima, fold=max),
-        *_observations(PROCESSES, "module", modules),
+        *observations(SIZE, "server", sizes),
+        *observations(SIZE_MAX, "server", maxima, fold=max),
+        *observations(PROCESSES, "module", modules),
     ]
 
 
@@ -155,15 +138,3 @@ def _items(table: dict[Any, Any]) -> list[tuple[Any, Any]]:
         except RuntimeError:  # it has
             continue
     return []
-
-
-def _observations(
-    metric: ObservedMetric, label: str, numbers: Mapping[str, int], fold: Any = sum
-) -> Iterator[Observation]:
-    """Return the numbers of a metric: those of the greatest, and one for all others."""
-    ordered = sorted(numbers.items(), key=lambda item: (-item[1], item[0]))
-    for name, number in ordered[:MAX_SERIES]:
-        yield Observation(metric, number, {label: name})
-    rest = [number for _, number in ordered[MAX_SERIES:]]
-    if rest:
-        yield Observation(metric, fold(rest), {label: FOLDED})

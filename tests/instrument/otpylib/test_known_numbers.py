@@ -11,8 +11,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from otpylib_telemetry import otp
 from otpylib_telemetry.exporter import registry
-from otpylib_telemetry.instrument.otpylib import OtpylibInstrumentor, gauges
+from otpylib_telemetry.instrument.otpylib import OtpylibInstrumentor
 from otpylib_telemetry.instrument.otpylib.rules import Rules, put_in_force
+from otpylib_telemetry.meters.actors import MAX_SERIES
 from otpylib_telemetry_otel import start_otel_exporter
 from otpylib_telemetry_prometheus import start_prometheus_exporter
 from tests.support.actors import Heard, call, server, supervising
@@ -218,7 +219,7 @@ async def test_the_gauges_of_too_many_servers_are_one_and_the_sum_is_right(instr
         await asyncio.Event().wait()
 
     async def session():
-        for number in range(gauges.MAX_SERIES + 20):
+        for number in range(MAX_SERIES + 20):
             await process.spawn(wait, name=f"server_{number}")
         for number in (3, 103):
             for _ in range(number):
@@ -227,7 +228,7 @@ async def test_the_gauges_of_too_many_servers_are_one_and_the_sum_is_right(instr
     await start_page()
     await in_process(session)
     found = of(await page(), "otpylib_mailbox_size", "server")
-    assert len(found) == gauges.MAX_SERIES + 1
+    assert len(found) == MAX_SERIES + 1
     assert (found["server_3"], found["server_103"], found["(folded)"]) == (3, 103, 0)
     put_in_force(Rules(exclude=("*",)))
     assert of(await page(), "otpylib_mailbox_size", "server") == found

@@ -1,4 +1,4 @@
-"""Classes made by OTPModule."""
+"""Classes made by OTPModule, which takes callbacks from the body of a class alone."""
 
 import pytest
 from otpylib.module import GEN_SERVER, SUPERVISOR, ModuleError, OTPModule
