@@ -332,11 +332,8 @@ class _Chain:
         # What there is already need not be looked through again and again, nor counted.
         gc.collect()
         gc.freeze()
-        try:
-            self._loop.call_soon(self._tick)
-            await self._done.wait()
-        finally:
-            gc.unfreeze()
+        self._loop.call_soon(self._tick)
+        await self._done.wait()
         return self.alive
 
     def schedule(self):
