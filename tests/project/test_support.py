@@ -42,8 +42,8 @@ from otpylib_telemetry_mock.otlp_receiver import (
 )
 from otpylib_telemetry_mock.otlp_receiver.ports import free_port
 from otpylib_telemetry_mock.otlp_receiver.received import TRACES
+from scripts import uv
 from tests.support import peers
-from tests.support.distributions import uv_variables
 from tests.support.fresh import forget_everything
 from tests.support.prometheus_server import check_with_promtool
 from tests.support.runtime import MemorySource, in_process, running_runtime
@@ -576,7 +576,7 @@ def test_uv_looks_for_packages_where_pip_does():
         "global.find-links='wheels more'",
         "global.disable-pip-version-check='1'",
     ]
-    assert uv_variables(listed) == {
+    assert uv.translated(listed) == {
         "UV_DEFAULT_INDEX": "https://index.example/simple",
         "UV_INDEX": "https://one.example/simple https://two.example/simple",
         "UV_FIND_LINKS": "wheels,more",

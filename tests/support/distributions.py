@@ -1,8 +1,6 @@
 """The built distributions, and fresh environments with them: made once for all processes of a run."""
 
-import ast
 import fcntl
-import functools
 import os
 import shutil
 import subprocess
@@ -11,6 +9,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
+from scripts import uv
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -34,17 +34,6 @@ BROUGHT_BY = {
 
 #: The files that say which versions are installed beside the project.
 NEWEST, LOWEST = VERSIONS = ["constraints.txt", "constraints-lowest.txt"]
-
-#: What uv calls the settings by which pip finds a package index.
-UV_NAMES = {
-    "index-url": "UV_DEFAULT_INDEX",
-    "extra-index-url": "UV_INDEX",
-    "trusted-host": "UV_INSECURE_HOST",
-    "no-index": "UV_NO_INDEX",
-    "default-timeout": "UV_HTTP_TIMEOUT",
-    "timeout": "UV_HTTP_TIMEOUT",
-    "cert": "SSL_CERT_FILE",
-}
 
 MADE = {"build", "dist", "__pycache__"}
 
@@ -106,25 +95,10 @@ def build(place):
     run(sys.executable, "-m", "build", source, "--outdir", place, env=constraints)
 
 
-@functools.cache
-def uv_environment():
-    """What tells uv to look for packages where pip does here."""
-    return uv_variables(run(sys.executable, "-m", "pip", "config", "list").splitlines())
-
-
-def uv_variables(listed):
-    """The same, from what ``pip config list`` says."""
-    # The variables come last: they are stronger than the files.
-    lines = sorted(listed, key=lambda line: line.startswith(":env:"))
-    settings = {}
-    for line in lines:
-        name, _, value = line.partition("=")
-        settings[name.rpartition(".")[2]] = " ".join(str(ast.literal_eval(value)).split())
-    found = {UV_NAMES[name]: value for name, value in settings.items() if name in UV_NAMES}
-    if "find-links" in settings:
-        found["UV_FIND_LINKS"] = settings["find-links"].replace(" ", ",")
-    # As pip does: of several indexes, the best version of any.
-    return {**found, "UV_INDEX_STRATEGY": "unsafe-best-match"}
+def first_with_the_same(extra):
+    """Return the first extra, or None, that brings the same packages: one environment is enough for both."""
+    optional = PROJECT["optional-dependencies"]
+    return next(one for one in (None, *BROUGHT_BY, extra) if optional.get(one, []) == optional.get(extra, []))
 
 
 def python_of(place):
@@ -133,11 +107,11 @@ def python_of(place):
 
 def install_with_uv(place, versions, what):
     """Make an environment with uv, which takes a tenth of pip's time; pip does it where uv cannot."""
-    options = {"env": uv_environment()}
-    uv = (sys.executable, "-m", "uv")
+    options = {"env": uv.variables()}
+    program = (sys.executable, "-m", "uv")
     steps = [
-        (*uv, "venv", "--quiet", "--python", sys.executable, place / "venv"),
-        (*uv, "pip", "install", "--quiet", "--python", python_of(place), *constrained(versions), what),
+        (*program, "venv", "--quiet", "--python", sys.executable, place / "venv"),
+        (*program, "pip", "install", "--quiet", "--python", python_of(place), *constrained(versions), what),
     ]
     if any(attempt(*step, **options).returncode != 0 for step in steps):
         shutil.rmtree(place / "venv", ignore_errors=True)

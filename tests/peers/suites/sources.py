@@ -12,7 +12,8 @@ import tarfile
 import tomllib
 import urllib.request
 
-from tests.support.distributions import NEWEST, ROOT, attempt, shared, uv_environment
+from scripts.uv import variables
+from tests.support.distributions import NEWEST, ROOT, attempt, shared
 
 SDK, API, UTILS = "opentelemetry-sdk", "opentelemetry-api", "opentelemetry-test-utils"
 CLIENT = "prometheus-client"
@@ -69,7 +70,7 @@ def _addresses(place):
     wanted = place / "wanted.txt"
     wanted.write_text("".join(f"{name}=={version}\n" for name, version in pinned().items()), encoding="utf-8")
     uv = (sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-deps", "--no-header")
-    asked = attempt(*uv, "--no-binary", ":all:", "--format", "pylock.toml", wanted, env=uv_environment())
+    asked = attempt(*uv, "--no-binary", ":all:", "--format", "pylock.toml", wanted, env=variables())
     if asked.returncode != 0:
         raise UnreachableError(re.sub(r"//\S*@", "//", asked.stderr)[-1000:])
     for package in tomllib.loads(asked.stdout)["packages"]:
