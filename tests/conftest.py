@@ -69,8 +69,14 @@ MARKED = {
 PEERS = {"collector", "prometheus", "pushgateway"}
 
 
+#: Tests that wait for each other, because the documentation's programs serve on well-known ports. At the head
+#: of all tests one process has them, and the others need not wait.
+ONE_AFTER_THE_OTHER = "tests/project/test_docs.py::test_python_runs_as_it_stands"
+
+
 def pytest_collection_modifyitems(items):
     """Mark what starts a real backend or programs of its own, and what provokes slow faults."""
+    items.sort(key=lambda item: not item.nodeid.startswith(ONE_AFTER_THE_OTHER))
     for item in items:
         for where, mark in MARKED.items():
             if item.nodeid.startswith(where):

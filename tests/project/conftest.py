@@ -28,6 +28,7 @@ def installed(wheel, tmp_path_factory):
     """A function that installs the wheel with one extra into an empty environment and gives its Python."""
 
     def install(extra, versions=built.NEWEST, distribution=wheel, by=built.install_with_uv):
+        extra = built.first_with_the_same(extra)
         what = f"{distribution}[{extra}]" if extra else distribution
         name = f"{by.__name__}-{distribution.suffix[1:]}-{extra}-{versions}"
         return built.python_of(built.shared(tmp_path_factory, name, lambda place: by(place, versions, what)))
