@@ -213,6 +213,7 @@ def _log_elsewhere(its_logger):
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.process
 def test_records_of_other_processes_arrive_in_the_one_that_listens(heard, method):
     processes = multiprocessing.get_context(method)
     install(enqueue=True, context=method)

@@ -670,7 +670,7 @@ keys = (
 
 
 @pytest.mark.slow
-@settings(max_examples=examples(300))
+@settings(max_examples=examples(120))
 @given(
     st.lists(
         st.tuples(

@@ -435,6 +435,7 @@ class TestOtherExporters:
         assert backend.send([span()]) is None
         backend.close()
 
+    @pytest.mark.process
     def test_console_is_had_by_its_name(self, capsys):
         # The exporter takes sys.stdout as it was when its module was imported: look at a fresh interpreter's.
         program = (
@@ -479,6 +480,7 @@ class TestOtherExporters:
             ("opentelemetry.sdk.trace", {"exporter": "console"}),
         ],
     )
+    @pytest.mark.process
     def test_a_missing_package_is_named_with_the_extra_to_install(self, missing, settings):
         # In an interpreter of its own: what is imported once stays.
         program = (
@@ -508,6 +510,7 @@ class TestOtherExporters:
                 OtelSettings(endpoint="https://localhost:4317", protocol=protocol, certificate=str(path))
             )
 
+    @pytest.mark.process
     def test_importing_the_module_imports_no_opentelemetry(self):
         program = (
             "import sys, otpylib_telemetry_otel.backend\n"

@@ -56,7 +56,7 @@ def both():
 
 
 @needs_new_sdk
-@settings(deadline=None, max_examples=examples(300))
+@settings(deadline=None, max_examples=examples(100))
 @given(st.lists(items(), min_size=1, max_size=5))
 def test_what_is_encoded_is_what_opentelemetry_makes_of_the_same_records(both, batch):
     ours, theirs = both

@@ -86,7 +86,7 @@ def both():
     return ours, lambda batch: encode_spans(converter.convert(batch))
 
 
-@settings(deadline=None, max_examples=examples(300))
+@settings(deadline=None, max_examples=examples(100))
 @given(st.lists(spans(), min_size=1, max_size=5))
 def test_what_is_encoded_is_what_opentelemetry_makes_of_the_same_spans(both, batch):
     ours, theirs = both

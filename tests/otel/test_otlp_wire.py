@@ -146,7 +146,7 @@ def both_ways(encoder_type, item):
     return expected, written
 
 
-@settings(deadline=None, max_examples=examples(400))
+@settings(deadline=None, max_examples=examples(150))
 @given(spans())
 def test_a_span_is_written_as_the_generated_class_writes_it(span):
     both_ways(SpanEncoder, span)
@@ -158,7 +158,7 @@ def test_a_log_record_is_written_as_the_generated_class_writes_it(item):
     both_ways(LogEncoder, item)
 
 
-@settings(deadline=None, max_examples=examples(100))
+@settings(deadline=None, max_examples=examples(40))
 @given(st.lists(spans(), max_size=6))
 def test_a_request_has_the_spans_that_the_generated_class_takes(batch):
     expected = [made for made in (by_class(SpanEncoder, span) for span in batch) if made is not None]

@@ -55,6 +55,7 @@ def test_the_same_traces_are_kept_as_by_opentelemetry(ratio):
         assert decide(Policy(rate=ratio), [span(trace_id)]).keep is decision
 
 
+@pytest.mark.process
 def test_two_processes_agree_about_ten_thousand_traces():
     generator = random.Random(11)
     trace_ids = [generator.getrandbits(128) for _ in range(10_000)]

@@ -107,11 +107,15 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize("form", ["alone", "wrapped", "bare"])
+#: In a tree the backend is asked in the same way: one that takes what it gets, late, and one that never does.
+FORMS = {"alone": BACKENDS, "wrapped": ["slow", "hanging"], "bare": ["slow", "hanging"]}
+
+
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("end", ENDS)
 def test_an_application_ends(end, form, tmp_path):
     send, status = ENDS[end]
-    for backend, found in run(end, form, tmp_path, send).items():
+    for backend, found in run(end, form, tmp_path, send, FORMS[form]).items():
         if status is None:
             assert found.process.returncode in {0, 130, -signal.SIGINT}, found.said
         check(found, backend, found.process.returncode if status is None else status)

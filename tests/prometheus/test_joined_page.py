@@ -279,6 +279,7 @@ def test_a_job_that_ends_before_its_endpoint_is_up_has_pushed_all_the_same(pushg
     assert gateway.value("import_rows_total", job="nightly/import") == 123, output
 
 
+@pytest.mark.process
 def test_a_job_whose_gateway_is_not_there_ends_as_it_would_have():
     output, seconds = run("http://127.0.0.1:1")
     assert "ends without its last push to http://127.0.0.1:1/metrics/job@base64/" in output
@@ -301,6 +302,7 @@ async def silent():
 
 
 @pytest.mark.parametrize("up", [(), ("never",)], ids=["endpoint up", "endpoint not up"])
+@pytest.mark.process
 async def test_a_silent_gateway_holds_up_the_end_no_longer_than_shutdown_timeout(silent, up):
     output, seconds = await asyncio.to_thread(run, silent, 1.0, *up)
     assert "ends without its last push" in output

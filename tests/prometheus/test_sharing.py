@@ -61,6 +61,7 @@ class Workers:
         return said
 
 
+@pytest.mark.process
 def test_workers_that_end_at_once_are_counted_and_leave_no_more_files_than_there_were_workers(tmp_path):
     workers = Workers(
         tmp_path,
@@ -84,6 +85,7 @@ def test_workers_that_end_at_once_are_counted_and_leave_no_more_files_than_there
 
 
 @pytest.mark.parametrize("how", ["return", "sys.exit", "fork", "multiprocessing", "thread"])
+@pytest.mark.process
 def test_an_orderly_end_loses_nothing(how, tmp_path):
     workers = Workers(
         tmp_path,
@@ -115,6 +117,7 @@ def test_an_orderly_end_loses_nothing(how, tmp_path):
     assert number(their_page(tmp_path), "sales_total") == 1001
 
 
+@pytest.mark.process
 def test_a_killed_worker_loses_at_most_the_last_moment_and_its_open_gauges(tmp_path):
     workers = Workers(
         tmp_path,

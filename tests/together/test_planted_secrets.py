@@ -181,6 +181,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.process
 def test_nothing_is_on_the_console_either():
     # In a process of its own: OpenTelemetry writes to what was the standard output when it was imported.
     said = subprocess.run(
