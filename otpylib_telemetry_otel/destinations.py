@@ -1,8 +1,7 @@
 """Where each signal is sent, built from the settings.
 
 OTLP is spoken by transports of our own, which say what became of a request; see ``otlp/``. Any other exporter
-is had by the name under which a package registers it, and used through its public ``export``, which answers
-success or failure and nothing else: why it failed is read from its own log message.
+is had by the name under which a package registers it; see ``sdk/destination.py``.
 
 OpenTelemetry is imported by :func:`build` and not by this module: an application that has the exporter in its
 supervision tree but no endpoint never pays for it.
@@ -10,7 +9,6 @@ supervision tree but no endpoint never pays for it.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from pkgutil import resolve_name
@@ -18,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from otpylib_telemetry.exporter.collected import ExportOutcome
 from otpylib_telemetry.exporter.errors import DestinationError, ExportError
-from otpylib_telemetry.primitives.errors import describe
 from otpylib_telemetry.primitives.fork import importing
 from otpylib_telemetry_otel.errors import (
     BackendUnavailableError,
@@ -28,22 +25,16 @@ from otpylib_telemetry_otel.errors import (
 )
 from otpylib_telemetry_otel.otlp import mistakes
 from otpylib_telemetry_otel.otlp.credentials import CredentialsError
-from otpylib_telemetry_otel.otlp.values import why
 from otpylib_telemetry_otel.resources import complete
 from otpylib_telemetry_otel.sdk import plugins
-from otpylib_telemetry_otel.sdk.flat import flat
+from otpylib_telemetry_otel.sdk.destination import SdkDestination
 from otpylib_telemetry_otel.sdk.processors import Processors
-from otpylib_telemetry_otel.sdk.quiet import Quiet, listening
 from otpylib_telemetry_otel.settings.given import Given
 
 if TYPE_CHECKING:
-    import logging
     from collections.abc import Callable, Mapping, Sequence
 
-    from opentelemetry.sdk._logs.export import LogRecordExporter
-    from opentelemetry.sdk.metrics.export import MetricExporter
     from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.trace.export import SpanExporter
 
     from otpylib_telemetry_otel.otlp.services import Service
     from otpylib_telemetry_otel.otlp.values import Encoded
@@ -51,20 +42,6 @@ if TYPE_CHECKING:
     from otpylib_telemetry_otel.settings.endpoint import SignalName
     from otpylib_telemetry_otel.settings.model import OtelSettings
 
-
-#: An exporter that raises one of these was given something it cannot encode, and will not be able to later.
-_LASTING_ERRORS: Final = (
-    TypeError,
-    ValueError,
-    ArithmeticError,
-    LookupError,
-    AttributeError,
-    RecursionError,
-)
-
-#: The part of the time for an attempt in which it is found out what an exporter cannot encode: beyond it, the
-#: attempt would be given up, and made again.
-_ISOLATING: Final = 0.5
 
 #: The part of the time for an attempt that processors may take.
 _PROCESSING: Final = 0.5
@@ -105,11 +82,9 @@ class Transport(Protocol):
 
     def send(self, body: bytes) -> ExportOutcome | None:
         """Send one request; raises :class:`~otpylib_telemetry.exporter.errors.ExportError`."""
-        ...
 
     def close(self) -> None:
         """Release the connection."""
-        ...
 
 
 class Destination(Protocol):
@@ -117,11 +92,9 @@ class Destination(Protocol):
 
     def send(self, items: Sequence[Any], /) -> ExportOutcome | None:
         """Export items; returns what was refused, if any; raises ``ExportError``."""
-        ...
 
     def close(self) -> None:
         """Release the connection."""
-        ...
 
 
 class OtlpDestination:
@@ -147,83 +120,6 @@ class OtlpDestination:
         self._transport.close()
 
 
-class Converts(Protocol):
-    """Makes OpenTelemetry's items of ours."""
-
-    def convert(self, items: Sequence[Any], /) -> Any:
-        """Return the same as OpenTelemetry's."""
-        ...
-
-
-class SdkDestination:
-    """An OpenTelemetry exporter of any package, for whichever signal, made to say why it failed."""
-
-    def __init__(
-        self,
-        exporter: SpanExporter | LogRecordExporter | MetricExporter,
-        converter: Converts,
-        timeout: float = 10.0,
-        *,
-        is_given: bool = False,
-    ) -> None:
-        self._exporter = exporter
-        self._timeout = timeout
-        self._converter = converter
-        self._is_given = is_given
-        # Each class of an exporter logs to the logger of the module it comes from.
-        modules = {kind.__module__ for kind in type(exporter).__mro__ if kind is not object}
-        self._quiet = Quiet(modules)
-
-    def send(self, items: Sequence[Any]) -> ExportOutcome | None:
-        """Export items; see :meth:`Destination.send`.
-
-        What the exporter cannot encode, by itself and with text for everything elaborate, is left out.
-        """
-        return self._send(items, time.monotonic() + self._timeout * _ISOLATING)
-
-    def _send(self, items: Sequence[Any], deadline: float) -> ExportOutcome | None:
-        error = self._export(items)
-        if error is None:
-            return None
-        if len(items) == 1:
-            # What it cannot take as it is, it may take as text.
-            return None if self._export([flat(items[0])]) is None else _left_out(items, error)
-        if time.monotonic() > deadline:
-            return _left_out(items, error)
-        # Halves, because each part is sent anew: an exporter may have sent some before it failed.
-        middle = len(items) // 2
-        parts = [self._send(part, deadline) for part in (items[:middle], items[middle:])]
-        said = [part for part in parts if part is not None]
-        return ExportOutcome(unusable=sum(part.unusable for part in said), why=said[-1].why) if said else None
-
-    def _export(self, items: Sequence[Any]) -> Exception | None:
-        """Hand items over; return what was raised if something in them cannot be encoded."""
-        with listening() as heard:
-            try:
-                result = self._exporter.export(self._converter.convert(items))
-            except Exception as error:
-                if _is_lasting(error):
-                    return error
-                raise ExportError(describe(error)) from error
-        if getattr(result, "name", "SUCCESS") == "FAILURE":
-            said = _last_words(heard)
-            words = mistakes.of_words(said)
-            raise mistakes.error_of(said, words) if words else ExportError(said)
-        return None
-
-    def close(self) -> None:
-        """Release the connection. An attempt under way ends as soon as its transport lets go of it."""
-        try:
-            with listening():
-                if not self._is_given:
-                    self._exporter.shutdown()
-                elif callable(flush := getattr(self._exporter, "force_flush", None)):
-                    # A restart or a change of settings goes on with it; its maker shuts it down.
-                    flush()
-        finally:
-            self._quiet.lift()
-
-
 class ProcessedDestination:
     """Hands items to processors, and then sends them where they go besides, if anywhere."""
 
@@ -241,15 +137,6 @@ class ProcessedDestination:
         self._processors.flush()
         if self._destination is not None:
             self._destination.close()
-
-
-def _is_lasting(error: Exception) -> bool:
-    # Protobuf's own need not be installed.
-    return isinstance(error, _LASTING_ERRORS) or type(error).__name__ == "EncodeError"
-
-
-def _left_out(items: Sequence[Any], error: Exception) -> ExportOutcome:
-    return ExportOutcome(unusable=len(items), why=why(items[-1], error))
 
 
 def why_none(settings: OtelSettings, signal: SignalName) -> str | None:
@@ -346,11 +233,11 @@ def _take_nothing(there: Transport) -> None:
 def _unprocessed(settings: OtelSettings, signal: SignalName, resource: Resource) -> Destination:
     kind, connection = _KINDS[signal], settings.connection(signal)
     if connection.protocol is None:
-        converter = resolve_name(kind.converter)(resource)
+        convert = resolve_name(kind.converter)(resource).convert
         given = settings.exporter
         if isinstance(given, Given):
-            return SdkDestination(given.exporter(signal), converter, connection.timeout, is_given=True)
-        return SdkDestination(_exporter(given, signal), converter, connection.timeout)
+            return SdkDestination(given.exporter(signal), convert, connection.timeout, is_given=True)
+        return SdkDestination(_exporter(given, signal), convert, connection.timeout)
     encoder = resolve_name(kind.encoder)(resource)
     return OtlpDestination(encoder.encode, transport(connection, service_of(signal)))
 
@@ -378,13 +265,3 @@ def _exporter(name: str, signal: SignalName) -> Any:
             f"MeterProvider and takes no metrics from others. For Prometheus there is telemetry.prometheus"
         )
     return exporter
-
-
-def _last_words(heard: Sequence[logging.LogRecord]) -> str:
-    """What an exporter logged while it failed."""
-    if not heard:
-        return "the exporter reported a failure and gave no reason"
-    try:
-        return heard[-1].getMessage()
-    except Exception:  # noqa: BLE001 - a message that does not fit its arguments, in somebody else's code
-        return str(heard[-1].msg)

@@ -23,7 +23,6 @@ class MetricProducer(Protocol):
         Args:
             timeout_millis: After how long nobody waits for it any more.
         """
-        ...
 
 
 @dataclass(frozen=True, slots=True)

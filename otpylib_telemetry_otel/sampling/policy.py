@@ -26,7 +26,6 @@ class Sampler(Protocol):
 
     def decide(self, span: FinishedSpan) -> Verdict | None:
         """Decide about the trace that began with this span; None if it cannot, and the ratio is to."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

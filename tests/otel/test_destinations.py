@@ -26,11 +26,12 @@ from otpylib_telemetry_mock.otlp_receiver import (
 )
 from otpylib_telemetry_mock.otlp_receiver.ports import free_port
 from otpylib_telemetry_otel.backend import OtelBackend
-from otpylib_telemetry_otel.destinations import OtlpDestination, SdkDestination, transport
+from otpylib_telemetry_otel.destinations import OtlpDestination, transport
 from otpylib_telemetry_otel.errors import BackendUnavailableError
 from otpylib_telemetry_otel.otlp.services import LOGS, METRICS, TRACES
 from otpylib_telemetry_otel.otlp.values import Encoded
 from otpylib_telemetry_otel.sdk import plugins
+from otpylib_telemetry_otel.sdk.destination import SdkDestination
 from otpylib_telemetry_otel.settings.model import OtelSettings
 from otpylib_telemetry_otel.traces.spans import INCOMPLETE, FinishedSpan, SpanEvent
 from tests.support.certificates import Authority
@@ -404,14 +405,14 @@ def raising(error):
 
 class TestOtherExporters:
     def test_the_last_message_of_a_failing_exporter_is_the_reason(self, caplog):
-        backend = SdkDestination(Scripted(refuse), Plain())
+        backend = SdkDestination(Scripted(refuse), Plain().convert)
         error = failure_of(backend)
         assert (str(error), error.retryable) == ("Failed: no quota", True)
         backend.close()
         assert caplog.records == []
 
     def test_a_failure_without_a_word_is_still_told(self):
-        backend = SdkDestination(Scripted(lambda spans: SpanExportResult.FAILURE), Plain())
+        backend = SdkDestination(Scripted(lambda spans: SpanExportResult.FAILURE), Plain().convert)
         assert "gave no reason" in str(failure_of(backend))
         backend.close()
 
@@ -423,7 +424,7 @@ class TestOtherExporters:
         ],
     )
     def test_an_exporter_that_raises_has_failed(self, raised, retryable):
-        backend = SdkDestination(Scripted(raising(raised)), Plain())
+        backend = SdkDestination(Scripted(raising(raised)), Plain().convert)
         error = failure_of(backend)
         assert error.retryable is retryable
         assert type(raised).__name__ in str(error)
@@ -431,7 +432,7 @@ class TestOtherExporters:
 
     @pytest.mark.parametrize("result", [SpanExportResult.SUCCESS, None])
     def test_no_failure_is_success(self, result):
-        backend = SdkDestination(Scripted(lambda spans: result), Plain())
+        backend = SdkDestination(Scripted(lambda spans: result), Plain().convert)
         assert backend.send([span()]) is None
         backend.close()
 
@@ -572,14 +573,17 @@ class TestQuiet:
         assert caplog.records == []
 
     def test_the_messages_of_the_applications_own_exporters_are_left_alone(self, caplog):
-        backend = SdkDestination(Scripted(refuse), Plain())
+        backend = SdkDestination(Scripted(refuse), Plain().convert)
         logging.getLogger(__name__).error("of the application")
         backend.close()
         assert [record.getMessage() for record in caplog.records] == ["of the application"]
 
     def test_the_loggers_are_as_before_once_all_are_closed(self):
         before = list(logging.getLogger(__name__).filters)
-        one, other = SdkDestination(Scripted(refuse), Plain()), SdkDestination(Scripted(refuse), Plain())
+        one, other = (
+            SdkDestination(Scripted(refuse), Plain().convert),
+            SdkDestination(Scripted(refuse), Plain().convert),
+        )
         assert len(logging.getLogger(__name__).filters) == len(before) + 1
         one.close()
         assert len(logging.getLogger(__name__).filters) == len(before) + 1
@@ -589,7 +593,7 @@ class TestQuiet:
     def test_an_exporter_that_fails_to_close_leaves_the_loggers_as_they_were(self):
         exporter = Scripted(refuse)
         exporter.shutdown = raising(OSError("no"))
-        backend = SdkDestination(exporter, Plain())
+        backend = SdkDestination(exporter, Plain().convert)
         with pytest.raises(OSError, match="no"):
             backend.close()
         assert logging.getLogger(__name__).filters == []
@@ -767,7 +771,9 @@ class TestOtelBackend:
         monkeypatch.setattr("otpylib_telemetry_otel.signals.base._GRACE", 0.0)
         released = threading.Event()
         exporter = OtelBackend(OtelSettings(exporter="console", timeout=0.05), context())
-        exporter.traces._destination = SdkDestination(Scripted(lambda spans: released.wait(30)), Plain())
+        exporter.traces._destination = SdkDestination(
+            Scripted(lambda spans: released.wait(30)), Plain().convert
+        )
         with pytest.raises(ExportError, match=r"no answer within 0\.05 s"):
             await exporter.export([span()])
         released.set()

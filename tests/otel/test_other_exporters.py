@@ -13,7 +13,7 @@ from opentelemetry.trace import SpanContext
 
 from otpylib_telemetry.exporter.collected import ExportOutcome
 from otpylib_telemetry.exporter.errors import ExportError
-from otpylib_telemetry_otel.destinations import SdkDestination
+from otpylib_telemetry_otel.sdk.destination import SdkDestination
 from otpylib_telemetry_otel.sdk.spans import SpanConverter
 from otpylib_telemetry_otel.traces import api_spans
 from otpylib_telemetry_otel.traces.spans import FinishedSpan, SpanEvent
@@ -60,7 +60,7 @@ class EncodeError(Exception):
 
 
 def destination(exporter, **more):
-    return SdkDestination(exporter, SpanConverter(Resource.get_empty()), **more)
+    return SdkDestination(exporter, SpanConverter(Resource.get_empty()).convert, **more)
 
 
 @pytest.mark.parametrize("error", [TypeError, ValueError, KeyError, RecursionError, EncodeError])
