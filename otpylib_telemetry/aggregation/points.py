@@ -10,10 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from otpylib_telemetry.aggregation.metric_spec import Scope
-    from otpylib_telemetry.aggregation.series import (
-        Exemplar,
-        Labels,
-    )
+    from otpylib_telemetry.aggregation.series import Exemplar, Labels
 
 
 class Temporality(enum.Enum):

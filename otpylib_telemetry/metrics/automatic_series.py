@@ -9,12 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry.aggregation.metric import Exponential, Histogram, is_shared
 from otpylib_telemetry.aggregation.metric_spec import Kind, MetricSpec
-from otpylib_telemetry.aggregation.refusals import (
-    NAME_TAKEN,
-    NOT_A_NUMBER,
-    OUT_OF_RANGE,
-    MetricRefusedError,
-)
+from otpylib_telemetry.aggregation.refusals import NAME_TAKEN, NOT_A_NUMBER, OUT_OF_RANGE, MetricRefusedError
 from otpylib_telemetry.aggregation.summation import FLOAT_MAX
 from otpylib_telemetry.metrics.automatic_plans import OUTCOMES
 from otpylib_telemetry.metrics.buckets import DURATION_BOUNDS
