@@ -34,27 +34,19 @@ class TextFormat:
 
     openmetrics: bool
     utf8: bool
-    content_type: str
+
+    @property
+    def content_type(self) -> str:
+        """What a page of this format is called in HTTP."""
+        kind = "application/openmetrics-text" if self.openmetrics else "text/plain"
+        version = "1.0.0" if self.openmetrics or self.utf8 else "0.0.4"
+        return f"{kind}; version={version}; charset=utf-8{'; escaping=allow-utf-8' if self.utf8 else ''}"
 
 
-CLASSIC: Final = TextFormat(
-    openmetrics=False, utf8=False, content_type="text/plain; version=0.0.4; charset=utf-8"
-)
-CLASSIC_UTF8: Final = TextFormat(
-    openmetrics=False,
-    utf8=True,
-    content_type="text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8",
-)
-OPENMETRICS: Final = TextFormat(
-    openmetrics=True,
-    utf8=False,
-    content_type="application/openmetrics-text; version=1.0.0; charset=utf-8",
-)
-OPENMETRICS_UTF8: Final = TextFormat(
-    openmetrics=True,
-    utf8=True,
-    content_type="application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=allow-utf-8",
-)
+CLASSIC: Final = TextFormat(openmetrics=False, utf8=False)
+CLASSIC_UTF8: Final = TextFormat(openmetrics=False, utf8=True)
+OPENMETRICS: Final = TextFormat(openmetrics=True, utf8=False)
+OPENMETRICS_UTF8: Final = TextFormat(openmetrics=True, utf8=True)
 
 _ALLOW_UTF8: Final = "allow-utf-8"
 
