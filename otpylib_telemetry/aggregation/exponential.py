@@ -177,16 +177,12 @@ class ExponentialBuckets:
             # Both sums are finite and the sum of all is not: as near to it as a float gets.
             self._total, self._lost = math.copysign(FLOAT_MAX, total), 0.0
 
-    def quantile(self, wanted: float) -> float:
-        """Return a quantile.
+    def quantiles(self, wanted: Sequence[float]) -> list[float]:
+        """Return quantiles; buckets are put in order once for all of them.
 
-        Returns a number that differs from the one of rank ``wanted * (count - 1)`` by at most
+        Each is a number that differs from the one of rank ``wanted * (count - 1)`` by at most
         :func:`error_at` of it; NaN if there are no numbers.
         """
-        return self.quantiles([wanted])[0]
-
-    def quantiles(self, wanted: Sequence[float]) -> list[float]:
-        """Return quantiles, see :meth:`quantile`; buckets are put in order once for all of them."""
         if not self.count:
             return [math.nan] * len(wanted)
         # From the least number to the greatest, as (sign, index of the bucket).

@@ -47,10 +47,6 @@ _MAX_SOURCES: Final = 10
 _LOOKED_AT_ONCE: Final = 4_000
 
 
-def _long_ago() -> int:
-    return 0
-
-
 class SeriesStore:
     """All metrics of one exporter.
 
@@ -77,7 +73,7 @@ class SeriesStore:
         max_series: int,
         max_metrics: int = _MAX_METRICS,
         report: Callable[[str], None] = lambda _message: None,
-        now_ns: Callable[[], int] = _long_ago,
+        now_ns: Callable[[], int] = lambda: 0,
     ) -> None:
         self.lock = new_rlock()
         self._max_series = max_series
@@ -301,7 +297,10 @@ class SeriesStore:
         """
         with self.lock:
             if self._to_look_at is None:
-                self._to_look_at = self._all_labels()
+                # Copies: nothing of what comes or goes in the meantime is looked at twice.
+                self._to_look_at = (
+                    (metric, labels) for metric in [*self._metrics.values()] for labels in [*metric.series]
+                )
                 self._idle = {}
             gone = looked_at = 0
             for metric, labels in islice(self._to_look_at, _LOOKED_AT_ONCE):
@@ -339,12 +338,6 @@ class SeriesStore:
         if names:
             self._forget(names)
             self.generation += 1
-
-    def _all_labels(self) -> Iterator[tuple[AnyMetric, Labels]]:
-        """Yield every series' metric and labels, and nothing of what comes or goes in the meantime twice."""
-        for metric in list(self._metrics.values()):
-            for labels in list(metric.series):
-                yield metric, labels
 
     def refuse(self, reason: str, samples: int = 1) -> None:
         """Count samples that were not taken."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import json
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Self
 
 from otpylib_telemetry.metrics.labels import integer_text, label_text
@@ -102,11 +103,7 @@ def frozen(attributes: Any) -> Labels:
     except BaseException:  # noqa: BLE001 - whatever it is, it is no attributes
         return ()
     found.pop("", None)
-    return tuple(sorted(found.items(), key=_by_name))
-
-
-def _by_name(pair: tuple[str, Any]) -> str:
-    return pair[0]
+    return tuple(sorted(found.items(), key=itemgetter(0)))
 
 
 def _whole(value: Any) -> str:

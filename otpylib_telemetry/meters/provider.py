@@ -370,13 +370,9 @@ def _give_up(stream: Stream, present: Sequence[Stream], before: Container[Stream
         _log.warning("The series of %s could not be removed: %s.", stream.name, describe(error))
 
 
-def _never(_context: Context | None) -> Traced | None:
-    return None
-
-
 #: By the words of ``OTEL_METRICS_EXEMPLAR_FILTER``; ``trace_based`` is the default.
 _FILTERS: Final[Mapping[str, Callable[[Context | None], Traced | None]]] = {
-    "always_off": _never,
+    "always_off": lambda _context: None,
     "always_on": exemplars.always,
 }
 

@@ -319,13 +319,9 @@ def _picker(keys: Iterable[Any]) -> Callable[[Any], _Values]:
     """Return a function that gets these items as a tuple."""
     wanted = tuple(keys)
     if not wanted:
-        return _nothing
+        return lambda _values: ()
     # For one item itemgetter gives the item itself; asked twice for it, it gives a tuple like the others.
     return cast("Callable[[Any], _Values]", itemgetter(*(wanted * 2 if len(wanted) == 1 else wanted)))
-
-
-def _nothing(_values: object) -> _Values:
-    return ()
 
 
 def _as_is(value: Any) -> Any:

@@ -10,6 +10,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import (
@@ -248,15 +249,13 @@ def tag_values_option(value: object, info: ValidationInfo) -> Callable[..., obje
         return value
     if not isinstance(value, Mapping) or not value:
         raise RefusedError(f"expected {_TAG_VALUES}")
-    found = Constants(tuple(sorted(((tag, _constant(tag, item)) for tag, item in value.items()), key=_first)))
+    found = Constants(
+        tuple(sorted(((tag, _constant(tag, item)) for tag, item in value.items()), key=itemgetter(0)))
+    )
     strangers = [tag for tag, _ in found.values if tag not in info.data.get("tags", value)]
     if strangers:
         raise RefusedError(f"expected only what tags has, which {', '.join(strangers)} is not")
     return found
-
-
-def _first(pair: tuple[str, object]) -> str:
-    return pair[0]
 
 
 def _constant(tag: object, item: object) -> str | TagSource:
