@@ -19,7 +19,7 @@ from otpylib_telemetry.aggregation.temporality import Preference
 from otpylib_telemetry.exporter.base import ExportContext, Exporter
 from otpylib_telemetry.exporter.collected import Collected
 from otpylib_telemetry.exporter.registry import find
-from otpylib_telemetry.metrics.automatic import MetricOptions
+from otpylib_telemetry.metrics.automatic.events import MetricOptions
 from otpylib_telemetry.metrics.labels import LabelRules
 from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS, Naming
 from otpylib_telemetry.metrics.options import DefinitionError

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from otpylib_telemetry.metrics.automatic import AutomaticMetrics, MetricOptions
-from otpylib_telemetry.metrics.automatic_operations import MAX_OPEN, OPEN_TTL_NS
-from otpylib_telemetry.metrics.automatic_series import OWNER
-from otpylib_telemetry.metrics.defined import DefinedMetrics
+from otpylib_telemetry.metrics.automatic.events import AutomaticMetrics, MetricOptions
+from otpylib_telemetry.metrics.automatic.operations import MAX_OPEN, OPEN_TTL_NS
+from otpylib_telemetry.metrics.automatic.series import OWNER
+from otpylib_telemetry.metrics.defined.events import DefinedMetrics
 from otpylib_telemetry.metrics.labels import LabelRules, label_text
 from otpylib_telemetry.tracing.open_operations import OpenOperations
 from otpylib_telemetry.tracing.operation import as_event, is_event
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry.aggregation.store import SeriesStore
     from otpylib_telemetry.bus.event_log import Entry
-    from otpylib_telemetry.metrics.automatic_plans import Bound
+    from otpylib_telemetry.metrics.automatic.plans import Bound
     from otpylib_telemetry.metrics.definition import Definition
     from otpylib_telemetry.metrics.names import Naming
 

@@ -23,7 +23,7 @@ from otpylib_telemetry.aggregation.observers import refresh
 from otpylib_telemetry.aggregation.temporality import Preference
 from otpylib_telemetry.exporter.collected import Collected
 from otpylib_telemetry.exporter.registry import all_stats
-from otpylib_telemetry.metrics.automatic import MetricOptions
+from otpylib_telemetry.metrics.automatic.events import MetricOptions
 from otpylib_telemetry.metrics.exporting import MetricsPlan, RecordedMetrics
 from otpylib_telemetry.metrics.labels import LabelRules
 from otpylib_telemetry.metrics.names import OPENTELEMETRY

@@ -5,7 +5,7 @@ import itertools
 from otpylib_telemetry import metrics
 from otpylib_telemetry.aggregation.exponential import scale_for
 from otpylib_telemetry.aggregation.store import SeriesStore
-from otpylib_telemetry.metrics.automatic import MetricOptions
+from otpylib_telemetry.metrics.automatic.events import MetricOptions
 from otpylib_telemetry.metrics.buckets import base2
 from otpylib_telemetry.metrics.labels import LabelRules
 from otpylib_telemetry.metrics.names import PROMETHEUS

@@ -13,8 +13,8 @@ from prometheus_client.utils import floatToGoString
 from otpylib_telemetry.aggregation.metric import OVERFLOW_LABELS
 from otpylib_telemetry.aggregation.series import Traced
 from otpylib_telemetry.aggregation.store import SeriesStore
-from otpylib_telemetry.metrics.automatic import AutomaticMetrics, MetricOptions
-from otpylib_telemetry.metrics.automatic_operations import OPEN_TTL_NS
+from otpylib_telemetry.metrics.automatic.events import AutomaticMetrics, MetricOptions
+from otpylib_telemetry.metrics.automatic.operations import OPEN_TTL_NS
 from otpylib_telemetry.metrics.labels import CORRELATION_KEYS, LabelCache, LabelRules, number_text
 from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS, label_name, metric_name
 from otpylib_telemetry.tracing.open_operations import OpenOperations

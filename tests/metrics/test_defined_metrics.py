@@ -15,9 +15,9 @@ from otpylib_telemetry.aggregation.series import Traced
 from otpylib_telemetry.aggregation.store import SeriesStore
 from otpylib_telemetry.metrics import buckets as buckets_module
 from otpylib_telemetry.metrics import definitions as definitions_module
-from otpylib_telemetry.metrics.automatic import AutomaticMetrics, MetricOptions
-from otpylib_telemetry.metrics.defined import DefinedMetrics
-from otpylib_telemetry.metrics.defined_specs import OWNER
+from otpylib_telemetry.metrics.automatic.events import AutomaticMetrics, MetricOptions
+from otpylib_telemetry.metrics.defined.events import DefinedMetrics
+from otpylib_telemetry.metrics.defined.specs import OWNER
 from otpylib_telemetry.metrics.definition_tables import definitions_from_tables
 from otpylib_telemetry.metrics.labels import LabelRules, label_text
 from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS

@@ -7,7 +7,7 @@ import pytest
 from otpylib_telemetry import execute
 from otpylib_telemetry.aggregation.metric_spec import Kind
 from otpylib_telemetry.aggregation.store import SeriesStore
-from otpylib_telemetry.metrics.automatic import MetricOptions
+from otpylib_telemetry.metrics.automatic.events import MetricOptions
 from otpylib_telemetry.metrics.definitions import counter, last_value
 from otpylib_telemetry.metrics.labels import LabelRules
 from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS, instrument_name, metric_name

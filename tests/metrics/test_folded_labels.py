@@ -7,7 +7,7 @@ import pytest
 from otpylib_telemetry import metrics
 from otpylib_telemetry.aggregation.folding import FOLDED
 from otpylib_telemetry.aggregation.store import SeriesStore
-from otpylib_telemetry.metrics.automatic import MetricOptions
+from otpylib_telemetry.metrics.automatic.events import MetricOptions
 from otpylib_telemetry.metrics.labels import LabelRules
 from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS
 from otpylib_telemetry.metrics.recorder import MetricRecorder

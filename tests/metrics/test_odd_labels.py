@@ -25,9 +25,9 @@ from hypothesis import strategies as st
 
 from otpylib_telemetry.aggregation.store import SeriesStore
 from otpylib_telemetry.metrics import definitions
-from otpylib_telemetry.metrics.automatic import AutomaticMetrics, MetricOptions
-from otpylib_telemetry.metrics.automatic_operations import OPEN_TTL_NS
-from otpylib_telemetry.metrics.defined import DefinedMetrics
+from otpylib_telemetry.metrics.automatic.events import AutomaticMetrics, MetricOptions
+from otpylib_telemetry.metrics.automatic.operations import OPEN_TTL_NS
+from otpylib_telemetry.metrics.defined.events import DefinedMetrics
 from otpylib_telemetry.metrics.labels import LabelRules, label_text
 from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS
 from otpylib_telemetry.metrics.recorder import answer_removal

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from otpylib_telemetry.aggregation.metric_spec import Kind
 from otpylib_telemetry.aggregation.store import SeriesStore
 from otpylib_telemetry.metrics import standard
-from otpylib_telemetry.metrics.automatic import AutomaticMetrics, MetricOptions
-from otpylib_telemetry.metrics.automatic_operations import OPEN_TTL_NS
+from otpylib_telemetry.metrics.automatic.events import AutomaticMetrics, MetricOptions
+from otpylib_telemetry.metrics.automatic.operations import OPEN_TTL_NS
 from otpylib_telemetry.metrics.buckets import DURATION_BOUNDS
 from otpylib_telemetry.metrics.labels import DROPPED_BY_DEFAULT, LabelRules
 from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS
@@ -408,7 +408,7 @@ def test_an_instrumentation_declares_metrics_of_its_own(monkeypatch):
 def test_events_ask_for_what_is_declared_once_per_name(monkeypatch):
     asked = []
     monkeypatch.setattr(
-        "otpylib_telemetry.metrics.automatic_plans.standard_of",
+        "otpylib_telemetry.metrics.automatic.plans.standard_of",
         lambda event, operation: asked.append(event) or standard.standard_of(event, operation),
     )
     at = Exit()

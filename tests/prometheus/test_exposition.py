@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from otpylib_telemetry.aggregation.store import SeriesStore
-from otpylib_telemetry.metrics.automatic import AutomaticMetrics, MetricOptions
+from otpylib_telemetry.metrics.automatic.events import AutomaticMetrics, MetricOptions
 from otpylib_telemetry.metrics.labels import LabelRules
 from otpylib_telemetry.tracing.open_operations import OpenOperations
 from otpylib_telemetry_prometheus.exposition.labels_text import LabelWriter

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 from otpylib_telemetry.aggregation.store import SeriesStore
-from otpylib_telemetry.metrics.automatic import MetricOptions
+from otpylib_telemetry.metrics.automatic.events import MetricOptions
 from otpylib_telemetry.metrics.definition_tables import definitions_from_tables
 from otpylib_telemetry.metrics.labels import LabelRules
 from otpylib_telemetry.metrics.recorder import MetricRecorder

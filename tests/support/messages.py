@@ -30,7 +30,7 @@ FEWEST_WORDS = 4
 NO_TROUBLE = (
     "otpylib_telemetry/self_metrics/table.py",
     "otpylib_telemetry/metrics/conventions.py",
-    "otpylib_telemetry/metrics/automatic_series.py",
+    "otpylib_telemetry/metrics/automatic/series.py",
     "otpylib_telemetry/instrument/otpylib/gauges.py",
     "otpylib_telemetry/meters/actors.py",
     "otpylib_telemetry/poller/measurements/",

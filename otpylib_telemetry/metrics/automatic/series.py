@@ -11,11 +11,11 @@ from otpylib_telemetry.aggregation.metric import Exponential, Histogram, is_shar
 from otpylib_telemetry.aggregation.metric_spec import Kind, MetricSpec
 from otpylib_telemetry.aggregation.refusals import NAME_TAKEN, NOT_A_NUMBER, OUT_OF_RANGE, MetricRefusedError
 from otpylib_telemetry.aggregation.summation import FLOAT_MAX
-from otpylib_telemetry.metrics.automatic_plans import OUTCOMES
+from otpylib_telemetry.metrics.automatic.nowhere import NO_METRIC, NOT_COUNTED, NOWHERE, UNBORN
+from otpylib_telemetry.metrics.automatic.plans import OUTCOMES
 from otpylib_telemetry.metrics.buckets import DURATION_BOUNDS
 from otpylib_telemetry.metrics.event_values import number_of
 from otpylib_telemetry.metrics.names import readable
-from otpylib_telemetry.metrics.nowhere import NO_METRIC, NOT_COUNTED, NOWHERE, UNBORN
 from otpylib_telemetry.metrics.outcomes import REFUSED, SKIPPED, TAKEN
 from otpylib_telemetry.metrics.standard import OTHER_ERROR
 from otpylib_telemetry.tracing.phases import Phase
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from otpylib_telemetry.aggregation.series import Labels
     from otpylib_telemetry.aggregation.series import Operation as TracedOperation
     from otpylib_telemetry.aggregation.store import SeriesStore
-    from otpylib_telemetry.metrics.automatic_plans import Bound, Plan, Plans
+    from otpylib_telemetry.metrics.automatic.nowhere import AnyCounter, AnyGauge, AnyHistogram, AnyLevel
+    from otpylib_telemetry.metrics.automatic.plans import Bound, Plan, Plans
     from otpylib_telemetry.metrics.names import Naming
-    from otpylib_telemetry.metrics.nowhere import AnyCounter, AnyGauge, AnyHistogram, AnyLevel
     from otpylib_telemetry.metrics.standard import Named
 
 

@@ -7,7 +7,7 @@ For an event ``shop.checkout.stop`` with the measurements, as Prometheus spells 
 * ``value``: the gauge ``shop_checkout_stop`` is set to it.
 
 An event that begins or ends an operation moves the metrics of that operation instead of a histogram of its
-own: see :mod:`.automatic_operations`.
+own: see :mod:`.operations`.
 
 This is the exporter's hot path: what can be known from an event's name is worked out once per name, and what
 can be known from its labels once per set of labels. After that an event costs a few dictionary look-ups.
@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any, Final
 from otpylib_telemetry.aggregation.metric_spec import Kind
 from otpylib_telemetry.aggregation.refusals import UNREADABLE
 from otpylib_telemetry.aggregation.summation import FLOAT_MAX
-from otpylib_telemetry.metrics.automatic_operations import OperationMetrics
-from otpylib_telemetry.metrics.automatic_plans import Plans
-from otpylib_telemetry.metrics.automatic_series import MS_PER_S, AutomaticSeries
+from otpylib_telemetry.metrics.automatic.operations import OperationMetrics
+from otpylib_telemetry.metrics.automatic.plans import Plans
+from otpylib_telemetry.metrics.automatic.series import MS_PER_S, AutomaticSeries
 from otpylib_telemetry.metrics.elsewhere import elsewhere
 from otpylib_telemetry.metrics.event_values import in_trace, operation_of, readable_mapping
 from otpylib_telemetry.metrics.names import PROMETHEUS, Naming
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from otpylib_telemetry.aggregation.store import SeriesStore
     from otpylib_telemetry.bus.event_log import Entry
     from otpylib_telemetry.bus.events import RawEvent
-    from otpylib_telemetry.metrics.automatic_plans import Bound
+    from otpylib_telemetry.metrics.automatic.plans import Bound
     from otpylib_telemetry.metrics.labels import LabelRules
     from otpylib_telemetry.tracing.open_operations import OpenOperations
     from otpylib_telemetry.tracing.operation import Place as TracePlace

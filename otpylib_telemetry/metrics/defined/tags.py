@@ -5,7 +5,7 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from otpylib_telemetry.metrics.defined_functions import called
+from otpylib_telemetry.metrics.defined.functions import called
 from otpylib_telemetry.metrics.labels import exact_label, label_text
 from otpylib_telemetry.metrics.options import Constants, TagSource
 

@@ -26,9 +26,9 @@ from otpylib_telemetry.aggregation.refusals import (
     MetricRefusedError,
 )
 from otpylib_telemetry.aggregation.summation import FLOAT_MAX
-from otpylib_telemetry.metrics.defined_functions import FunctionError, called, of_two, predicate
-from otpylib_telemetry.metrics.defined_specs import spec_of
-from otpylib_telemetry.metrics.defined_tags import Put, TagMemory, Values
+from otpylib_telemetry.metrics.defined.functions import FunctionError, called, of_two, predicate
+from otpylib_telemetry.metrics.defined.specs import spec_of
+from otpylib_telemetry.metrics.defined.tags import Put, TagMemory, Values
 from otpylib_telemetry.metrics.definition import Definition, refuse_clashes
 from otpylib_telemetry.metrics.event_values import (
     in_trace,

@@ -10,8 +10,8 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, Final
 
-from otpylib_telemetry.metrics.automatic_plans import Bound
-from otpylib_telemetry.metrics.automatic_series import MS_PER_S
+from otpylib_telemetry.metrics.automatic.plans import Bound
+from otpylib_telemetry.metrics.automatic.series import MS_PER_S
 from otpylib_telemetry.metrics.event_values import InTrace
 from otpylib_telemetry.metrics.outcomes import SKIPPED, TAKEN
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from otpylib_telemetry.aggregation.series import Operation as TracedOperation
     from otpylib_telemetry.aggregation.store import SeriesStore
     from otpylib_telemetry.bus.events import RawEvent
-    from otpylib_telemetry.metrics.automatic_plans import Plan, Plans
-    from otpylib_telemetry.metrics.automatic_series import AutomaticSeries
+    from otpylib_telemetry.metrics.automatic.plans import Plan, Plans
+    from otpylib_telemetry.metrics.automatic.series import AutomaticSeries
     from otpylib_telemetry.metrics.labels import LabelRules
     from otpylib_telemetry.tracing.open_operations import OpenOperations
     from otpylib_telemetry.tracing.operation import Operation

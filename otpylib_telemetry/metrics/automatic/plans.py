@@ -19,7 +19,13 @@ if TYPE_CHECKING:
     from otpylib_telemetry.aggregation.metric import Counter, Exponential, Gauge, Histogram, UpDown
     from otpylib_telemetry.aggregation.series import Labels
     from otpylib_telemetry.aggregation.store import SeriesStore
-    from otpylib_telemetry.metrics.nowhere import AnyCounter, AnyGauge, AnyHistogram, AnyLevel, NoMetric
+    from otpylib_telemetry.metrics.automatic.nowhere import (
+        AnyCounter,
+        AnyGauge,
+        AnyHistogram,
+        AnyLevel,
+        NoMetric,
+    )
 
 #: Event names whose plans are kept. Applications have hundreds.
 _MAX_PLANS: Final = 10_000

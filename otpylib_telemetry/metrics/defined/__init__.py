@@ -1,0 +1,1 @@
+"""The metrics that somebody has defined, at work."""
