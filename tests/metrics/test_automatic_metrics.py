@@ -846,7 +846,7 @@ def test_the_names_of_both_exits_are_one_name_to_prometheus(name):
     """As "Prometheus and OpenMetrics compatibility" has it: illegal becomes _, then unit, then _total."""
     there, here = OPENTELEMETRY, PROMETHEUS
     assert metric_name(there.counter(name)).removesuffix("_total") + "_total" == here.counter(name)
-    assert metric_name(there.gauge(name)) == here.gauge(name)
+    assert metric_name(there.metric(name)) == here.metric(name)
     assert metric_name(there.in_flight(name)) == here.in_flight(name)
     assert metric_name(there.duration(name)) + "_seconds" == here.duration(name)
 

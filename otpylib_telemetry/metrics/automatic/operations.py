@@ -1,4 +1,4 @@
-"""The metrics of operations, whether their beginnings and ends come as events or as one record of ``span()``.
+"""The metrics of operations: those of ``span()``, which are one record, and all whose ends do not come.
 
 An operation ``X`` moves the gauge ``X_in_flight``. Its end is observed by the histogram
 ``X_duration_seconds``, labelled with its outcome, and its ``wait_ms`` by ``X_wait_seconds`` with the same
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from otpylib_telemetry.aggregation.series import Operation as TracedOperation
     from otpylib_telemetry.aggregation.store import SeriesStore
-    from otpylib_telemetry.bus.events import RawEvent
     from otpylib_telemetry.metrics.automatic.plans import Plan, Plans
     from otpylib_telemetry.metrics.automatic.series import AutomaticSeries
     from otpylib_telemetry.metrics.labels import LabelRules
@@ -34,8 +33,6 @@ OPEN_TTL_NS: Final = 300 * 1_000_000_000
 
 #: An operation that ended so many nanoseconds ago has lost its end, for want of room: its record knows it.
 _LOST_NS: Final = 5 * 1_000_000_000
-
-_NS_PER_S: Final = 1_000_000_000
 
 _new_tuple = tuple.__new__
 
@@ -90,43 +87,6 @@ class OperationMetrics:
         self._recorded.clear()
         self._late.clear()
 
-    def event_began(self, plan: Plan, binding: Bound, event: RawEvent) -> int:
-        """Count an operation whose first event came among those in flight; return what became of it."""
-        _, _, metadata, at_ns, emitter = event
-        level = binding.in_flight or self._series.level(plan, binding)
-        evicted = self._operations.open(plan.operation, metadata, emitter, at_ns, binding)
-        outcome = TAKEN if level.add(1) else self._series.refuse(level)
-        for older in evicted:
-            self._give_up("too many open", older.value)
-        return outcome
-
-    def event_ended(
-        self,
-        plan: Plan,
-        binding: Bound,
-        event: RawEvent,
-        seconds: float | None,
-        traced: TracedOperation | None,
-    ) -> int:
-        """Time an operation whose last event came; return what became of it."""
-        _, measurements, metadata, at_ns, emitter = event
-        opened = self._operations.close(plan.operation, metadata, emitter)
-        begun: Bound | None = None
-        outcome = SKIPPED
-        if opened is not None:
-            begun, outcome = opened.value, TAKEN
-            if begun.in_flight is not None:
-                begun.in_flight.add(-1)
-            if seconds is None:
-                seconds = max(0, at_ns - opened.at_ns) / _NS_PER_S
-        if self.enabled:
-            if seconds is not None:
-                timing = binding.timings.get(begun) or self._series.timing(plan, binding, begun)
-                outcome |= TAKEN if timing.observe(seconds, traced) else self._series.refuse(timing)
-            if "wait_ms" in measurements:
-                outcome |= self._series.waited(plan, binding, begun, measurements["wait_ms"], traced)
-        return outcome
-
     def began(self, operation: Operation) -> None:
         """Count an operation of ``span()`` among those in flight."""
         if not self.enabled:
@@ -146,7 +106,7 @@ class OperationMetrics:
             else:
                 self._recorded[operation] = None
             if len(self._recorded) > MAX_OPEN:
-                self._give_up("too many open", self._recorded.pop(next(iter(self._recorded))))
+                self.give_up("too many open", self._recorded.pop(next(iter(self._recorded))))
 
     def ended(self, operation: Operation) -> bool:  # noqa: C901, PLR0912 - as ``AutomaticMetrics._one``
         """Time an operation of ``span()`` that has ended; return False if nothing was taken."""
@@ -261,9 +221,9 @@ class OperationMetrics:
                 orphaned.append(self._recorded.pop(operation))
         with self._store.lock:
             for begun in overdue:
-                self._give_up("expired", begun)
+                self.give_up("expired", begun)
             for begun in orphaned:
-                self._give_up("emitter gone", begun)
+                self.give_up("emitter gone", begun)
         return len(overdue) + len(orphaned)
 
     def give_up_held(self) -> int:
@@ -273,10 +233,11 @@ class OperationMetrics:
         self._recorded.clear()
         with self._store.lock:
             for begun in everything:
-                self._give_up("stopped", begun)
+                self.give_up("stopped", begun)
         return len(everything)
 
-    def _give_up(self, reason: str, begun: Bound | None) -> None:
+    def give_up(self, reason: str, begun: Bound | None) -> None:
+        """Count an operation whose end will not be seen, and let it be in flight no more."""
         self.given_up[reason] = self.given_up.get(reason, 0) + 1
         if begun is not None and begun.in_flight is not None:
             begun.in_flight.add(-1)

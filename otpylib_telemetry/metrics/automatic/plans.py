@@ -71,6 +71,11 @@ class Bound:
 class Plan:
     """What follows from an event's name alone."""
 
+    __slots__ = (
+        *("begins", "bindings", "by_size", "count", "duration", "ends", "error_label", "event", "in_flight"),
+        *("in_flight_labels", "operation", "outcome", "plain", "standard", "timing", "value", "wait"),
+    )
+
     def __init__(self, event: str, rules: LabelRules, naming: Naming) -> None:
         self.event = event
         self.operation, phase = classify(event)
