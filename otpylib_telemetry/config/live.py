@@ -13,7 +13,7 @@ from otpylib_telemetry.config.history import BEGINNING, HISTORY, Change, Entry, 
 from otpylib_telemetry.config.known_secrets import KnownSecrets
 from otpylib_telemetry.config.messages import beaten_words, offered, taken_back_words
 from otpylib_telemetry.config.observed import PUT, Observed, differ
-from otpylib_telemetry.config.requested import acts_for
+from otpylib_telemetry.config.requested import acts_for, refusals
 from otpylib_telemetry.config.resolution import Problem, Resolution, S, changed_keys, redacted
 from otpylib_telemetry.config.section_history import SectionHistory, change_of
 
@@ -155,15 +155,6 @@ class LiveConfig(Generic[S]):
         """Return what would come of changes; nothing is changed."""
         return self._resolve(self.resolution, acts.laid_over(self._acts, wished, self._monotonic()))
 
-    def refusals(self, resolution: Resolution[S], wished: Mapping[str, Act]) -> list[Problem]:
-        """Return what is wrong with changes in particular."""
-        origins = {act.given.origin for act in wished.values() if act.given is not None} | {"default"}
-        return [
-            problem
-            for problem in resolution.problems
-            if problem.origin in origins and not wished.keys().isdisjoint(_keys_of(problem, self.section))
-        ]
-
     def observe(
         self, snapshot: Mapping[str, Any], manager: object = None, puts: Collection[str] | None = None
     ) -> frozenset[str]:
@@ -292,7 +283,7 @@ class LiveConfig(Generic[S]):
         # A value that cannot be looked at ends this here, before anything has changed.
         self.resolution = self._resolve(earlier, laid)
         self._acts = laid
-        refused = self.refusals(self.resolution, wished)
+        refused = refusals(self.resolution, wished)
         changed = changed_keys(earlier.settings, self.resolution.settings)
         changes = {key: change_of(key, earlier, self.resolution) for key in sorted(changed)}
         refused = [problem for problem in refused if problem.kind == "rejected"]
@@ -394,10 +385,3 @@ def _working_directory() -> str | None:
 
 def _identity(problem: Problem) -> tuple[object, ...]:
     return problem.key, problem.kind, problem.token
-
-
-def _keys_of(problem: Problem, section: str) -> set[str]:
-    """Return the keys of a section that a problem is about, that of a table where it is about an entry."""
-    if problem.keys:
-        return set(problem.keys)
-    return {problem.key.removeprefix(f"{section}.").split(".")[0].split(",")[0]}

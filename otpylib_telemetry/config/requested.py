@@ -1,4 +1,4 @@
-"""Changes that somebody asks for, as acts on the keys of a section. Pure."""
+"""Changes that somebody asks for, as acts on the keys of a section, and what is wrong with them. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from otpylib_telemetry.config.layers import Given
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from otpylib_telemetry.config.resolution import Resolution
+    from otpylib_telemetry.config.resolution import Problem, Resolution
 
 
 def acts_for(
@@ -49,3 +49,20 @@ def _what_counts(key: str, now: Resolution[Any]) -> Given | None:
     if key not in now.origins:
         return None
     return Given(getattr(now.settings, key), now.origins[key], secret=key in now.secrets, literal=True)
+
+
+def refusals(resolution: Resolution[Any], wished: Mapping[str, Act]) -> list[Problem]:
+    """Return what is wrong with changes in particular."""
+    origins = {act.given.origin for act in wished.values() if act.given is not None} | {"default"}
+    return [
+        problem
+        for problem in resolution.problems
+        if problem.origin in origins and not wished.keys().isdisjoint(_keys_of(problem, resolution.section))
+    ]
+
+
+def _keys_of(problem: Problem, section: str) -> set[str]:
+    """Return the keys of a section that a problem is about, that of a table where it is about an entry."""
+    if problem.keys:
+        return set(problem.keys)
+    return {problem.key.removeprefix(f"{section}.").split(".")[0].split(",")[0]}

@@ -9,6 +9,7 @@ from otpylib_telemetry.config.acts import Act, Cause
 from otpylib_telemetry.config.layers import Given
 from otpylib_telemetry.config.messages import beats
 from otpylib_telemetry.config.observed import differ
+from otpylib_telemetry.config.requested import refusals
 from otpylib_telemetry.config.resolution import changed_keys
 from otpylib_telemetry.config.section_history import change_of
 
@@ -66,7 +67,7 @@ def attempt(live: LiveConfig[Any], changes: Mapping[str, Any]) -> Tried:
     now, then = live.resolution, live.trial(wished)
     changed = sorted(changed_keys(now.settings, then.settings))
     told = {key: change_of(key, now, then).as_dict() for key in changed}
-    return Tried(then, _problems(live, then, wished), told)
+    return Tried(then, _problems(then, wished), told)
 
 
 def apply(live: LiveConfig[Any], changes: Mapping[str, Any], cause: Cause) -> Done:
@@ -102,7 +103,7 @@ def roll_back(live: LiveConfig[Any], generation: int, cause: Cause) -> Done:
 
 def _commit(live: LiveConfig[Any], wished: Mapping[str, Act], cause: Cause) -> Done:
     earlier = live.resolution
-    if problems := _problems(live, live.trial(wished), wished):
+    if problems := _problems(live.trial(wished), wished):
         entry = live.refuse(wished, cause)
         return Done(entry.generation, entry, problems)
     entry_or_none = live.commit(wished, cause)
@@ -116,5 +117,5 @@ def _commit(live: LiveConfig[Any], wished: Mapping[str, Act], cause: Cause) -> D
     return Done(entry_or_none.generation, entry_or_none, overrode=overrode)
 
 
-def _problems(live: LiveConfig[Any], then: Resolution[Any], wished: Mapping[str, Act]) -> list[str]:
-    return [problem.message for problem in live.refusals(then, wished)]
+def _problems(then: Resolution[Any], wished: Mapping[str, Act]) -> list[str]:
+    return [problem.message for problem in refusals(then, wished)]

@@ -58,7 +58,7 @@ def trials_of(
     ports = [probe for probe in probes if probe.takes and probe.what not in known]
     return [
         *(partial(_tried, probe) for probe in found),
-        partial(runner.lifecycle.proof, after),
+        partial(runner.lifecycle.proof.attempt, after),
         *(partial(_tried, probe) for probe in ports),
     ]
 

@@ -55,9 +55,14 @@ class Health:
             _log.warning("%s is idle: %s", self._lease.state.name, reason)
         self.enter("idle", reason)
 
-    def unprotected(self, reasons: list[str]) -> None:
-        """Enter why not everything may be done; that has been said with what is wrong with the settings."""
-        reason = self._configuration.scrub("; ".join(dict.fromkeys(reasons)))
+    def settle(self, settings: ExporterSettings, exporter: Exporter[Any] | None) -> None:
+        """Enter the state in which the settings in force leave it; what is wrong with them has been said."""
+        if not settings.withheld:
+            self.enter("running", None)
+            if exporter is not None:
+                self.say_place(exporter)
+            return
+        reason = self._configuration.scrub("; ".join(dict.fromkeys(settings.withheld.values())))
         self._is_news("degraded", reason)
         self.enter("degraded", reason)
 

@@ -12,12 +12,13 @@ from otpylib_telemetry.exporter.closing import CLOSE_LIMIT, Closer
 from otpylib_telemetry.exporter.draining import export_the_rest
 from otpylib_telemetry.exporter.health import Health
 from otpylib_telemetry.exporter.opening import GRACE, GivesWayError, Opener
+from otpylib_telemetry.exporter.proof import Proof
 from otpylib_telemetry.primitives.backoff import full_jitter
 from otpylib_telemetry.primitives.waiting import is_set_within
 from otpylib_telemetry.services.announcing import announce, announce_applied
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable
 
     from otpylib_telemetry.config.live import LiveConfig
     from otpylib_telemetry.config.settings import ExporterSettings
@@ -51,6 +52,7 @@ class Lifecycle:
     ) -> None:
         reason = self._refusal = None if refusal is None else configuration.scrub(refusal)
         self.health = Health(lease, configuration, reason)
+        self.proof = Proof(exporter_type, lease, configuration)
         self.closer = Closer(lease.state.name, sender, wake, configuration.scrub)
         self.opened = False
         #: Whether what otpylib-config says is still to be read: then no event is forgotten for want of a use.
@@ -68,8 +70,6 @@ class Lifecycle:
         self._announced: ExporterSettings = configuration.in_force
         # What is being brought into force.
         self._wanted = configuration.resolution
-        # What it tried to come up with in this life.
-        self._tried: ExporterSettings | None = None
         self._reconciling: asyncio.Task[None] | None = None
         self._again = asyncio.Event()
         self._opener = Opener(self._again, self.closer)
@@ -218,7 +218,7 @@ class Lifecycle:
         if not wanted.enabled:
             await self._disable(wanted)
             return
-        may_go_back = self._was_open_with_others(wanted)
+        may_go_back = not self.opened and self.proof.was_open_with_others(wanted)
         try:
             await self._work_with(wanted)
         except GivesWayError:
@@ -228,7 +228,7 @@ class Lifecycle:
                 await self._open_as_it_was(wanted)
             raise
         finally:
-            self._tried = wanted
+            self.proof.tried = wanted
 
     async def _work_with(self, wanted: ExporterSettings) -> None:
         # What is ahead of the rest has to come back with it.
@@ -242,7 +242,7 @@ class Lifecycle:
         if (reason := candidate.idle_reason()) is not None:
             await self._idle(reason)
             return
-        if not self.opened and self._is_unproved(wanted):
+        if not self.opened and self.proof.is_needed(wanted):
             # What is emitted meanwhile waits as well.
             self._use_common(wanted)
             await self._prove(wanted)
@@ -252,16 +252,7 @@ class Lifecycle:
         elif self._state.applied != wanted:
             await self._change(candidate, wanted)
         self._put_in_force(wanted)
-        self._settle(wanted)
-
-    def _settle(self, wanted: ExporterSettings) -> None:
-        """Enter the state in which the settings in force leave it."""
-        if wanted.withheld:
-            self.health.unprotected([*wanted.withheld.values()])
-            return
-        self.health.enter("running", None)
-        if (exporter := self._consumer.exporter) is not None:
-            self.health.say_place(exporter)
+        self.health.settle(wanted, self._consumer.exporter)
 
     def _use_common(self, wanted: ExporterSettings) -> None:
         """Take the settings into use that are the chassis' own."""
@@ -299,26 +290,6 @@ class Lifecycle:
         await self._opener.open(candidate)
         self._use(candidate, in_doubt=is_changed)
 
-    def _was_open_with_others(self, wanted: ExporterSettings) -> bool:
-        """Tell whether an exporter of an earlier life was open with other settings, and none is now."""
-        is_other = bool(own_changes(self._configuration.in_force, wanted))
-        return is_other and self._state.was_open and not self.opened
-
-    def _is_unproved(self, wanted: ExporterSettings) -> bool:
-        """Tell whether settings with which nothing was open yet have to prove themselves first.
-
-        At a start they need not: the first batch shows it, and what comes back is kept. What came into being
-        by a change is another matter, and so is what an earlier life with other settings has left.
-        """
-        if self._was_open_with_others(wanted) or self._state.rested:
-            return True
-        earlier = self._tried or (self._state.applied if self._state.left else None)
-        return earlier is not None and bool(own_changes(earlier, wanted))
-
-    async def proof(self, wanted: ExporterSettings) -> Sequence[str] | None:
-        """Try where settings send to that need to prove themselves; return what was tried."""
-        return await self._type.prove(wanted, self._state.proved)
-
     async def _open_as_it_was(self, wanted: ExporterSettings) -> None:
         """Open what an earlier life had open, where what is wanted in its place cannot be had."""
         settings = as_it_was(self._configuration.in_force, wanted)
@@ -335,7 +306,7 @@ class Lifecycle:
     async def _prove(self, wanted: ExporterSettings) -> None:
         """Try where the settings send to: a destination that has not proved itself replaces none."""
         try:
-            await self._opener.run(self.proof(wanted))
+            await self._opener.run(self.proof.attempt(wanted))
         except GivesWayError:
             raise
         except Exception:
