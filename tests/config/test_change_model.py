@@ -3,14 +3,14 @@
 import pytest
 
 from tests.support.change_model import Run
+from tests.support.examples import examples
 
-SEQUENCES = 9_700
+SEQUENCES = examples(300)
 
 
 @pytest.mark.parametrize("part", range(10))
 def test_configuration_origin_and_history_are_those_of_the_model(part, monkeypatch):
-    size = SEQUENCES // 10
-    for seed in range(part * size, (part + 1) * size):
+    for seed in range(part * SEQUENCES, (part + 1) * SEQUENCES):
         with monkeypatch.context() as patched:
             run = Run(seed, patched)
             try:

@@ -562,6 +562,7 @@ async def test_a_page_that_takes_too_long_is_an_error_to_the_scraper_and_said_on
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
 
 
+@pytest.mark.slow
 async def test_who_asks_again_and_again_and_never_reads_is_cut_off():
     async with serving(patience=PATIENT, limits=Limits(scrape_timeout=0.1)) as endpoint:
         with socket.socket() as client:

@@ -180,6 +180,7 @@ class TestRepeatedAndOutOfOrder:
         trace.named("b").seal()
         assert trace.named("b").attributes["span_id"] == format_span_id(7)
 
+    @pytest.mark.slow
     def test_what_is_remembered_is_bounded(self, trace):
         for number in range(ended_module.MAX_ENDED + 10):
             trace.take([("a.success", {"duration_ms": 1}, {"span_id": number}, 0, "p")])
