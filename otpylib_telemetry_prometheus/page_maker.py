@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry.aggregation import observers
 from otpylib_telemetry.exporter import registry
+from otpylib_telemetry.metrics.names import metric_name
 from otpylib_telemetry.primitives.clock import wall_clock
 from otpylib_telemetry.primitives.threads import run_in_thread
 from otpylib_telemetry.scrubbing.scrubber import scrubber_in
@@ -184,15 +185,22 @@ class PageMaker:
 
 
 def _scrubbed(family: Family, scrubber: Scrubber) -> Family:
-    """Return a family whose samples, and their exemplars, have no secrets in their labels."""
+    """Return a family without secrets: in its names and texts, its labels, and those of exemplars."""
+    name, documentation, unit = family.name, scrubber.text(family.documentation), scrubber.text(family.unit)
+    if (clean := scrubber.text(name)) != name:
+        name = metric_name(clean)
     samples = []
     for sample in family.samples:
         labels, exemplar = scrubber.attributes(sample.labels), sample.exemplar
         if exemplar is not None:
             exemplar = replace(exemplar, labels=scrubber.attributes(exemplar.labels))
         same = labels is sample.labels and exemplar is sample.exemplar
-        samples.append(sample if same else replace(sample, labels=labels, exemplar=exemplar))
-    return replace(family, samples=tuple(samples))
+        if same and name == family.name:
+            samples.append(sample)
+            continue
+        told = name + sample.name.removeprefix(family.name) if name != family.name else sample.name
+        samples.append(replace(sample, name=told, labels=labels, exemplar=exemplar))
+    return replace(family, name=name, documentation=documentation, unit=unit, samples=tuple(samples))
 
 
 def _labelled(family: Family, labels: Mapping[str, str]) -> Family:

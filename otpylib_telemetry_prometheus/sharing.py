@@ -72,7 +72,8 @@ def share(exporter: str, store: SeriesStore) -> None:
         return
     if store.scrub is None and (plan := settings.scrub_plan()).scope != "off":
         # Others show them, too. An exporter that starts goes by its own settings.
-        store.use_scrub(Scrubber(plan, Counter()).labels)
+        scrubber = Scrubber(plan, Counter())
+        store.use_scrub(scrubber.labels, scrubber.text)
     present = _shared.get(exporter)
     if present is not None:
         present.end()

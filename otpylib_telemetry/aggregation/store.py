@@ -13,6 +13,7 @@ Pure but for the lock: the clock comes in as an argument.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -81,6 +82,7 @@ class SeriesStore:
         self.report = report
         self.now_ns = now_ns
         self.scrub: Callable[[Labels], Labels] | None = None
+        self._scrub_text: Callable[[str], str] = str
         self.generation = 0
         self.refused: dict[str, int] = {}
         self.refusals: dict[str, str] = {}
@@ -112,12 +114,24 @@ class SeriesStore:
             if more:
                 self.unfold(metric for metric in self._metrics.values() if metric.max_series is None)
 
-    def use_scrub(self, scrub: Callable[[Labels], Labels] | None) -> None:
-        """Take secrets out of labels by another rule: of those of series that are there, too."""
+    def use_scrub(self, scrub: Callable[[Labels], Labels] | None, text: Callable[[str], str] = str) -> None:
+        """Take secrets out of labels and texts by other rules: of those of series that are there, too.
+
+        Metrics whose names were made of a secret begin again under others.
+        """
         with self.lock:
-            self.scrub = scrub
-            for metric in self._metrics.values() if scrub is not None else ():
-                metric.scrub(scrub)  # type: ignore[arg-type]  # there is one
+            self.scrub, self._scrub_text = scrub, text
+            if scrub is None:
+                return
+            for name in [name for name, source in self._sources.items() if text(source) != source]:
+                self.remove(name)
+            for metric in self._metrics.values():
+                metric.scrub(scrub)
+                metric.description = text(metric.description)
+
+    def scrub_text(self, text: str) -> str:
+        """Return a name or a description without secrets."""
+        return self._scrub_text(text)
 
     @property
     def metrics(self) -> list[AnyMetric]:
@@ -180,6 +194,7 @@ class SeriesStore:
     def made_of(self, name: str, source: str) -> None:
         """Take notice of what a metric is made of; of several things that share it somebody is told, once."""
         with self.lock:
+            source = self.scrub_text(source)
             first = self._sources.setdefault(name, source)
             if source == first:
                 return
@@ -205,6 +220,8 @@ class SeriesStore:
                 return present
             names = (key, *spec.claims)
             self._check(spec.kind, names)
+            if (clean := self.scrub_text(spec.description)) != spec.description:
+                spec = replace(spec, description=clean)
             metric = CLASSES[spec.kind](self, spec)
             self._metrics[key] = metric
             if isinstance(metric, Summary):

@@ -62,7 +62,6 @@ class Stream:
         self.feed = feed
         self.plan = plan
         self.key, self.name, self.unit = identity(plan, feed.naming)
-        self._own_labels = scope_labels(plan.scope, feed.naming)
         self._rules = LabelRules(plan.keys, frozenset())
         #: Reservoirs are those of the SDK, for what is sent as the SDK would send it.
         self._reservoir = plan.reservoir if feed.naming.scopes else None
@@ -85,6 +84,8 @@ class Stream:
         self._generation = -1
         self._cache: LabelCache[Callable[..., bool]] = LabelCache(self._rules)
         self._alone: Callable[..., bool] | None = None
+        # The labels that tell its scope, when they are known.
+        self._own_labels: Labels | None = None
 
     @property
     def written(self) -> frozenset[Labels]:
@@ -174,7 +175,7 @@ class Stream:
         keys = self.plan.keys
         keep = None if keys is None or self._reservoir is not None else lambda key: key not in keys
         try:
-            labels = labels_of(attributes or {}, self.feed.naming, keep)
+            labels = labels_of(attributes or {}, self._naming, keep)
             scrub = (self._store or self._attach()).scrub
             return traced._replace(attributes=labels if scrub is None else scrub(labels))
         except KeyboardInterrupt:
@@ -184,8 +185,10 @@ class Stream:
 
     def _labels(self, attributes: Mapping[Any, Any]) -> Labels:
         keys = self.plan.keys
-        labels = labels_of(attributes, self.feed.naming, None if keys is None else keys.__contains__)
+        labels = labels_of(attributes, self._naming, None if keys is None else keys.__contains__)
         own = self._own_labels
+        if own is None:
+            own = self._own_labels = scope_labels(self.plan.scope, self._naming)
         return tuple(sorted({**dict(labels), **dict(own)}.items())) if own else labels
 
     def _mended(self, attributes: Any) -> dict[str, Any]:
@@ -232,6 +235,12 @@ class Stream:
             self._cache.keep(place, put)
         return put
 
+    @property
+    def _naming(self) -> Naming:
+        """How labels are named: without secrets, which are not seen to be any afterwards."""
+        naming = self.feed.naming
+        return naming if naming.scopes else naming.cleaned((self._store or self._attach()).scrub_text)
+
     def _attach(self) -> SeriesStore:
         store = self._store = exporter_stores.store_of(self.feed.exporter)
         return store
@@ -259,13 +268,17 @@ class Stream:
         if self._retired:
             return None
         plan, naming = self.plan, self.feed.naming
+        name, unit = self.name, self.unit
+        clean = store.scrub_text(plan.name), store.scrub_text(plan.unit)
+        if clean != (plan.name, plan.unit):
+            name, unit = naming.instrument(*clean, plan.kind)
         spec = MetricSpec(
             kind=plan.kind,
-            name=self.name,
+            name=name,
             key=self.key,
             description=plan.description,
-            unit=self.unit,
-            claims=naming.claims(plan.kind, self.name),
+            unit=unit,
+            claims=naming.claims(plan.kind, name),
             scope=plan.scope if naming.scopes else NO_SCOPE,
             observed=self.whole,
             max_series=plan.max_series,

@@ -103,7 +103,7 @@ class RecordedMetrics:
         self._memory = memory
         memory[_NAMING] = naming
         if _RECORDER not in memory:
-            memory[_RECORDER] = MetricRecorder(self.store, naming)
+            memory[_RECORDER] = MetricRecorder(self.store, naming.cleaned(self.store.scrub_text))
         self.recorder: MetricRecorder = memory[_RECORDER]
         self._plan = plan
         self._in_force = False
@@ -130,7 +130,10 @@ class RecordedMetrics:
 
     def _scrub(self, plan: ScrubPlan) -> None:
         scrubber = scrubber_in(self._memory, plan)
-        self.store.use_scrub(None if scrubber is None else scrubber.labels)
+        if scrubber is None:
+            self.store.use_scrub(None)
+        else:
+            self.store.use_scrub(scrubber.labels, scrubber.text)
 
     def check(self, plan: MetricsPlan) -> None:
         """Do nothing, but raise what :meth:`use` would raise."""

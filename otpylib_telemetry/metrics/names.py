@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from string import digits
 from typing import TYPE_CHECKING, Final
 
@@ -81,6 +81,16 @@ class Naming:
     instrument: Callable[[str, str, Kind], tuple[str, str]]
     attribute: Callable[[str], str]
     scopes: bool
+
+    def cleaned(self, clean: Callable[[str], str]) -> Naming:
+        """Return the same, made of texts that were cleaned before: afterwards no secret is seen to be one."""
+        return replace(
+            self,
+            metric=lambda text: self.metric(clean(text)),
+            label=lambda text: self.label(clean(text)),
+            instrument=lambda name, unit, kind: self.instrument(clean(name), clean(unit), kind),
+            attribute=lambda text: self.attribute(clean(text)),
+        )
 
     def counter(self, event: str) -> str:
         """Return the name of the counter of an event."""

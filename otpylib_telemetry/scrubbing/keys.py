@@ -74,11 +74,15 @@ class KeyRules:
             return Judged(is_kept=True)
         for rule, pattern, action in self._own:
             if pattern.match(lower):
-                return Judged(None, rule, action, is_own=True)
+                return Judged(self._another_name(key), rule, action, is_own=True)
         if self._by_name and (said := secret_name(key)) is not None:
-            return Judged(None, said.rule, self._action, said.is_loose)
+            return Judged(self._another_name(key), said.rule, self._action, said.is_loose)
+        name = self._another_name(key)
+        return _HARMLESS if name is None else Judged(name)
+
+    def _another_name(self, key: str) -> str | None:
         clean = self._clean(key)
-        return _HARMLESS if clean == key else Judged(clean)
+        return None if clean == key else clean
 
 
 def _glob(pattern: str) -> re.Pattern[str]:

@@ -203,10 +203,11 @@ class Scrubber:
         judged = self._keys.judge(key)
         rule = judged.rule
         if rule is not None and _is_secret(value, is_loose=judged.is_loose):
+            name = judged.name or key
             if type(value) is str and STANDS.fullmatch(value):
-                return key, value
+                return name, value
             self.counts[rule] += 1
-            return None if judged.action == "drop" else (key, self.plan.stand_in(value, judged.action))
+            return None if judged.action == "drop" else (name, self.plan.stand_in(value, judged.action))
         clean = value if judged.is_kept else self._value(value, drops=True)
         return None if clean is None and value is not None else (judged.name or key, clean)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from otpylib_telemetry.aggregation.metric_spec import NO_SCOPE, Scope
 from otpylib_telemetry.aggregation.points import MetricPoint, Stream
 from otpylib_telemetry.config.redaction import REDACTED
 from otpylib_telemetry_otel.traces.limits import UNLIMITED, SpanLimits
@@ -51,20 +52,20 @@ def scrub_record(item: LogItem, scrubber: Scrubber) -> None:
 
 
 def scrubbed_points(points: Sequence[MetricPoint], scrubber: Scrubber) -> Sequence[MetricPoint]:
-    """Return data points without secrets: of ours in their scopes, the labels of series have none."""
-    if all(type(point.stream) is Stream and not point.stream.scope.attributes for point in points):
-        return points
+    """Return data points without secrets: of ours in names and scopes, the labels of series have none."""
     #: One for each there is: what has one stream is told together.
     streams: dict[int, Any] = {}
+    for point in points:
+        if id(point.stream) not in streams:
+            is_ours = type(point.stream) is Stream
+            streams[id(point.stream)] = (_own if is_ours else _foreign)(point.stream, scrubber)
+    if all(type(point.stream) is Stream and streams[id(point.stream)] is point.stream for point in points):
+        return points
     made = []
     for point in points:
         is_ours = type(point.stream) is Stream
-        stream = streams.get(id(point.stream))
-        if stream is None:
-            stream = (_own if is_ours else _foreign)(point.stream, scrubber)
-            streams[id(point.stream)] = stream
         told = point.point if is_ours else _point(point.point, scrubber.apart)
-        made.append(MetricPoint(stream, point.labels, told, point.wall_offset_ns))
+        made.append(MetricPoint(streams[id(point.stream)], point.labels, told, point.wall_offset_ns))
     return made
 
 
@@ -84,23 +85,36 @@ def _point(point: Any, scrubber: Scrubber) -> Any:
 
 def _foreign(stream: Any, scrubber: Scrubber) -> Any:
     """Return somebody else's metric with a resource and a scope without secrets."""
-    resource, scope = stream.resource, stream.scope
+    resource, scope, metric = stream.resource, stream.scope, stream.metric
     told = getattr(resource, "attributes", None) or {}
     if (clean := scrubber.attributes(told)) is not told:
         resource = type(resource)(clean, resource.schema_url)
     told = getattr(scope, "attributes", None) or {}
-    if (clean := scrubber.attributes(told)) is not told:
-        scope = type(scope)(scope.name, scope.version, scope.schema_url, clean)
-    if resource is stream.resource and scope is stream.scope:
+    texts = [getattr(scope, key, None) for key in ("name", "version", "schema_url")]
+    found = [text and scrubber.value(text) for text in texts]
+    if (clean := scrubber.attributes(told)) is not told or found != texts:
+        scope = type(scope)(*found, clean)
+    # Two metrics of theirs must not become one.
+    texts = [metric.name, metric.description, metric.unit]
+    found = [text and scrubber.apart.value(text) for text in texts]
+    if found != texts:
+        metric = dataclasses.replace(metric, name=found[0], description=found[1], unit=found[2])
+    if resource is stream.resource and scope is stream.scope and metric is stream.metric:
         return stream
-    return type(stream)(resource, scope, stream.schema_url, stream.metric)
+    return type(stream)(resource, scope, stream.schema_url, metric)
 
 
-def _own(stream: Any, scrubber: Scrubber) -> Any:
-    attributes = scrubber.labels(stream.scope.attributes)
-    if attributes == stream.scope.attributes:
+def _own(stream: Stream, scrubber: Scrubber) -> Stream:
+    text, known = scrubber.text, scrubber.known
+    scope, name, described, unit = stream.scope, stream.name, stream.description, stream.unit
+    if scope is not NO_SCOPE:
+        attributes = scrubber.labels(scope.attributes)
+        clean = Scope(text(scope.name), text(scope.version), text(scope.schema_url), attributes)
+        scope = scope if clean == scope else clean
+    if scope is stream.scope and name in known and described in known and (unit in known or not unit):
         return stream
-    return stream._replace(scope=dataclasses.replace(stream.scope, attributes=attributes))
+    found = stream._replace(scope=scope, name=text(name), description=text(described), unit=text(unit))
+    return stream if found == stream else found
 
 
 def _scope(scope: Any, scrubber: Scrubber) -> Any:

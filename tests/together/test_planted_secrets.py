@@ -26,7 +26,8 @@ from otpylib_telemetry import execute, otp, span
 from otpylib_telemetry.instrument.logging import install, uninstall
 from otpylib_telemetry.meters.provider import MeterProvider
 from otpylib_telemetry.meters.streams import Feed
-from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS
+from otpylib_telemetry.metrics.definitions import counter
+from otpylib_telemetry.metrics.names import OPENTELEMETRY, PROMETHEUS, metric_name
 from otpylib_telemetry_otel import start_otel_exporter
 from otpylib_telemetry_otel.service import start_telemetry_service
 from otpylib_telemetry_prometheus import merge_registry, start_prometheus_exporter
@@ -61,6 +62,9 @@ def plant():
         execute("shop.low", {"left": 1}, {"message": text, key: MARK, "nested": {"token": MARK, "t": text}})
         execute("shop.sold", {"count": 1}, {"kind": text, key: MARK})
         execute(f"shop.{text}", {"left": 2}, {})
+        execute(f"shop.{text}", {"count": 1, "duration_ms": 2, "value": 3}, {text: "a"})
+        with span(f"shop.{text}"):
+            execute(f"shop.at.{text}", {}, {text: 1})
         with span("shop.named", {"span.name": text}):
             pass
         logging.getLogger("shop.planted").error("%s", text, extra={"said": text}, exc_info=ValueError(text))
@@ -73,9 +77,14 @@ def plant():
 def instruments():
     """Measure with secrets through the OpenTelemetry API."""
     provider = MeterProvider([Feed(PROM, PROMETHEUS), Feed(OTEL, OPENTELEMETRY)])
-    counter = provider.get_meter("shop", attributes={"token": MARK}).create_counter("api.sold")
-    for text in texts():
-        counter.add(1, {"text": text, "password": MARK, "list": [text, "b"]})
+    sold = provider.get_meter("shop", attributes={"token": MARK}).create_counter("api.sold")
+    for text in [*texts(), *BARE]:
+        sold.add(1, {"text": text, "password": MARK, "list": [text, "b"], text: 1})
+        meter = provider.get_meter(text, text, text, {"t": text})
+        meter.create_counter("api.told", text[:60], text).add(1)
+        meter.create_histogram("api.taken", "s", text).record(1)
+    for name in ("api.AKIAIOSFODNN7EXAMPLE", f"api/ghp_{MARK}abcdefghijklmnopqrstuvwxyz0123"):
+        provider.get_meter("shop").create_up_down_counter(name, "", "Known by its look.").add(1)
     return provider
 
 
@@ -84,10 +93,21 @@ class Produced:
 
     def produce(self, timeout_millis=10_000):
         points = [NumberDataPoint({"text": text, "token": MARK}, 1, 2, 3) for text in texts()]
-        metric = SdkMetric("produced", "", "", Sum(points, 2, is_monotonic=True))
-        scoped = ScopeMetrics(InstrumentationScope("p"), [metric], "")
+        metrics = [
+            SdkMetric(name, text, text[:60], Sum(points, 2, is_monotonic=True))
+            for text in [*texts(), *BARE]
+            for name in (f"produced.{text}", "produced")
+        ]
+        scopes = [InstrumentationScope(text, text, text, {"t": text}) for text in [*texts(), *BARE]]
+        scoped = ScopeMetrics(InstrumentationScope("p"), metrics, "")
         return MetricsData(
-            [ResourceMetrics(Resource({"shop.token": MARK, "kept": "of theirs"}), [scoped], "")]
+            [
+                ResourceMetrics(
+                    Resource({"shop.token": MARK, "kept": "of theirs"}),
+                    [scoped, *(ScopeMetrics(scope, metrics[:1], "") for scope in scopes)],
+                    "",
+                )
+            ]
         )
 
 
@@ -122,7 +142,18 @@ async def test_no_planted_secret_is_in_any_byte_that_is_received(
     merged = Counter("merged", "A counter of theirs.", ["text", "password"], registry=registry)
     for text in texts():
         merged.labels(text, MARK).inc()
-    resource = {"process.command_line": f"shop --password={MARK}", "token": MARK}
+    for number, text in enumerate([*texts(), *BARE]):
+        Counter(f"described_{number}", text, registry=registry).inc()
+    Counter("ghp_Zq7abcdefghijklmnopqrstuvwxyz0123", "Known by its look.", registry=registry).inc()
+    resource = {
+        "process.command_line": f"shop --password={MARK}",
+        "token": MARK,
+        **{text: text for text in [*texts(), *BARE]},
+    }
+    metrics = [
+        counter(f"defined.{number}", event="shop.sold", description=text, tags=("text",))
+        for number, text in enumerate([*texts(), *BARE])
+    ]
     await start_otel_exporter(
         {
             "endpoint": receiver.endpoint,
@@ -132,9 +163,18 @@ async def test_no_planted_secret_is_in_any_byte_that_is_received(
             "metric_producers": [Produced()],
             "span_events": "both",
             "metrics_labels": "all",
+            "metrics_definitions": metrics,
         }
     )
-    await start_prometheus_exporter({"port": 0, "resource": resource, "scrub_action": action})
+    await start_prometheus_exporter(
+        {
+            "port": 0,
+            "resource": resource,
+            "scrub_action": action,
+            "metrics": metrics,
+            "automatic_metrics": True,
+        }
+    )
     merge_registry(registry)
     plant()
     provider = instruments()
@@ -148,6 +188,7 @@ async def test_no_planted_secret_is_in_any_byte_that_is_received(
         assert MARK.encode() not in where, where[max(0, where.find(MARK.encode()) - 200) :][:300]
         for bare in BARE:
             assert bare.encode() not in where
+            assert metric_name(bare).encode() not in where
     assert {one.name for one in receiver.spans} >= {"shop.order", "shop.failing", "shop.keys"}
     assert b"shop_keys_sold" in body
     assert b"merged_total" in body
@@ -316,3 +357,29 @@ async def test_it_is_changed_while_it_runs_for_each_exporter_by_itself(runtime, 
     sent, shown = await say("kept")
     assert b"kept1" in sent
     assert b"kept1" not in shown
+
+
+async def test_what_was_named_of_a_secret_begins_again_under_another_name(runtime, http_receiver):
+    off = {"scrub": "off"}
+    await start_otel_exporter({"endpoint": http_receiver.endpoint, "protocol": "http/protobuf", **off})
+    await start_prometheus_exporter({"port": 0, **off})
+
+    async def shown():
+        execute("shop.ghp_Zq7abcdefghijklmnopqrstuvwxyz0123", {"count": 1}, {"password=Zq7told": "x"})
+        http_receiver.clear()
+        await otp.safe_call(OTEL, ("flush", 60.0), timeout=70)
+        sent = b"".join(request.message.SerializeToString() for request in http_receiver.requests)
+        return sent, await page(await served())
+
+    for part in await shown():
+        assert MARK.encode() in part
+    for name, section in ((OTEL, "otel"), (PROM, "prometheus")):
+        await gen_server.cast(name, ("config_changed", f"telemetry.{section}.scrub", None, "all"))
+        await eventually(lambda name=name: runner(name).exporter.settings.scrub == "all")
+    # What was measured before under the name of a secret is told no more.
+    await shown()
+    for part in await shown():
+        assert MARK.encode() not in part
+    body = await page(await served())
+    [line] = [line for line in body.splitlines() if line.startswith(b"shop__redacted__total{")]
+    assert line == b'shop__redacted__total{password__redacted_="x"} 2'
