@@ -107,9 +107,10 @@ def _foreign(stream: Any, scrubber: Scrubber) -> Any:
 def _own(stream: Stream, scrubber: Scrubber) -> Stream:
     text, known = scrubber.text, scrubber.known
     scope, name, described, unit = stream.scope, stream.name, stream.description, stream.unit
-    if scope is not NO_SCOPE:
+    texts = scope.name, scope.version, scope.schema_url
+    if scope is not NO_SCOPE and (scope.attributes or not all(one in known or not one for one in texts)):
         attributes = scrubber.labels(scope.attributes)
-        clean = Scope(text(scope.name), text(scope.version), text(scope.schema_url), attributes)
+        clean = Scope(text(texts[0]), text(texts[1]), text(texts[2]), attributes)
         scope = scope if clean == scope else clean
     if scope is stream.scope and name in known and described in known and (unit in known or not unit):
         return stream
