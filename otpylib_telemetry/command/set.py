@@ -123,6 +123,10 @@ _OUTCOMES: Final = {
 }
 
 
+#: What a dry run comes to whose destination does not answer.
+_WAITS: Final = "dry run: this would wait until the new destination answers"
+
+
 def show(screen: Screen, changed: Mapping[str, Any]) -> None:
     """Show what became of a change, a dry run or a rollback."""
     outcome = changed["outcome"]
@@ -144,5 +148,6 @@ def show(screen: Screen, changed: Mapping[str, Any]) -> None:
     if changed["reverts_at"] is not None:
         screen.line(f"it takes itself back {until(changed['reverts_at'])}")
     number = "" if changed["generation"] is None else f" (generation {changed['generation']})"
-    said = _OUTCOMES.get(outcome, outcome)
-    screen.line(screen.coloured(f"{said}{number}", "green" if outcome in _GOOD else "red"))
+    answers = all(probe["ok"] for probe in changed["probes"].values())
+    said = _OUTCOMES.get(outcome, outcome) if answers else _WAITS
+    screen.line(screen.coloured(f"{said}{number}", "green" if outcome in _GOOD and answers else "red"))

@@ -107,6 +107,9 @@ class Lifecycle:
         if self._suspended:
             return
         announce(self._state.name, self._configuration)
+        if self._wanted.settings != self._configuration.settings:
+            # What stood in the way of what was wanted before is no answer to who wants something else.
+            self._configuration.trouble = None
         self._again.set()
         self._at_rest.clear()
         self._sender.recheck()
@@ -394,4 +397,5 @@ class Lifecycle:
         """Emit that changed settings are in force."""
         before, self._announced = self._announced, self._configuration.in_force
         name, section = self._state.name, self._configuration.section
-        announce_applied(name, section, before, self._announced, generation, self._sender.reports.trouble)
+        trouble, is_idle = self._sender.reports.trouble, self.health.status == "idle"
+        announce_applied(name, section, before, self._announced, generation, trouble, is_idle=is_idle)

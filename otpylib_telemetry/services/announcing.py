@@ -33,6 +33,8 @@ def announce_applied(  # noqa: PLR0913, PLR0917  # what there is to say
     after: SectionSettings,
     generation: int,
     trouble: str | None = None,
+    *,
+    is_idle: bool = False,
 ) -> None:
     """Say that changed settings are in force, if any are; ``trouble`` is an outage that goes on."""
     keys = sorted(changed_keys(before, after))
@@ -41,6 +43,8 @@ def announce_applied(  # noqa: PLR0913, PLR0917  # what there is to say
     changed = ", ".join(keys)
     if not getattr(after, "enabled", True):
         _log.info("%s is off now; changed: %s.", name, changed)
+    elif is_idle:
+        _log.info("%s is idle with changed settings: %s.", name, changed)
     elif trouble:
         _log.warning(
             "%s goes by changed settings: %s. The outage goes on until something arrives: %s.",

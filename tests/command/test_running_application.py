@@ -223,7 +223,7 @@ class TestChanges:
         assert f'otel.endpoint: "{app.living.endpoint}" -> "{wanted}"' in found.out
         assert "otel, the new destination: it does not answer: " in found.out
         assert "Connection refused" in found.out
-        assert found.out.endswith("dry run: this would be applied\n")
+        assert found.out.endswith("dry run: this would wait until the new destination answers\n")
         with GrpcReceiver() as other:
             found = said("set", "otel.endpoint", other.endpoint, "--dry-run", "--json")
         assert found.status == 0

@@ -555,6 +555,41 @@ async def test_what_was_idle_has_to_prove_itself_also_over_a_crash(runtime):
     await proves_itself(proofs, "other")
 
 
+async def test_what_stood_in_the_way_of_another_wish_is_no_answer(runtime, monkeypatch):
+    proofs = Proofs()
+    await start_exporter(proofs.module, START)
+    await up()
+    assert (await apply({"endpoint": "wrong"}))["problems"] == ["ConnectionError: wrong takes nothing"]
+    monkeypatch.setattr("otpylib_telemetry.exporter.process.CONFIG_PATIENCE", 0.0)
+    hold = hang()
+
+    async def prove(cls, settings, instead_of):
+        await hold
+
+    monkeypatch.setattr(proofs.module.exporter_type, "prove", classmethod(prove))
+    answer = await apply({"endpoint": "other"})
+    assert (answer["outcome"], answer["problems"]) == ("pending", [])
+    hold.set_result(None)
+    await up()
+
+
+async def test_an_idle_exporter_does_not_work_with_changed_settings(runtime, caplog):
+    caplog.set_level("INFO")
+    module, _ = make_exporter()
+
+    class Idle(module.exporter_type):
+        def idle_reason(self):
+            return "no endpoint" if self.settings.endpoint == "none" else None
+
+    module = exporter_module("Idle", Idle, name=module.registered_name, section=SECTION, module=__name__)
+    await start_exporter(module, START)
+    await up()
+    await apply({"endpoint": "none"})
+    await up(state="idle")
+    await eventually(lambda: "x_exporter is idle with changed settings: endpoint." in caplog.text)
+    assert "works with changed settings" not in caplog.text
+
+
 async def test_what_never_came_up_has_to_prove_itself_when_it_is_changed(runtime):
     proofs = Proofs()
     proofs.taken.add("one")
