@@ -46,7 +46,7 @@ demo: environment ## a shop under load, reconfigured while it runs; status 3: th
 check: lint ## lint, types and the quick tests, for daily use: under two minutes
 	@$(RUN) pytest -q -n $(JOBS) --dist worksteal -m $(QUICK) $(ARGS)
 
-test: environment ## every test, against real backends where they are installed: under six minutes
+test: environment ## every test, against real backends where they are installed: under ten minutes
 	@$(RUN) pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 lint: environment ## style, format and types

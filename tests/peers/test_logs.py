@@ -21,7 +21,7 @@ from tests.support.waiting import eventually, wait_until
 
 pytestmark = pytest.mark.peer
 
-RECORDS = 5000
+RECORDS = 2000
 
 #: Bodies that are no scalars.
 TABLES = [{"tea": {"left": (1, 2.5, None), "raw": b"\x00\xff"}, "open": True}, {}, ({"a": 1}, ("b", ()))]
@@ -72,7 +72,7 @@ def logs_of(collector):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("protocol", "compression"), WAYS)
-def test_what_is_decoded_of_five_thousand_random_records_is_what_was_handed_over(
+def test_what_is_decoded_of_two_thousand_random_records_is_what_was_handed_over(
     collector, protocol, compression
 ):
     anyone = Anything(f"logs {protocol} {compression}")
