@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 @dataclass(init=False, eq=False, repr=False, slots=True)
 class Opened(Generic[T]):
-    """An operation that has begun and not ended; :meth:`OpenOperations.open` makes them.
+    """An operation that has begun and not ended; ``OpenOperations.open()`` makes them.
 
     Without an ``__init__``: to call one costs as much as everything it would do.
 
