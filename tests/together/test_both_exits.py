@@ -318,7 +318,7 @@ def as_a_page(known, page):
         told.numbers[f"{name}_count", labels] = value.count
         wanted = {key for key in page.quantiles if key[0] == name and without(key, "quantile") == labels}
         for key in wanted:
-            told.quantiles[key] = value.quantiles([float(dict(key[1])["quantile"])])[0]
+            told.quantiles[key] = value.quantile(float(dict(key[1])["quantile"]))
         if not wanted:
             bounds = {
                 float(dict(key[1])["le"])
