@@ -101,10 +101,11 @@ class GrpcTransport:
                     body, timeout=self._timeout, metadata=self._headers, compression=self._compression
                 )
             except grpc.RpcError as error:
+                code = mistakes.meant(error.code().name, error.details() or "")
                 # Without descriptors a new one could not be had: then the old one tries again.
-                if error.code().name in _NEW_CHANNEL and descriptors_left():
+                if code in _NEW_CHANNEL and descriptors_left():
                     self._retire(used)
-                raise self._failure(error) from error
+                raise self._failure(code, error) from error
             except ValueError as error:
                 raise ExportError("the connection was closed meanwhile") from error
         self._has_answered = True
@@ -119,8 +120,8 @@ class GrpcTransport:
         for each in live:
             each.channel.close()
 
-    def _failure(self, error: Any) -> ExportError:
-        code, details = error.code().name, error.details() or ""
+    def _failure(self, code: str, error: Any) -> ExportError:
+        details = error.details() or ""
         if code == "UNAVAILABLE" and _BAD_CERTIFICATE in details:
             host, port = _host_and_port(self._target)
             if wrong := why_refused(host, port, dt.datetime.now(tz=dt.UTC)):

@@ -82,6 +82,7 @@ _NO_HOST: Final = re.compile(
     r"(?:errors resolving|DNS resolution failed for|resolver transient failure:?) ?([^\s:]*(?::\d+)?)",
     re.IGNORECASE,
 )
+_STREAM_REMOVED: Final = re.compile(r"Stream removed\b")
 #: What gRPC writes about a connection, and the same in plain words.
 _PLAIN: Final = (
     (
@@ -120,6 +121,11 @@ def of_status(status: int) -> str | None:
 def of_code(code: str, details: str) -> str | None:
     """Return the likely mistake behind a gRPC status; None for one that a batch can cause, or that passes."""
     return NOT_GRPC if _IS_NOT_GRPC.search(details) else of_tls(details) or in_code(code)
+
+
+def meant(code: str, details: str) -> str:
+    """Return the code that is meant: older gRPC says UNKNOWN where a connection ended without an answer."""
+    return "UNAVAILABLE" if code == "UNKNOWN" and _STREAM_REMOVED.match(details) else code
 
 
 def no_host(said: str) -> str | None:

@@ -10,6 +10,7 @@ from google.rpc import error_details_pb2, status_pb2
 from otpylib_telemetry.exporter.collected import ExportOutcome
 from otpylib_telemetry.exporter.errors import DestinationError, ExportError, TooLargeError
 from otpylib_telemetry_otel.errors import ServerBrokenError, SignalRefusedError
+from otpylib_telemetry_otel.otlp import mistakes
 from otpylib_telemetry_otel.otlp.reply import (
     PROTOBUF,
     accepted,
@@ -171,6 +172,18 @@ class TestGrpc:
         error = refused_by_grpc("UNAVAILABLE", details, {})
         assert (str(error), error.retryable) == (f"UNAVAILABLE: {words}", True)
         assert not isinstance(error, DestinationError)
+
+    @pytest.mark.parametrize(
+        ("code", "details", "meant"),
+        [
+            ("UNKNOWN", "Stream removed", "UNAVAILABLE"),
+            ("UNKNOWN", "Stream removed (Socket closed)", "UNAVAILABLE"),
+            ("UNKNOWN", "Exception calling application: Stream removed", "UNKNOWN"),
+            ("INTERNAL", "Stream removed", "INTERNAL"),
+        ],
+    )
+    def test_a_connection_that_ended_is_no_refusal_by_a_server(self, code, details, meant):
+        assert mistakes.meant(code, details) == meant
 
     @pytest.mark.parametrize(
         "details",
