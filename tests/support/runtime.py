@@ -12,7 +12,11 @@ from otpylib.runtime.backends.asyncio_backend import AsyncIOBackend
 from otpylib_config.atoms import STOP
 from otpylib_config.sources.base import ConfigSource
 
+from otpylib_telemetry.otp import tasks as otp_tasks
+
 GRACE = 30.0
+#: Seconds that a request has which nobody waits for any more.
+MOMENT = 0.5
 
 
 @contextlib.asynccontextmanager
@@ -36,6 +40,12 @@ async def running_runtime(grace=GRACE):
 
 
 async def _wait_for_end(before, grace):
+    # asyncio does not know of tasks that outlast its end. One that came to its last step while the loop is being
+    # closed would begin something that never runs.
+    if outlasting := {
+        task for task in otp_tasks._background if task.get_loop() is asyncio.get_running_loop()
+    }:
+        await asyncio.wait(outlasting, timeout=MOMENT)
     begun = asyncio.all_tasks() - before - {asyncio.current_task()}
     if not begun:
         return []
