@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TESTS = [
     "tests/bus",
     "tests/exporter/test_server.py",
-    "tests/supervision",
+    "tests/supervision/test_lives.py",
     "tests/prometheus/test_endpoint.py",
     "tests/otel/service/test_traces.py",
 ]

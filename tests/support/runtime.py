@@ -40,11 +40,10 @@ async def running_runtime(grace=GRACE):
 
 
 async def _wait_for_end(before, grace):
-    # asyncio does not know of tasks that outlast its end. One that came to its last step while the loop is being
-    # closed would begin something that never runs.
-    if outlasting := {
-        task for task in otp_tasks._background if task.get_loop() is asyncio.get_running_loop()
-    }:
+    # asyncio does not know of tasks that outlast its end. One that came to its last step while the loop is
+    # being closed would begin something that never runs.
+    loop = asyncio.get_running_loop()
+    if outlasting := {task for task in otp_tasks._background if task.get_loop() is loop}:
         await asyncio.wait(outlasting, timeout=MOMENT)
     begun = asyncio.all_tasks() - before - {asyncio.current_task()}
     if not begun:
