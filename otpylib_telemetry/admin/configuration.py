@@ -128,10 +128,11 @@ async def _taken_back(done: Sequence[tuple[Process, Mapping[str, Any]]], by: str
     """Go back to what was before the first of these changes; return the sections that stay changed."""
     kept = []
     for process, found in done:
-        if (generation := found.get("generation")) is None:
+        if not found.get("changes"):
+            # It was so already: the generation is that of somebody else's change.
             continue
         try:
-            back = await processes.ask(process, ("rollback", generation - 1, by), _CHANGING)
+            back = await processes.ask(process, ("rollback", found["generation"] - 1, by), _CHANGING)
             if back["outcome"] == "rejected":
                 kept.append(process.short)
         except SilentError:

@@ -105,6 +105,22 @@ async def test_where_one_fails_those_before_it_are_taken_back(client, one, two, 
     assert asked(one, "rollback") == [("rollback", 6, ADA)]
 
 
+async def test_what_somebody_else_changed_is_not_taken_back(client, backend, two):
+    await client.ask("PATCH", "/config", {"x.batch_size": 55}, X_Telemetry_By="Bob")
+    two.answers |= {"try_config": tried(a=(1, 2)), "apply_config": ("error", "it does not work")}
+
+    async def keys():
+        found = (await client.get("/config")).body["sections"]["x"]["keys"]
+        return {key: found[key]["value"] for key in ("batch_size", "rate")}
+
+    before = await keys()
+    assert before["batch_size"] == 55
+    for rate in (before["rate"], 0.5):
+        answer = await client.ask("PATCH", "/config", {"x.rate": rate, "two.a": 2}, X_Telemetry_By="Ada")
+        assert (answer.status, answer.body["where"]) == (409, "body: two")
+        assert await keys() == before
+
+
 async def test_a_rollback_that_one_refuses_says_who_went_back(client, one, two):
     one.answers["rollback"] = applied(a=(1, 2))
     two.answers["rollback"] = {**applied(outcome="rejected"), "problems": ["telemetry.two.a is refused"]}
