@@ -284,6 +284,8 @@ async def test_a_destination_that_does_not_answer_is_told_and_a_change_for_a_min
         told = await page.text("#outcome")
         assert "The destination was tried:" in told
         assert "Connection refused" in told
+        assert told.startswith("This would wait until the new destination answers.")
+        assert await page.value("document.querySelector('#outcome p').className") == "warn"
         await page.press("Enter")
         await page.until("document.querySelector('#outcome').innerText.includes('not in force yet')")
         assert "It takes itself back at " in await page.text("#outcome")
