@@ -133,7 +133,9 @@ def show(screen: Screen, changed: Mapping[str, Any]) -> None:
     for key, each in changed["changes"].items():
         screen.line(f"{one_line(key)}: {one_line(value(each['old']))} -> {one_line(value(each['new']))}")
     if not changed["changes"]:
-        screen.line("nothing differs from what is in force")
+        # Of what is wished already and waits a dry run tells effects.
+        is_in_force = outcome not in {"pending", "superseded"} and not changed["effects"]
+        screen.line(f"nothing differs from what is {'in force' if is_in_force else 'wished already'}")
     for key, origin in changed["overrode"].items():
         screen.line(f"{one_line(key)} was from: {one_line(origin)}")
     for text in changed["effects"]:

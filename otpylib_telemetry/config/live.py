@@ -94,6 +94,11 @@ class LiveConfig(Generic[S]):
         """The keys of which another value is wanted than is in force."""
         return changed_keys(self.resolution.settings, self.in_force)
 
+    @property
+    def unsettled(self) -> frozenset[str]:
+        """The keys that are not in force as they are wanted: they wait, or do not work."""
+        return self.waiting | self._failing
+
     def restart(self, argument: Mapping[str, Any], environ: Mapping[str, str]) -> None:
         """Begin another life of the exporter: a new argument, while changes made at runtime stay on top.
 
@@ -252,7 +257,7 @@ class LiveConfig(Generic[S]):
         origins = {**wanted.origins, **{key: before.origins[key] for key in kept}}
         secrets = (wanted.secrets - kept) | (before.secrets & kept)
         self._in_force = Resolution(settings, origins, secrets)
-        self.entered.settle(self.waiting | failing)
+        self.entered.settle(self.unsettled)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the configuration in force, where each value came from, and what is wrong; no secrets.
@@ -334,7 +339,7 @@ class LiveConfig(Generic[S]):
             is_in_force=self._in_force is None,
         )
         if self._in_force is not None:
-            self.entered.settle(self.waiting | self._failing)
+            self.entered.settle(self.unsettled)
         if ends:
             self.entered.expect_end(entry)
             self._acts |= {key: self._acts[key].entered(entry, until) for key, until in ends.items()}

@@ -14,7 +14,7 @@ from otpylib_telemetry.config.resolution import changed_keys
 from otpylib_telemetry.config.section_history import change_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from otpylib_telemetry.config.history import Entry, Outcome
     from otpylib_telemetry.config.live import LiveConfig
@@ -28,6 +28,8 @@ class Tried:
     resolution: Resolution[Any]
     problems: list[str]
     changes: dict[str, dict[str, Any]]
+    #: The keys in which nothing differs from what is wanted, which is not in force yet.
+    waiting: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -40,16 +42,12 @@ class Done:
     overrode: dict[str, str] = field(default_factory=dict)
     #: When it ends, where nothing differs and so nothing was entered.
     reverts_at: float | None = None
+    #: The values of the keys in which nothing differs: somebody else's change may not be in force yet.
+    repeated: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self, live: LiveConfig[Any]) -> dict[str, Any]:
         """Return it as an answer: whether it is in force is known only later."""
-        outcome: Outcome
-        if self.problems:
-            outcome = "rejected"
-        elif self.entry is not None and self.entry.outcome in {"pending", "superseded"}:
-            outcome = self.entry.outcome
-        else:
-            outcome = "applied"
+        outcome = self._outcome(live)
         waits_for = [live.trouble] if outcome == "pending" and live.trouble is not None else []
         return {
             "outcome": outcome,
@@ -60,6 +58,15 @@ class Done:
             "reverts_at": self.reverts_at if self.entry is None else self.entry.reverts_at,
         }
 
+    def _outcome(self, live: LiveConfig[Any]) -> Outcome:
+        if self.problems:
+            return "rejected"
+        if self.entry is not None and self.entry.outcome in {"pending", "superseded"}:
+            return self.entry.outcome
+        if any(differ(getattr(live.settings, key), value) for key, value in self.repeated.items()):
+            return "superseded"
+        return "applied" if live.unsettled.isdisjoint(self.repeated) else "pending"
+
 
 def attempt(live: LiveConfig[Any], changes: Mapping[str, Any]) -> Tried:
     """Tell what would come of changes; nothing is changed."""
@@ -67,12 +74,13 @@ def attempt(live: LiveConfig[Any], changes: Mapping[str, Any]) -> Tried:
     now, then = live.resolution, live.trial(wished)
     changed = sorted(changed_keys(now.settings, then.settings))
     told = {key: change_of(key, now, then).as_dict() for key in changed}
-    return Tried(then, _problems(then, wished), told)
+    return Tried(then, _problems(then, wished), told, live.unsettled & wished.keys() - told.keys())
 
 
 def apply(live: LiveConfig[Any], changes: Mapping[str, Any], cause: Cause) -> Done:
     """Apply changes, all of them or none; None takes a change back."""
-    return _commit(live, live.acts_for(changes, cause), cause)
+    wished = live.acts_for(changes, cause)
+    return _commit(live, wished, cause, wished)
 
 
 def roll_back(live: LiveConfig[Any], generation: int, cause: Cause) -> Done:
@@ -98,23 +106,25 @@ def roll_back(live: LiveConfig[Any], generation: int, cause: Cause) -> Done:
                 continue
         is_plain = given is None or not differ(getattr(plain.settings, key), given.value)
         acts[key] = Act(None if is_plain else given)
-    return _commit(live, acts, Cause("rollback", cause.by))
+    return _commit(live, acts, Cause("rollback", cause.by), then)
 
 
-def _commit(live: LiveConfig[Any], wished: Mapping[str, Act], cause: Cause) -> Done:
+def _commit(live: LiveConfig[Any], wished: Mapping[str, Act], cause: Cause, keys: Iterable[str]) -> Done:
+    """Commit; ``keys`` are all that somebody asks for, also those that need no change."""
     earlier = live.resolution
     if problems := _problems(live.trial(wished), wished):
         entry = live.refuse(wished, cause)
         return Done(entry.generation, entry, problems)
     entry_or_none = live.commit(wished, cause)
+    changed = {} if entry_or_none is None else entry_or_none.changes
+    fields = live.settings_type.model_fields
+    repeated = {key: getattr(live.settings, key) for key in keys if key in fields and key not in changed}
     if entry_or_none is None:
         # It counts for so long all the same: what lies below it may change meanwhile.
         ends = None if cause.seconds is None else live.entered.history.wall_clock() + cause.seconds
-        return Done(live.generation, reverts_at=ends)
-    overrode = {
-        key: earlier.origins[key] for key in entry_or_none.changes if beats(earlier.origins[key], cause.words)
-    }
-    return Done(entry_or_none.generation, entry_or_none, overrode=overrode)
+        return Done(live.generation, reverts_at=ends, repeated=repeated)
+    overrode = {key: earlier.origins[key] for key in changed if beats(earlier.origins[key], cause.words)}
+    return Done(entry_or_none.generation, entry_or_none, overrode=overrode, repeated=repeated)
 
 
 def _problems(then: Resolution[Any], wished: Mapping[str, Act]) -> list[str]:

@@ -93,7 +93,8 @@ def _try(host: SectionServer, changes: object) -> Awaitable[dict[str, Any]]:
 
 async def _tell(host: SectionServer, tried: transactions.Tried) -> dict[str, Any]:
     configuration = host.configuration
-    before, after = configuration.settings, tried.resolution.settings
+    # What is wanted and not in force is nothing that it has.
+    before, after = configuration.in_force, tried.resolution.settings
     found: dict[str, Any] = {
         "valid": not tried.problems,
         "problems": [configuration.scrub(text) for text in tried.problems],
@@ -101,10 +102,15 @@ async def _tell(host: SectionServer, tried: transactions.Tried) -> dict[str, Any
         "effects": [],
         "probe": None,
     }
-    if tried.problems or not tried.changes:
+    changed = tried.waiting.union(tried.changes)
+    if tried.problems or not changed:
         return found
-    changed = frozenset(tried.changes)
-    found["effects"] = list(host.effects(before, after, changed))
+    if tried.waiting:
+        reason = f": {configuration.scrub(configuration.trouble)}" if configuration.trouble else ""
+        found["effects"] = [
+            f"wished already, and not in force yet ({', '.join(sorted(tried.waiting))}){reason}"
+        ]
+    found["effects"] += host.effects(before, after, changed)
     found["probe"] = await _tried(host.probes(before, after, changed), configuration)
     return found
 

@@ -44,6 +44,20 @@ class TestSet:
         assert (found.status, found.json["outcome"]) == (status, outcome)
 
     @pytest.mark.parametrize(
+        ("found", "words"),
+        [
+            (Changed(outcome="applied", changes={}), "in force"),
+            (Changed(outcome="would_apply", changes={}), "in force"),
+            (Changed(outcome="pending", changes={}, problems=["otel: refused"]), "wished already"),
+            (Changed(outcome="would_apply", changes={}, effects=["otel: not yet"]), "wished already"),
+        ],
+    )
+    def test_what_is_wished_already_is_not_called_in_force(self, api, found, words):
+        api.answers[PATCH] = found
+        out = asked(api, "set", "otel.timeout", "5").out
+        assert out.splitlines()[0] == f"nothing differs from what is {words}"
+
+    @pytest.mark.parametrize(
         ("arguments", "message"),
         [
             (["otel.endpoint"], "otel.endpoint has no value"),

@@ -267,6 +267,66 @@ async def test_what_cannot_be_had_is_pending_until_it_can_or_another_takes_its_p
     assert [entry["outcome"] for entry in await call(("get_history",))][-1] == "applied"
 
 
+@pytest.mark.parametrize(
+    "repeat", [{"endpoint": "wrong"}, {"rate": 1.0, "endpoint": "wrong"}, {"rate": 0.5, "endpoint": "wrong"}]
+)
+async def test_what_is_pending_stays_so_however_often_it_is_wished(runtime, repeat):
+    proofs = Proofs()
+    await start_exporter(proofs.module, START)
+    await up()
+    first = await apply({"endpoint": "wrong"})
+    assert (first["outcome"], len(first["problems"])) == ("pending", 1)
+    tried = await call(("try_config", repeat))
+    assert (tried["valid"], tried["probe"]["ok"]) == (True, False)
+    assert tried["effects"][0] == f"wished already, and not in force yet (endpoint): {first['problems'][0]}"
+    again = await apply(repeat)
+    assert (again["outcome"], again["problems"]) == ("pending", first["problems"])
+    assert set(again["changes"]) == {key for key in repeat if repeat[key] == 0.5}
+    assert (await config())["wished"] == {"endpoint": "wrong"}
+    # What has nothing to do with it is in force.
+    settings = runner().configuration.in_force
+    assert (await apply({"rate": settings.rate}))["outcome"] == "applied"
+    tried = await call(("try_config", {"rate": settings.rate}))
+    assert (tried["changes"], tried["effects"], tried["probe"]) == ({}, [], None)
+    # Going back to it again is going back to what works.
+    for _ in range(2):
+        assert (await call(("rollback", 1, None)))["outcome"] == "applied"
+    proofs.good.add("wrong")
+    for _ in range(2):
+        assert (await apply({"endpoint": "wrong"}))["outcome"] == "applied"
+    tried = await call(("try_config", {"endpoint": "wrong"}))
+    assert (tried["changes"], tried["effects"], tried["probe"]) == ({}, [], None)
+
+
+async def test_a_rollback_to_what_cannot_be_had_is_pending_also_the_second_time(runtime):
+    proofs = Proofs()
+    proofs.good.add("two")
+    await start_exporter(proofs.module, START)
+    await up()
+    await apply({"endpoint": "two"})
+    await apply({"endpoint": "one"})
+    proofs.good.remove("two")
+    generation = (await call(("get_history",)))[-2]["generation"]
+    for _ in range(2):
+        answer = await call(("rollback", generation, None))
+        assert (answer["outcome"], len(answer["problems"])) == ("pending", 1)
+
+
+async def test_what_it_began_with_is_not_in_force_while_it_does_not_work(runtime):
+    module, backend = make_exporter()
+    backend.opening.extend([OSError("one is taken")] * 1000)
+    await start_exporter(module, START)
+    await up(state="degraded")
+    answer = await apply({"endpoint": "one"})
+    assert (answer["outcome"], answer["changes"]) == ("pending", {})
+    assert "one is taken" in answer["problems"][0]
+    assert (await apply({"batch_size": runner().configuration.settings.batch_size}))["outcome"] == "applied"
+    assert "one is taken" in (await call(("try_config", {"endpoint": "one"})))["effects"][0]
+    backend.opening.clear()
+    await up()
+    assert (await apply({"endpoint": "one"}))["outcome"] == "applied"
+
+
 async def test_a_change_with_which_nothing_comes_up_is_pending_until_something_does(runtime):
     module, _ = make_exporter()
     taken = {"one", "two"}
