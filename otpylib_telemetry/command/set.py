@@ -147,6 +147,8 @@ def show(screen: Screen, changed: Mapping[str, Any]) -> None:
         )
     for text in changed["problems"]:
         screen.line(screen.coloured(one_line(text), "red"))
+    if outcome == "pending" and not changed["problems"]:
+        screen.line("it is still being tried: otpylib-telemetry history tells what comes of it")
     if changed["reverts_at"] is not None:
         screen.line(f"it takes itself back {until(changed['reverts_at'])}")
     number = "" if changed["generation"] is None else f" (generation {changed['generation']})"

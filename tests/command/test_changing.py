@@ -43,6 +43,12 @@ class TestSet:
         found = asked(api, "--json", "set", "otel.timeout", "5")
         assert (found.status, found.json["outcome"]) == (status, outcome)
 
+    @pytest.mark.parametrize("problems", [[], ["otel: connection refused"]])
+    def test_what_takes_its_time_is_not_called_wrong(self, api, problems):
+        change = {"otel.endpoint": Change(old="a", new="b")}
+        api.answers[PATCH] = Changed(outcome="pending", changes=change, problems=problems)
+        assert ("it is still being tried" in asked(api, "set", "otel.endpoint", "b").out) == (not problems)
+
     @pytest.mark.parametrize(
         ("found", "words"),
         [
