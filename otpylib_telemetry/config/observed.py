@@ -51,6 +51,10 @@ class Observed:
         #: Whether otpylib-config has lost the whole section, which is not believed.
         self.doubted = False
         self._manager: object = None
+        # What this manager is known to hold as put.
+        self._held: set[str] = set()
+        # By key, what was put again and not read yet, which may be of equal worth and another type.
+        self._put_again: dict[str, Any] = {}
         self._files: dict[str, toml_source.Written] = {}
         # By key, what otpylib-config, and what the files, said before they said what they say now.
         self._history: dict[str, list[Any]] = {}
@@ -61,6 +65,7 @@ class Observed:
     def begin(self, snapshot: Mapping[str, Any], manager: object, puts: Collection[str] | None) -> None:
         """Take what there is at first."""
         self.is_seen, self._manager, self.snapshot = True, manager, dict(snapshot)
+        self._held = set(puts or ())
         self._files = toml_source.written_in(self.section)
         self._note_files()
         for key, value in snapshot.items():
@@ -96,17 +101,21 @@ class Observed:
         """Return by key what was changed in otpylib-config since the last time, but not by its files.
 
         What was put into a config manager that crashed is missing from the next one. Where the ``manager`` is
-        another, a value that is back to what it was is therefore no wish, unless a TOML file was edited
-        meanwhile. ``puts`` are the keys that were put into it, None where nobody knows.
+        another, a value that is back to what it was is therefore no wish, nor is what lies below a put,
+        unless a TOML file was edited meanwhile. ``puts`` are the keys that were put, None where nobody knows.
         """
         replaced, self._manager = self._manager != manager, manager
+        held = set[str]() if replaced else self._held
+        self._held = held if puts is None else set(puts)
         earlier = self.snapshot
-        lost = {key for key in {**earlier, **snapshot} if replaced and self._is_back(key, snapshot.get(key))}
-        taken_back = frozenset[str]()
-        if puts is not None and not replaced:
-            taken_back = frozenset(
-                key for key, given in self.layer.items() if given.origin == PUT and key not in puts
-            )
+        not_put = set[str]()
+        if puts is not None:
+            not_put = {key for key, given in self.layer.items() if given.origin == PUT and key not in puts}
+        # What only an earlier manager held was not taken back.
+        taken_back = not_put & held
+        lost = set[str]()
+        if replaced:
+            lost = not_put | {key for key in {**earlier, **snapshot} if self._is_back(key, snapshot.get(key))}
         # What was deleted from a file is in the layer no more.
         gone = (earlier.keys() & self.layer.keys()) - lost - taken_back
         self.doubted = bool(gone) and not snapshot
@@ -120,8 +129,12 @@ class Observed:
             if key in lost or not (differ(old, new) or key in taken_back):
                 continue
             _remember(self._history, key, old)
+            told = self._put_again.pop(key, None)
+            if told is not None and key not in taken_back and not differ(told, new):
+                continue
             is_put = key in puts if puts is not None else not self._says_a_file(key, new)
-            given = Given(new, PUT) if is_put else self._from_source(key, new)
+            is_held = puts is None or key in held
+            given = Given(new, PUT) if is_put else self._from_source(key, new, is_held=is_held)
             if given is not None:
                 found[key] = given
                 self._note(key, given)
@@ -137,6 +150,8 @@ class Observed:
             given = Given(self.snapshot.get(table) if dot else value, PUT)
             if given.value is not None:
                 found[table] = self.layer[table] = given
+                self._put_again[table] = given.value
+                self._held.add(table)
                 self._told.append((table, self.snapshot.get(table), given.value))
         return found
 
@@ -156,10 +171,10 @@ class Observed:
         told, self._told = self._told, []
         return told
 
-    def _from_source(self, key: str, value: Any) -> Given | None:
+    def _from_source(self, key: str, value: Any, *, is_held: bool) -> Given | None:
         """Return what a source of otpylib-config makes of a key; None if a file has said so before."""
         before, in_file = self.layer.get(key), self._files.get(key)
-        if before is not None and before.origin == PUT:
+        if before is not None and before.origin == PUT and is_held:
             # The put was taken back.
             return Given(None, PUT)
         is_in_file = in_file is not None and value is not None and not differ(value, in_file.value)

@@ -523,6 +523,39 @@ async def test_a_put_of_what_is_held_already_is_the_later_act(runtime, config_ma
     await in_force(rate=0.125)
 
 
+async def test_a_put_of_what_the_file_says_outlives_the_config_manager(runtime, config_manager, file):
+    file.write(**QUICK, rate=0.5)
+    control = await config_manager(TomlSource(file.path), reload_interval=600)
+    module, _ = make_exporter()
+    await start_exporter(module, {"rate": 0.75})
+    await up()
+    await in_force(rate=0.75)
+    await Config.put("telemetry.x.rate", 0.5)
+    await in_force(rate=0.5)
+    observed = registry.find(module.registered_name).configuration.observed
+    first = observed._manager
+    await control.crash()
+    await eventually(lambda: observed._manager != first)
+    for size in (7, 8):
+        await Config.put("telemetry.x.batch_size", size)
+        await in_force(rate=0.5, batch_size=size)
+        assert await origin() == "put"
+
+
+@pytest.mark.parametrize(("written", "put"), [(1, 1.0), (1.0, 1)])
+async def test_a_put_of_equal_worth_and_another_type_is_heard_once(
+    runtime, config_manager, file, written, put
+):
+    await started(config_manager, file, rate=written)
+    await Config.put("telemetry.x.rate", put)
+    assert await origin() == "put"
+    await apply({"rate": 0.25}, by="ada")
+    await Config.put("telemetry.x.batch_size", 7)
+    await in_force(batch_size=7)
+    assert (await config())["config"]["rate"] == 0.25
+    assert await origin() == "api by ada"
+
+
 async def test_a_put_of_an_entry_or_of_a_whole_section_that_is_held_already_counts(
     runtime, config_manager, file
 ):

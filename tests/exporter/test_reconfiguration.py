@@ -446,6 +446,9 @@ async def test_a_put_outlives_the_config_manager(runtime, config_manager, config
     await eventually(lambda: registry.find(NAME).configuration.observed._manager != first)
     assert await Config.get("telemetry.x.rate") == 0.5
     await in_force(rate=0.25, endpoint="put")
+    # A put of something else has the section read a second time.
+    await Config.put("telemetry.x.batch_size", 7)
+    await in_force(rate=0.25, endpoint="put", batch_size=7)
     config_file.write(rate=0.125)
     await in_force(rate=0.125, endpoint="put")
 

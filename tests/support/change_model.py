@@ -22,8 +22,8 @@ BAD = -1
 
 
 class Settings(SectionSettings):
-    a: int = Field(0, ge=0, strict=True, description="One.")
-    b: int = Field(0, ge=0, strict=True, description="Another.")
+    a: float = Field(0.0, ge=0, strict=True, description="One.")
+    b: float = Field(0.0, ge=0, strict=True, description="Another.")
 
 
 class Manager:
@@ -221,7 +221,8 @@ class Run:
         assert rejected == [entry[3] == "rejected" for entry in model.history[-len(found) :]], self.steps
 
     def value(self):
-        return self.random.choice((None, BAD, 1, 1, 2, 3, 4))
+        # Some are of equal worth and of another type.
+        return self.random.choice((None, BAD, 1, 1.0, 2, 3, 3.0, 4))
 
 
 def edit(run):
@@ -233,7 +234,7 @@ def edit(run):
         if value is None:
             if run.files.pop(key, None) is not None:
                 found[key] = None
-        elif old is None or old.value != value:
+        elif old is None or repr(old.value) != repr(value):
             run.files[key] = Written(value, value, PATH)
             found[key] = value
     how = run.random.choice(("watch", "reload", "both"))
@@ -264,10 +265,15 @@ def put(run):
     key, value = run.random.choice(KEYS), run.value()
     was_put = key in run.manager.puts
     heard = run.manager.put(key, value)
-    run.observe()
+    # Where the manager tells nobody of it, a reading may come before, after, or not at all.
+    reading = "before" if heard else run.random.choice(("before", "after", "none"))
+    if reading == "before":
+        run.observe()
     if not heard and value is not None:
         run.live.put_again({key: value})
-    elif not heard:
+    if reading == "after":
+        run.observe()
+    if not heard and value is None:
         return
     if value is not None:
         run.model.layer[key] = (value, "put")
@@ -327,11 +333,12 @@ def restart(run):
 
 def manager_crash(run):
     """otpylib-config forgets what was put; nobody wished that."""
-    if any(key not in run.manager.read for key in run.manager.puts) or not run.manager.read:
-        return
     run.manager.life += 1
     run.manager.puts.clear()
     run.manager.read = {key: written.value for key, written in run.files.items()}
+    # A process reads the section as soon as another manager is there.
+    run.observe()
+    run.model.settle("start", None)
 
 
 def rollback(run):
@@ -342,4 +349,4 @@ def rollback(run):
     run.model.roll_back(run.states[number], "eve")
 
 
-STEPS = [edit, edit, reload, put, put, message, api, api, time, restart, rollback]
+STEPS = [edit, edit, reload, put, put, message, api, api, time, restart, manager_crash, rollback]
