@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry import otp
 from otpylib_telemetry.admin.models.insight import Actor, Actors, Incident
-from otpylib_telemetry.admin.plain import shown
+from otpylib_telemetry.admin.plain import shown, shown_event, shown_text
 from otpylib_telemetry.bus import table
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ async def get_actors(_call: Call) -> Actors:
         processes=len(otp.process_records()),
         roots=sorted(roots, key=lambda each: (not each.supervisor, -(each.mailbox or 0))),
         incidents=[
-            Incident(event=name, time=at, details=dict(shown(details)))
+            Incident(event=shown_event(name), time=at, details=dict(shown(details)))
             for name, at, details in incidents.last
         ],
     )
@@ -100,8 +100,8 @@ def _actor(record: Any, name: Any, children: list[Actor]) -> Actor:
     module = _module_of(record)
     return Actor(
         pid=str(record.pid),
-        name=called,
-        module=module,
+        name=None if called is None else shown_text(called),
+        module=shown_text(module),
         supervisor=_is_supervisor(record),
         mailbox=None if record.mailbox is None else record.mailbox.queue.qsize(),
         age=max(0.0, time.time() - record.info.created_at),

@@ -15,7 +15,7 @@ from collections import deque
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from otpylib_telemetry.admin.plain import dumps, scrubbed, shown
+from otpylib_telemetry.admin.plain import dumps, shown, shown_event
 from otpylib_telemetry.admin.problems import ProblemError
 from otpylib_telemetry.admin.routing import Answer
 from otpylib_telemetry.bus import table
@@ -162,7 +162,7 @@ async def _stream(tap: Tap, pattern: str) -> AsyncGenerator[bytes, None]:
 
 def _event(name: str, measurements: dict[str, Any], metadata: dict[str, Any], at: float) -> bytes:
     details = {"measurements": shown(measurements), "metadata": shown(metadata)}
-    return _message({"event_name": scrubbed(name), **details, "time": at})
+    return _message({"event_name": shown_event(name), **details, "time": at})
 
 
 def _message(data: Mapping[str, Any], kind: str | None = None) -> bytes:

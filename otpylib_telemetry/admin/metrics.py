@@ -7,6 +7,7 @@ import heapq
 from typing import TYPE_CHECKING
 
 from otpylib_telemetry.admin.models.insight import MetricsBySize, MetricSize
+from otpylib_telemetry.admin.plain import shown_names, shown_text
 from otpylib_telemetry.aggregation.exporter_stores import known_stores
 
 if TYPE_CHECKING:
@@ -35,11 +36,11 @@ def _size(exporter: str, metric: AnyMetric, store: SeriesStore) -> MetricSize:
     with store.lock:
         return MetricSize(
             exporter=exporter,
-            metric=metric.name,
+            metric=shown_text(metric.name),
             kind=metric.kind.value,
             series=len(metric.series),
             limit=metric.limit,
             overflowing=metric.overflow is not None,
-            labels=dict(metric.most_values()),
-            folded=dict(metric.ever_folded),
+            labels=shown_names(dict(metric.most_values())),
+            folded=shown_names(dict(metric.ever_folded)),
         )

@@ -18,7 +18,7 @@ from otpylib_telemetry.admin.models.state import (
     ServiceStatus,
     Status,
 )
-from otpylib_telemetry.admin.plain import plain_dict
+from otpylib_telemetry.admin.plain import found_secrets, plain, plain_dict, shown_names
 from otpylib_telemetry.admin.processes import SilentError
 from otpylib_telemetry.admin.routing import Answer
 from otpylib_telemetry.bus import table
@@ -43,7 +43,7 @@ async def get_status(_call: Call) -> Status:
             section=process.section,
             state="silent" if isinstance(answer, SilentError) else str(answer.get("state")),
             reason=str(answer) if isinstance(answer, SilentError) else answer.get("reason"),
-            stats={} if isinstance(answer, SilentError) else plain_dict(answer),
+            stats={} if isinstance(answer, SilentError) else shown_names(plain_dict(answer)),
         )
         for process, answer in await processes.ask_all(processes.services(), ("get_stats",))
     ]
@@ -55,13 +55,15 @@ async def get_status(_call: Call) -> Status:
         exporters=exporters,
         services=services,
         handlers=_handlers(),
+        scrubbed=found_secrets(),
     )
 
 
 def _handlers() -> list[HandlerStatus]:
     handlers = table.current.table.handlers.values()
     return [
-        HandlerStatus(**{key: getattr(each, key) for key in HandlerStatus.model_fields}) for each in handlers
+        HandlerStatus(**{key: shown_names(plain(getattr(each, key))) for key in HandlerStatus.model_fields})
+        for each in handlers
     ]
 
 
@@ -87,7 +89,7 @@ def _exporter_status(stats: Mapping[str, Any]) -> ExporterStatus:
         queue_limit=stats.get("queue_limit", 0),
         uptime=stats.get("uptime", 0.0),
         generation=stats.get("config_generation", 0),
-        stats=plain_dict(stats),
+        stats=shown_names(plain_dict(stats)),
     )
 
 

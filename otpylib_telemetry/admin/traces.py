@@ -7,12 +7,13 @@ last. An end costs one append then; the traces are put together when somebody as
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otpylib_telemetry.admin.models.insight import Trace, Traces, TraceSpan
-from otpylib_telemetry.admin.plain import plain, shown
+from otpylib_telemetry.admin.plain import plain, shown, shown_text
 from otpylib_telemetry.bus import table
 from otpylib_telemetry.primitives.threads import run_in_thread
 
@@ -36,6 +37,10 @@ _FAILURES: Final = (".error", ".exception", ".failed")
 _PLACE: Final = frozenset(
     {"trace_id", "span_id", "parent_span_id", "correlation_id", "traceparent", "tracestate", "baggage"}
 )
+
+
+#: Ids as W3C has them; of digits alone, it may be the number of a card.
+_HEXADECIMAL: Final = re.compile(r"(?=.*[a-f])(?:[0-9a-f]{16}){1,2}")
 
 
 class End(NamedTuple):
@@ -123,7 +128,7 @@ def _trace(trace_id: str, parts: list[End]) -> Trace:
         for end in ordered[:_MOST_SPANS]
     ]
     return Trace(
-        trace_id=trace_id,
+        trace_id=_id(trace_id),
         name=_operation(root.name),
         start=start,
         duration_ms=(max(end.at for end in parts) - start) * 1000,
@@ -140,8 +145,8 @@ def _span(end: End, began: float, start: float, inside: Iterable[tuple[float, fl
     failed = end.name.endswith(_FAILURES)
     details = {key: value for key, value in end.metadata.items() if key not in _PLACE}
     return TraceSpan(
-        span_id=end.metadata["span_id"],
-        parent_span_id=parent if isinstance(parent, str) else None,
+        span_id=_id(end.metadata["span_id"]),
+        parent_span_id=_id(parent) if isinstance(parent, str) else None,
         name=_operation(end.name),
         start_ms=(began - start) * 1000,
         duration_ms=duration_ms,
@@ -169,7 +174,12 @@ def _error(metadata: Mapping[str, Any]) -> str:
 
 
 def _operation(name: str) -> str:
-    return name.rpartition(".")[0] or name
+    return shown_text(name.rpartition(".")[0] or name)
+
+
+def _id(given: str) -> str:
+    # Whoever emits an event may call anything its id.
+    return given if _HEXADECIMAL.fullmatch(given) else shown_text(given)
 
 
 def _ms(value: object) -> float:

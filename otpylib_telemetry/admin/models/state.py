@@ -83,6 +83,9 @@ class Status(Model):
     exporters: list[ExporterStatus]
     services: list[ServiceStatus]
     handlers: list[HandlerStatus]
+    scrubbed: dict[str, int] = Field(
+        default_factory=dict, description="Secrets that were taken out of what this API showed, by rule."
+    )
 
 
 class Health(Model):
