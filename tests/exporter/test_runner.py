@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import re
 import threading
 import time
 
@@ -189,6 +190,11 @@ async def test_open_that_fails_is_degraded_retried_and_recovers(runtime, caplog)
     texts = [record.getMessage() for record in caplog.records]
     assert len([text for text in texts if "is degraded" in text]) == 1
     assert "x_exporter works again." in texts
+    # Whoever is woken by the one is to hear of the other.
+    levels = {
+        record.levelname for record in caplog.records if re.search("is degraded|works again", record.message)
+    }
+    assert levels == {"WARNING"}
 
 
 async def test_open_that_hangs_gives_way_to_a_change(runtime):
