@@ -316,4 +316,5 @@ async def reload(_call: Call) -> Reloaded:
             errors[process.name] = scrubbed(str(answer))
         else:
             changed += [f"{process.short}.{key}" for key in answer["changed"]]
+            errors |= {str(name): scrubbed(str(why)) for name, why in answer.get("errors", {}).items()}
     return Reloaded(changed=sorted(changed), errors=errors)

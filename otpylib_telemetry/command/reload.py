@@ -30,7 +30,9 @@ def run(arguments: argparse.Namespace, screen: Screen) -> int:
         screen.json(found)
         return BAD if found["errors"] else GOOD
     for name, error in found["errors"].items():
-        screen.line(f"{name}: {screen.coloured('failed', 'red')}: {one_line(error)}")
+        # What is said of a file or of a key begins with its name.
+        before = "" if error.startswith(name) else f"{one_line(name)}: "
+        screen.line(f"{before}{screen.coloured('failed', 'red')}: {one_line(error)}")
     changed = ", ".join(found["changed"])
     screen.line(f"changed: {one_line(changed)}" if changed else "nothing has changed")
     return BAD if found["errors"] else GOOD

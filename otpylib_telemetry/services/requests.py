@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry import otp
-from otpylib_telemetry.config import history, transactions
+from otpylib_telemetry.config import history, toml_source, transactions
 from otpylib_telemetry.config.acts import Cause
 from otpylib_telemetry.primitives.errors import describe
 
@@ -61,9 +61,30 @@ def _reload(host: SectionServer) -> Awaitable[dict[str, Any]]:
 
     async def reloaded() -> dict[str, Any]:
         await host.at_rest()
-        return {"changed": sorted(changed)}
+        found: dict[str, Any] = {"changed": sorted(changed)}
+        if errors := _errors(host.configuration):
+            found["errors"] = errors
+        return found
 
     return reloaded()
+
+
+def _errors(configuration: LiveConfig[Any]) -> dict[str, str]:
+    """Return what in the files does not count: by file why it cannot be read, by key why it is refused."""
+    found = {}
+    stays, never = "what was read from it last stays in force", "nothing was read from it yet"
+    for source in toml_source.known_sources():
+        path = str(source.path)
+        if source.in_use and source.trouble is not None:
+            found[path] = f"{path} {source.trouble}; {stays if source.version else never}"
+        elif source.in_use:
+            found |= {
+                key: f"{key} in {path} is left out: {why}"
+                for key, why in source.left_out
+                if configuration.key_of(key) is not None
+            }
+    refused = (each for each in configuration.resolution.problems if each.kind == "rejected")
+    return found | {each.key: each.message for each in refused if each.origin.startswith("file ")}
 
 
 def _apply(host: SectionServer, changes: object, about: object) -> Awaitable[dict[str, Any]]:

@@ -248,3 +248,13 @@ async def test_a_reload_says_what_changed(client, one, two):
     answer = await client.ask("POST", "/reload")
     assert answer.body["changed"] == ["one.a", "one.b"]
     assert "scripted_two" in answer.body["errors"]
+
+
+async def test_a_reload_says_what_does_not_count(client, one, two):
+    one.answers["reload"] = {"changed": [], "errors": {"/a.toml": "/a.toml is empty"}}
+    two.answers["reload"] = {"changed": ["b"], "errors": {"telemetry.two.a": "telemetry.two.a is refused"}}
+    answer = await client.ask("POST", "/reload")
+    assert answer.body == {
+        "changed": ["two.b"],
+        "errors": {"/a.toml": "/a.toml is empty", "telemetry.two.a": "telemetry.two.a is refused"},
+    }

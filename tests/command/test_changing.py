@@ -110,6 +110,14 @@ def test_a_process_that_is_silent_is_told_of(api):
     assert asked(api, "reload", "--json").status == 1
 
 
+def test_a_file_that_cannot_be_read_and_a_value_that_is_refused_are_told_of(api):
+    errors = {"/etc/a.toml": "/etc/a.toml does not exist", "telemetry.x.y": "telemetry.x.y (3) is refused"}
+    api.answers["POST", "/reload"] = Reloaded(changed=[], errors=errors)
+    found = asked(api, "reload")
+    assert found.status == 1
+    assert found.out.splitlines()[:2] == [f"failed: {text}" for text in errors.values()]
+
+
 @pytest.mark.parametrize("number", ["x", "1.5", "", "0", "-1"])
 def test_a_number_that_is_of_no_change(api, number):
     assert asked(api, "rollback", "--", number).status == 2

@@ -923,6 +923,35 @@ async def test_a_message_has_the_file_read_now(runtime, config_manager, file, mo
     assert (found["config"]["rate"], found["config"]["endpoint"]) == (0.25, "one")
 
 
+@pytest.mark.parametrize(
+    ("damage", "key", "words"),
+    [
+        (lambda path: path.write_text("[telemetry.x]\nrate = = 1\n"), None, "is not valid TOML: "),
+        (lambda path: path.write_text(""), None, "is empty"),
+        (lambda path: path.write_bytes(b"\xff\xfe"), None, "is not UTF-8 text"),
+        (lambda path: path.unlink(), None, "does not exist"),
+        (lambda path: path.write_text("[telemetry.x]\nrate = -3\n"), "telemetry.x.rate", "is refused: "),
+        (lambda path: path.write_text('[telemetry.x]\nrate = "${NO_X}"\n'), "telemetry.x.rate", "NO_X"),
+    ],
+    ids=["no TOML", "empty", "no text", "gone", "refused", "unset variable"],
+)
+async def test_a_message_to_reload_says_what_does_not_count_and_why(
+    runtime, config_manager, file, damage, key, words
+):
+    await started(config_manager, file, rate=0.5)
+    text = file.path.read_text()
+    damage(file.path)
+    for _ in range(2):
+        [(name, why)] = (await call(("reload",)))["errors"].items()
+        assert name == (key or str(file.path))
+        assert why.startswith(name)
+        assert words in why
+        assert "in force" in why or "counts as giving its value before" in why
+    file.path.write_text(text)
+    assert "errors" not in await call(("reload",))
+    assert (await config())["config"]["rate"] == 0.5
+
+
 @pytest.fixture
 def sighup(monkeypatch):
     """The handlers of the application's that were called."""

@@ -161,4 +161,8 @@ class Reloaded(Model):
     """What changed when the configuration files were read again."""
 
     changed: list[str] = Field(description="Keys, such as `otel.sampling_rate`.")
-    errors: dict[str, str] = Field(default_factory=dict, description="By process, why it could not read.")
+    errors: dict[str, str] = Field(
+        default_factory=dict,
+        description="By file, why it cannot be read; by key, why its value is refused; by process, why it "
+        "did not answer.",
+    )
