@@ -8,11 +8,13 @@ import socket
 import stat
 import struct
 import time
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from otpylib_telemetry.admin.settings import is_loopback
 from otpylib_telemetry.primitives import listening
+from otpylib_telemetry.primitives.fork import after_fork_in_child
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +30,10 @@ _ACCEPTING: Final = 1.0
 #: Seconds that others may take to put a socket into the same directory, and between two looks.
 _TAKING: Final = 5.0
 _LOOK: Final = 0.01
+
+
+#: What this process listens on.
+_listening: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
 
 class UnavailableError(Exception):
@@ -49,6 +55,7 @@ def bind_path(path: str) -> socket.socket:
     with _one_at_a_time(where, directory):
         _make_room(where, path)
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        _listening.add(listening)
         try:
             listening.setblocking(False)
             listening.bind(path)
@@ -183,9 +190,21 @@ def bind_port(host: str, port: int, *, has_token: bool) -> list[socket.socket]:
             f"{where}: others can reach {addresses[0].sockaddr[0]}, and there is no telemetry.admin.token"
         )
     try:
-        return listening.bind_all(addresses, port, backlog=_BACKLOG)
+        found = listening.bind_all(addresses, port, backlog=_BACKLOG)
     except OSError as error:
         raise UnavailableError(f"{where}: {listening.reason(error)}") from error
+    _listening.update(found)
+    return found
+
+
+def _leave_to_parent() -> None:
+    """Listen on nothing of the parent's, which would look alive as long as a child, and never answer."""
+    for each in [*_listening]:
+        each.close()
+    _listening.clear()
+
+
+after_fork_in_child(_leave_to_parent)
 
 
 def user_of(connected: socket.socket) -> str | None:

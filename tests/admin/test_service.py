@@ -356,3 +356,34 @@ async def test_a_stop_of_the_process_leaves_nothing_open(runtime, path):
             await stream.to_the_end()
     with pytest.raises(aiohttp.ClientConnectorError):
         await Client(port=port).get("/healthz")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # 3.12 on: forking with threads is what is tested
+def test_a_forked_worker_keeps_nothing_open_that_its_parent_served(path):
+    listening = [sockets.bind_path(path), *sockets.bind_port("127.0.0.1", 0, has_token=False)]
+    port = listening[-1].getsockname()[1]
+    waits, until = os.pipe()
+    is_there, there = os.pipe()
+    worker = os.fork()
+    if worker == 0:
+        os.close(until)
+        os.write(there, b".")
+        os.read(waits, 1)
+        os._exit(0)
+    try:
+        os.close(waits)
+        assert os.read(is_there, 1) == b"."
+        for each in listening:
+            # It is still the parent's.
+            with socket.socket(each.family) as client:
+                client.connect(each.getsockname())
+            # As the end of the process does it, however it ends.
+            each.close()
+        again = [sockets.bind_path(path), *sockets.bind_port("127.0.0.1", port, has_token=False)]
+    finally:
+        for each in (until, is_there, there):
+            os.close(each)
+        os.waitpid(worker, 0)
+    for each in again:
+        each.close()
