@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
+import sys
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry.admin.settings import AdminSettings
 from otpylib_telemetry.command.client import Client, Target
 from otpylib_telemetry.command.screen import UsageError
+from otpylib_telemetry.config.interpolation import expand
 from otpylib_telemetry.config.resolve import resolve
 from otpylib_telemetry.config.toml_source import TomlSource
 
@@ -18,6 +22,10 @@ if TYPE_CHECKING:
 
 FILE: Final = "config.toml"
 TOKEN: Final = "TELEMETRY_ADMIN_TOKEN"  # noqa: S105  # the name of a variable
+
+#: Where a table begins in a text, and what begins that of the API.
+_HEADER: Final = re.compile(r"^(?=[ \t]*\[)", re.MULTILINE)
+_OURS: Final = re.compile(r"""\s*\[\s*["']?telemetry["']?\s*\.\s*["']?admin["']?\s*(\]|#|$)""")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,9 +60,13 @@ def client_of(arguments: argparse.Namespace) -> Client:
 
 def target_of(file: str, environ: Mapping[str, str]) -> Target:
     """Return where the application whose configuration file this is serves its API."""
-    settings = resolve(
-        AdminSettings, "telemetry.admin", environ=environ, config=_table(file, environ)
-    ).settings
+    table, trouble = _table(file, environ)
+    settings = resolve(AdminSettings, "telemetry.admin", environ=environ, config=table).settings
+    if trouble is not None:
+        if settings.socket is None and not settings.port:
+            raise UsageError(f"{file}: the file {trouble}; --socket or --url does without it")
+        # The application goes on with what it read before, and is asked all the same.
+        sys.stderr.write(f"{file}: the file {trouble}; where the application is was read all the same\n")
     if settings.socket is not None:
         return Target(socket=settings.socket)
     if settings.port == 0:
@@ -71,14 +83,52 @@ def target_of(file: str, environ: Mapping[str, str]) -> Target:
     )
 
 
-def _table(file: str, environ: Mapping[str, str]) -> dict[str, Any]:
+def _table(file: str, environ: Mapping[str, str]) -> tuple[dict[str, Any], str | None]:
+    """Return what a file says of the API, as far as it can be read, and what is wrong with the file."""
     if not Path(file).is_file():
-        return {}
+        return {}, None
     source = TomlSource(file, environ=environ)
     source.refresh()
-    if source.trouble is not None:
-        raise UsageError(f"{file}: the file {source.trouble}; --socket or --url does without it")
-    section: Any = source.content()
+    if source.trouble is None:
+        return _admin_of(source.content()), None
+    try:
+        text = Path(file).read_text(encoding="utf-8-sig", errors="replace")
+    except OSError:
+        return {}, source.trouble
+    found = ((key, expand(value, environ)) for key, value in _what_parses(text).items())
+    return {key: each.value for key, each in found if each.problem is None}, source.trouble
+
+
+def _admin_of(content: object) -> dict[str, Any]:
     for name in ("telemetry", "admin"):
-        section = section.get(name) if isinstance(section, dict) else None
-    return section if isinstance(section, dict) else {}
+        content = content.get(name) if isinstance(content, dict) else None
+    return content if isinstance(content, dict) else {}
+
+
+def _what_parses(text: str) -> dict[str, Any]:
+    """Return what a broken file says of the API: each table is read by itself, and if need be each line."""
+    found: dict[str, Any] = {}
+    for table in _HEADER.split(text):
+        header, _, rest = table.partition("\n")
+        if _OURS.match(header):
+            # Its own bracket may be what is missing.
+            table = f"[telemetry.admin]\n{rest}"  # noqa: PLW2901  # the same, mended
+        content = _parsed(table)
+        if content is None and "admin" in table:
+            kept = ""
+            for line in table.splitlines():
+                content = _parsed(f"{kept}{line}\n")
+                kept += "" if content is None else f"{line}\n"
+                if not kept and line.lstrip().startswith("["):
+                    # Whose the lines below it are is not known.
+                    break
+            content = _parsed(kept)
+        found |= _admin_of(content)
+    return found
+
+
+def _parsed(text: str) -> dict[str, Any] | None:
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError):
+        return None

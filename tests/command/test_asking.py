@@ -144,6 +144,51 @@ class TestWhichApplication:
         assert found.status == 2
         assert "config.toml: the file " in found.err
 
+    @pytest.mark.parametrize(
+        "text",
+        [
+            '[telemetry.prometheus]\nport = = 0\n[telemetry.admin]\nsocket = "a.sock"\n',
+            '[telemetry.admin]\nsocket = "a.sock"\n[telemetry.prometheus]\nport = = 0\n',
+            '[telemetry.admin]\nenabled = yes\nsocket = "a.sock"\n',
+            '[telemetry.admin]\nsocket = "a.sock"\nenabled\n',
+            '[telemetry.admin\nsocket = "a.sock"\n',
+            '  [ telemetry . "admin" ] # ours\n  socket = "${RUN:-a}.sock"\n[telemetry.otel\nendpoint = 1\n',
+            '[telemetry]\nadmin = {socket = "a.sock"}\n[telemetry.otel]\nendpoint = "http://x\n',
+            '[telemetry]\nadmin.socket = "a.sock"\nx = \n',
+            'telemetry.admin.socket = "a.sock"\n[telemetry.otel]\nheaders = {a = "b",\n',
+            '[telemetry.admin]\nsocket = "a.sock"\n[telemetry.otel]\n[telemetry.otel]\n',
+            '[telemetry.otel]\nendpoint = """http://x\n[telemetry.admin]\nsocket = "a.sock"\n',
+            '[telemetry.otel]\r\nrules = [\r\n  [1],\r\n[telemetry.admin]\r\nsocket = "a.sock"\r\n',
+            '\ufeff[telemetry.otel\n[telemetry.admin]\nsocket = "a.sock"\n',
+            '[telemetry.admin]\nsocket = "a.sock"\n[telemetry.otel]\nservice_name = "caf\udce9"\n',
+            '<<<<<<< HEAD\n[telemetry.admin]\nsocket = "a.sock"\n=======\nenabled = true\n>>>>>>> b\n',
+        ],
+    )
+    def test_a_broken_file_says_it_all_the_same(self, tmp_path, text):
+        (tmp_path / "config.toml").write_bytes(text.encode("utf-8", "surrogateescape"))
+        found = said("status")
+        assert (found.status, found.out) == (1, "")
+        broken, asked = found.err.splitlines()
+        assert broken.startswith("config.toml: the file is not ")
+        assert broken.endswith("; where the application is was read all the same")
+        assert "there is no socket a.sock" in asked
+
+    @pytest.mark.parametrize(
+        "text",
+        ['[telemetry.otel\nsocket = "a.sock"\n', '[telemetry.adminx\nsocket = "a.sock"\n', "", "# x\n"],
+    )
+    def test_a_broken_file_that_does_not_say_it(self, tmp_path, text):
+        (tmp_path / "config.toml").write_text(text)
+        found = said("status")
+        assert found.status == 2
+        assert found.err.endswith("; --socket or --url does without it\n")
+
+    def test_a_broken_file_and_a_port(self, tmp_path, capsys):
+        file = tmp_path / "config.toml"
+        file.write_text(f'[telemetry.admin]\nport = 9465\ntoken = "{TOKEN}"\n[telemetry.otel]\nx = = 1\n')
+        assert target_of(str(file), {})[1:] == ("http://127.0.0.1:9465", TOKEN)
+        assert TOKEN not in capsys.readouterr().err
+
     def test_both(self):
         assert said("--socket", "a", "status", "--url", "http://b").status == 2
         assert said("status", "--socket", "a", "--url", "http://b").status == 2
