@@ -339,13 +339,19 @@ class TestChanges:
         def reloaded():
             # The file is watched as well: who comes first is open.
             app.file.write_text(text.replace("max_series = 50", f"max_series = {next(sizes)}"))
-            return said("reload") == (0, "changed: prometheus.max_series\n", "")
+            return said("reload").out.endswith("\nchanged: prometheus.max_series\n")
 
         wait_until(reloaded)
         app.file.write_text(text)
-        assert typed(app, "reload") in {"changed: prometheus.max_series\n", "nothing has changed\n"}
+        found = said("reload")
+        told, changed = found.out.splitlines()
+        # Another value of the file is refused all the time.
+        assert found.status == 1
+        assert told.startswith("failed: telemetry.mock.retry_attempts ('many', a string) from ")
+        assert changed in {"changed: prometheus.max_series", "nothing has changed"}
         assert value("prometheus.max_series").value == 50
-        assert Reloaded.model_validate(said("reload", "--json").json).changed == []
+        found = Reloaded.model_validate(said("reload", "--json").json)
+        assert (found.changed, list(found.errors)) == ([], ["telemetry.mock.retry_attempts"])
 
 
 class TestExporters:
