@@ -5,7 +5,7 @@ import pytest
 from tests.support.change_model import Run
 from tests.support.examples import examples
 
-SEQUENCES = examples(300)
+SEQUENCES = examples(1_000)
 
 
 @pytest.mark.parametrize("part", range(10))
