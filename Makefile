@@ -43,10 +43,10 @@ environment: ## make the virtual environment, if it is not up to date
 demo: environment ## a shop under load, reconfigured while it runs; status 3: the machine is too busy to judge
 	@$(RUN) examples.shop $(if $(filter-out 0 no false,$(KEEP)),--keep) $(ARGS)
 
-check: lint ## lint, types and the quick tests, for daily use: under two minutes
+check: lint ## lint, types and the quick tests, for daily use: a few minutes
 	@$(RUN) pytest -q -n $(JOBS) --dist worksteal -m $(QUICK) $(ARGS)
 
-test: environment ## every test, against real backends where they are installed: under ten minutes
+test: environment ## every test, against real backends where they are installed: some twelve minutes on two cores
 	@$(RUN) pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 lint: environment ## style, format and types
