@@ -6,8 +6,6 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from otpylib.runtime.backends.asyncio_backend import AsyncIOBackend
-
 from otpylib_telemetry import otp
 from otpylib_telemetry.primitives.errors import describe
 
@@ -31,7 +29,7 @@ class OwnRuntime:
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
-        self.backend: Any = AsyncIOBackend()
+        self.backend: Any = otp.Runtime()
         self._ready = asyncio.Event()
         self._stopping = asyncio.Event()
         self._trouble: BaseException | None = None

@@ -31,6 +31,7 @@ from otpylib_telemetry.otp.processes import process_records as process_records
 from otpylib_telemetry.otp.processes import task_of as task_of
 from otpylib_telemetry.otp.processes import timers as timers
 from otpylib_telemetry.otp.processes import whereis as whereis
+from otpylib_telemetry.otp.runtimes import Runtime as Runtime
 from otpylib_telemetry.otp.runtimes import get_runtime as get_runtime
 from otpylib_telemetry.otp.runtimes import is_inherited as is_inherited
 from otpylib_telemetry.otp.runtimes import private_runtime as private_runtime

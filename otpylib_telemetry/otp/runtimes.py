@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import threading
@@ -11,9 +12,27 @@ from otpylib.atom import core as _atoms
 from otpylib.process import api as _process_api
 from otpylib.runtime import get_runtime as global_runtime
 from otpylib.runtime import registry as _registry
+from otpylib.runtime.backends.asyncio_backend import AsyncIOBackend
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+
+class Runtime(AsyncIOBackend):  # type: ignore[misc]  # otpylib has no types
+    """A runtime whose processes end once it has forgotten them.
+
+    Defect: the loop of a supervisor swallows every error of ``receive`` and asks again at once. If a runtime
+    is shut down while a child starts again, ``asyncio.wait_for`` of Python 3.11 may lose the cancellation;
+    the supervisor then asks for ever, and the event loop stands.
+    """
+
+    async def receive(self, timeout: float | None = None, match: Callable[[Any], bool] | None = None) -> Any:  # noqa: ASYNC109  # otpylib's signature
+        """Wait for a message to the process that is running."""
+        pid = self.self()
+        if pid is not None and pid not in self._processes:
+            raise asyncio.CancelledError
+        return await super().receive(timeout, match)
+
 
 #: The runtimes that exist for the thread of their loop alone, by that thread's identifier.
 _private: dict[int, Any] = {}

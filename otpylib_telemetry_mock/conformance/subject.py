@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 from otpylib import gen_server, process
 from otpylib.runtime import reset_runtime, set_runtime
-from otpylib.runtime.backends.asyncio_backend import AsyncIOBackend
 
 from otpylib_telemetry import otp
 from otpylib_telemetry.bus import table
@@ -75,7 +74,7 @@ class Subject:
     async def runtime(self) -> AsyncIterator[None]:
         """Give it an otpylib runtime, and leave nothing behind."""
         registry.forget(self.name)
-        backend = AsyncIOBackend()
+        backend = otp.Runtime()
         await backend.initialize()
         set_runtime(backend)
         try:

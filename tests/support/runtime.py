@@ -8,10 +8,10 @@ import otpylib_config
 from otpylib import gen_server, process
 from otpylib.runtime import reset_runtime, set_runtime
 from otpylib.runtime.atoms import KILLED, SHUTDOWN
-from otpylib.runtime.backends.asyncio_backend import AsyncIOBackend
 from otpylib_config.atoms import STOP
 from otpylib_config.sources.base import ConfigSource
 
+from otpylib_telemetry import otp
 from otpylib_telemetry.otp import tasks as otp_tasks
 
 GRACE = 30.0
@@ -26,7 +26,7 @@ async def running_runtime(grace=GRACE):
     A task that outlives that by ``grace`` seconds is a leak: an AssertionError says which and where it is.
     """
     before = asyncio.all_tasks()
-    backend = AsyncIOBackend()
+    backend = otp.Runtime()
     await backend.initialize()
     set_runtime(backend)
     try:
