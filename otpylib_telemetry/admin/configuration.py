@@ -125,14 +125,14 @@ async def _made(
 
 
 async def _taken_back(done: Sequence[tuple[Process, Mapping[str, Any]]], by: str | None) -> str:
-    """Go back to what was before the first of these changes; return the sections that stay changed."""
+    """Take these changes back, and nobody else's; return the sections that stay changed."""
     kept = []
     for process, found in done:
         if not found.get("changes"):
-            # It was so already: the generation is that of somebody else's change.
+            # It was so already: the generation is that of another change.
             continue
         try:
-            back = await processes.ask(process, ("rollback", found["generation"] - 1, by), _CHANGING)
+            back = await processes.ask(process, ("take_back", found["generation"], by), _CHANGING)
             if back["outcome"] == "rejected":
                 kept.append(process.short)
         except SilentError:

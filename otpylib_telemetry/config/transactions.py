@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from otpylib_telemetry.config.acts import Act, Cause
+from otpylib_telemetry.config.history import NotKeptError
 from otpylib_telemetry.config.layers import Given
 from otpylib_telemetry.config.messages import beats
 from otpylib_telemetry.config.observed import differ
@@ -14,9 +16,9 @@ from otpylib_telemetry.config.resolution import changed_keys
 from otpylib_telemetry.config.section_history import change_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
-    from otpylib_telemetry.config.history import Entry, Outcome
+    from otpylib_telemetry.config.history import Change, Entry, Outcome
     from otpylib_telemetry.config.live import LiveConfig
     from otpylib_telemetry.config.resolution import Resolution
 
@@ -85,7 +87,44 @@ def apply(live: LiveConfig[Any], changes: Mapping[str, Any], cause: Cause) -> Do
 
 def roll_back(live: LiveConfig[Any], generation: int, cause: Cause) -> Done:
     """Have every key count again as it did after a generation; NotKeptError if that is not kept."""
-    then = live.entered.history.values_at(live.section, generation)
+    history, section = live.entered.history, live.section
+    then = history.values_at(section, generation)
+    return _go_back(live, then, history.for_a_while_at(section, generation), cause)
+
+
+def take_back(live: LiveConfig[Any], generation: int, cause: Cause) -> Done:
+    """Have what one change set count as before, save what was changed since; NotKeptError if it is gone."""
+    entries = live.entered.history.entries(live.section)
+    put = next((each for each in entries if each.generation == generation), None)
+    if put is None:
+        raise NotKeptError(f"change {generation} of {live.section} is not kept")
+    then = {
+        key: _without(change, change_of(key, live.resolution, live.resolution))
+        for key, change in put.changes.items()
+    }
+    for_a_while = live.entered.history.for_a_while_at(live.section, generation - 1)
+    as_it_was = {key: act for key, act in for_a_while.items() if then.get(key) is put.changes.get(key)}
+    return _go_back(live, then, as_it_was, cause)
+
+
+def _without(change: Change, now: Change) -> Change:
+    """Return as ``old`` what counts now without a change: of a table, without the entries it made."""
+    old, new = change.old, change.new
+    if not differ(now.new, new):
+        return change
+    if not (isinstance(now.new, Mapping) and isinstance(old, Mapping) and isinstance(new, Mapping)):
+        return now
+    found = dict(now.new)
+    for name in {*old, *new}:
+        if differ(old.get(name), new.get(name)) and not differ(found.get(name), new.get(name)):
+            found[name] = old.get(name)
+    return now._replace(old={name: value for name, value in found.items() if value is not None})
+
+
+def _go_back(
+    live: LiveConfig[Any], then: Mapping[str, Change], for_a_while: Mapping[str, Act], cause: Cause
+) -> Done:
+    """Have the ``old`` values of changes count again; ``for_a_while`` are those that ended by themselves."""
     wished = {
         key: change
         for key, change in then.items()
@@ -93,7 +132,6 @@ def roll_back(live: LiveConfig[Any], generation: int, cause: Cause) -> Done:
     }
     # What the layers below say anyway needs no change on top, and keeps the origin it has.
     plain = live.trial({key: Act(None) for key in wished})
-    for_a_while = live.entered.history.for_a_while_at(live.section, generation)
     acts = {}
     for key, change in wished.items():
         given: Given | None = Given(change.old, cause.words, secret=change.old_secret, literal=True)

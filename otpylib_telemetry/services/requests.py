@@ -92,9 +92,19 @@ def _apply(host: SectionServer, changes: object, about: object) -> Awaitable[dic
 
 
 def _roll_back(host: SectionServer, generation: object, by: object) -> Awaitable[dict[str, Any]]:
+    cause = Cause("api", _name(by))
+    return _done(host, transactions.roll_back(host.configuration, _number(generation), cause))
+
+
+def _take_back(host: SectionServer, generation: object, by: object) -> Awaitable[dict[str, Any]]:
+    cause = Cause("api", _name(by))
+    return _done(host, transactions.take_back(host.configuration, _number(generation), cause))
+
+
+def _number(generation: object) -> int:
     if not isinstance(generation, int) or isinstance(generation, bool):
         raise _WrongRequestError("rollback takes the number of a generation")
-    return _done(host, transactions.roll_back(host.configuration, generation, Cause("api", _name(by))))
+    return generation
 
 
 def _done(host: SectionServer, done: transactions.Done) -> Awaitable[dict[str, Any]]:
@@ -195,4 +205,6 @@ _ASKED: Final[tuple[tuple[str, int, Callable[..., Awaitable[Any]]], ...]] = (
     ("try_config", 2, _try),
     ("apply_config", 3, _apply),
     ("rollback", 3, _roll_back),
+    # One change alone, which the admin API could not make whole.
+    ("take_back", 3, _take_back),
 )

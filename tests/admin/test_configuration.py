@@ -92,7 +92,7 @@ async def test_where_one_fails_those_before_it_are_taken_back(client, one, two, 
     one.answers |= {
         "try_config": tried(a=(1, 2)),
         "apply_config": applied(a=(1, 2)),
-        "rollback": applied() if can_go_back else ("error", "not kept"),
+        "take_back": applied() if can_go_back else ("error", "not kept"),
     }
     two.answers |= {
         "try_config": tried(a=(1, 2)),
@@ -102,7 +102,7 @@ async def test_where_one_fails_those_before_it_are_taken_back(client, one, two, 
     assert (answer.status, answer.body["where"]) == (409, "body: two")
     assert ("too late" if failing == "rejected" else "does not work") in answer.body["detail"]
     assert ("taken back" if can_go_back else "one stay changed") in answer.body["expected"]
-    assert asked(one, "rollback") == [("rollback", 6, ADA)]
+    assert asked(one, "take_back") == [("take_back", 7, ADA)]
 
 
 async def test_what_somebody_else_changed_is_not_taken_back(client, backend, two):

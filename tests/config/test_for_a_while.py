@@ -6,7 +6,7 @@ import pytest
 
 from otpylib_telemetry.config import transactions
 from otpylib_telemetry.config.acts import Cause
-from otpylib_telemetry.config.history import History
+from otpylib_telemetry.config.history import History, NotKeptError
 from otpylib_telemetry.config.live import LiveConfig
 from otpylib_telemetry_otel.settings.model import OtelSettings
 
@@ -30,6 +30,10 @@ class Section:
 
     def roll_back(self, generation):
         return transactions.roll_back(self.live, generation, Cause("api", "eve")).as_dict(self.live)
+
+    def take_back(self, change):
+        cause = Cause("api", "eve")
+        return transactions.take_back(self.live, change["generation"], cause).as_dict(self.live)
 
     def at(self, now):
         self.now = 100.0 + now
@@ -207,3 +211,24 @@ def test_entries_of_a_table_go_their_ways_whatever_is_changed(seed):
             pile[:] = [wish for wish in pile if wish[1] is None or wish[1] > now]
         expected = {name: pile[-1][0] for name, pile in piles.items() if pile and pile[-1][0] is not None}
         assert section.resource == expected, (seed, step)
+
+
+def test_one_change_is_taken_back_and_nothing_that_others_made_meanwhile():
+    section = Section(resource={"a": "1", "b": "2"})
+    section.change(by="cat", seconds=60, batch_size=5)
+    hers = section.change(by="ada", batch_size=6, queue_limit=7, timeout=8, resource__a="9", resource__c="3")
+    section.change(by="bob", flush_interval=4, timeout=9, resource__b="7")
+    assert sorted(section.take_back(hers)["changes"]) == ["batch_size", "queue_limit", "resource"]
+    assert (section.batch_size, section.queue_limit) == (5, 100_000)
+    assert (section.flush_interval, section.timeout) == (4, 9)
+    assert section.resource == {"a": "1", "b": "7"}
+    assert section.at(60).batch_size == 100
+
+
+def test_a_change_that_was_changed_whole_since_is_not_taken_back():
+    section = Section()
+    hers = section.change(by="ada", timeout=8)
+    section.change(by="bob", timeout=9)
+    assert section.take_back(hers)["changes"] == {}
+    with pytest.raises(NotKeptError):
+        section.take_back({"generation": 4711})
