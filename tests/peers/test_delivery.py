@@ -23,8 +23,9 @@ RESOURCE = {"service.name": "shop", "replica": 3, "zones": ("a", "b"), "ratio": 
 WAYS = [("grpc", "none"), ("grpc", "gzip"), ("http/protobuf", "none"), ("http/protobuf", "gzip")]
 #: What OpenTelemetry itself adds to the resource.
 ADDED = {"service.instance.id", "telemetry.sdk.language", "telemetry.sdk.name", "telemetry.sdk.version"}
-BATCH = 500
-TRACES = 2000
+BATCH = 100
+#: By each way; two thousand in all.
+TRACES = 500
 
 
 def settings_for(collector, protocol, **more):
