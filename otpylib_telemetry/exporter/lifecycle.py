@@ -114,9 +114,8 @@ class Lifecycle:
         self._at_rest.clear()
         self._sender.recheck()
         if self._reconciling is None or self._reconciling.done():
-            name = f"{self._state.name} reconfiguration"
             self._reconciling = otp.run_in_background(
-                self._loop, self._reconcile(), name=name, outlasting=True
+                self._loop, self._reconcile(), name=f"{self._state.name} reconfiguration", outlasting=True
             )
 
     def configure_at_last(self) -> None:
