@@ -2,8 +2,6 @@
 
 import os
 import re
-import subprocess
-import sys
 import tomllib
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ import pytest
 
 from otpylib_telemetry.config.resolve import resolve
 from scripts import reference, reference_commands
+from tests.support import programs
 from tests.support.alone import alone
 
 ROOT = Path(__file__).parents[2]
@@ -60,6 +59,10 @@ def is_test_file(block):
     return Path(block.title).name.startswith("test_")
 
 
+#: Those that the pages speak of; the others that are installed here would only be imported.
+PLUGINS = ["-p", "pytest_asyncio.plugin", "-p", "otpylib_telemetry_mock.pytest_plugin"]
+
+
 def test_every_block_says_what_it_is():
     assert [str(block) for block in BLOCKS if block.language not in LANGUAGES] == []
 
@@ -73,13 +76,18 @@ def test_python_runs_as_it_stands(block, tmp_path):
             (tmp_path / other.title).write_text(other.text, encoding="utf-8")
     script = tmp_path / (block.title or "block.py")
     script.write_text(block.text, encoding="utf-8")
-    command = [sys.executable, "-W", "error", str(script)]
+    command = [script]
     if is_test_file(block):
-        command = [sys.executable, "-m", "pytest", "-q", "-c", "/dev/null", "--rootdir", str(tmp_path)]
-        command += ["-o", "asyncio_mode=auto", str(script)]
+        command = ["-m", "pytest", "-q", "-c", "/dev/null", "--rootdir", tmp_path, *PLUGINS]
+        command += ["-o", "asyncio_mode=auto", script]
     with waits_for_its_port(block):
-        done = subprocess.run(
-            command, cwd=tmp_path, capture_output=True, encoding="utf-8", timeout=200, env=_environment()
+        done = programs.run(
+            command,
+            cwd=tmp_path,
+            timeout=200,
+            env=_environment(),
+            options=() if is_test_file(block) else ("-W", "error"),
+            about="".join(other.text for other in blocks_of(block.page) if other is block or other.title),
         )
     assert done.returncode == 0, done.stdout + done.stderr
     for text in _promised_output(block):
@@ -100,7 +108,12 @@ def _environment():
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "TELEMETRY_"))}
     # On a busy machine a page is not there yet after the seconds that an example gives it.
     patient = ROOT / "tests" / "support" / "patient"
-    return {**kept, "PYTHONPATH": f"{ROOT}{os.pathsep}{patient}", "PYTHONUTF8": "1"}
+    return {
+        **kept,
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{patient}",
+        "PYTHONUTF8": "1",
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    }
 
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "toml"], ids=str)
