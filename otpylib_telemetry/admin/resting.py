@@ -33,7 +33,7 @@ def rests(process: Process) -> bool:
 
 def attempt(process: Process, changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the service would answer to ``try_config``, were it there."""
-    settings_type = starting.registered()[process.short].settings_type
+    settings_type = starting.registered()[process.short].load().settings_type
     live = LiveConfig(settings_type, process.section, {}, os.environ, history=History())
     tried = transactions.attempt(live, changes)
     return {

@@ -7,10 +7,7 @@ import json
 import os
 import platform
 import sys
-import tarfile
-import tempfile
 import time
-from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +15,6 @@ from otpylib_telemetry.command import where
 from otpylib_telemetry.command.client import FailedError
 from otpylib_telemetry.command.screen import BAD, GOOD, UsageError
 from otpylib_telemetry.command.words import counted
-from otpylib_telemetry.config.redaction import REDACTED, without_secrets
 from otpylib_telemetry.version import __version__
 
 if TYPE_CHECKING:
@@ -106,51 +102,24 @@ def _collected(client: Client) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def _packages() -> dict[str, str]:
+    from importlib.metadata import distributions  # noqa: PLC0415  # for this command alone
+
     found = {str(each.metadata["Name"]).lower(): each.version for each in distributions()}
     return {name: found[name] for name in sorted(found) if name.startswith(_PACKAGES)}
 
 
 def _written(found: Any, token: str | None) -> bytes:
-    text = json.dumps(_clean(found), indent=2, ensure_ascii=True, default=str)
+    from otpylib_telemetry.command.cleaning import clean  # noqa: PLC0415  # for this command alone
+    from otpylib_telemetry.config.redaction import REDACTED  # noqa: PLC0415  # as above
+
+    text = json.dumps(clean(found), indent=2, ensure_ascii=True, default=str)
     return (text.replace(token, REDACTED) if token else text).encode()
 
 
-def _clean(found: Any) -> Any:
-    """Return an answer without what is called like a secret; of a setting the origin stays."""
-    if isinstance(found, dict) and found.keys() >= {"sections", "files"}:
-        sections = {name: _section(each) for name, each in found["sections"].items()}
-        return {"sections": sections, "files": without_secrets(found["files"])}
-    if isinstance(found, dict) and found.keys() == {"entries"}:
-        return {"entries": [_entry(each) for each in found["entries"]]}
-    if isinstance(found, dict) and "scrubbed" in found:
-        # Counts by rule, some of which are called like what they find.
-        return {**without_secrets(found), "scrubbed": found["scrubbed"]}
-    return without_secrets(found)
-
-
-def _entry(entry: Any) -> Any:
-    if not isinstance(entry, dict) or "changes" not in entry:
-        return without_secrets(entry)
-    rest = {name: without_secrets(each) for name, each in entry.items() if name != "changes"}
-    return {
-        **rest,
-        "changes": {key: _hidden(key, each, "old", "new") for key, each in entry["changes"].items()},
-    }
-
-
-def _hidden(key: str, found: Mapping[str, Any], *parts: str) -> dict[str, Any]:
-    """Return what is told of a setting; its own name says whether the parts with values are a secret."""
-    hidden = {part: without_secrets({key: found[part]})[key] for part in parts}
-    return {**found, **{part: found[part] if found[part] is None else hidden[part] for part in parts}}
-
-
-def _section(section: Mapping[str, Any]) -> dict[str, Any]:
-    keys = {key: _hidden(key, each, "value", "wished") for key, each in section["keys"].items()}
-    rest = {name: without_secrets(each) for name, each in section.items() if name != "keys"}
-    return {**rest, "keys": keys}
-
-
 def _write(path: str, directory: str, parts: Mapping[str, bytes]) -> None:
+    import tarfile  # noqa: PLC0415  # for this command alone
+    import tempfile  # noqa: PLC0415  # as above
+
     now = int(time.time())
     # A new file, which this user alone may read from its first byte on: one that is there already may be read
     # by others, or be a link to somewhere else.

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from otpylib_telemetry.command.checking import Checked, Section, attempt, check_file
 from otpylib_telemetry.command.env_file import read_env_file
 from otpylib_telemetry.command.screen import BAD, GOOD, UsageError, one_line
 from otpylib_telemetry.command.words import counted
@@ -16,7 +14,7 @@ from otpylib_telemetry.command.words import counted
 if TYPE_CHECKING:
     import argparse
 
-    from otpylib_telemetry.command.checking import Finding
+    from otpylib_telemetry.command.checking import Checked, Finding, Section
     from otpylib_telemetry.command.screen import Colour, Screen
     from otpylib_telemetry.exporter.probe import Probe
 
@@ -69,6 +67,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, screen: Screen) -> int:
     """Check a file; return the exit status."""
+    from otpylib_telemetry.command.checking import check_file  # noqa: PLC0415  # it imports the exporters
+
     if not 0 < arguments.timeout < float("inf"):
         raise UsageError("--timeout: expected a number of seconds above 0")
     _can_be_read(arguments.file)
@@ -101,6 +101,10 @@ def _can_be_read(path: str) -> None:
 
 
 def _connect(checked: Checked, seconds: float) -> list[_Tried]:
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  # for --connect alone
+
+    from otpylib_telemetry.command.checking import attempt  # noqa: PLC0415  # as for run
+
     wanted = [(section, probe) for section in checked.sections for probe in section.probes if probe.connects]
     with ThreadPoolExecutor(_MOST_AT_ONCE) as threads:
         errors = list(threads.map(lambda pair: attempt(pair[0], pair[1], seconds), wanted))

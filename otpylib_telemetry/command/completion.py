@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from otpylib_telemetry.command.known import installed
 from otpylib_telemetry.command.screen import GOOD
 
 if TYPE_CHECKING:
@@ -80,6 +79,8 @@ def _options(parser: argparse.ArgumentParser) -> dict[str, str]:
 
 def _words(command: str) -> tuple[str, ...]:
     """Return the words of a command: sections and keys of what is installed here, for instance."""
+    from otpylib_telemetry.command.known import installed  # noqa: PLC0415  # it imports the exporters
+
     known = installed()
     found: list[str] = []
     if command in _WITH_SECTIONS:

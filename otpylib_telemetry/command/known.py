@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from otpylib_telemetry.admin import service as _admin  # noqa: F401 - its section has to be known
 from otpylib_telemetry.config import sections
-from otpylib_telemetry.instrument import actors as _actors  # noqa: F401 - its section, too
-from otpylib_telemetry.instrument import otpylib_logger as _otpylib_logger  # noqa: F401 - its section, too
-from otpylib_telemetry.poller import service as _poller  # noqa: F401 - its section, too
 from otpylib_telemetry.services import starting
 from otpylib_telemetry.supervision.suite import load_exporter
 
@@ -30,8 +26,8 @@ class Known(NamedTuple):
 def installed() -> dict[str, Known]:
     """Return the sections that are there without anybody asking for them, by name."""
     found = {name: _exporter(name, entry) for name, entry in sorted(sections.registered_exporters().items())}
-    for name, module in sorted(starting.registered().items()):
-        found[name] = Known(name, module.settings_type)
+    for name, service in sorted(starting.registered().items()):
+        found[name] = Known(name, service.load().settings_type)
     return found
 
 

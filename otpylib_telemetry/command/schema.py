@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from otpylib_telemetry.command.json_schema import schema_of
-from otpylib_telemetry.command.known import installed
 from otpylib_telemetry.command.screen import GOOD
 
 if TYPE_CHECKING:
@@ -29,6 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, screen: Screen) -> int:
     """Write the schema; return the exit status."""
+    from otpylib_telemetry.command.json_schema import schema_of  # noqa: PLC0415  # it imports the exporters
+    from otpylib_telemetry.command.known import installed  # noqa: PLC0415  # as above
+
     del arguments
     found = {name: each.settings_type for name, each in installed().items() if each.settings_type is not None}
     screen.json(schema_of(found))

@@ -10,12 +10,8 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from otpylib_telemetry.admin.settings import AdminSettings
 from otpylib_telemetry.command.client import Client, Target
 from otpylib_telemetry.command.screen import UsageError
-from otpylib_telemetry.config.interpolation import expand
-from otpylib_telemetry.config.resolve import resolve
-from otpylib_telemetry.config.toml_source import TomlSource
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,6 +56,10 @@ def client_of(arguments: argparse.Namespace) -> Client:
 
 def target_of(file: str, environ: Mapping[str, str]) -> Target:
     """Return where the application whose configuration file this is serves its API."""
+    # Whoever names the application does not wait for pydantic.
+    from otpylib_telemetry.admin.settings import AdminSettings  # noqa: PLC0415  # see above
+    from otpylib_telemetry.config.resolve import resolve  # noqa: PLC0415  # see above
+
     table, trouble = _table(file, environ)
     settings = resolve(AdminSettings, "telemetry.admin", environ=environ, config=table).settings
     if trouble is not None:
@@ -87,6 +87,9 @@ def _table(file: str, environ: Mapping[str, str]) -> tuple[dict[str, Any], str |
     """Return what a file says of the API, as far as it can be read, and what is wrong with the file."""
     if not Path(file).is_file():
         return {}, None
+    from otpylib_telemetry.config.interpolation import expand  # noqa: PLC0415  # as for target_of
+    from otpylib_telemetry.config.toml_source import TomlSource  # noqa: PLC0415  # as for target_of
+
     source = TomlSource(file, environ=environ)
     source.refresh()
     if source.trouble is None:

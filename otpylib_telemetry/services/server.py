@@ -22,7 +22,7 @@ add one, for a section ``telemetry.instrument``::
     )
 
 Its process is started by whichever exporter finds that anything is set for the section; see
-:mod:`.starting`. The module that does this has to be imported by ``otpylib_telemetry/__init__.py``.
+:mod:`.starting`. The package's own are named in :mod:`.known`, so that they are imported only then.
 """
 
 from __future__ import annotations

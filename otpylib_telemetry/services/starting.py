@@ -22,6 +22,8 @@ from otpylib_telemetry.config import otpylib_config, sections
 from otpylib_telemetry.config.environment import section_prefix
 from otpylib_telemetry.primitives.fork import after_fork_in_child
 from otpylib_telemetry.primitives.once import Once
+from otpylib_telemetry.primitives.threads import run_in_thread
+from otpylib_telemetry.services.known import SERVICES, KnownService
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,8 +36,9 @@ _GIVING_WAY: Final = 5.0
 #: Seconds that otpylib-config may take to answer; then it is asked again.
 _ANSWERING: Final = 10.0
 
-#: By section, the GenServer class that reads it.
-_modules: dict[str, Any] = {}
+#: By section, the service that reads it.
+_services: dict[str, KnownService] = {each.section: each for each in SERVICES}
+sections.declared.update(section.removeprefix("telemetry.") for section in _services)
 
 
 class _Runtime:
@@ -43,7 +46,7 @@ class _Runtime:
 
     def __init__(self, runtime: object) -> None:
         self.runtime = runtime
-        self.wanted: dict[str, Any] = {}
+        self.wanted: dict[str, KnownService] = {}
         #: Services that were started from here, by name.
         self.started: dict[str, Any] = {}
         self.starting: dict[str, asyncio.Task[None]] = {}
@@ -61,23 +64,25 @@ _known = _Runtime(None)
 
 def register(module: Any) -> None:
     """Have a service started wherever its section says anything."""
-    _modules[module.section] = module
+    _services[module.section] = KnownService(
+        module.section, module.registered_name, module.settings_type.model_fields, module=module
+    )
     sections.declared.add(module.section.removeprefix("telemetry."))
 
 
-def registered() -> Mapping[str, Any]:
+def registered() -> Mapping[str, KnownService]:
     """Return the services there are, by their sections without ``telemetry.``."""
-    return {section.removeprefix("telemetry."): module for section, module in _modules.items()}
+    return {section.removeprefix("telemetry."): service for section, service in _services.items()}
 
 
 def want(section: str) -> None:
     """Have a service run in every runtime that has an exporter, though nothing is set for its section."""
-    module = _modules[section]
-    _always[module.registered_name] = module
+    service = _services[section]
+    _always[service.registered_name] = service
 
 
 #: Services that are wanted in every runtime.
-_always: dict[str, Any] = {}
+_always: dict[str, KnownService] = {}
 
 
 def watch(exporter: str, loop: asyncio.AbstractEventLoop) -> None:
@@ -86,9 +91,9 @@ def watch(exporter: str, loop: asyncio.AbstractEventLoop) -> None:
     manager = otpylib_config.manager()
     if here.asked.get(exporter, here) != manager:
         here.asked[exporter] = manager
-        for module in _modules.values():
-            if _is_in_environment(module):
-                here.wanted[module.registered_name] = module
+        for service in _services.values():
+            if _is_in_environment(service.section):
+                here.wanted[service.registered_name] = service
         if manager is not None:
             asking = otp.run_in_background(loop, _ask(exporter, manager, loop), name=f"{exporter} services")
             here.asking.add(asking)
@@ -97,15 +102,16 @@ def watch(exporter: str, loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _start_wanted(here: _Runtime, loop: asyncio.AbstractEventLoop) -> None:
-    for name, module in {**_always, **here.wanted}.items():
-        _start_soon(here, loop, name, module)
+    for service in {**_always, **here.wanted}.values():
+        _start_soon(here, loop, service)
 
 
 def _start_soon(
-    here: _Runtime, loop: asyncio.AbstractEventLoop, name: str, module: Any, path: str | None = None
+    here: _Runtime, loop: asyncio.AbstractEventLoop, service: KnownService, path: str | None = None
 ) -> None:
+    name = service.registered_name
     if otp.whereis(name) is None and name not in here.starting:
-        work = _start(here, name, module, path)
+        work = _start(here, service, path)
         here.starting[name] = otp.run_in_background(loop, work, name=f"start of {name}")
 
 
@@ -113,13 +119,12 @@ def noticed(path: object, loop: asyncio.AbstractEventLoop) -> bool:
     """Hear that a path of otpylib-config changed; returns whether it is one of a service's section."""
     if type(path) is not str:
         return False
-    section = next((each for each in _modules if path == each or path.startswith(f"{each}.")), None)
+    section = next((each for each in _services if path == each or path.startswith(f"{each}.")), None)
     if section is None:
         return False
-    module = _modules[section]
-    here, name = _here(), module.registered_name
-    here.wanted.setdefault(name, module)
-    _start_soon(here, loop, name, module, path)
+    here, service = _here(), _services[section]
+    here.wanted.setdefault(service.registered_name, service)
+    _start_soon(here, loop, service, path)
     return True
 
 
@@ -182,8 +187,8 @@ def _here() -> _Runtime:
     return _known
 
 
-def _is_in_environment(module: Any) -> bool:
-    prefix = section_prefix(module.section)
+def _is_in_environment(section: str) -> bool:
+    prefix = section_prefix(section)
     return any(name.startswith(prefix) and value.strip() for name, value in os.environ.items())
 
 
@@ -192,18 +197,21 @@ async def _ask(exporter: str, manager: Any, loop: asyncio.AbstractEventLoop) -> 
     here = _here()
     try:
         async with asyncio.timeout(_ANSWERING):
-            for section, module in _modules.items():
+            for section, service in _services.items():
                 await otpylib_config.subscribe(exporter, section)
-                if await otpylib_config.read_section(section, module.settings_type.model_fields):
-                    here.wanted[module.registered_name] = module
+                if await otpylib_config.read_section(section, service.keys):
+                    here.wanted[service.registered_name] = service
         _start_wanted(here, loop)
     except Exception:  # noqa: BLE001 - whoever reads a section of its own says so: the next look asks again
         if here.asked.get(exporter) == manager:
             del here.asked[exporter]
 
 
-async def _start(here: _Runtime, name: str, module: Any, path: str | None) -> None:
+async def _start(here: _Runtime, service: KnownService, path: str | None) -> None:
+    name = service.registered_name
     try:
+        # Importing it takes a while, and the application runs already.
+        module = service.load() if service.is_loaded else await run_in_thread(service.load)
         pid = here.started[name] = await otp.start_server(module, None, name, link=False)
         here.trouble.over(name)
         if path is not None:

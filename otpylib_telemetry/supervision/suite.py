@@ -93,7 +93,7 @@ def _checked_suite(settings: Mapping[str, Any] | None) -> dict[str, dict[str, An
         kind = argument.get(KIND) if isinstance(argument, Mapping) else None
         kind = sections.kind_named(kind) if isinstance(kind, str) else kind
         if section in starting.registered():
-            checked[section] = checked_argument(starting.registered()[section], argument)
+            checked[section] = checked_argument(starting.registered()[section].load(), argument)
             continue
         if section in known and kind in {None, section}:
             checked[section] = checked_argument(load_exporter(section, known[section]), argument)
@@ -269,8 +269,8 @@ _unloadable = Once()
 def _plan_suite(settings: Mapping[str, dict[str, Any]] | None) -> tuple[list[Child], _Suite]:
     settings = settings or {}
     services = [
-        Child(module.registered_name, module, settings[section])
-        for section, module in starting.registered().items()
+        Child(service.registered_name, service.load(), settings[section])
+        for section, service in starting.registered().items()
         if section in settings
     ]
     exporters = {name: settings[name] for name in settings if name not in starting.registered()}

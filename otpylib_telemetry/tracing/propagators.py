@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otpylib_telemetry.bus import log
@@ -251,6 +250,8 @@ def _of_names(written: str) -> W3C | Theirs:
 
 def _load(names: Iterable[str]) -> list[Any]:
     """Load propagators by the names under which packages have registered them."""
+    from importlib.metadata import entry_points  # noqa: PLC0415  # where nobody names one, nobody waits for it
+
     registered = {entry.name: entry for entry in entry_points(group=_GROUP)}
     loaded, unusable = [], []
     for name in names:

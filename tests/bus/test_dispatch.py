@@ -326,12 +326,16 @@ async def test_detached_handlers_hear_nothing_more():
 # --- what it costs to have it -----------------------------------------------------------------------------
 
 
-def test_importing_the_bus_imports_no_backend():
-    code = (
-        "import sys, otpylib_telemetry\n"
-        "print(sorted({'opentelemetry', 'prometheus_client', 'aiohttp', 'grpc', 'pytest', 'requests'}"
-        " & set(sys.modules)))"
-    )
+def test_importing_the_bus_imports_no_backend_and_nothing_of_exporters():
+    dear = {
+        *("opentelemetry", "prometheus_client", "aiohttp", "grpc", "pytest", "requests"),
+        *("pydantic", "otpylib_config", "importlib.metadata", "email.message", "html", "urllib.request"),
+        *(
+            f"otpylib_telemetry.{each}"
+            for each in ("admin", "config", "exporter", "metrics", "poller", "services")
+        ),
+    }
+    code = f"import sys, otpylib_telemetry\nprint(sorted({dear!r} & set(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
     )

@@ -11,6 +11,7 @@ from otpylib_telemetry import TomlSource, attach, otp, start_exporter, start_lin
 from otpylib_telemetry.config.field_types import Number
 from otpylib_telemetry.config.settings import SectionSettings
 from otpylib_telemetry.services import starting
+from otpylib_telemetry.services.known import SERVICES
 from otpylib_telemetry.services.server import service_module
 from otpylib_telemetry.services.service import Applied
 from otpylib_telemetry.supervision.specs import exporter_child_spec
@@ -57,7 +58,7 @@ def _quick(monkeypatch):
 
 @pytest.fixture
 def toy(monkeypatch):
-    monkeypatch.setattr(starting, "_modules", {})
+    monkeypatch.setattr(starting, "_services", {})
     made = Toy()
     made.module = service_module(
         "TelemetryToy",
@@ -85,6 +86,13 @@ async def start_an_exporter(name="x_exporter"):
 
 def ask(what):
     return otp.safe_call(NAME, (what,), timeout=30)
+
+
+@pytest.mark.parametrize("service", SERVICES, ids=lambda each: each.section)
+def test_what_is_known_of_a_service_before_it_is_imported_is_so(service):
+    module = service.load()
+    assert (service.section, service.registered_name) == (module.section, module.registered_name)
+    assert service.keys == tuple(module.settings_type.model_fields)
 
 
 async def test_nothing_runs_where_nothing_is_set(runtime, config_manager, toy):

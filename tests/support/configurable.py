@@ -4,6 +4,7 @@ from otpylib.gen_server.data import NoReply, Reply
 
 from otpylib_telemetry import otp
 from otpylib_telemetry.services import starting
+from otpylib_telemetry.services.known import KnownService
 
 
 class Scripted:
@@ -46,6 +47,7 @@ async def start(monkeypatch, section):
         doc="Scripted.",
     )
     cls.section, cls.registered_name = f"telemetry.{section}", name
-    monkeypatch.setitem(starting._modules, cls.section, cls)
+    service = KnownService(cls.section, name, (), module=cls)
+    monkeypatch.setitem(starting._services, cls.section, service)
     await otp.start_server(cls, None, name, link=False)
     return scripted

@@ -252,7 +252,7 @@ def registered(monkeypatch):
         Entry("letters", Letters),
         Entry("broken", ImportError("half installed")),
     ]
-    monkeypatch.setattr(propagators, "entry_points", lambda group: found)
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: found)
     monkeypatch.delitem(propagators.sys.modules, "opentelemetry.propagate")
     monkeypatch.setattr(propagators._Known, "of", (None, ""))
     monkeypatch.setattr(propagators._Known, "propagator", propagators._BOTH)
@@ -315,7 +315,7 @@ def test_names_that_nobody_registers_are_said_once(registered, caplog):
 
 
 def test_without_opentelemetry_the_own_formats_are_all_there_is(registered, monkeypatch):
-    monkeypatch.setattr(propagators, "entry_points", lambda group: [])
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [])
     registered("b3,tracecontext")
     with extract(SENT):
         sent = {}
