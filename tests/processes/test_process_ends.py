@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import os
 import pathlib
 import re
 import signal
@@ -37,7 +36,7 @@ class Application:
         self.directory = directory
         directory.mkdir()
         command = ["-m", "tests.support.ending_app", end, backend, form, directory]
-        self.process = programs.start(command, cwd=ROOT, env={**os.environ})
+        self.process = programs.start(command)
         self.said = ""
         self.failed = None
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import signal
 import threading
 import time
@@ -11,7 +10,7 @@ import pytest
 import uvloop
 
 from otpylib_telemetry.exporter import sigterm
-from tests.processes.test_process_ends import ROOT, run
+from tests.processes.test_process_ends import run
 from tests.support import ending_app, programs
 
 EVERYTHING = list(range(ending_app.EVENTS))
@@ -58,7 +57,7 @@ def test_asked_twice_it_ends_at_once_though_its_loop_is_blocked(tmp_path, blocke
 @contextlib.contextmanager
 def ending(end, directory):
     command = ["-m", "tests.support.ending_app", end, "healthy", "alone", directory]
-    with programs.start(command, cwd=ROOT, env={**os.environ}) as it:
+    with programs.start(command) as it:
         assert it.stdout.readline() == "ready\n"
         yield it
 

@@ -6,7 +6,6 @@ import subprocess
 import pytest
 
 from tests.support import programs
-from tests.support.programs import ROOT
 from tests.support.shared_metrics import value
 from tests.support.waiting import wait_until
 from tests.support.worker_app import JOBS
@@ -21,7 +20,6 @@ def command(how, method):
 def about(directory):
     """How these programs are run."""
     return {
-        "cwd": ROOT,
         "env": {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(directory)},
         "options": ("-W", "ignore"),
     }

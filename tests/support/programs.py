@@ -104,8 +104,8 @@ class Program:
         """Write to it, and return what it writes until it ends; kill it if that takes too long."""
         with concurrent.futures.ThreadPoolExecutor(2) as readers:
             pipes = (self.stdout, self.stderr)
-            read = [None if pipe is None else readers.submit(_read, pipe) for pipe in pipes]
-            if self.stdin is not None:
+            read = [readers.submit(_read, pipe) if pipe and not pipe.closed else None for pipe in pipes]
+            if self.stdin and not self.stdin.closed:
                 with contextlib.suppress(BrokenPipeError), self.stdin:
                     self.stdin.write(said or "")
             try:
@@ -172,8 +172,8 @@ def _stop_all():
 def start(
     arguments,
     *,
-    cwd,
-    env,
+    cwd=ROOT,
+    env=None,
     options=(),
     about=APPLICATION,
     stdin=subprocess.DEVNULL,
@@ -189,7 +189,7 @@ def start(
     with _one_at_a_time:
         if imports not in _servers:
             _servers[imports] = _Server(imports)
-    asked = {"arguments": arguments, "cwd": str(cwd), "env": env, "warnings": options[1::2]}
+    asked = {"arguments": arguments, "cwd": str(cwd), "env": env or {**os.environ}, "warnings": options[1::2]}
     theirs, ours = [], []
     with contextlib.ExitStack() as begun:
         for file, mode in ((stdin, "w"), (stdout, "r"), (stderr, "r")):
