@@ -343,11 +343,11 @@ class TestChanges:
         wait_until(reloaded)
         app.file.write_text(text)
         found = said("reload")
-        told, changed = found.out.splitlines()
+        told, *changed = found.out.splitlines()
         # Another value of the file is refused all the time.
         assert found.status == 1
         assert told.startswith("failed: telemetry.mock.retry_attempts ('many', a string) from ")
-        assert changed in {"changed: prometheus.max_series", "nothing has changed"}
+        assert changed in (["changed: prometheus.max_series"], [])
         assert value("prometheus.max_series").value == 50
         found = Reloaded.model_validate(said("reload", "--json").json)
         assert (found.changed, list(found.errors)) == ([], ["telemetry.mock.retry_attempts"])

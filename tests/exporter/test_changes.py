@@ -952,6 +952,23 @@ async def test_a_message_to_reload_says_what_does_not_count_and_why(
     assert (await config())["config"]["rate"] == 0.5
 
 
+async def test_a_message_to_reload_names_what_is_not_known_as_the_log_does(
+    runtime, config_manager, file, caplog
+):
+    await started(config_manager, file, rate=0.5)
+    with file.path.open("a") as text:
+        text.write("ratte = 1\n[telemetry.otle]\nx = 1\n")
+    for _ in range(2):
+        found = (await call(("reload",)))["errors"]
+        assert found == {
+            "telemetry.x.ratte": f"telemetry.x.ratte from {file.path} is not a known key; did you mean "
+            "telemetry.x.rate? It is ignored.",
+            "telemetry.otle": "The section [telemetry.otle] belongs to no exporter; did you mean "
+            "telemetry.otel? It is ignored.",
+        }
+    assert found["telemetry.x.ratte"] in caplog.messages
+
+
 @pytest.fixture
 def sighup(monkeypatch):
     """The handlers of the application's that were called."""
