@@ -398,7 +398,7 @@ class Proofs:
 
             @classmethod
             async def prove(cls, settings, instead_of):
-                if instead_of is not None and instead_of.endpoint == settings.endpoint:
+                if instead_of is not None and instead_of.enabled and instead_of.endpoint == settings.endpoint:
                     return
                 proofs.tried.append(settings.endpoint)
                 if settings.endpoint not in proofs.good:
@@ -709,14 +709,19 @@ async def test_what_an_earlier_life_has_left_is_not_sent_to_what_has_not_proved_
     await eventually(lambda: proofs.backend.endpoints == ["other"] * 3)
 
 
-async def test_what_was_off_and_is_on_again_as_it_was_needs_no_proof(runtime):
+async def test_what_was_off_and_is_on_again_as_it_was_has_to_prove_itself(runtime):
     proofs = Proofs()
     await start_exporter(proofs.module, START)
     await up()
     proofs.good.clear()
     await apply({"enabled": False})
-    assert (await apply({"enabled": True}))["outcome"] == "applied"
-    await proofs.arrives_at("one")
+    assert (await call(("try_config", {"enabled": True})))["probe"]["ok"] is False
+    answer = await apply({"enabled": True})
+    assert (answer["outcome"], answer["problems"]) == ("pending", ["ConnectionError: one takes nothing"])
+    await proves_itself_after(proofs, "one")
+    # With what it has proved before, nothing is tried again.
+    proofs.good.clear()
+    assert (await apply({"rate": 0.5}))["outcome"] == "applied"
 
 
 async def test_a_change_for_a_while_ends_by_itself_also_over_a_crash(runtime, caplog):
