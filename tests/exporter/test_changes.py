@@ -832,6 +832,40 @@ async def test_a_dry_run_tells_everything_and_changes_nothing(runtime):
     assert await call(("get_history",)) == []
 
 
+async def test_a_dry_run_tries_the_port_that_an_exporter_waits_for_and_not_the_one_it_has(runtime):
+    taken = {"one"}
+
+    def take(place):
+        if place in taken:
+            raise OSError(f"{place} is taken")
+
+    module, _ = make_exporter()
+
+    class Serving(module.exporter_type):
+        @classmethod
+        def probes(cls, settings):
+            place = settings.endpoint
+            return [Probe(f"the port of {place}", lambda _: take(place), connects=True, takes=True)]
+
+        async def open(self):
+            take(self.settings.endpoint)
+            await super().open()
+
+    module = exporter_module(
+        "Serving", Serving, name=module.registered_name, section=SECTION, module=__name__
+    )
+    await start_exporter(module, START)
+    await up(state="degraded")
+    taking = {"ok": False, "reason": "the port of one: one is taken"}
+    for changes in ({"endpoint": "one"}, {"headers": {"a": "1"}}):
+        assert (await call(("try_config", changes)))["probe"] == taking
+    assert (await call(("try_config", {"endpoint": "two"})))["probe"]["ok"] is True
+    taken.clear()
+    await up()
+    taken.add("one")
+    assert (await call(("try_config", {"headers": {"a": "1"}})))["probe"] is None
+
+
 # --- rollback
 
 
