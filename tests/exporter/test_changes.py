@@ -572,6 +572,45 @@ async def test_a_put_of_an_entry_or_of_a_whole_section_that_is_held_already_coun
     await in_force(rate=0.5)
 
 
+@pytest.mark.parametrize("below", ["config", "file", "environment", "default"])
+async def test_what_is_put_and_taken_back_uncovers_what_lies_below(
+    runtime, config_manager, file, monkeypatch, below
+):
+    said = {"batch_size": 5, **({"rate": 0.5} if below in {"config", "file"} else {})}
+    file.write(**said)
+    if below == "environment":
+        monkeypatch.setenv("TELEMETRY_X_RATE", "0.5")
+    source = TomlSource(file.path) if below == "file" else {"telemetry": {"x": said}}
+    await config_manager(source, reload_interval=600)
+    module, _ = make_exporter()
+    await start_exporter(module, None)
+    await up()
+
+    async def uncovered():
+        await in_force(rate=1.0 if below == "default" else 0.5, batch_size=5)
+        assert (await origin()).split(" ")[0] == below
+
+    await uncovered()
+    await Config.put("telemetry.x.rate", 0.25)
+    await in_force(rate=0.25)
+    await Config.put("telemetry.x.rate", None)
+    await uncovered()
+    # A section as a whole, which counts like puts of its keys, again and again.
+    for _ in range(2):
+        await Config.put("telemetry.x", {"rate": 0.125, "batch_size": 7})
+        await in_force(rate=0.125, batch_size=7)
+        assert await origin() == "put"
+        await apply({"rate": 0.75})
+    await Config.put("telemetry.x", {"rate": 0.125, "batch_size": 8})
+    await in_force(rate=0.125, batch_size=8)
+    await Config.put("telemetry.x.rate", 0.25)
+    await in_force(rate=0.25, batch_size=8)
+    await Config.put("telemetry.x", None)
+    await in_force(rate=0.25, batch_size=5)
+    await Config.put("telemetry.x.rate", None)
+    await uncovered()
+
+
 async def waits_for_proof(proofs, wished):
     """Nothing is sent, and nothing else is said to be in force."""
     emit(3)
