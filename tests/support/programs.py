@@ -48,6 +48,7 @@ IMPORTS = {
         "urllib3",
     ),
     "from opentelemetry ": ("opentelemetry.metrics", "opentelemetry.trace"),
+    "benchmarks": ("benchmarks.endpoint", "benchmarks.meters", "benchmarks.sizing"),
     "import pytest": ("pytest", "pytest_asyncio"),
 }
 
