@@ -82,7 +82,6 @@ if __name__ == "__main__":
     os.chdir(asked["cwd"])
     os.environ.clear()
     os.environ.update(asked["env"])
-    sys.path[0:0] = filter(None, asked["env"].get("PYTHONPATH", "").split(os.pathsep))
     sys.warnoptions.extend(asked["warnings"])
     warnings._processoptions(asked["warnings"])  # what -W does
     # Nothing comes after it: what ends or fails now ends or fails as in an interpreter of its own.

@@ -123,16 +123,15 @@ def _read(pipe):
 
 
 class _Server:
-    """One process that forks, for all the programs of this one that have the same imports."""
+    """One process that forks, for all the programs of this one that have the same imports and path."""
 
-    def __init__(self, imports):
-        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    def __init__(self, imports, path):
         self._requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._lock = threading.Lock()
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, str(SERVER), str(theirs.fileno()), *imports],
-                env={**os.environ, "PYTHONPATH": path},
+                env={**os.environ, "PYTHONPATH": os.pathsep.join([*path, str(ROOT)])},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
@@ -187,10 +186,12 @@ def start(
     """
     arguments = [str(each) for each in arguments]
     imports = tuple(module for word, modules in IMPORTS.items() if word in about for module in modules)
+    env = env or {**os.environ}
+    path = tuple(each for each in env.get("PYTHONPATH", "").split(os.pathsep) if each not in {"", str(ROOT)})
     with _one_at_a_time:
-        if imports not in _servers:
-            _servers[imports] = _Server(imports)
-    asked = {"arguments": arguments, "cwd": str(cwd), "env": env or {**os.environ}, "warnings": options[1::2]}
+        if (imports, path) not in _servers:
+            _servers[imports, path] = _Server(imports, path)
+    asked = {"arguments": arguments, "cwd": str(cwd), "env": env, "warnings": options[1::2]}
     theirs, ours = [], []
     with contextlib.ExitStack() as begun:
         for file, mode in ((stdin, "w"), (stdout, "r"), (stderr, "r")):
@@ -204,7 +205,7 @@ def start(
                 file = begun.enter_context(os.fdopen(other, "rb" if mode == "w" else "wb"))  # noqa: PLW2901
             theirs.append(theirs[1] if file == subprocess.STDOUT else file.fileno())
             ours.append(pipe)
-        return Program(arguments, *_servers[imports].start(asked, theirs), *ours)
+        return Program(arguments, *_servers[imports, path].start(asked, theirs), *ours)
 
 
 def run(arguments, *, timeout, **about):
