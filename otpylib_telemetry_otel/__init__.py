@@ -1,16 +1,19 @@
 """The OpenTelemetry exporter: events become spans, log records and metrics, sent over OTLP."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from otpylib_telemetry.primitives.facade import names_of
 from otpylib_telemetry.supervision.specs import exporter_child_spec
-from otpylib_telemetry.version import __version__
 from otpylib_telemetry_otel.exporter import OtelExporter, otel_callbacks, start_otel_exporter
-from otpylib_telemetry_otel.metrics.producer import Measured, MetricProducer
 from otpylib_telemetry_otel.metrics.producers import add_metric_producer, remove_metric_producer
-from otpylib_telemetry_otel.metrics.stock_producers import CallbackProducer, PrometheusRegistryProducer
-from otpylib_telemetry_otel.service import TelemetryService, start_telemetry_service
 from otpylib_telemetry_otel.settings.model import OtelSettings
+
+if TYPE_CHECKING:
+    from otpylib_telemetry.version import __version__
+    from otpylib_telemetry_otel.metrics.producer import Measured, MetricProducer
+    from otpylib_telemetry_otel.metrics.stock_producers import CallbackProducer, PrometheusRegistryProducer
+    from otpylib_telemetry_otel.service import TelemetryService, start_telemetry_service
 
 __all__ = [
     "CallbackProducer",
@@ -28,6 +31,21 @@ __all__ = [
     "start_otel_exporter",
     "start_telemetry_service",
 ]
+
+if not TYPE_CHECKING:  # or a misspelt name would be of the type Any
+    __getattr__ = names_of(
+        __name__,
+        {
+            "otpylib_telemetry.version": ("__version__",),
+            ".metrics.producer": ("Measured", "MetricProducer"),
+            ".metrics.stock_producers": ("CallbackProducer", "PrometheusRegistryProducer"),
+            ".service": ("TelemetryService", "start_telemetry_service"),
+        },
+    )
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def child_spec(config: Mapping[str, Any] | None = None, *, name: str | None = None) -> Any:

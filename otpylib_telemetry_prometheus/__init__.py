@@ -1,20 +1,23 @@
 """The Prometheus exporter: telemetry events become metrics on an HTTP endpoint."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from otpylib_telemetry.primitives.facade import names_of
 from otpylib_telemetry.supervision.specs import exporter_child_spec
-from otpylib_telemetry.version import __version__
-from otpylib_telemetry_prometheus.client.collector import RegistryCollector, private_registry
-from otpylib_telemetry_prometheus.client.merged import merge_registry, unmerge_registry
 from otpylib_telemetry_prometheus.exporter import (
     PrometheusExporter,
     prometheus_callbacks,
     start_prometheus_exporter,
 )
-from otpylib_telemetry_prometheus.mount.asgi import asgi_app
-from otpylib_telemetry_prometheus.mount.wsgi import wsgi_app
 from otpylib_telemetry_prometheus.settings import PrometheusSettings
+
+if TYPE_CHECKING:
+    from otpylib_telemetry.version import __version__
+    from otpylib_telemetry_prometheus.client.collector import RegistryCollector, private_registry
+    from otpylib_telemetry_prometheus.client.merged import merge_registry, unmerge_registry
+    from otpylib_telemetry_prometheus.mount.asgi import asgi_app
+    from otpylib_telemetry_prometheus.mount.wsgi import wsgi_app
 
 __all__ = [
     "PrometheusExporter",
@@ -30,6 +33,22 @@ __all__ = [
     "unmerge_registry",
     "wsgi_app",
 ]
+
+if not TYPE_CHECKING:  # or a misspelt name would be of the type Any
+    __getattr__ = names_of(
+        __name__,
+        {
+            "otpylib_telemetry.version": ("__version__",),
+            ".client.collector": ("RegistryCollector", "private_registry"),
+            ".client.merged": ("merge_registry", "unmerge_registry"),
+            ".mount.asgi": ("asgi_app",),
+            ".mount.wsgi": ("wsgi_app",),
+        },
+    )
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def child_spec(config: Mapping[str, Any] | None = None, *, name: str | None = None) -> Any:

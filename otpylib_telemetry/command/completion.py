@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from otpylib_telemetry.command.screen import GOOD
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
+    from otpylib_telemetry.command.known import Known
     from otpylib_telemetry.command.screen import Screen
 
 NAME: Final = "completion"
@@ -58,13 +59,16 @@ def run(arguments: argparse.Namespace, screen: Screen) -> int:
 
 def described(parser: argparse.ArgumentParser) -> dict[str, Described]:
     """Return all commands with their options; ``""`` has those before the command."""
+    from otpylib_telemetry.command.known import installed  # noqa: PLC0415  # it imports the exporters
+
+    known = installed()
     found = {"": Described("", _options(parser), ())}
     for action in parser._actions:  # noqa: SLF001  # argparse has no other way
         if not isinstance(action, argparse._SubParsersAction):  # noqa: SLF001  # the same
             continue
         helps = {choice.dest: choice.help or "" for choice in action._choices_actions}  # noqa: SLF001
         for name, below in action.choices.items():
-            found[name] = Described(helps.get(name, ""), _options(below), _words(name))
+            found[name] = Described(helps.get(name, ""), _options(below), _words(name, known))
     return found
 
 
@@ -77,11 +81,8 @@ def _options(parser: argparse.ArgumentParser) -> dict[str, str]:
     }
 
 
-def _words(command: str) -> tuple[str, ...]:
+def _words(command: str, known: Mapping[str, Known]) -> tuple[str, ...]:
     """Return the words of a command: sections and keys of what is installed here, for instance."""
-    from otpylib_telemetry.command.known import installed  # noqa: PLC0415  # it imports the exporters
-
-    known = installed()
     found: list[str] = []
     if command in _WITH_SECTIONS:
         found += known

@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretBytes, SecretStr
 
+from otpylib_telemetry.primitives.patterns import late
+
 #: Stands wherever a secret would.
 REDACTED = "<redacted>"
 
@@ -22,22 +24,22 @@ SHORTEST_SECRET = 4
 # Credentials before the host, and whatever a query string carries: vendors put tokens in both.
 # A password may have a slash that nobody encoded; but the path of a Pushgateway has an @ of its own.
 # Of a word, only the first "://" is tried.
-_USERINFO = re.compile(r"(?<!\S)(?=(\S*?://))\1\S*@(?!base64/)")
-_WHOLE_USERINFO = re.compile(r"(\s*[a-z][a-z0-9+.-]*://).*@(?!base64/)", re.IGNORECASE | re.DOTALL)
-_QUERY = re.compile(r"(?<=\?)[^#\s]+")
+_USERINFO = late(r"(?<!\S)(?=(\S*?://))\1\S*@(?!base64/)")
+_WHOLE_USERINFO = late(r"(\s*[a-z][a-z0-9+.-]*://).*@(?!base64/)", re.IGNORECASE | re.DOTALL)
+_QUERY = late(r"(?<=\?)[^#\s]+")
 # The same where the scheme was forgotten: a user name, a password and a host, and nothing else.
-_BARE_USERINFO = re.compile(r"[^\s/@:]+:[^\s/@]*@(?=[^\s@]+\Z)")
+_BARE_USERINFO = late(r"[^\s/@:]+:[^\s/@]*@(?=[^\s@]+\Z)")
 
 # What an application calls its secrets, in names of any spelling: apiKey, AUTH_TOKEN, db-password.
 _SENSITIVE = (
     r"pass(?:word|wd|phrase|code)|pwd|secret|token|api[-_ ]?key|auth(?!or(?!i[sz]))|cookie|credential|"
     r"private[-_ ]?key|access[-_ ]?key|cvv|cvc|iban"
 )
-_SECRET_NAME = re.compile(_SENSITIVE, re.IGNORECASE)
-_SCHEME = re.compile(r"\b(bearer|basic)\s+[^\s'\",]+", re.IGNORECASE)
+_SECRET_NAME = late(_SENSITIVE, re.IGNORECASE)
+_SCHEME = late(r"\b(bearer|basic)\s+[^\s'\",]+", re.IGNORECASE)
 # The same where an object is written as text. A name goes on for so long at most: it may be one word again
 # and again.
-_NAMED_IN_TEXT = re.compile(
+_NAMED_IN_TEXT = late(
     rf"((?:{_SENSITIVE})\w{{0,200}}+['\"]?\s*[:=]\s*)('[^']*'|\"[^\"]*\"|[^\s,;)}}\]]+)", re.IGNORECASE
 )
 

@@ -10,6 +10,7 @@ import re
 from typing import Final
 
 from otpylib_telemetry.exporter.errors import DestinationError
+from otpylib_telemetry.primitives.patterns import late
 
 KEY: Final = "the key or the login is missing or wrong (headers, api_key)"
 NOT_ALLOWED: Final = "the key or the login is known and may not send here (headers, api_key)"
@@ -57,17 +58,17 @@ _CODES: Final = {
 }
 
 #: How gRPC says that it got an answer of HTTP, or bytes that are none of gRPC at all.
-_IS_NOT_GRPC: Final = re.compile(
+_IS_NOT_GRPC: Final = late(
     r"http1\.x server|failed parsing http/2|http2? header with status|unexpected http status"
     r"|(?:unexpected|invalid|missing) (?:grpc request )?content-type|selected alpn property",
     re.IGNORECASE,
 )
 #: How OpenSSL and its relatives say what went wrong with TLS, with blanks or underscores.
 _TLS: Final = (
-    (re.compile(r"wrong.version.number|http.request|packet.length.too.long", re.IGNORECASE), NO_TLS),
-    (re.compile(r"certificate.verify.failed|hostname.mismatch", re.IGNORECASE), CERTIFICATE),
+    (late(r"wrong.version.number|http.request|packet.length.too.long", re.IGNORECASE), NO_TLS),
+    (late(r"certificate.verify.failed|hostname.mismatch", re.IGNORECASE), CERTIFICATE),
     (
-        re.compile(
+        late(
             r"alert.(?:certificate.required|bad.certificate|unknown.ca|handshake.failure|access.denied)"
             r"|certificate_required",
             re.IGNORECASE,
@@ -78,34 +79,34 @@ _TLS: Final = (
 
 
 #: How gRPC says that a name leads nowhere, with the name.
-_NO_HOST: Final = re.compile(
+_NO_HOST: Final = late(
     r"(?:errors resolving|DNS resolution failed for|resolver transient failure:?) ?([^\s:]*(?::\d+)?)",
     re.IGNORECASE,
 )
-_STREAM_REMOVED: Final = re.compile(r"Stream removed\b")
+_STREAM_REMOVED: Final = late(r"Stream removed\b")
 #: What gRPC writes about a connection, and the same in plain words.
 _PLAIN: Final = (
     (
-        re.compile(r"(?:\S+:\d+: )?(?:Tls handshake failed.*)?SSL_ERROR.*OPENSSL_internal:([A-Z0-9_]+).*"),
+        late(r"(?:\S+:\d+: )?(?:Tls handshake failed.*)?SSL_ERROR.*OPENSSL_internal:([A-Z0-9_]+).*"),
         lambda found: f"TLS fails: {found[1].lower().replace('_', ' ')}",
     ),
     (
-        re.compile(r"(?:Tls )?handshake (?:read |write )?failed.*", re.IGNORECASE | re.DOTALL),
+        late(r"(?:Tls )?handshake (?:read |write )?failed.*", re.IGNORECASE | re.DOTALL),
         lambda _: CUT_OFF,
     ),
-    (re.compile(r"(?:Stream removed \()?recvmsg: ?([^()]+?)(?: \(\d+\))?\)?$"), lambda found: found[1]),
-    (re.compile(r"(?:Stream removed \()?Socket closed\)?$|Stream removed$"), lambda _: CLOSED),
+    (late(r"(?:Stream removed \()?recvmsg: ?([^()]+?)(?: \(\d+\))?\)?$"), lambda found: found[1]),
+    (late(r"(?:Stream removed \()?Socket closed\)?$|Stream removed$"), lambda _: CLOSED),
 )
 #: How the HTTP servers of Go, nginx and Apache answer HTTP where they expect TLS.
-_EXPECTS_TLS: Final = re.compile(
+_EXPECTS_TLS: Final = late(
     r"http request (?:was sent )?to (?:an? )?https (?:server|port)|speaking plain http", re.IGNORECASE
 )
 _BEGINS_A_PAGE: Final = re.compile(
     rb"\s*(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html)\b", re.IGNORECASE | re.DOTALL
 )
 #: What loggers of other exporters write about an answer.
-_SPOKEN_CODE: Final = re.compile(r"\b(UNIMPLEMENTED|UNAUTHENTICATED|PERMISSION_DENIED)\b")
-_SPOKEN_STATUS: Final = re.compile(
+_SPOKEN_CODE: Final = late(r"\b(UNIMPLEMENTED|UNAUTHENTICATED|PERMISSION_DENIED)\b")
+_SPOKEN_STATUS: Final = late(
     r"(?:\bstatus|\bcode|\bHTTP(?:/\d(?:\.\d)?)?)\W{0,4}(?:code)?\W{0,4}(\d{3})\b|\b(40[1345]) [A-Z]"
 )
 _REDIRECT: Final = 3

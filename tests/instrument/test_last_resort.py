@@ -1,8 +1,9 @@
 """What is still on the terminal when the bridge is the only handler of Python's logging."""
 
-import pytest
+import subprocess
+import sys
 
-from tests.support import programs
+import pytest
 
 #: A program without any handler: pytest has handlers of its own everywhere.
 PROGRAM = """
@@ -26,8 +27,9 @@ SHOP = 'logging.getLogger("shop").warning("of the shop")'
 def run(action, before="install()", *, listened=True):
     """What becomes an event, and what is on the terminal."""
     text = PROGRAM.format(before=before, action=action, listened=listened)
-    done = programs.run(["-c", text], timeout=60)
-    assert done.returncode == 0, done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", text], capture_output=True, text=True, check=True, timeout=60
+    )
     return done.stdout.split("\n")[:-1], done.stderr
 
 

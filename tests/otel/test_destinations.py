@@ -512,11 +512,14 @@ class TestOtherExporters:
             )
 
     @pytest.mark.process
-    def test_importing_the_module_imports_no_opentelemetry(self):
+    def test_importing_the_exporter_imports_no_opentelemetry_and_no_service(self):
         program = (
-            "import sys, otpylib_telemetry_otel.backend\n"
-            "heavy = ('opentelemetry', 'grpc', 'google', 'requests', 'urllib3')\n"
-            "print([name for name in sys.modules if name.split('.')[0] in heavy])\n"
+            "import sys, otpylib_telemetry_otel\n"
+            "heavy = ('opentelemetry', 'grpc', 'google', 'requests', 'urllib3', 'aiohttp', 'html')\n"
+            "parts = ('admin', 'command', 'instrument.actors', 'meters.views', 'poller')\n"
+            "unused = {*heavy, *(f'otpylib_telemetry.{part}' for part in parts)}\n"
+            "unused |= {'otpylib_telemetry_otel.service', 'otpylib_telemetry_otel.set_up'}\n"
+            "print([name for name in sys.modules if unused & {name, name.split('.')[0]}])\n"
         )
         printed = subprocess.run(
             [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True

@@ -386,10 +386,13 @@ async def test_without_aiohttp_it_says_what_to_install(endpoint, monkeypatch):
         await endpoint.place(LOCAL, 0, "/metrics")
 
 
-def test_importing_the_exporter_does_not_import_aiohttp():
+def test_importing_the_exporter_imports_neither_aiohttp_nor_what_others_use():
     code = (
-        "import sys, otpylib_telemetry_prometheus.backend\n"
-        "assert not {'aiohttp', 'prometheus_client', 'opentelemetry'} & set(sys.modules)"
+        "import sys, otpylib_telemetry_prometheus\n"
+        "unused = {'aiohttp', 'prometheus_client', 'opentelemetry', 'sqlite3', 'multiprocessing'}\n"
+        "parts = ('admin', 'command', 'instrument', 'meters', 'poller', 'supervision.suite')\n"
+        "unused |= {f'otpylib_telemetry.{part}' for part in parts}\n"
+        "assert not unused & set(sys.modules), unused & set(sys.modules)"
     )
     root = Path(__file__).parents[2]
     done = subprocess.run(

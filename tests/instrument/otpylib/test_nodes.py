@@ -2,16 +2,17 @@
 
 import asyncio
 import json
-import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from otpylib_telemetry.instrument.otpylib.envelope import FAN_OUT
-from tests.support import programs
 from tests.support.epmd import running_epmd
 from tests.support.node_app import PATIENCE, STATE
 from tests.support.waiting import eventually
 
+ROOT = Path(__file__).parents[3]
 PROGRAM = "tests.support.node_app"
 ONE, TWO = "one@127.0.0.1", "two@127.0.0.1"
 
@@ -25,10 +26,13 @@ class Node:
 
     async def start(self, *arguments):
         with self.output.open("wb") as output:
-            self.program = await asyncio.to_thread(
-                programs.start,
-                ["-m", PROGRAM, *arguments],
-                stdin=subprocess.PIPE,
+            self.program = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                PROGRAM,
+                *map(str, arguments),
+                cwd=ROOT,
+                stdin=asyncio.subprocess.PIPE,
                 stdout=output,
                 stderr=output,
             )
@@ -36,15 +40,13 @@ class Node:
     async def end(self):
         """Let it end; what it has seen."""
         self.program.stdin.close()
-        status = await asyncio.to_thread(self.program.wait, PATIENCE)
-        assert status == 0, self.output.read_text()[-5000:]
+        assert await asyncio.wait_for(self.program.wait(), PATIENCE) == 0, self.output.read_text()[-5000:]
         assert "Traceback" not in self.output.read_text()
         return json.loads(self.output.read_text().splitlines()[-1])
 
     def kill(self):
-        if self.program is not None:
+        if self.program is not None and self.program.returncode is None:
             self.program.kill()
-            self.program.communicate()
 
 
 @pytest.fixture
