@@ -202,8 +202,8 @@ def main() -> None:
     versions = ", ".join(f"{name} {version(name)}" for name in names)
     print(f"Python {platform.python_version()}, {versions}; median of {options.rounds} rounds of {count}.\n")
     print(table(comparisons))
-    print(f"\n{memory.table()}")
-    print(f"\n{allocations.table()}")
+    print(f"\n{memory.table(count)}")
+    print(f"\n{allocations.table(count)}")
     loop.run_until_complete(backend.shutdown())
     loop.close()
 

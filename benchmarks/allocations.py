@@ -26,10 +26,10 @@ OPERATIONS = 200
 _LARGEST_BLOCK = 512
 
 
-def _allocations(run: Callable[[int], None]) -> float:
+def _allocations(run: Callable[[int], None], count: int) -> float:
     """Return how many blocks one operation takes."""
-    run(OPERATIONS)  # caches, first-time look-ups
-    run(OPERATIONS)
+    run(count)  # caches, first-time look-ups
+    run(count)
     blocks = sys.getallocatedblocks
     taken = last = 0
 
@@ -50,21 +50,24 @@ def _allocations(run: Callable[[int], None]) -> float:
     last = blocks()
     sys.settrace(trace)
     try:
-        run(OPERATIONS)
+        run(count)
     finally:
         sys.settrace(None)
         gc.enable()
-    return taken / OPERATIONS
+    return taken / count
 
 
-def table() -> str:
-    """Count, and return the result as a Markdown table."""
-    theirs = _allocations(operations.both_libraries())
+def table(count: int) -> str:
+    """Count, of so many operations at most, and return the result as a Markdown table."""
+    count = min(count, OPERATIONS)
+    theirs = _allocations(operations.both_libraries(), count)
     rows = {
         "both libraries": theirs,
-        "`with span()`, both exporters": _allocations(operations.spans(OtelBackend, PrometheusBackend)),
-        "`with span()`, the caller's part": _allocations(operations.caller(2)),
-        "`with span()`, nobody listens": _allocations(operations.nobody()),
+        "`with span()`, both exporters": _allocations(
+            operations.spans(OtelBackend, PrometheusBackend), count
+        ),
+        "`with span()`, the caller's part": _allocations(operations.caller(2), count),
+        "`with span()`, nobody listens": _allocations(operations.nobody(), count),
     }
     return "\n".join(
         [

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SPANS = 5_000
 
 
-def _bytes_per_span(fill: Callable[[], object]) -> float:
+def _bytes_per_span(fill: Callable[[], object], spans: int) -> float:
     gc.collect()
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
@@ -29,30 +29,30 @@ def _bytes_per_span(fill: Callable[[], object]) -> float:
     after = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     del kept
-    return (after - before) / SPANS
+    return (after - before) / spans
 
 
-def own() -> float:
-    """Return the bytes of one of our spans that is open."""
+def own(count: int = SPANS) -> float:
+    """Return the bytes of one of so many of our spans that are open."""
     name, queue, exporter = ours.exporter_of(OtelBackend)
 
     def fill() -> object:
         with ours.reading(queue):
-            for number in range(SPANS):
+            for number in range(count):
                 execute(f"{name}.request.start", {}, {"correlation_id": number, **LABELS})
             ours.collect(queue, exporter)
         return exporter
 
-    return _bytes_per_span(fill)
+    return _bytes_per_span(fill, count)
 
 
-def _sdk() -> float:
+def _sdk(count: int) -> float:
     provider = TracerProvider(resource=Resource.create({"service.name": "bench"}), shutdown_on_exit=False)
     tracer = provider.get_tracer("bench")
 
     def fill() -> object:
         spans = []
-        for number in range(SPANS):
+        for number in range(count):
             one = tracer.start_span("shop.request")
             one.set_attribute("correlation_id", number)
             for key, value in LABELS.items():
@@ -60,12 +60,13 @@ def _sdk() -> float:
             spans.append(one)
         return spans
 
-    return _bytes_per_span(fill)
+    return _bytes_per_span(fill, count)
 
 
-def table() -> str:
-    """Measure, and return the result as a Markdown table."""
-    sdk, own_bytes = _sdk(), own()
+def table(count: int) -> str:
+    """Measure, with so many spans at most, and return the result as a Markdown table."""
+    count = min(count, SPANS)
+    sdk, own_bytes = _sdk(count), own(count)
     return "\n".join(
         [
             "| memory of one open span | bytes | ratio |",

@@ -114,13 +114,13 @@ def spans(*backends: type[Exporter[Any]], encode: bool = False, pairs: bool = Fa
 
     def run(count: int) -> None:
         with ours.reading(*(queue for queue, _ in exporters)):
-            for _ in range(0, count, CHUNK):
+            for chunk in ours.chunks(count):
                 if pairs:
-                    for _ in range(CHUNK):
+                    for _ in chunk:
                         execute(start, {}, ATTRIBUTES)
                         execute(stop, {"duration_ms": 1.5}, ATTRIBUTES)
                 else:
-                    for _ in range(CHUNK):
+                    for _ in chunk:
                         with span(operation, ATTRIBUTES):
                             pass
                 for queue, exporter in exporters:
@@ -142,8 +142,8 @@ def caller(readers: int) -> Callable[[int], None]:
 
     def run(count: int) -> None:
         with ours.reading(*queues):
-            for _ in range(0, count, CHUNK):
-                for _ in range(CHUNK):
+            for chunk in ours.chunks(count):
+                for _ in chunk:
                     with span(operation, ATTRIBUTES):
                         pass
                 for queue in queues:

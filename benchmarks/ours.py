@@ -34,14 +34,20 @@ def nobody_listens() -> Callable[[int], None]:
     return run
 
 
+def chunks(count: int) -> Iterator[range]:
+    """Yield so many operations in parts, as many at a time as an exporter reads."""
+    for first in range(0, count, CHUNK):
+        yield range(min(CHUNK, count - first))
+
+
 def one_exporter() -> Callable[[int], None]:
     """``execute`` of an event that one exporter queues: what the emitter pays."""
     queue = attached("bench_queue", "queued.*")
 
     def run(count: int) -> None:
         with reading(queue):
-            for _ in range(0, count, CHUNK):
-                for _ in range(CHUNK):
+            for chunk in chunks(count):
+                for _ in chunk:
                     execute("queued.event", {"duration_ms": 12.3}, LABELS)
                 queue.take(CHUNK)
 
@@ -122,8 +128,8 @@ def event_to_series(measurement: str = "duration_ms") -> Callable[[int], None]:
 
     def run(count: int) -> None:
         with reading(queue):
-            for _ in range(0, count, CHUNK):
-                for _ in range(CHUNK):
+            for chunk in chunks(count):
+                for _ in chunk:
                     execute(event, {measurement: amount}, LABELS)
                 collect(queue, exporter)
 
@@ -149,8 +155,8 @@ def event_to_defined(kind: str, measurement: str, **more: Any) -> Callable[[int]
 
     def run(count: int) -> None:
         with reading(queue):
-            for _ in range(0, count, CHUNK):
-                for _ in range(CHUNK):
+            for chunk in chunks(count):
+                for _ in chunk:
                     execute(event, {measurement: 12.3}, LABELS)
                 collect(queue, exporter)
             if not store_in(exporter.context.memory, exporter.context.name).series_count():

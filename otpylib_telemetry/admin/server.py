@@ -29,6 +29,9 @@ _log = logging.getLogger("otpylib_telemetry.admin")
 _MOVING: Final = 2.0
 _ENDING: Final = 0.05
 
+#: Turns of the loop in which a connection that was accepted comes to wait for a request.
+_BEGINNING: Final = 3
+
 #: Seconds for what was cancelled to come to an end.
 _CANCELLED: Final = 0.5
 
@@ -56,11 +59,18 @@ class _Listener:
         """Tell whether clients find it: somebody may have removed the socket from the file system."""
         return self._path is None or sockets.identity(self._path) == self._identity
 
-    def close(self) -> None:
+    def leave(self) -> None:
         """Accept no more."""
         if self._path is not None:
             # As long as it answers nobody else puts one in its place.
             sockets.remove(self._path, self._identity)
+        # Windows: its event loop does not watch.
+        with contextlib.suppress(NotImplementedError, ValueError):
+            for sock in self._sockets:
+                asyncio.get_running_loop().remove_reader(sock)
+
+    def close(self) -> None:
+        """Close what it listens on."""
         for each in self._servers:
             each.close()
         for sock in self._sockets:
@@ -68,6 +78,8 @@ class _Listener:
 
     async def finish(self, seconds: float) -> None:
         """Let the answers under way get done, then close every connection."""
+        for _ in range(_BEGINNING):
+            await asyncio.sleep(0)
         self._http.pre_shutdown()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds + _CANCELLED):
@@ -103,18 +115,18 @@ class Server:
     async def go_by(self, settings: AdminSettings) -> None:
         """Serve where these settings say, and nowhere else; raises UnavailableError where that cannot be."""
         if not settings.enabled:
-            self._give_up("socket")
-            self._give_up("port")
+            await self._give_up("socket")
+            await self._give_up("port")
             return
         bridge = await _bridge()
         self._access = bridge.access_of(settings)
         withheld = settings.withheld.get("port")
         if settings.socket is None:
-            self._give_up("socket")
+            await self._give_up("socket")
         else:
             await self._serve_path(bridge, settings.socket)
         if settings.port is None or withheld is not None:
-            self._give_up("port")
+            await self._give_up("port")
         else:
             await self._serve_port(bridge, settings.host, settings.port, has_token=settings.token is not None)
         if withheld is not None:
@@ -134,7 +146,7 @@ class Server:
         # One that has others come in for whom there is no token any more is not left open meanwhile; one on
         # the same port is in the way.
         if before is not None and (before.port == port or not has_token):
-            self._give_up("port")
+            await self._give_up("port")
         found = await run_in_thread(sockets.bind_port, host, port, has_token=has_token)
         http = self._http(bridge, is_private=False)
         await self._replace("port", _Listener((host, port, has_token), found, http, None))
@@ -143,15 +155,15 @@ class Server:
         try:
             await listener.start()
         except BaseException:
-            listener.close()
+            await _close(listener)
             raise
-        self._give_up(kind)
+        await self._give_up(kind)
         self._listeners[kind] = listener
 
-    def _give_up(self, kind: str) -> None:
+    async def _give_up(self, kind: str) -> None:
         listener = self._listeners.pop(kind, None)
         if listener is not None:
-            listener.close()
+            await _close(listener)
             # The request that asked for this is answered on it.
             loop = asyncio.get_running_loop()
             leaving = otp.run_in_background(loop, listener.finish(_MOVING), name="admin API", outlasting=True)
@@ -170,13 +182,24 @@ class Server:
     async def stop(self) -> None:
         """Serve no more."""
         listeners, self._listeners = [*self._listeners.values()], {}
-        for each in listeners:
-            each.close()
+        await _close(*listeners)
         for task in [*self._leaving]:
             task.cancel()
         await asyncio.gather(
             *(each.finish(_ENDING) for each in listeners), *self._leaving, return_exceptions=True
         )
+
+
+async def _close(*listeners: _Listener) -> None:
+    """Accept no more there."""
+    for each in listeners:
+        each.leave()
+    try:
+        # A server of asyncio's that is closed loses what it has just accepted: its client would wait.
+        await asyncio.sleep(0)
+    finally:
+        for each in listeners:
+            each.close()
 
 
 async def _bridge() -> Any:

@@ -33,6 +33,8 @@ def run(arguments: argparse.Namespace, screen: Screen) -> int:
         # What is said of a file or of a key begins with its name.
         before = "" if error.startswith(name) else f"{one_line(name)}: "
         screen.line(f"{before}{screen.coloured('failed', 'red')}: {one_line(error)}")
-    changed = ", ".join(found["changed"])
-    screen.line(f"changed: {one_line(changed)}" if changed else "nothing has changed")
+    if changed := ", ".join(found["changed"]):
+        screen.line(f"changed: {one_line(changed)}")
+    elif not found["errors"]:
+        screen.line("nothing has changed")
     return BAD if found["errors"] else GOOD

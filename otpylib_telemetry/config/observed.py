@@ -137,7 +137,7 @@ class Observed:
             given = Given(new, PUT) if is_put else self._from_source(key, new, is_held=is_held)
             if given is not None:
                 found[key] = given
-                self._note(key, given)
+                self._note(key, given, new)
                 self._told.append((key, old, new))
         return found
 
@@ -184,10 +184,13 @@ class Observed:
                 return None
         return Given(value, f"file {in_file.path}" if is_in_file and in_file is not None else OTHER_SOURCE)
 
-    def _note(self, key: str, given: Given) -> None:
+    def _note(self, key: str, given: Given, said: Any = None) -> None:
+        """Note what counts of a key; ``said`` is what otpylib-config has where a put was taken back."""
         in_file = self._files.get(key)
         if given.value is not None:
             self.layer[key] = given
+        elif said is not None and not self._says_a_file(key, said):
+            self.layer[key] = Given(said, OTHER_SOURCE)
         elif in_file is not None and in_file.value is not None:
             self.layer[key] = Given(in_file.value, f"file {in_file.path}")
         else:

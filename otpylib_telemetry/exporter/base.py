@@ -126,15 +126,16 @@ class Exporter(Generic[SettingsT]):
     async def prove(cls, settings: SettingsT, instead_of: SettingsT | None) -> Sequence[str] | None:
         """Try where settings send to, without sending anything of what waits.
 
-        Called before an exporter gives way to one with these settings, before one that was off is opened with
-        others, and by a dry run. The default tries the :meth:`probes` that connect somewhere. Override it
+        Called before an exporter gives way to one with these settings, before one that was off is opened
+        again, and by a dry run. The default tries the :meth:`probes` that connect somewhere. Override it
         where there is something that can be sent in vain, such as an empty request. It must leave nothing
         behind.
 
         Args:
             settings: Those to come into force.
             instead_of: Those that have proved themselves: what they have in common with the others needs no
-                proof. None to try everything.
+                proof. None to try everything, as where they are not ``enabled``: that is what was open before
+                the exporter was switched off, or idle.
 
         Returns:
             What was tried, such as "traces to http://collector:4317", for whoever asks; None to tell nothing.
@@ -142,7 +143,9 @@ class Exporter(Generic[SettingsT]):
         Raises:
             Exception: Nothing is taken there. The exporter goes on as it was, says why, and tries again.
         """
-        known = set() if instead_of is None else {probe.what for probe in cls.probes(instead_of)}
+        known = set[str]()
+        if instead_of is not None and instead_of.enabled:
+            known = {probe.what for probe in cls.probes(instead_of)}
         tried = []
         for probe in cls.probes(settings):
             if probe.connects and not probe.takes and probe.what not in known:

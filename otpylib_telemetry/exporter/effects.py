@@ -52,7 +52,8 @@ def trials_of(
     anew = changed - kind.in_place - (ExporterSettings.model_fields.keys() - {"enabled"})
     if not after.enabled or not anew:
         return []
-    known = {probe.what for probe in kind.probes(before)} if before.enabled else set()
+    # What it has is no trouble; what it waits for is.
+    known = {probe.what for probe in kind.probes(before)} if runner.lifecycle.opened else set()
     probes = kind.probes(after)
     found = [probe for probe in probes if not probe.connects and not probe.spared]
     ports = [probe for probe in probes if probe.takes and probe.what not in known]

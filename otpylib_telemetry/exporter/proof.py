@@ -46,4 +46,9 @@ class Proof:
 
     async def attempt(self, wanted: ExporterSettings) -> Sequence[str] | None:
         """Try where settings send to that need to prove themselves; return what was tried."""
-        return await self._type.prove(wanted, self._lease.state.proved)
+        state = self._lease.state
+        proved = state.proved
+        if proved is not None and state.rested:
+            # However good it was: much may have happened since.
+            proved = proved.model_copy(update={"enabled": False})
+        return await self._type.prove(wanted, proved)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry.otp.processes import task_of
@@ -10,8 +11,8 @@ from otpylib_telemetry.otp.processes import task_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: Called with path and value of what is put though it is held already; tells whether it is theirs.
-_hearing: Final[list[Callable[[str, Any], bool]]] = []
+#: Called with path and value of what is put, and whether that differs; tells whether it is to stay put.
+_hearing: Final[list[Callable[[str, Any, bool], bool]]] = []
 
 
 @functools.cache
@@ -25,8 +26,10 @@ def config_manager_name() -> Any:
     return CONFIG_MANAGER
 
 
-def config_puts(pid: Any, section: str) -> frozenset[str] | None:
+def config_puts(pid: Any, section: str) -> dict[str, Any] | None:
     """Return the keys of a section that somebody put into otpylib-config; None where that cannot be told.
+
+    They have values where the whole section was put, which does not show in what is read of the keys.
 
     Defect: what was put is read like what a source says, and hides for ever what a file says later. Only the
     manager knows; its state is a variable of its loop.
@@ -39,19 +42,30 @@ def config_puts(pid: Any, section: str) -> frozenset[str] | None:
         if isinstance(puts, dict):
             from otpylib_config.atoms import path_from_atom  # noqa: PLC0415  # as above
 
-            paths = [path_from_atom(atom) for atom, value in puts.items() if value is not None]
-            start = f"{section}."
-            return frozenset(
-                path.removeprefix(start).split(".")[0] for path in paths if path.startswith(start)
-            )
+            return _puts_in(section, {path_from_atom(atom): value for atom, value in puts.items()})
         step = getattr(step, "cr_await", None)
     return None
 
 
-def hear_of_equal_puts(heard: Callable[[str, Any], bool]) -> None:
-    """Have a function called, in the manager's process, with what is put that the manager holds already.
+def _puts_in(section: str, puts: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for path, value in puts.items():
+        if path == section and isinstance(value, Mapping):
+            found |= {
+                name: each for name, each in value.items() if isinstance(name, str) and each is not None
+            }
+        elif path.startswith(f"{section}.") and value is not None:
+            key, dot, entry = path.removeprefix(f"{section}.").partition(".")
+            table = found.get(key)
+            found[key] = {**table, entry: value} if dot and isinstance(table, Mapping) else None
+    return found
 
-    It must neither block nor raise, and tells whether the path is one of its own.
+
+def hear_of_equal_puts(heard: Callable[[str, Any, bool], bool]) -> None:
+    """Have a function called, in the manager's process, with path and value of what is put.
+
+    It is told as well whether that is something new. It must neither block nor raise, and tells whether the
+    value is to stay put: the manager does not store what it holds already.
 
     Defect: such a put is not stored, and nobody is told: what it was to beat goes on counting. So is one of
     true over 1.
@@ -61,7 +75,7 @@ def hear_of_equal_puts(heard: Callable[[str, Any], bool]) -> None:
         _hearing.append(heard)
 
 
-def hear_no_more(heard: Callable[[str, Any], bool]) -> None:
+def hear_no_more(heard: Callable[[str, Any, bool], bool]) -> None:
     """Call a function of :func:`hear_of_equal_puts` no more."""
     if heard in _hearing:
         _hearing.remove(heard)
@@ -77,10 +91,14 @@ def _watch_puts() -> None:
     @functools.wraps(put)
     async def put_and_tell(path: str, value: Any, state: Any) -> Any:
         result = await put(path, value, state)
-        if _hearing and result.is_ok() and not result.unwrap()["changed"]:
-            heard = [each(path, value) for each in tuple(_hearing)]
+        if _hearing and result.is_ok():
+            atom, puts, is_new = config_path_atom(path), state.runtime_config, result.unwrap()["changed"]
+            heard = [each(path, value, is_new) for each in tuple(_hearing)]
             if any(heard):
-                state.runtime_config[config_path_atom(path)] = value
+                puts[atom] = value
+            if atom in puts:
+                # Of a key and of its whole section, the last one counts.
+                puts[atom] = puts.pop(atom)
         return result
 
     core.ensure_config_value = put_and_tell

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry import otp
-from otpylib_telemetry.config import history, toml_source, transactions
+from otpylib_telemetry.config import history, sections, toml_source, transactions
 from otpylib_telemetry.config.acts import Cause
 from otpylib_telemetry.primitives.errors import describe
 
@@ -70,7 +70,7 @@ def _reload(host: SectionServer) -> Awaitable[dict[str, Any]]:
 
 
 def _errors(configuration: LiveConfig[Any]) -> dict[str, str]:
-    """Return what in the files does not count: by file why it cannot be read, by key why it is refused."""
+    """Return what in the files does not count, and why: by file if it cannot be read, else by key."""
     found = {}
     stays, never = "what was read from it last stays in force", "nothing was read from it yet"
     for source in toml_source.known_sources():
@@ -83,8 +83,10 @@ def _errors(configuration: LiveConfig[Any]) -> dict[str, str]:
                 for key, why in source.left_out
                 if configuration.key_of(key) is not None
             }
-    refused = (each for each in configuration.resolution.problems if each.kind == "rejected")
-    return found | {each.key: each.message for each in refused if each.origin.startswith("file ")}
+    wrong = [each for each in configuration.resolution.problems if each.origin.startswith("file ")]
+    # Beside sections that nobody reads this tells of variables, which are in no file.
+    wrong += [each for each in sections.problems() if each.key.startswith("telemetry")]
+    return found | {each.key: each.message for each in wrong}
 
 
 def _apply(host: SectionServer, changes: object, about: object) -> Awaitable[dict[str, Any]]:

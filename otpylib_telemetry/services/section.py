@@ -56,7 +56,7 @@ class FollowedSection:
         self._changes: dict[str, Any] = {}
         self._files_changed = False
         self._put_again: dict[str, Any] = {}
-        self._puts: frozenset[str] | None = None
+        self._puts: Mapping[str, Any] | None = None
         self._trouble = Once()
         watching.begin(self._process.loop, self._hear_of_files)
 
@@ -104,10 +104,10 @@ class FollowedSection:
         self._files_changed = True
         self._process.post((APPLY,))
 
-    def _hear_of_put(self, path: str, value: Any) -> bool:
-        """Hear in the manager's process of a put of what otpylib-config holds already."""
+    def _hear_of_put(self, path: str, value: Any, is_new: bool) -> bool:  # noqa: FBT001  # as it is called
+        """Hear in the manager's process of a put of what otpylib-config holds already, or may: a section."""
         changes = self._changes_in(path, value)
-        if changes is None:
+        if changes is None or (is_new and path != self._section):
             return False
         self._put_again.update(changes)
         self._process.post((APPLY,))
@@ -185,6 +185,7 @@ class FollowedSection:
                         await asyncio.sleep(RELOAD_PAUSE)
                     snapshot = await self._read_section()
                 self._puts = otp.config_puts(manager, self._section)
+                snapshot |= {key: value for key, value in (self._puts or {}).items() if value is not None}
                 self._trouble.over()
                 sections.report()
                 self._process.post((SNAPSHOT, snapshot, manager))

@@ -25,12 +25,14 @@ _LINGER: Final = 0.05
 
 
 async def prove(settings: OtelSettings, instead_of: OtelSettings | None) -> list[str]:
-    """Try the destinations that differ, and return which; raises what is wrong with one of them.
+    """Try the destinations that differ, all after a rest; return which, or raise what is wrong with one.
 
     Only OTLP says what an empty request is. Exporters of other packages show with their first batch what they
     can do. A signal that is refused by itself fails the proof like any other, unless it is as it was before.
     """
-    old = {} if instead_of is None else {name: _destination(instead_of, name) for name in SIGNALS}
+    old: dict[str, Connection | None] = {}
+    if instead_of is not None and instead_of.enabled:
+        old = {name: _destination(instead_of, name) for name in SIGNALS}
     names = [
         name
         for name in SIGNALS

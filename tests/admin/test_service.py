@@ -16,7 +16,7 @@ import pytest
 from otpylib import gen_server
 
 from otpylib_telemetry import TomlSource, otp, start_exporter
-from otpylib_telemetry.admin import sockets
+from otpylib_telemetry.admin import server, sockets
 from otpylib_telemetry.admin.settings import AdminSettings
 from otpylib_telemetry.config.resolve import resolve
 from tests.support import admin
@@ -344,6 +344,23 @@ async def test_pages_of_other_sites_are_refused_where_somebody_made_a_port_of_th
         assert (await client.get("/status", Host=host)).status == 200, host
     same = {"Host": "localhost:9000", "Origin": "http://localhost:9000", "Sec_Fetch_Site": "same-origin"}
     assert (await client.get("/status", **same)).status == 200
+
+
+@pytest.mark.parametrize("turns", range(6))
+@pytest.mark.parametrize("kind", ["port", "socket"])
+async def test_a_client_that_comes_while_it_is_switched_off_does_not_wait(monkeypatch, path, kind, turns):
+    monkeypatch.setattr(server, "_MOVING", 600.0)
+    served, loop = server.Server(), asyncio.get_running_loop()
+    await served.go_by(AdminSettings(enabled=True, **{kind: 0 if kind == "port" else path}))
+    with socket.socket(socket.AF_INET if kind == "port" else socket.AF_UNIX) as client:
+        client.connect(("127.0.0.1", served.port) if kind == "port" else path)
+        client.setblocking(False)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await loop.create_task(served.go_by(AdminSettings()))
+        with contextlib.suppress(ConnectionResetError):
+            assert await asyncio.wait_for(loop.sock_recv(client, 1), 60) == b""
+    await served.stop()
 
 
 async def test_a_stop_of_the_process_leaves_nothing_open(runtime, path):

@@ -2,9 +2,9 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
+
+from tests.support import programs
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -14,12 +14,11 @@ def command(*arguments, cwd, env=None):
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "TELEMETRY_"))}
     for name in ("NO_COLOR", "PROMETHEUS_MULTIPROC_DIR"):
         kept.pop(name, None)
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "otpylib_telemetry", *arguments],
+    return programs.run(
+        ["-m", "otpylib_telemetry", *arguments],
+        options=("-W", "error"),
         cwd=cwd,
         env={**kept, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", **(env or {})},
-        capture_output=True,
-        encoding="utf-8",
         timeout=200,
     )
 

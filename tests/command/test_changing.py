@@ -115,7 +115,11 @@ def test_a_file_that_cannot_be_read_and_a_value_that_is_refused_are_told_of(api)
     api.answers["POST", "/reload"] = Reloaded(changed=[], errors=errors)
     found = asked(api, "reload")
     assert found.status == 1
-    assert found.out.splitlines()[:2] == [f"failed: {text}" for text in errors.values()]
+    assert found.out.splitlines() == [f"failed: {text}" for text in errors.values()]
+    api.answers["POST", "/reload"] = Reloaded(changed=["x.z"], errors=errors)
+    assert asked(api, "reload").out.splitlines()[2:] == ["changed: x.z"]
+    api.answers["POST", "/reload"] = Reloaded(changed=[])
+    assert asked(api, "reload").out.splitlines() == ["nothing has changed"]
 
 
 @pytest.mark.parametrize("number", ["x", "1.5", "", "0", "-1"])

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 import tomllib
@@ -16,6 +17,7 @@ from otpylib_telemetry.command.screen import Screen
 from otpylib_telemetry.config import sections
 from otpylib_telemetry.version import __version__
 from tests.command.running import ROOT, check, command, lines
+from tests.support import programs
 
 pytestmark = pytest.mark.process
 
@@ -161,16 +163,9 @@ def test_colours_are_for_terminals_whose_owner_wants_them(variables, coloured, m
 
 
 def test_a_reader_that_goes_away_is_no_reason_for_a_traceback(tmp_path):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(
-        [sys.executable, "-m", "otpylib_telemetry", "schema"],
-        cwd=tmp_path,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as done:
+    with programs.start(["-m", "otpylib_telemetry", "schema"], cwd=tmp_path) as done:
         done.stdout.close()
-        assert done.stderr.read() == b""
+        assert done.stderr.read() == ""
         assert done.wait(200) == 1
 
 
@@ -322,8 +317,9 @@ def test_the_program_is_this_command():
     assert resolve_name(scripts["otpylib-telemetry"]) is main
 
 
+#: Each command in a fork: what is imported once stays.
 WITHOUT_EXTRAS = """\
-import sys
+import os, sys
 
 
 class Missing:
@@ -333,20 +329,33 @@ class Missing:
 
 
 sys.meta_path.insert(0, Missing())
+from otpylib_telemetry.command.main import main
+
+for command in ("check idle.toml --json", "check sends.toml --json", "schema"):
+    if os.fork() == 0:
+        sys.exit(main(command.split()))
+    print("status", os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
 """
 
 
 def test_it_needs_no_extra_but_those_of_the_exporters_that_are_to_send(tmp_path):
-    (tmp_path / "sitecustomize.py").write_text(WITHOUT_EXTRAS)
-    env = {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
-    status, found = check(
-        "[telemetry.otel]\ntimeout = 1\n[telemetry.poller]\ninterval = 3\n", cwd=tmp_path, env=env
+    (tmp_path / "idle.toml").write_text("[telemetry.otel]\ntimeout = 1\n[telemetry.poller]\ninterval = 3\n")
+    (tmp_path / "sends.toml").write_text('[telemetry.otel]\nendpoint = "http://localhost:1"\n')
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_EXTRAS],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=200,
     )
-    assert (status, found["findings"], len(found["sections"])) == (0, [], 2)
-    status, found = check('[telemetry.otel]\nendpoint = "http://localhost:1"\n', cwd=tmp_path, env=env)
-    assert status == 1
+    assert (done.returncode, done.stderr) == (0, "")
+    idle, sends, _schema = done.stdout.split("status ")[:3]
+    found = json.loads(idle)
+    assert (found["findings"], len(found["sections"])) == ([], 2)
+    found = json.loads(sends.partition("\n")[2])
     assert "pip install 'otpylib-telemetry[otel]'" in found["findings"][0]["message"]
-    assert command("schema", cwd=tmp_path, env=env).returncode == 0
+    assert re.findall(r"^status (\d)$", done.stdout, re.MULTILINE) == ["0", "1", "0"]
 
 
 def test_help_and_version(tmp_path):

@@ -13,8 +13,6 @@ import shutil
 import signal
 import socket
 import stat
-import subprocess
-import sys
 import tarfile
 import tempfile
 import threading
@@ -28,6 +26,7 @@ from otpylib_telemetry.admin.models.state import BreakerReset, FlushedAll, Statu
 from otpylib_telemetry_mock.otlp_receiver import GrpcReceiver, Hang, HttpReceiver
 from otpylib_telemetry_mock.otlp_receiver.ports import free_port
 from tests.command.running import command
+from tests.support import programs
 from tests.support.operated import ADMIN, environment, operated, said
 from tests.support.terminal import PseudoTerminal
 from tests.support.waiting import wait_until
@@ -344,11 +343,11 @@ class TestChanges:
         wait_until(reloaded)
         app.file.write_text(text)
         found = said("reload")
-        told, changed = found.out.splitlines()
+        told, *changed = found.out.splitlines()
         # Another value of the file is refused all the time.
         assert found.status == 1
         assert told.startswith("failed: telemetry.mock.retry_attempts ('many', a string) from ")
-        assert changed in {"changed: prometheus.max_series", "nothing has changed"}
+        assert changed in (["changed: prometheus.max_series"], [])
         assert value("prometheus.max_series").value == 50
         found = Reloaded.model_validate(said("reload", "--json").json)
         assert (found.changed, list(found.errors)) == ([], ["telemetry.mock.retry_attempts"])
@@ -428,9 +427,8 @@ class TestTraces:
 class TestTap:
     def tapped(self, app, *arguments):
         """Tap while the application sells."""
-        program = [sys.executable, "-m", "otpylib_telemetry", "tap", *arguments]
-        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        with subprocess.Popen(program, cwd=app.directory, env=environment(), **streams) as tap:
+        program = ["-m", "otpylib_telemetry", "tap", *arguments]
+        with programs.start(program, cwd=app.directory, env=environment()) as tap:
             while tap.poll() is None:
                 app.do("sell", 1)
             out, err = tap.communicate(timeout=60)
@@ -444,11 +442,9 @@ class TestTap:
         assert SECRET not in "".join(lines)
 
     def test_a_json_object_on_each_line_until_the_interrupt_key(self, app):
-        program = [sys.executable, "-m", "otpylib_telemetry", "tap", "shop.order.*", "--json"]
+        program = ["-m", "otpylib_telemetry", "tap", "shop.order.*", "--json"]
         lines = []
-        with subprocess.Popen(
-            program, cwd=app.directory, env=environment(), stdout=subprocess.PIPE, text=True
-        ) as tap:
+        with programs.start(program, cwd=app.directory, env=environment()) as tap:
             seen = threading.Event()
             reading = threading.Thread(
                 target=lambda: (lines.extend(tap.stdout.readline() for _ in range(2)), seen.set())

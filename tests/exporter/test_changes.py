@@ -398,7 +398,7 @@ class Proofs:
 
             @classmethod
             async def prove(cls, settings, instead_of):
-                if instead_of is not None and instead_of.endpoint == settings.endpoint:
+                if instead_of is not None and instead_of.enabled and instead_of.endpoint == settings.endpoint:
                     return
                 proofs.tried.append(settings.endpoint)
                 if settings.endpoint not in proofs.good:
@@ -572,6 +572,45 @@ async def test_a_put_of_an_entry_or_of_a_whole_section_that_is_held_already_coun
     await in_force(rate=0.5)
 
 
+@pytest.mark.parametrize("below", ["config", "file", "environment", "default"])
+async def test_what_is_put_and_taken_back_uncovers_what_lies_below(
+    runtime, config_manager, file, monkeypatch, below
+):
+    said = {"batch_size": 5, **({"rate": 0.5} if below in {"config", "file"} else {})}
+    file.write(**said)
+    if below == "environment":
+        monkeypatch.setenv("TELEMETRY_X_RATE", "0.5")
+    source = TomlSource(file.path) if below == "file" else {"telemetry": {"x": said}}
+    await config_manager(source, reload_interval=600)
+    module, _ = make_exporter()
+    await start_exporter(module, None)
+    await up()
+
+    async def uncovered():
+        await in_force(rate=1.0 if below == "default" else 0.5, batch_size=5)
+        assert (await origin()).split(" ")[0] == below
+
+    await uncovered()
+    await Config.put("telemetry.x.rate", 0.25)
+    await in_force(rate=0.25)
+    await Config.put("telemetry.x.rate", None)
+    await uncovered()
+    # A section as a whole, which counts like puts of its keys, again and again.
+    for _ in range(2):
+        await Config.put("telemetry.x", {"rate": 0.125, "batch_size": 7})
+        await in_force(rate=0.125, batch_size=7)
+        assert await origin() == "put"
+        await apply({"rate": 0.75})
+    await Config.put("telemetry.x", {"rate": 0.125, "batch_size": 8})
+    await in_force(rate=0.125, batch_size=8)
+    await Config.put("telemetry.x.rate", 0.25)
+    await in_force(rate=0.25, batch_size=8)
+    await Config.put("telemetry.x", None)
+    await in_force(rate=0.25, batch_size=5)
+    await Config.put("telemetry.x.rate", None)
+    await uncovered()
+
+
 async def waits_for_proof(proofs, wished):
     """Nothing is sent, and nothing else is said to be in force."""
     emit(3)
@@ -709,14 +748,19 @@ async def test_what_an_earlier_life_has_left_is_not_sent_to_what_has_not_proved_
     await eventually(lambda: proofs.backend.endpoints == ["other"] * 3)
 
 
-async def test_what_was_off_and_is_on_again_as_it_was_needs_no_proof(runtime):
+async def test_what_was_off_and_is_on_again_as_it_was_has_to_prove_itself(runtime):
     proofs = Proofs()
     await start_exporter(proofs.module, START)
     await up()
     proofs.good.clear()
     await apply({"enabled": False})
-    assert (await apply({"enabled": True}))["outcome"] == "applied"
-    await proofs.arrives_at("one")
+    assert (await call(("try_config", {"enabled": True})))["probe"]["ok"] is False
+    answer = await apply({"enabled": True})
+    assert (answer["outcome"], answer["problems"]) == ("pending", ["ConnectionError: one takes nothing"])
+    await proves_itself_after(proofs, "one")
+    # With what it has proved before, nothing is tried again.
+    proofs.good.clear()
+    assert (await apply({"rate": 0.5}))["outcome"] == "applied"
 
 
 async def test_a_change_for_a_while_ends_by_itself_also_over_a_crash(runtime, caplog):
@@ -825,6 +869,40 @@ async def test_a_dry_run_tells_everything_and_changes_nothing(runtime):
     assert backend.calls == calls
     assert len(tried) == 1
     assert await call(("get_history",)) == []
+
+
+async def test_a_dry_run_tries_the_port_that_an_exporter_waits_for_and_not_the_one_it_has(runtime):
+    taken = {"one"}
+
+    def take(place):
+        if place in taken:
+            raise OSError(f"{place} is taken")
+
+    module, _ = make_exporter()
+
+    class Serving(module.exporter_type):
+        @classmethod
+        def probes(cls, settings):
+            place = settings.endpoint
+            return [Probe(f"the port of {place}", lambda _: take(place), connects=True, takes=True)]
+
+        async def open(self):
+            take(self.settings.endpoint)
+            await super().open()
+
+    module = exporter_module(
+        "Serving", Serving, name=module.registered_name, section=SECTION, module=__name__
+    )
+    await start_exporter(module, START)
+    await up(state="degraded")
+    taking = {"ok": False, "reason": "the port of one: one is taken"}
+    for changes in ({"endpoint": "one"}, {"headers": {"a": "1"}}):
+        assert (await call(("try_config", changes)))["probe"] == taking
+    assert (await call(("try_config", {"endpoint": "two"})))["probe"]["ok"] is True
+    taken.clear()
+    await up()
+    taken.add("one")
+    assert (await call(("try_config", {"headers": {"a": "1"}})))["probe"] is None
 
 
 # --- rollback
@@ -950,6 +1028,23 @@ async def test_a_message_to_reload_says_what_does_not_count_and_why(
     file.path.write_text(text)
     assert "errors" not in await call(("reload",))
     assert (await config())["config"]["rate"] == 0.5
+
+
+async def test_a_message_to_reload_names_what_is_not_known_as_the_log_does(
+    runtime, config_manager, file, caplog
+):
+    await started(config_manager, file, rate=0.5)
+    with file.path.open("a") as text:
+        text.write("ratte = 1\n[telemetry.otle]\nx = 1\n")
+    for _ in range(2):
+        found = (await call(("reload",)))["errors"]
+        assert found == {
+            "telemetry.x.ratte": f"telemetry.x.ratte from {file.path} is not a known key; did you mean "
+            "telemetry.x.rate? It is ignored.",
+            "telemetry.otle": "The section [telemetry.otle] belongs to no exporter; did you mean "
+            "telemetry.otel? It is ignored.",
+        }
+    assert found["telemetry.x.ratte"] in caplog.messages
 
 
 @pytest.fixture

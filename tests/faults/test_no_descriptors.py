@@ -2,23 +2,21 @@
 
 import json
 import pathlib
-import subprocess
-import sys
 
 import pytest
 
 from otpylib_telemetry.exporter.errors import ExportError
 from otpylib_telemetry_otel.otlp import grpc_core
+from tests.support import programs
 
-ROOT = pathlib.Path(__file__).parents[2]
 DESCRIPTORS = pathlib.Path("/proc/self/fd")
 
 
 @pytest.mark.skipif(not DESCRIPTORS.is_dir(), reason="counts descriptors in /proc")
 @pytest.mark.parametrize("when", ["from the first connection", "later"])
 def test_the_application_goes_on_and_what_waits_arrives_when_there_are_descriptors_again(when):
-    line = [sys.executable, "-W", "ignore", "-m", "tests.support.without_descriptors", when]
-    ended = subprocess.run(line, capture_output=True, text=True, timeout=240, cwd=ROOT)
+    command = ["-m", "tests.support.without_descriptors", when]
+    ended = programs.run(command, options=("-W", "ignore"), timeout=240)
     assert ended.returncode == 0, ended.stderr
     told = json.loads(ended.stdout.splitlines()[-1])
     assert told["dropped"] == {}

@@ -7,11 +7,8 @@ busy machine needs.
 
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 from otpylib import process
@@ -22,6 +19,7 @@ from otpylib_telemetry.exporter import registry
 from otpylib_telemetry_mock.otlp_receiver import GrpcReceiver, Hang, HttpReceiver, Slow
 from otpylib_telemetry_otel import child_spec, start_otel_exporter
 from tests.supervision.test_supervision import tree
+from tests.support import programs
 from tests.support.chassis import runner, up
 from tests.support.ledger import stats_of
 from tests.support.otlp_ending_app import BATCH, FAILING, SPANS, emit, settings
@@ -31,7 +29,6 @@ from tests.support.waiting import eventually, wait_until
 #: The time-out of the applications that can send nothing.
 SHUTDOWN = 0.8
 
-ROOT = Path(__file__).parents[2]
 RECEIVERS = {"grpc": GrpcReceiver, "http/protobuf": HttpReceiver}
 SITUATIONS = ["refuses", "accepts", "never answers", "hangs in the middle"]
 
@@ -105,13 +102,8 @@ class Application:
 
     def __init__(self, end, receiver, seconds):
         self.end = end
-        command = [
-            *(sys.executable, "-m", "tests.support.otlp_ending_app"),
-            *(end, receiver.endpoint, receiver.protocol, str(seconds)),
-        ]
-        self.process = subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        command = ["-m", "tests.support.otlp_ending_app"]
+        self.process = programs.start([*command, end, receiver.endpoint, receiver.protocol, seconds])
         self.seconds = 0.0
         self.said = ""
 

@@ -1,9 +1,8 @@
 """What is still on the terminal when the bridge is the only handler of Python's logging."""
 
-import subprocess
-import sys
-
 import pytest
+
+from tests.support import programs
 
 #: A program without any handler: pytest has handlers of its own everywhere.
 PROGRAM = """
@@ -27,9 +26,8 @@ SHOP = 'logging.getLogger("shop").warning("of the shop")'
 def run(action, before="install()", *, listened=True):
     """What becomes an event, and what is on the terminal."""
     text = PROGRAM.format(before=before, action=action, listened=listened)
-    done = subprocess.run(
-        [sys.executable, "-c", text], capture_output=True, text=True, check=True, timeout=60
-    )
+    done = programs.run(["-c", text], timeout=60)
+    assert done.returncode == 0, done.stderr
     return done.stdout.split("\n")[:-1], done.stderr
 
 

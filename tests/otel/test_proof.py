@@ -179,6 +179,15 @@ async def test_a_signal_that_went_nowhere_before_has_to_be_taken():
             await prove(settings(there, metrics=False), before)
 
 
+async def test_what_was_switched_off_is_asked_again_and_takes_no_less_than_before():
+    with answering(taking("traces")) as there:
+        off = settings(there, enabled=False)
+        assert len(await prove(settings(there), off)) == 3
+        assert await prove(settings(there), settings(there)) == []
+    with pytest.raises(ExportError, match="new destination of traces "):
+        await prove(settings(there), off)
+
+
 async def test_what_cannot_be_asked_any_more_was_no_receiver_of_fewer_signals():
     with answering(taking("traces")) as new, pytest.raises(DestinationError, match="destination of logs "):
         await prove(settings(new), settings("http://127.0.0.1:9"))

@@ -111,19 +111,30 @@ async def test_a_put_of_what_is_held_already_is_heard_of_and_stays_put_where_it_
     await config_manager({"telemetry": {"x": {"rate": 1.0}}, "app": {"limit": 1}})
     heard = []
 
-    def ours(path, value):
-        heard.append((path, value))
-        return path.startswith("telemetry.x.")
+    def ours(path, value, is_new):
+        heard.append((path, value, is_new))
+        return not is_new and path.startswith("telemetry.x.")
 
     otp.hear_of_equal_puts(ours)
     try:
         for path, value in (("telemetry.x.rate", 1.0), ("telemetry.x.rate", 2.0), ("app.limit", 1)):
             await Config.put(path, value)
-        assert heard == [("telemetry.x.rate", 1.0), ("app.limit", 1)]
+        assert heard == [
+            ("telemetry.x.rate", 1.0, False),
+            ("telemetry.x.rate", 2.0, True),
+            ("app.limit", 1, False),
+        ]
         manager = otpylib_config.manager()
-        assert otp.config_puts(manager, "telemetry.x") == {"rate"}
-        assert otp.config_puts(manager, "app") == set()
+        assert otp.config_puts(manager, "telemetry.x") == {"rate": None}
+        assert otp.config_puts(manager, "app") == {}
+        await Config.put("telemetry.x", {"rate": 3.0, "headers": {"a": "1"}, "other": None})
+        await Config.put("telemetry.x.headers.b", "2")
+        told = {"rate": 3.0, "headers": {"a": "1", "b": "2"}}
+        assert otp.config_puts(manager, "telemetry.x") == told
+        await Config.put("telemetry.x.rate", 4.0)
+        assert otp.config_puts(manager, "telemetry.x") == {**told, "rate": None}
     finally:
         otp.hear_no_more(ours)
+    heard.clear()
     await Config.put("app.limit", 1)
-    assert len(heard) == 2
+    assert heard == []

@@ -2,7 +2,6 @@
 
 import asyncio
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from otpylib_telemetry import current_span, otp, span
 from otpylib_telemetry_mock.otlp_receiver import GrpcReceiver
 from otpylib_telemetry_otel import start_otel_exporter
 from otpylib_telemetry_prometheus import start_prometheus_exporter
-from tests.support import peers
+from tests.support import peers, programs
 from tests.support.epmd import running_epmd
 from tests.support.ledger import stats_of
 from tests.support.machines_beside import ConfiguredCollector, ConfiguredPrometheus, files_of_the_page
@@ -129,13 +128,13 @@ async def test_two_nodes_tell_of_one_trace(tier, tmp_path):
                 output = directory / "output"
                 nodes.append(await started(directory, output, port, name, peer))
                 await eventually(lambda output=output: "\nup\n" in output.read_text())
-            assert await asyncio.wait_for(nodes[1].wait(), 120) == 0, output.read_text()
+            assert await asyncio.to_thread(nodes[1].wait, 120) == 0, output.read_text()
             nodes[0].stdin.close()
-            assert await asyncio.wait_for(nodes[0].wait(), 120) == 0
+            assert await asyncio.to_thread(nodes[0].wait, 120) == 0
         finally:
             for each in nodes:
-                if each.returncode is None:
-                    each.kill()
+                each.kill()
+                each.communicate()
     await eventually(lambda: {each.name for each in tier.backend.spans} >= {"shop.order", "shop.receipt"})
     spans = {each.span_id: each for each in tier.backend.spans}
     receipt = next(each for each in spans.values() if each.name == "shop.receipt")
@@ -150,11 +149,12 @@ async def test_two_nodes_tell_of_one_trace(tier, tmp_path):
 
 async def started(directory, output, *arguments):
     with output.open("wb") as stream:
-        return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.support.shop_node", *map(str, arguments)),
+        return await asyncio.to_thread(
+            programs.start,
+            ["-m", "tests.support.shop_node", *arguments],
             cwd=directory,
             env=environment(NODE_NAME=arguments[1], PYTHONPATH=str(ROOT)),
-            stdin=asyncio.subprocess.PIPE,
+            stdin=subprocess.PIPE,
             stdout=stream,
             stderr=stream,
         )

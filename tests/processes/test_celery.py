@@ -3,12 +3,12 @@
 import contextlib
 import os
 import subprocess
-import sys
 
 import pytest
 
 from otpylib_telemetry_mock.otlp_receiver.ports import free_port
 from tests.project.test_docs import ROOT, blocks_of
+from tests.support import programs
 from tests.support.shared_metrics import page, their_page
 from tests.support.waiting import wait_until
 
@@ -17,7 +17,7 @@ pytest.importorskip("celery")
 
 PAGE = ROOT / "docs" / "how-to" / "operate" / "celery.md"
 MODULES = {block.title: block.text for block in blocks_of(PAGE) if block.language == "python"}
-TASKS = 40
+TASKS = 24
 
 #: The module of the page with a broker that needs no server, and children that are replaced often.
 QUICK = """
@@ -45,22 +45,16 @@ class Celery:
         (directory / f"{module}.py").write_text(text)
         (directory / "quick.py").write_text(QUICK.format(module=module, queue=str(directory / "queue")))
         self._log = directory / "celery.log"
-        self._environment = {
-            **os.environ,
-            "PROMETHEUS_MULTIPROC_DIR": str(self.metrics),
-            "PYTHONPATH": str(ROOT),
+        self._about = {
+            "cwd": directory,
+            "env": {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(self.metrics)},
+            "options": ("-W", "ignore"),
+            "about": programs.APPLICATION + "celery",
         }
-        self._environment["PYTHONWARNINGS"] = "ignore"
         command = "-m celery --app quick worker --concurrency 2 --loglevel warning --without-gossip"
         command += " --without-mingle --without-heartbeat"
         with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, *command.split(), *options],
-                cwd=directory,
-                env=self._environment,
-                stdout=log,
-                stderr=log,
-            )
+            self.process = programs.start([*command.split(), *options], stdout=log, stderr=log, **self._about)
 
     def __enter__(self):
         return self
@@ -78,9 +72,8 @@ class Celery:
 
     def send(self):
         code = f"import quick\nfor number in range({TASKS}): quick.parcel.delay(number)"
-        subprocess.run(
-            [sys.executable, "-c", code], cwd=self.directory, env=self._environment, check=True, timeout=120
-        )
+        done = programs.run(["-c", code], timeout=120, **self._about)
+        assert done.returncode == 0, done.stderr
 
 
 def total(found, name):

@@ -5,8 +5,6 @@ import os
 import random
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 import urllib.request
@@ -14,6 +12,7 @@ import urllib.request
 import pytest
 
 from otpylib_telemetry_mock.otlp_receiver.ports import free_port
+from tests.support import programs
 from tests.support.shared_metrics import page, parsed
 from tests.support.waiting import wait_until
 
@@ -36,12 +35,12 @@ class Server:
             **os.environ,
             "PROMETHEUS_MULTIPROC_DIR": str(self.directory),
             "SHOP_METRICS_PORT": str(self.metrics_port),
-            "PYTHONWARNINGS": "ignore",
         }
         self.refused = 0
         with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", *command, "--workers", str(workers)],
+            self.process = programs.start(
+                ["-m", *command, "--workers", workers],
+                options=("-W", "ignore"),
                 stdout=log,
                 stderr=log,
                 env=environment,

@@ -6,7 +6,6 @@ import pathlib
 import re
 import signal
 import subprocess
-import sys
 import threading
 
 import pytest
@@ -17,7 +16,7 @@ from otpylib.runtime.atoms import KILLED, SHUTDOWN
 from otpylib_telemetry import exporter_child_spec, start_exporter
 from otpylib_telemetry.exporter.process import ExporterServer
 from tests.supervision.test_supervision import bare, tree
-from tests.support import ending_app
+from tests.support import ending_app, programs
 from tests.support.chassis import NAME, QUICK, books, crash, emit, hang, make_exporter, runner, start, up
 from tests.support.runtime import in_process
 from tests.support.waiting import eventually
@@ -36,10 +35,8 @@ class Application:
     def __init__(self, end, backend, form, directory):
         self.directory = directory
         directory.mkdir()
-        command = [sys.executable, "-m", "tests.support.ending_app", end, backend, form, str(directory)]
-        self.process = subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        command = ["-m", "tests.support.ending_app", end, backend, form, directory]
+        self.process = programs.start(command)
         self.said = ""
         self.failed = None
 
@@ -52,8 +49,7 @@ class Application:
         try:
             _, self.said = self.process.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.failed = f"it hangs: {self.process.communicate()[1]}"
+            self.failed = "it hangs"
 
     def lines(self, name):
         path = self.directory / name

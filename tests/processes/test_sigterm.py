@@ -3,8 +3,6 @@
 import asyncio
 import contextlib
 import signal
-import subprocess
-import sys
 import threading
 import time
 
@@ -12,8 +10,8 @@ import pytest
 import uvloop
 
 from otpylib_telemetry.exporter import sigterm
-from tests.processes.test_process_ends import ROOT, run
-from tests.support import ending_app
+from tests.processes.test_process_ends import run
+from tests.support import ending_app, programs
 
 EVERYTHING = list(range(ending_app.EVENTS))
 
@@ -58,8 +56,8 @@ def test_asked_twice_it_ends_at_once_though_its_loop_is_blocked(tmp_path, blocke
 
 @contextlib.contextmanager
 def ending(end, directory):
-    command = [sys.executable, "-m", "tests.support.ending_app", end, "healthy", "alone", str(directory)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as it:
+    command = ["-m", "tests.support.ending_app", end, "healthy", "alone", directory]
+    with programs.start(command) as it:
         assert it.stdout.readline() == "ready\n"
         yield it
 

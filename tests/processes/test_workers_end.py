@@ -2,10 +2,10 @@
 
 import os
 import subprocess
-import sys
 
 import pytest
 
+from tests.support import programs
 from tests.support.shared_metrics import value
 from tests.support.waiting import wait_until
 from tests.support.worker_app import JOBS
@@ -14,17 +14,19 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs what fork
 
 
 def command(how, method):
-    return [sys.executable, "-W", "ignore", "-m", "tests.support.worker_app", how, method]
+    return ["-m", "tests.support.worker_app", how, method]
+
+
+def about(directory):
+    """How these programs are run."""
+    return {
+        "env": {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(directory)},
+        "options": ("-W", "ignore"),
+    }
 
 
 def run(how, method, directory, said=""):
-    ended = subprocess.run(
-        command(how, method),
-        env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(directory)},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    ended = programs.run(command(how, method), timeout=240, **about(directory))
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr == "" if not said else said in ended.stderr
     return ended.stdout
@@ -86,11 +88,7 @@ def test_of_a_loop_that_was_closed_what_needs_no_connection_is_saved(tmp_path):
 
 def test_a_worker_that_lives_writes_without_being_asked_and_a_kill_takes_nothing_of_that_back(tmp_path):
     """However long the interval for sending is: within a second, as the page says."""
-    worker = subprocess.Popen(
-        command("wait", "fork"),
-        env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)},
-        stdin=subprocess.PIPE,
-    )
+    worker = programs.start(command("wait", "fork"), stdin=subprocess.PIPE, **about(tmp_path))
     wait_until(lambda: value(tmp_path, "jobs_done_total") == JOBS, 120, "the worker")
     worker.kill()
     worker.communicate()

@@ -3,11 +3,11 @@
 import ast
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.support import programs
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,20 +35,23 @@ def rows_of(table):
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
 
 
+def run_benchmarks(directory, *arguments):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "TELEMETRY_"))}
+    return programs.run(
+        ["-m", "benchmarks", *arguments],
+        cwd=directory,
+        env={**kept, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"},
+        timeout=280,
+        about="benchmarks of otpylib_telemetry: otel, prometheus",
+    )
+
+
 @pytest.mark.slow
 def test_every_comparison_is_measured_and_in_the_table(tmp_path):
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "TELEMETRY_"))}
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "--rounds", "1", "--count", "50"],
-        cwd=tmp_path,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=280,
-        env={**kept, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"},
-    )
+    done = run_benchmarks(tmp_path, "--rounds", "1", "--count", "8")
     assert (done.returncode, done.stderr) == (0, "")
     head, table, *further = done.stdout.strip().split("\n\n")
-    assert "median of 1 rounds of 50" in head
+    assert "median of 1 rounds of 8" in head
     rows = rows_of(table)
     named = named_in_the_source()
     assert {kind for kind, _ in named} == {"Comparison", "Case"}
@@ -70,15 +73,7 @@ def test_every_comparison_is_measured_and_in_the_table(tmp_path):
 
 @pytest.mark.slow
 def test_scrapes_are_measured_with_pages_that_say_the_same(tmp_path):
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "TELEMETRY_"))}
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "--scrape", "--rounds", "1", "--series", "20"],
-        cwd=tmp_path,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=280,
-        env={**kept, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"},
-    )
+    done = run_benchmarks(tmp_path, "--scrape", "--rounds", "1", "--series", "20")
     assert (done.returncode, done.stderr) == (0, "")
     pages, faster, gaps, exporter, memory = map(rows_of, done.stdout.strip().split("\n\n"))
     assert len(pages) == 8
@@ -95,18 +90,10 @@ def test_scrapes_are_measured_with_pages_that_say_the_same(tmp_path):
 
 @pytest.mark.slow
 def test_the_application_answers_and_exports_whatever_its_telemetry_is(tmp_path):
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "TELEMETRY_"))}
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "--application", "--rounds", "1", "--seconds", "0.1"],
-        cwd=tmp_path,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=280,
-        env={**kept, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"},
-    )
+    done = run_benchmarks(tmp_path, "--application", "--rounds", "1", "--seconds", "0.02")
     assert (done.returncode, done.stderr) == (0, "")
     head, table = done.stdout.strip().split("\n\n")
-    assert "median of 1 rounds of 0.1 s" in head
+    assert "median of 1 rounds of 0.02 s" in head
     bare, *others = rows_of(table)
     assert bare[5:] == ["", "", ""]
     assert len(others) == 3
@@ -121,15 +108,7 @@ def test_the_application_answers_and_exports_whatever_its_telemetry_is(tmp_path)
 
 
 def test_a_label_with_ever_new_values_is_folded_and_the_others_are_exact(tmp_path):
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "TELEMETRY_"))}
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "--folding", "--events", "40000"],
-        cwd=tmp_path,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=280,
-        env={**kept, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"},
-    )
+    done = run_benchmarks(tmp_path, "--folding", "--events", "40000")
     assert done.returncode == 0, done.stderr
     table, conclusion = done.stdout.strip().split("\n\n")
     # That the other labels are exact, the benchmark sees for itself.
@@ -140,15 +119,7 @@ def test_a_label_with_ever_new_values_is_folded_and_the_others_are_exact(tmp_pat
 
 @pytest.mark.slow
 def test_what_to_have_room_for_is_measured(tmp_path):
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "TELEMETRY_"))}
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "--sizing", "--rounds", "1", "--count", "1000"],
-        cwd=tmp_path,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=280,
-        env={**kept, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"},
-    )
+    done = run_benchmarks(tmp_path, "--sizing", "--rounds", "1", "--count", "1000")
     assert (done.returncode, done.stderr) == (0, "")
     memory, rates = map(rows_of, done.stdout.strip().split("\n\n"))
     page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from tests.support.distributions import attempt
+from scripts import uv
+from tests.support.distributions import UV, attempt
 from tests.support.peers import missing
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -20,10 +21,20 @@ UNREACHABLE = re.compile(r"from versions: none|onnection|timed out|getaddrinfo",
 
 def test_it_can_be_installed_beside_popular_packages_and_their_instrumentations(wheel):
     instrumentations = [f"opentelemetry-instrumentation-{name}" for name in INSTRUMENTED]
+    wanted = (f"{wheel}[all]", *NEIGHBOURS, *instrumentations)
+    # Either finds versions that fit; uv takes a tenth of pip's time, and pip answers for what uv cannot tell.
+    compiled = attempt(*UV, "pip", "compile", "--quiet", "-", input="\n".join(wanted), env=uv.variables())
+    if compiled.returncode == 0:
+        chosen = set(re.findall(r"^([\w-]+)==", compiled.stdout, re.MULTILINE))
+    else:
+        chosen = chosen_by_pip(wanted)
+    assert chosen >= {*NEIGHBOURS, *instrumentations, "otpylib", "opentelemetry-sdk"}
+
+
+def chosen_by_pip(wanted):
     pip = (sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed")
-    done = attempt(*pip, "--report", "-", f"{wheel}[all]", *NEIGHBOURS, *instrumentations)
+    done = attempt(*pip, "--report", "-", *wanted)
     if done.returncode and UNREACHABLE.search(done.stderr) and "conflict" not in done.stderr:
         missing(f"the package index does not answer: {done.stderr}")
     assert done.returncode == 0, done.stderr
-    chosen = {item["metadata"]["name"].lower() for item in json.loads(done.stdout)["install"]}
-    assert chosen >= {*NEIGHBOURS, *instrumentations, "otpylib-telemetry", "opentelemetry-sdk"}
+    return {item["metadata"]["name"].lower() for item in json.loads(done.stdout)["install"]}

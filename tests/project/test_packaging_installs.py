@@ -4,9 +4,11 @@ import json
 
 import pytest
 
+from tests.project.conftest import run_alone
 from tests.support.distributions import (
     BROUGHT_BY,
     LOWEST,
+    NEWEST,
     PACKAGES,
     PROJECT,
     VERSIONS,
@@ -19,7 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 #: What is there, what each import loads, and whether it works.
 WORKS = """
-import importlib.util, json, sys
+import importlib.metadata, importlib.util, json, sys
 
 def loaded():
     return sorted({{name.partition(".")[0] for name in sys.modules}})
@@ -37,6 +39,8 @@ assert_emitted(captured, "shop.sold", {{"count": 3}})
 for module in {modules!r}:
     __import__(module)
 said["version"] = otpylib_telemetry.__version__
+direct = importlib.metadata.distribution("otpylib-telemetry").read_text("direct_url.json")
+said["from"] = json.loads(direct)["url"]
 print(json.dumps(said))
 """
 NAMES = sorted({name for brought in BROUGHT_BY.values() for name in brought})
@@ -63,6 +67,7 @@ def test_the_wheel_works_with_each_extra_at_the_newest_and_the_lowest_versions(e
     program = WORKS.format(names=NAMES, modules=MODULES[extra])
     said = json.loads(execute_in(extra, program, versions=versions))
     assert said["version"] == PROJECT["version"]
+    assert said["from"].endswith(".whl")
     assert said["there"] == sorted(BROUGHT_BY.get(extra, ()))
     assert "otpylib_telemetry" in said["loaded by the bus"]
     assert not HEAVY & set(said["loaded by the bus"])
@@ -77,12 +82,18 @@ def test_so_does_the_source_distribution_at_the_lowest(execute_in, sdist):
     """With all extras at once: the wheel that was tested with each of them has been built from it."""
     said = json.loads(execute_in("all", EVERY, versions=LOWEST, distribution=sdist))
     assert said["version"] == PROJECT["version"]
+    assert said["from"].endswith(sdist.name)
 
 
-def test_pip_itself_installs_everything_at_the_newest(execute_in, sdist):
-    """It builds a wheel first. The other environments are made by uv, which is quicker."""
-    said = json.loads(execute_in("all", EVERY, distribution=sdist, by=install_with_pip))
+def test_pip_itself_installs_the_source_distribution_with_everything_at_the_newest(
+    installed, sdist, tmp_path
+):
+    """It builds a wheel first, and looks itself whether all is there that the extras ask for."""
+    with installed("all") as python:
+        install_with_pip(python, NEWEST, f"{sdist}[all]")
+        said = json.loads(run_alone(python, EVERY, tmp_path))
     assert said["version"] == PROJECT["version"]
+    assert said["from"].endswith(sdist.name)
 
 
 def test_events_flow_with_no_extra_at_all(execute_in):
@@ -120,7 +131,6 @@ for entry in sorted(entry_points(group="otpylib_telemetry_exporters"), key=lambd
 
 
 def test_the_pytest_plugin_comes_with_the_wheel_and_needs_no_set_up(installed, tmp_path):
-    said = run(
-        installed("test"), "-I", "-m", "pytest", "-W", "error", "--fixtures", cwd=tmp_path, timeout=250
-    )
+    with installed("test") as python:
+        said = run(python, "-I", "-m", "pytest", "-W", "error", "--fixtures", cwd=tmp_path, timeout=250)
     assert "fixtures defined from otpylib_telemetry_mock.pytest_plugin" in said

@@ -2,10 +2,7 @@
 
 import asyncio
 import re
-import subprocess
-import sys
 import urllib.request
-from pathlib import Path
 
 import prometheus_client
 import pytest
@@ -20,12 +17,11 @@ from otpylib_telemetry import emit_counter
 from otpylib_telemetry.self_metrics import SELF_METRICS
 from otpylib_telemetry_otel import CallbackProducer, add_metric_producer, start_otel_exporter
 from otpylib_telemetry_prometheus import merge_registry, start_prometheus_exporter, unmerge_registry
-from tests.support import chassis
+from tests.support import chassis, programs
 from tests.support.ledger import stats_of
 from tests.support.prometheus_server import check_with_promtool
 from tests.support.waiting import eventually
 
-ROOT = Path(__file__).parents[2]
 NAME = "prometheus_exporter"
 
 
@@ -253,13 +249,7 @@ async def test_being_switched_off_pushes_the_last_time(runtime, pushgateway):
 
 
 def run(url, seconds=60.0, *more):
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.support.batch_job", url, str(seconds), *more],
-        cwd=ROOT,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=240,
-    )
+    done = programs.run(["-m", "tests.support.batch_job", url, seconds, *more], timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout, float(re.search(r"ended after ([\d.]+) s", done.stdout)[1])
 

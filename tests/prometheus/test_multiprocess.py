@@ -37,7 +37,7 @@ from otpylib_telemetry_prometheus.multiprocess.database import Database
 from otpylib_telemetry_prometheus.multiprocess.files import MultiprocessError, held, scan, version_name
 from otpylib_telemetry_prometheus.multiprocess.registry import MultiProcessRegistry
 from otpylib_telemetry_prometheus.multiprocess.workers import Multiprocess
-from tests.support import declare
+from tests.support import declare, programs
 from tests.support.examples import examples
 from tests.support.shared_metrics import Ours, Theirs, page, parsed, their_page, value
 from tests.support.versions import needs_new_client
@@ -117,11 +117,9 @@ def test_real_processes_that_are_killed_leave_what_those_of_prometheus_client_le
     one, other = tmp_path / "ours", tmp_path / "theirs"
     other.mkdir()
     workers = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.support.multiprocess_worker", str(one), str(other), str(seed)],
+        programs.start(
+            ["-m", "tests.support.multiprocess_worker", one, other, seed],
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
             env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(other)},
         )
         for seed in range(3)

@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import textwrap
 
 import pytest
@@ -13,6 +12,7 @@ from otpylib_telemetry.exporter import registry as exporters
 from otpylib_telemetry_prometheus import sharing, start_prometheus_exporter
 from otpylib_telemetry_prometheus.meter_provider import PrometheusMeterProvider
 from otpylib_telemetry_prometheus.multiprocess.client_files import ClientFiles, is_client_file
+from tests.support import programs
 from tests.support.chassis import up
 from tests.support.shared_metrics import page, their_page
 from tests.support.waiting import eventually, wait_until
@@ -47,12 +47,12 @@ class Workers:
         ) + textwrap.dedent(program)
 
     def start(self, *arguments):
-        return subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", self._program, *map(str, arguments)],
+        return programs.start(
+            ["-c", self._program, *arguments],
+            options=("-W", "ignore"),
+            cwd=self.directory,
             env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(self.directory)},
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
         )
 
     def run(self, *arguments):

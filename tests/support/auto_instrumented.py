@@ -7,12 +7,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 import urllib.error
 import urllib.request
 from importlib.metadata import version
 from pathlib import Path
 
-from tests.support import peers
+from tests.support import peers, programs
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/how-to/emit/auto-instrumentation.md"
@@ -73,19 +74,33 @@ def environment(*packages, **variables):
     return {**kept, **path, "PATH": programs, "PYTHONUTF8": "1", **variables}
 
 
-def run(directory, *command, packages=(), **variables):
-    """Run ``opentelemetry-instrument`` with a command until it ends.
+#: Instrumentations of packages that hardly any program here uses: to import them is a third of its work.
+UNUSED = {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "fastapi,requests"}
 
-    Less the instrumentations of packages that no such command uses: to import them is a third of its work.
-    Servers are started with all that is installed.
-    """
-    unused = {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "fastapi,requests"}
+
+def run_command(directory, *command, **variables):
+    """Run ``opentelemetry-instrument`` with a command until it ends."""
     return subprocess.run(
         [COMMAND, *command],
         cwd=directory,
-        env=environment(*packages, **unused | variables),
+        env=environment(**UNUSED | variables),
         capture_output=True,
         encoding="utf-8",
+        timeout=120,
+    )
+
+
+#: What the interpreter that the command starts does before the program.
+INITIALIZE = "from opentelemetry.instrumentation.auto_instrumentation import initialize as _; _()\n"
+
+
+def run(directory, program, packages=(), **variables):
+    """Do the same with a program for Python, without the command and in a fork."""
+    return programs.run(
+        ["-c", INITIALIZE + textwrap.dedent(program)],
+        options=("-W", "error::ResourceWarning"),
+        cwd=directory,
+        env=environment(*packages, **UNUSED | variables),
         timeout=120,
     )
 

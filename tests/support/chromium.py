@@ -104,7 +104,7 @@ class Page:
         )
         attached = await self.do("Target.attachToTarget", targetId=target["targetId"], flatten=True)
         self._session = attached["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network", "Audits", "Accessibility"):
+        for domain in ("Page", "Runtime", "Log", "Network", "Audits"):
             await self.do(f"{domain}.enable")
         await self.look(width=width, height=height, dark=dark, touch=touch)
         await self.do("Page.navigate", url=url)

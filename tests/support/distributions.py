@@ -1,5 +1,6 @@
 """The built distributions, and fresh environments with them: made once for all processes of a run."""
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -35,6 +36,8 @@ BROUGHT_BY = {
 #: The files that say which versions are installed beside the project.
 NEWEST, LOWEST = VERSIONS = ["constraints.txt", "constraints-lowest.txt"]
 
+UV = (sys.executable, "-m", "uv")
+
 MADE = {"build", "dist", "__pycache__"}
 
 
@@ -63,14 +66,21 @@ def run(*command, **options):
     return done.stdout
 
 
-def shared(tmp_path_factory, name, make):
-    """A directory that ``make`` fills, once for all the processes that share the tests."""
+@contextlib.contextmanager
+def held(tmp_path_factory, name):
+    """Let no other process of the run use a directory that all of them share. Gives it."""
     base = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         base = base.parent
-    place, finished = base / name, base / f"{name}.finished"
     with (base / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        yield base / name
+
+
+def shared(tmp_path_factory, name, make):
+    """A directory that ``make`` fills, once for all the processes that share the tests."""
+    with held(tmp_path_factory, name) as place:
+        finished = place.with_name(f"{name}.finished")
         if not finished.exists():
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir()
@@ -90,9 +100,13 @@ def build(place):
     """Put the source distribution and the wheel built from it into a directory."""
     # Built from a copy: a build leaves things behind, and would pick up what an earlier one left.
     source = shutil.copytree(ROOT, place / "copy", ignore=left_behind)
-    # The build backend is chosen by the constraints too. pip splits this variable at spaces: hence the copy.
-    constraints = {"PIP_CONSTRAINT": str(source / NEWEST)}
-    run(sys.executable, "-m", "build", source, "--outdir", place, env=constraints)
+    # The build backend is chosen by the constraints too.
+    constraints = ("--build-constraint", source / NEWEST)
+    with_uv = (*UV, "build", "--quiet", *constraints, "--out-dir", place, source)
+    if attempt(*with_uv, env=uv.variables()).returncode != 0:
+        # pip splits this variable at spaces: hence the constraints of the copy.
+        constraint = {"PIP_CONSTRAINT": str(source / NEWEST)}
+        run(sys.executable, "-m", "build", source, "--outdir", place, env=constraint)
 
 
 def first_with_the_same(extra):
@@ -105,23 +119,23 @@ def python_of(place):
     return place / "venv" / "bin" / "python"
 
 
-def install_with_uv(place, versions, what):
-    """Make an environment with uv, which takes a tenth of pip's time; pip does it where uv cannot."""
-    options = {"env": uv.variables()}
-    program = (sys.executable, "-m", "uv")
-    steps = [
-        (*program, "venv", "--quiet", "--python", sys.executable, place / "venv"),
-        (*program, "pip", "install", "--quiet", "--python", python_of(place), *constrained(versions), what),
-    ]
-    if any(attempt(*step, **options).returncode != 0 for step in steps):
-        shutil.rmtree(place / "venv", ignore_errors=True)
-        install_with_pip(place, versions, what)
+def install(place, versions, what):
+    """Have an environment hold a distribution with an extra, and nothing that these do not need.
+
+    What it has already stays there, with its bytecode. uv takes a tenth of pip's time; pip does it where uv
+    cannot.
+    """
+    venv = (*UV, "venv", "--quiet", "--allow-existing", "--python", sys.executable, place / "venv")
+    exact = (*UV, "pip", "install", "--quiet", "--exact", "--python", python_of(place))
+    steps = [venv, (*exact, *constrained(versions), what)]
+    if any(attempt(*step, env=uv.variables()).returncode != 0 for step in steps):
+        run(sys.executable, "-m", "venv", "--clear", "--without-pip", place / "venv")
+        install_with_pip(python_of(place), versions, what)
 
 
-def install_with_pip(place, versions, what):
+def install_with_pip(python, versions, what):
     """The same as users do it: this environment's pip installs, the new one needs none of its own."""
-    run(sys.executable, "-m", "venv", "--without-pip", place / "venv")
-    pip = (sys.executable, "-m", "pip", "--python", python_of(place), "install", "--quiet", "--no-compile")
+    pip = (sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-compile")
     run(*pip, *constrained(versions), what)
 
 

@@ -5,11 +5,11 @@ import io
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
 from otpylib_telemetry.command.main import main
+from tests.support import programs
 from tests.support.waiting import HopelessError, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -58,14 +58,12 @@ class Application:
 
     def _run(self):
         with self.log.open("a") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.operated_app"],
+            self.process = programs.start(
+                ["-m", "tests.support.operated_app"],
                 cwd=self.directory,
                 env=environment(**self.variables),
                 stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
                 stderr=log,
-                text=True,
             )
 
     def start(self):

@@ -1,4 +1,4 @@
-"""A program that runs others, each in a fork of itself, which has imported already what they will import.
+"""A program that begins others, each in a fork of itself, which has imported already what they will import.
 
 ``python program_server.py DESCRIPTOR MODULE...``; ``programs`` starts it, and asks it on that socket.
 """
@@ -8,41 +8,68 @@ import importlib
 import json
 import os
 import runpy
+import select
 import socket
 import sys
 import types
+import warnings
 from pathlib import Path
 
 
 def next_program(requests):
-    """Return, in a fork, what is to be run there; the process that forks never returns."""
+    """Return, in a fork, what is to be run there; the process that forks never returns.
+
+    It answers each request with the process id, and writes to its last descriptor how the program ended.
+    """
+    running = {}
     while True:
-        message, descriptors, *_ = socket.recv_fds(requests, 1 << 18, 3)
+        ready, _, _ = select.select([requests, *running], [], [])
+        for ended in running.keys() & set(ready):
+            pid, outcome = running.pop(ended)
+            os.write(outcome, b"%d" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+            os.close(ended)
+            os.close(outcome)
+        if requests not in ready:
+            continue
+        message, descriptors, *_ = socket.recv_fds(requests, 1 << 18, 4)
         if not message:
             raise SystemExit
-        if os.fork() == 0:
+        if (pid := os.fork()) == 0:
             requests.close()
-            for number, descriptor in enumerate(descriptors):
+            for ended, (_, outcome) in running.items():
+                os.close(ended)
+                os.close(outcome)
+            for number, descriptor in enumerate(descriptors[:3]):
                 os.dup2(descriptor, number)
+            for descriptor in descriptors:
                 os.close(descriptor)
             return json.loads(message)
-        for descriptor in descriptors:
+        *files, outcome = descriptors
+        for descriptor in files:
             os.close(descriptor)
-        requests.send(b"%d" % os.waitstatus_to_exitcode(os.wait()[1]))
+        running[os.pidfd_open(pid)] = pid, outcome
+        requests.send(b"%d" % pid)
 
 
 def run(program, *arguments):
-    """Run a file, or the module that follows -m, as Python does at its start."""
+    """Run a file, the module that follows -m, or the text that follows -c, as Python does at its start."""
     if program == "-m":
         sys.argv[:] = arguments
         sys.path.insert(0, str(Path.cwd()))
         runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
         return
-    sys.argv[:] = [program, *arguments]
-    sys.path.insert(0, str(Path(program).resolve().parent))
     sys.modules["__main__"] = main = types.ModuleType("__main__")
-    main.__dict__.update(__file__=program, __builtins__=__builtins__)
-    exec(compile(Path(program).read_bytes(), program, "exec", dont_inherit=True), main.__dict__)  # noqa: S102
+    main.__dict__.update(__builtins__=__builtins__)
+    if program == "-c":
+        text, *arguments = arguments
+        sys.path.insert(0, "")
+        name = "<string>"
+    else:
+        text = Path(program).read_bytes()
+        sys.path.insert(0, str(Path(program).resolve().parent))
+        main.__file__ = name = program
+    sys.argv[:] = [program, *arguments]
+    exec(compile(text, name, "exec", dont_inherit=True), main.__dict__)  # noqa: S102
 
 
 if __name__ == "__main__":
@@ -55,5 +82,7 @@ if __name__ == "__main__":
     os.chdir(asked["cwd"])
     os.environ.clear()
     os.environ.update(asked["env"])
+    sys.warnoptions.extend(asked["warnings"])
+    warnings._processoptions(asked["warnings"])  # what -W does
     # Nothing comes after it: what ends or fails now ends or fails as in an interpreter of its own.
     run(*asked["arguments"])

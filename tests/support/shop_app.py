@@ -52,7 +52,7 @@ async def main(directory):
             await ask("stock", "level", "cup")
         execute(EVIL, {"count": 1}, {"<b>label</b>": "<script>"})
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(ending.wait(), 0.05)
+            await asyncio.wait_for(ending.wait(), 0.25)
     await shop.stop()
     receiver.stop()
 

@@ -1,8 +1,6 @@
 """The service that takes up the OpenTelemetry API: put up, taken down, and asked what it has done."""
 
 import os
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from otpylib import process
 
 from otpylib_telemetry import otp
 from otpylib_telemetry_otel.service import SERVICE
+from tests.support import programs
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -92,13 +91,6 @@ def run(body, receiver=None, **environ):
     main = textwrap.indent(textwrap.dedent(body), "    ")
     script = f"{PRELUDE.format(endpoint=endpoint)}{main}\nasyncio.run(main())\n"
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "TELEMETRY_"))}
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=ROOT,
-        env={**kept, **environ},
-        capture_output=True,
-        encoding="utf-8",
-        timeout=60,
-    )
+    done = programs.run(["-c", script], cwd=ROOT, env={**kept, **environ}, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
     return done

@@ -68,6 +68,7 @@ def wait_until(predicate, timeout=PATIENCE, message=None):
     """The same where there is no event loop: fixtures, threads."""
     poll = _Poll(predicate, timeout, message)
     while True:
+        began = time.monotonic()
         try:
             if value := poll.took(predicate()):
                 return value
@@ -76,4 +77,5 @@ def wait_until(predicate, timeout=PATIENCE, message=None):
         except Exception as error:
             poll.raised(error)
         poll.check_deadline()
-        time.sleep(POLL)
+        # To ask takes no more than half of the time, which others need to get there.
+        time.sleep(max(POLL, time.monotonic() - began))

@@ -163,6 +163,6 @@ class Reloaded(Model):
     changed: list[str] = Field(description="Keys, such as `otel.sampling_rate`.")
     errors: dict[str, str] = Field(
         default_factory=dict,
-        description="By file, why it cannot be read; by key, why its value is refused; by process, why it "
-        "did not answer.",
+        description="By file, why it cannot be read; by key, why its value is refused or what else is known; "
+        "by section, that nobody reads it; by process, why it did not answer.",
     )

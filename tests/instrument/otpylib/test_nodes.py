@@ -2,17 +2,16 @@
 
 import asyncio
 import json
-import sys
-from pathlib import Path
+import subprocess
 
 import pytest
 
 from otpylib_telemetry.instrument.otpylib.envelope import FAN_OUT
+from tests.support import programs
 from tests.support.epmd import running_epmd
 from tests.support.node_app import PATIENCE, STATE
 from tests.support.waiting import eventually
 
-ROOT = Path(__file__).parents[3]
 PROGRAM = "tests.support.node_app"
 ONE, TWO = "one@127.0.0.1", "two@127.0.0.1"
 
@@ -26,13 +25,10 @@ class Node:
 
     async def start(self, *arguments):
         with self.output.open("wb") as output:
-            self.program = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                PROGRAM,
-                *map(str, arguments),
-                cwd=ROOT,
-                stdin=asyncio.subprocess.PIPE,
+            self.program = await asyncio.to_thread(
+                programs.start,
+                ["-m", PROGRAM, *arguments],
+                stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
             )
@@ -40,13 +36,15 @@ class Node:
     async def end(self):
         """Let it end; what it has seen."""
         self.program.stdin.close()
-        assert await asyncio.wait_for(self.program.wait(), PATIENCE) == 0, self.output.read_text()[-5000:]
+        status = await asyncio.to_thread(self.program.wait, PATIENCE)
+        assert status == 0, self.output.read_text()[-5000:]
         assert "Traceback" not in self.output.read_text()
         return json.loads(self.output.read_text().splitlines()[-1])
 
     def kill(self):
-        if self.program is not None and self.program.returncode is None:
+        if self.program is not None:
             self.program.kill()
+            self.program.communicate()
 
 
 @pytest.fixture

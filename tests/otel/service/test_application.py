@@ -1,13 +1,12 @@
 """TelemetryService("my-application"): all of it in one object, in applications with and without otpylib."""
 
 import os
-import subprocess
-import sys
 import textwrap
 
 import pytest
 
 from otpylib_telemetry_otel.service import TelemetryService
+from tests.support import programs
 from tests.support.telemetry_service import ROOT
 
 WITHOUT_OTPYLIB = """
@@ -77,14 +76,8 @@ def run(program, receiver, protocol="grpc"):
         f"ENDPOINT, PROTOCOL = {receiver.endpoint!r}, {protocol!r}\n"
     )
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "TELEMETRY_"))}
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", head + textwrap.dedent(program)],
-        cwd=ROOT,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=120,
-        env=kept,
-    )
+    text = head + textwrap.dedent(program)
+    done = programs.run(["-c", text], options=("-W", "error"), cwd=ROOT, timeout=120, env=kept)
     assert (done.returncode, done.stderr.replace("running out of tea\n", "")) == (0, ""), done.stderr
     return done.stdout
 

@@ -3,12 +3,11 @@
 import concurrent.futures
 import os
 import signal
-import subprocess
-import sys
 import textwrap
 
 import pytest
 
+from tests.support import programs
 from tests.support.telemetry_service import ROOT
 
 pytestmark = pytest.mark.process
@@ -36,14 +35,8 @@ def refused(work):
 def run(program, receiver, status=0, protocol="grpc"):
     head = HEAD.format(endpoint=receiver.endpoint, protocol=protocol)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "TELEMETRY_"))}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", head + textwrap.dedent(program)],
-        cwd=ROOT,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=120,
-        env=kept,
-    )
+    text = head + textwrap.dedent(program)
+    done = programs.run(["-c", text], options=("-W", "ignore"), cwd=ROOT, timeout=120, env=kept)
     assert done.returncode == status, done.stderr
     return done.stdout, done.stderr
 
