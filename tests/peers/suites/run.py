@@ -30,6 +30,8 @@ def outcomes(suite, tests, extra_paths, result, *, left_out=(), only=None):
     environment = clean_environment() | {
         "PYTHONPATH": os.pathsep.join(map(str, paths)),
         "PYTHONUTF8": "1",
+        # Their tests need none of those that are installed here, and what they import.
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         # Some tests start a Python by its name.
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         "PEER_SUITE_RESULT": str(result),
@@ -45,7 +47,7 @@ def outcomes(suite, tests, extra_paths, result, *, left_out=(), only=None):
             "-p",
             "no:cacheprovider",
             "-p",
-            "no:otpylib_telemetry",
+            "pytest_timeout",
         ),
         *("-p", "adapters.recording", "-p", f"adapters.{suite}", "--timeout=60"),
         *(f"--rootdir={tests}", "-c", os.devnull, "--continue-on-collection-errors", str(tests)),
