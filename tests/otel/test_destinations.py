@@ -34,6 +34,7 @@ from otpylib_telemetry_otel.sdk import plugins
 from otpylib_telemetry_otel.sdk.destination import SdkDestination
 from otpylib_telemetry_otel.settings.model import OtelSettings
 from otpylib_telemetry_otel.traces.spans import INCOMPLETE, FinishedSpan, SpanEvent
+from tests.support import programs
 from tests.support.certificates import Authority
 from tests.support.destinations import destination_of
 from tests.support.versions import needs_quiet_grpc
@@ -472,34 +473,37 @@ class TestOtherExporters:
         with pytest.raises(BackendUnavailableError, match=r"'broken'.*ValueError: no key"):
             destination_of(OtelSettings(exporter="broken"))
 
-    @pytest.mark.parametrize(
-        ("missing", "settings"),
-        [
-            ("grpc", {"protocol": "grpc"}),
-            ("urllib3", {"protocol": "http/protobuf"}),
-            ("opentelemetry.sdk.resources", {}),
-            ("opentelemetry.sdk.trace", {"exporter": "console"}),
-        ],
-    )
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
     @pytest.mark.process
-    def test_a_missing_package_is_named_with_the_extra_to_install(self, missing, settings):
-        # In an interpreter of its own: what is imported once stays.
+    def test_a_missing_package_is_named_with_the_extra_to_install(self):
+        missing = {
+            "grpc": {"protocol": "grpc"},
+            "urllib3": {"protocol": "http/protobuf"},
+            "opentelemetry.sdk.resources": {},
+            "opentelemetry.sdk.trace": {"exporter": "console"},
+        }
+        # In an interpreter of its own, and a fork for each: what is imported once stays.
         program = (
-            "import sys\n"
-            f"sys.modules[{missing!r}] = None\n"
+            "import os, sys\n"
             "from otpylib_telemetry_otel.errors import BackendUnavailableError\n"
             "from otpylib_telemetry_otel.destinations import build\n"
             "from otpylib_telemetry_otel.settings.model import OtelSettings\n"
-            "try:\n"
-            f"    build(OtelSettings(endpoint='http://localhost:4317', **{settings!r}), 'traces', {{}})\n"
-            "except BackendUnavailableError as error:\n"
-            "    print(error)\n"
+            f"for name, settings in {missing!r}.items():\n"
+            "    if os.fork() == 0:\n"
+            "        sys.modules[name] = None\n"
+            "        try:\n"
+            "            build(OtelSettings(endpoint='http://localhost:4317', **settings), 'traces', {})\n"
+            "        except BackendUnavailableError as error:\n"
+            "            print(error)\n"
+            "        sys.exit()\n"
+            "    os.wait()\n"
         )
         printed = subprocess.run(
             [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
-        ).stdout
-        assert "otpylib-telemetry[otel]" in printed
-        assert missing in printed
+        ).stdout.splitlines()
+        for name, said in zip(missing, printed, strict=True):
+            assert "otpylib-telemetry[otel]" in said
+            assert name in said
 
     @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
     def test_a_certificate_file_that_is_not_there_is_named(self, protocol, tmp_path):
@@ -559,12 +563,7 @@ class TestQuiet:
             "backend.close()\n"
         )
         with GrpcReceiver(tls=Tls(issued.certificate, issued.key)) as receiver:
-            done = subprocess.run(
-                [sys.executable, "-c", program, receiver.endpoint, authority.certificate],
-                capture_output=True,
-                text=True,
-                timeout=60,
-            )
+            done = programs.run(["-c", program, receiver.endpoint, authority.certificate], timeout=60)
         assert done.stdout.count("is not trusted here") == 3
         assert done.stderr == ""
 
