@@ -7,7 +7,6 @@ import os
 import socket
 import stat
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from otpylib_telemetry import TomlSource, otp, start_exporter
 from otpylib_telemetry.admin import server, sockets
 from otpylib_telemetry.admin.settings import AdminSettings
 from otpylib_telemetry.config.resolve import resolve
-from tests.support import admin
+from tests.support import admin, programs
 from tests.support.admin import NAME, Client
 from tests.support.chassis import make_exporter, up
 from tests.support.waiting import eventually
@@ -133,15 +132,7 @@ for path in sys.stdin:
 def test_of_processes_that_start_at_once_one_serves(path):
     with contextlib.ExitStack() as stack:
         contenders = [
-            stack.enter_context(
-                subprocess.Popen(
-                    [sys.executable, "-c", CONTENDER],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    text=True,
-                )
-            )
-            for _ in range(4)
+            stack.enter_context(programs.start(["-c", CONTENDER], stdin=subprocess.PIPE)) for _ in range(4)
         ]
         assert {each.stdout.readline() for each in contenders} == {"ready\n"}
         for number in range(20):

@@ -3,13 +3,12 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections import Counter
 
 import pytest
 
 from otpylib_telemetry.exporter import registry
+from tests.support import programs
 from tests.support.chassis import balance
 from tests.support.forking_app import NAME
 
@@ -44,8 +43,8 @@ class Outcome:
 
 
 def run(how, directory):
-    line = [sys.executable, "-W", "ignore", "-m", "tests.support.forking_app", how, str(directory)]
-    ended = subprocess.run(line, capture_output=True, text=True, timeout=240)
+    program = ["-m", "tests.support.forking_app", how, directory]
+    ended = programs.run(program, options=("-W", "ignore"), timeout=240)
     assert ended.returncode == 0, ended.stderr
     outcome = Outcome(directory, ended)
     balance(outcome.parent["books"])

@@ -50,6 +50,7 @@ IMPORTS = {
     "from opentelemetry ": ("opentelemetry.metrics", "opentelemetry.trace"),
     "benchmarks": ("benchmarks.endpoint", "benchmarks.meters", "benchmarks.sizing"),
     "celery": ("celery.bin.celery", "celery.apps.worker", "celery.concurrency.prefork"),
+    "plain pytest": ("pytest", "execnet"),
     "import pytest": ("pytest", "pytest_asyncio"),
 }
 
