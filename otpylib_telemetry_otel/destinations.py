@@ -9,10 +9,10 @@ supervision tree but no endpoint never pays for it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import entry_points
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from otpylib_telemetry.exporter.collected import ExportOutcome
 from otpylib_telemetry.exporter.errors import DestinationError, ExportError
@@ -53,8 +53,7 @@ _NOTHING: Final = (b"", b"\x0a\x00")
 _INSTALL: Final = "pip install 'otpylib-telemetry[otel]'"
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
+class _Kind(NamedTuple):
     """What a signal is sent with. The last three import OpenTelemetry, so they are named and not imported."""
 
     noun: str

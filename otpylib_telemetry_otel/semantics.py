@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from otpylib_telemetry.primitives.any_value import scope_text, text
 from otpylib_telemetry.primitives.exceptions import MAX_FRAMES, class_name, cut, stack_trace, traceback_of
@@ -65,8 +65,7 @@ class SpanLink:
     flags: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """How a span failed; ``told`` are the metadata keys that were used up for it."""
 
     message: str

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 
-@dataclass(frozen=True, slots=True)
-class ScrapeRequest:
+class ScrapeRequest(NamedTuple):
     """What a scraper asks for: two headers as they came, and the samples it wants alone, none for all."""
 
     accept: str = ""
@@ -18,8 +16,7 @@ class ScrapeRequest:
     names: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(NamedTuple):
     """What it gets, compressed already if ``encoding`` says so."""
 
     body: bytes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from otpylib_telemetry.aggregation.exponential import MAX_SCALE
 
@@ -34,8 +34,7 @@ class Scope:
 NO_SCOPE: Final = Scope()
 
 
-@dataclass(frozen=True, slots=True)
-class SummaryShape:
+class SummaryShape(NamedTuple):
     """What the quantiles of a summary are.
 
     Attributes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otpylib_telemetry.exporter.retry import Attempt, RetryState
 
@@ -56,8 +56,7 @@ class InFlight:
         self.state.lane_books[self.batch.lane].tried(now - self.began, failure)
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """When a lane counts as empty: so many items done, or so many attempts failed."""
 
     done: int

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from otpylib_telemetry.exporter.errors import ExportError, TooLargeError
@@ -29,8 +28,7 @@ class Attempt(NamedTuple):
     is_piece: bool
 
 
-@dataclass(frozen=True, slots=True)
-class RetryState:
+class RetryState(NamedTuple):
     """What the next batch of a lane depends on.
 
     Attributes:
@@ -53,7 +51,7 @@ class RetryState:
 
     def at_once(self) -> RetryState:
         """Return the state without a wait."""
-        return replace(self, not_before=0.0)
+        return self._replace(not_before=0.0)
 
     def attempt(self, items: int) -> Attempt:
         """Return what to remember of a batch that is sent now."""
@@ -67,7 +65,7 @@ class RetryState:
         """Return the state when a batch is over and done with."""
         if not attempt.is_piece:
             return self
-        return replace(self, left_in_pieces=max(0, self.left_in_pieces - attempt.items))
+        return self._replace(left_in_pieces=max(0, self.left_in_pieces - attempt.items))
 
 
 class Retry(NamedTuple):
@@ -80,7 +78,7 @@ class Retry(NamedTuple):
 def after_success(attempt: Attempt, lane: RetryState) -> RetryState:
     """Return how a lane goes on after a batch that arrived."""
     lane = lane.without(attempt)
-    return replace(lane, failures=0, not_before=0.0) if lane.is_news(attempt) else lane
+    return lane._replace(failures=0, not_before=0.0) if lane.is_news(attempt) else lane
 
 
 def after_failure(  # noqa: PLR0913  # all that the decision depends on
@@ -108,26 +106,25 @@ def after_failure(  # noqa: PLR0913  # all that the decision depends on
     asked = _delay(error.retry_after) if isinstance(error, ExportError) else None
     if is_final and in_doubt and attempt.items > 1:
         wait = full_jitter(1, dice, server_delay=asked)
-        return Retry("in_pieces", replace(_halved(attempt, lane), failures=0, not_before=now + wait))
+        return Retry("in_pieces", _halved(attempt, lane)._replace(failures=0, not_before=now + wait))
     is_final = is_final and not (in_doubt and lane.failures < settings.retry_attempts)
     kind: Kind = "rejected" if is_final else "again"
     if is_final:
         lane = lane.without(attempt)
     if not lane.is_news(attempt):
         # Of batches that fail side by side the first one decides how long to wait.
-        return Retry(kind, replace(lane, not_before=max(lane.not_before, now + (asked or 0.0))))
+        return Retry(kind, lane._replace(not_before=max(lane.not_before, now + (asked or 0.0))))
     failures = 0 if is_final else lane.failures + 1
     if failures > settings.retry_attempts:
         failures, wait = 0, max(settings.flush_interval, asked or 0.0)
     else:
         wait = full_jitter(max(1, failures), dice, server_delay=asked)
-    return Retry(kind, replace(lane, failures=failures, round=lane.round + 1, not_before=now + wait))
+    return Retry(kind, lane._replace(failures=failures, round=lane.round + 1, not_before=now + wait))
 
 
 def _halved(attempt: Attempt, lane: RetryState) -> RetryState:
     half = (attempt.items + 1) // 2
-    return replace(
-        lane,
+    return lane._replace(
         piece=min(lane.piece, half) if lane.left_in_pieces else half,
         left_in_pieces=max(lane.left_in_pieces, attempt.items),
     )

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeVar
 
 from otpylib_telemetry.aggregation.exporter_stores import store_in
 from otpylib_telemetry.aggregation.observers import refresh
@@ -59,8 +58,7 @@ _NAMING: Final = "metrics_naming"
 _OBSERVING_SHARE: Final = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class MetricsPlan:
+class MetricsPlan(NamedTuple):
     """How events become series, as settings say."""
 
     options: MetricOptions
@@ -294,7 +292,7 @@ class PushedMetricsExporter(MetricsExporter[PushedSettingsT]):
 
     def plan(self, settings: PushedSettingsT) -> MetricsPlan:
         """Return how events become series. They go when they were read, and not before."""
-        return replace(super().plan(settings), series_ttl=None)
+        return super().plan(settings)._replace(series_ttl=None)
 
     def produce_due(self, now_ns: int) -> bool:
         """Tell whether the interval is over."""

@@ -7,7 +7,7 @@ event, so an event pays nothing for it. Where nothing is declared, the general r
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -19,8 +19,7 @@ ERROR_TYPE: Final = "error.type"
 OTHER_ERROR: Final = "_OTHER"
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
+class Named(NamedTuple):
     """A metric by its OpenTelemetry name; Prometheus sees the unit, and ``_total``, at the end of it.
 
     Attributes:

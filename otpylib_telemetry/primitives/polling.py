@@ -12,9 +12,8 @@ import queue
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
 from inspect import isgenerator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otpylib_telemetry.primitives.process_end import is_ending
 
@@ -32,8 +31,7 @@ _THREAD: Final = "otpylib-telemetry-observations"
 LATE: Final = "it takes too long"
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of one call."""
 
     observations: Sequence[Any] = ()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from otpylib_telemetry.metrics.names import readable
 
@@ -28,8 +27,7 @@ Stats: TypeAlias = "Mapping[str, Any]"
 Reading: TypeAlias = "tuple[str, tuple[str, ...], float]"
 
 
-@dataclass(frozen=True, slots=True)
-class SelfMetric:
+class SelfMetric(NamedTuple):
     """One metric about the telemetry itself.
 
     Attributes:

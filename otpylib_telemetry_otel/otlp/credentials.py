@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import ssl
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from otpylib_telemetry.primitives.pem_files import (
@@ -41,8 +40,7 @@ class Files(NamedTuple):
     client_certificate: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
+class Credentials(NamedTuple):
     """The content of the files, and a context for Python's TLS; ``warning`` says what will not work."""
 
     certificate: bytes | None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,16 +28,14 @@ _HALF: Final = 2.0
 _PIPELINED: Final = 0.1
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """How many connections there may be, and how many seconds one answer may take to its last byte."""
 
     max_connections: int = 100
     scrape_timeout: float = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
+class Patience(NamedTuple):
     """How many seconds a client is waited for: in the handshake, with its first request, and with others."""
 
     handshake: float = 10.0

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otpylib_telemetry import otp
 from otpylib_telemetry.primitives.fork import import_module
@@ -39,8 +38,7 @@ if TYPE_CHECKING:
 _MOVE_GRACE: Final = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Where:
+class _Where(NamedTuple):
     """Where to serve, as it was asked for."""
 
     host: str

@@ -33,7 +33,7 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otpylib_telemetry.primitives.fork import import_module
 
@@ -129,8 +129,7 @@ class Worker:
         return _databases(self.path)
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(NamedTuple):
     """Which directory has the sums of dead workers (0: none), and which went into it last."""
 
     number: int = 0
@@ -160,8 +159,7 @@ class Manifest:
         sync(version)
 
 
-@dataclass(frozen=True, slots=True)
-class Version:
+class Version(NamedTuple):
     """A directory of one schema, as it was found; its manifest tells of workers that are not listed."""
 
     path: Path
@@ -179,8 +177,7 @@ class Version:
         return [] if sums is None else _databases(sums)
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(NamedTuple):
     """Everything under a root, as it was found: the version used last comes first."""
 
     versions: tuple[Version, ...] = ()
