@@ -35,6 +35,8 @@ CASES = [
 #: Which keys there are, and that a text is JSON, no schema says.
 UNKNOWABLE = {("PATCH", "/config"), ("DELETE", "/series/{exporter}/{metric}")}
 
+BY = "X-Telemetry-By"
+
 SETTINGS = settings(
     max_examples=EXAMPLES,
     database=None,
@@ -96,14 +98,14 @@ def _nothing_left_over():
 @pytest.mark.parametrize(("method", "path", "mode"), CASES)
 def test_every_answer_is_as_the_document_says(document, method, path, mode):
     operation = document[path][method.lower()]
-    # Whether a number in a query was a text cannot be told.
-    left_out = [checks.negative_data_rejection]
-    if (method, path) in UNKNOWABLE:
-        left_out.append(checks.positive_data_acceptance)
+    left_out = [checks.positive_data_acceptance] if (method, path) in UNKNOWABLE else []
 
     @SETTINGS
     @given(case=operation.as_strategy(generation_mode=mode))
     def ask(case):
+        if mode is GenerationMode.NEGATIVE and BY in case.headers:
+            # Any name will do: what cannot be shown of it is replaced, and nobody is refused for it.
+            case.headers[BY] = "ada"
         case.call_and_validate(timeout=60, excluded_checks=left_out)
 
     ask()
