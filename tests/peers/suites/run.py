@@ -2,10 +2,10 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
+from tests.support import programs
 from tests.support.distributions import clean_environment
 
 HERE = Path(__file__).resolve().parent
@@ -25,7 +25,7 @@ def outcomes(suite, tests, extra_paths, result, *, left_out=(), only=None):
         left_out: Patterns of the names of tests that are not run.
         only: The names of those that are; None for all.
     """
-    # Not the checkout itself: what is called ``tests`` is theirs.
+    # What is called ``tests`` is theirs: it comes before the checkout.
     paths = [HERE, *extra_paths]
     environment = clean_environment() | {
         "PYTHONPATH": os.pathsep.join(map(str, paths)),
@@ -39,7 +39,6 @@ def outcomes(suite, tests, extra_paths, result, *, left_out=(), only=None):
     }
     command = [
         *(
-            sys.executable,
             "-m",
             "pytest",
             "-q",
@@ -52,9 +51,8 @@ def outcomes(suite, tests, extra_paths, result, *, left_out=(), only=None):
         *("-p", "adapters.recording", "-p", f"adapters.{suite}", "--timeout=60"),
         *(f"--rootdir={tests}", "-c", os.devnull, "--continue-on-collection-errors", str(tests)),
     ]
-    done = subprocess.run(
-        command, env=environment, cwd=tests, capture_output=True, encoding="utf-8", timeout=LIMIT
-    )
+    about = f"{programs.APPLICATION} plain pytest"
+    done = programs.run(command, env=environment, cwd=tests, timeout=LIMIT, about=about)
     said = f"{done.stdout}\n{done.stderr}"
     if not result.exists():
         raise AssertionError(f"the suite {suite} has not run:\n{said[-5000:]}")
