@@ -10,7 +10,7 @@ from otpylib_telemetry.bus.dispatch import emit, emit_counter, emit_gauge, emit_
 from otpylib_telemetry.bus.events import Event
 from otpylib_telemetry.bus.subscriptions import attach, attach_many, detach, list_handlers
 from otpylib_telemetry.bus.table import HandlerInfo
-from otpylib_telemetry.primitives.facade import names_of
+from otpylib_telemetry.primitives.facade import names_of as _names_of
 from otpylib_telemetry.primitives.threads import run_in_thread
 from otpylib_telemetry.tracing.parts import span_stack_traces
 from otpylib_telemetry.tracing.places import current_span
@@ -77,7 +77,7 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:  # or a misspelt name would be of the type Any
-    __getattr__ = names_of(
+    __getattr__ = _names_of(
         __name__,
         {
             ".bus.manager": ("TelemetryManager",),

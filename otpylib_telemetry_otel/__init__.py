@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from otpylib_telemetry.primitives.facade import names_of
+from otpylib_telemetry.primitives.facade import names_of as _names_of
 from otpylib_telemetry.supervision.specs import exporter_child_spec
 from otpylib_telemetry_otel.exporter import OtelExporter, otel_callbacks, start_otel_exporter
 from otpylib_telemetry_otel.metrics.producers import add_metric_producer, remove_metric_producer
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:  # or a misspelt name would be of the type Any
-    __getattr__ = names_of(
+    __getattr__ = _names_of(
         __name__,
         {
             "otpylib_telemetry.version": ("__version__",),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from otpylib_telemetry.primitives.facade import names_of
+from otpylib_telemetry.primitives.facade import names_of as _names_of
 from otpylib_telemetry.supervision.specs import exporter_child_spec
 from otpylib_telemetry_prometheus.exporter import (
     PrometheusExporter,
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:  # or a misspelt name would be of the type Any
-    __getattr__ = names_of(
+    __getattr__ = _names_of(
         __name__,
         {
             "otpylib_telemetry.version": ("__version__",),
