@@ -4,11 +4,8 @@ Run by ``make lines``. A line of code with a comment is code. A blank line in a 
 """
 
 import ast
-import io
 import sys
-import tokenize
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -21,45 +18,31 @@ PACKAGES: Final = (
 )
 KINDS: Final = ("code", "docstrings", "comments", "blank")
 
-_NOT_CODE: Final = {
-    tokenize.COMMENT,
-    tokenize.NL,
-    tokenize.NEWLINE,
-    tokenize.INDENT,
-    tokenize.DEDENT,
-    tokenize.ENCODING,
-    tokenize.ENDMARKER,
-}
-
 
 def count(text: str) -> Counter[str]:
     """Return how many lines of each kind a source file has."""
-    docstrings = set(_docstring_lines(ast.parse(text)))
-    code: set[int] = set()
-    comments: set[int] = set()
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        lines = range(token.start[0], token.end[0] + 1)
-        if token.type == tokenize.COMMENT:
-            comments.update(lines)
-        elif token.type not in _NOT_CODE:
-            code.update(lines)
-    code -= docstrings
-    comments -= code | docstrings
-    known = len(code) + len(docstrings) + len(comments)
-    return Counter(
-        code=len(code),
-        docstrings=len(docstrings),
-        comments=len(comments),
-        blank=len(text.splitlines()) - known,
-    )
-
-
-def _docstring_lines(tree: ast.AST) -> Iterator[int]:
-    for node in ast.walk(tree):
+    docstrings: set[int] = set()
+    strings: set[int] = set()
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-                yield from range(first.lineno, (first.end_lineno or first.lineno) + 1)
+                docstrings.update(_lines_of(first))
+        elif isinstance(node, ast.Constant | ast.JoinedStr) and node.end_lineno != node.lineno:
+            strings.update(_lines_of(node))
+    found = Counter(dict.fromkeys(KINDS, 0))
+    for number, line in enumerate(text.splitlines(), 1):
+        if number in docstrings:
+            found["docstrings"] += 1
+        elif line.lstrip().startswith("#") and number not in strings:
+            found["comments"] += 1
+        else:
+            found["code" if line.strip() or number in strings else "blank"] += 1
+    return found
+
+
+def _lines_of(node: ast.expr | ast.stmt) -> range:
+    return range(node.lineno, (node.end_lineno or node.lineno) + 1)
 
 
 def folders(root: Path = ROOT) -> dict[str, Counter[str]]:

@@ -1,6 +1,7 @@
 """Imports go one way: from a part to the parts named before it, and in no circle; type-only imports count."""
 
 import ast
+import functools
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 from pathlib import Path
@@ -111,8 +112,13 @@ def modules(package):
 KNOWN = {name for package in LAYERS for name, _ in modules(package)}
 
 
+@functools.cache
 def imports(path):
     """Every module that a file imports, wherever the import stands, resolved to a file."""
+    return tuple(_imports(path))
+
+
+def _imports(path):
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
