@@ -39,6 +39,7 @@ from otpylib_telemetry.otp.servers import served_class as served_class
 from otpylib_telemetry.otp.servers import server_module as server_module
 from otpylib_telemetry.otp.servers import start_server as start_server
 from otpylib_telemetry.otp.starting import end_quietly as end_quietly
+from otpylib_telemetry.otp.starting import is_shut_down as is_shut_down
 from otpylib_telemetry.otp.supervisors import start_supervisor as start_supervisor
 from otpylib_telemetry.otp.supervisors import supervisor_module as supervisor_module
 from otpylib_telemetry.otp.tasks import outlast as outlast

@@ -28,8 +28,16 @@ def is_taken(name: Any) -> bool:
     return any(task is not None and not task.done() and task.cancelling() == 0 for task in tasks)
 
 
+def is_shut_down() -> bool:
+    """Tell whether the runtime was shut down.
+
+    Defect: it starts processes still, and ends none of them any more.
+    """
+    return getattr(get_runtime(), "_shutdown_flag", False)
+
+
 def check_startable(name: Any) -> None:
-    """Raise RuntimeError where there is no runtime, or a process of this name.
+    """Raise RuntimeError where there is no runtime that works, or a process of this name.
 
     Defect: a second process under a name silently takes it over, and loses it when the first one ends.
     """
@@ -38,6 +46,8 @@ def check_startable(name: Any) -> None:
             f"{name} cannot start: no otpylib runtime is set. "
             "Call otpylib.runtime.set_runtime(backend) after await backend.initialize()."
         )
+    if is_shut_down():
+        raise RuntimeError(f"{name} cannot start: the otpylib runtime was shut down")
     if name is not None and is_taken(name):
         raise RuntimeError(
             f"{name} cannot start: a process of that name is running ({whereis(name) or 'unregistered'})"

@@ -110,7 +110,7 @@ def _start_soon(
     here: _Runtime, loop: asyncio.AbstractEventLoop, service: KnownService, path: str | None = None
 ) -> None:
     name = service.registered_name
-    if otp.whereis(name) is None and name not in here.starting:
+    if otp.whereis(name) is None and name not in here.starting and not otp.is_shut_down():
         work = _start(here, service, path)
         here.starting[name] = otp.run_in_background(loop, work, name=f"start of {name}")
 

@@ -28,7 +28,7 @@ from tests.support.ledger import quiet_stats, stats_of
 from tests.support.waiting import eventually
 
 NAME = "otel_exporter"
-EVENTS = 500
+EVENTS = 5_000
 
 PAGE = Answer(b"<html><body>Sign in</body></html>", "text/html")
 

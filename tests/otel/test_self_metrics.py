@@ -168,9 +168,9 @@ async def test_what_was_lost_is_told_of_at_the_end_of_a_short_life(runtime, grpc
     for _ in range(50):
         execute("shop.sold", {"count": 1})
     await eventually(lambda: registry.stats_of(NAME)["dropped"])
+    await otp.safe_call(NAME, ("drain", 60.0), timeout=90)
     dropped = registry.stats_of(NAME)["dropped"]["queue_full"]
     assert dropped >= 45
-    await otp.safe_call(NAME, ("drain", 60.0), timeout=90)
     assert told(grpc, f"{PREFIX}events_dropped", reason="queue_full")[-1] == dropped
 
 

@@ -103,6 +103,17 @@ async def test_nothing_runs_where_nothing_is_set(runtime, config_manager, toy):
     assert toy.applied == []
 
 
+async def test_none_is_started_in_a_runtime_that_was_shut_down(runtime, toy, caplog):
+    starting.want("telemetry.toy")
+    await start_an_exporter()
+    await eventually(lambda: otp.whereis(NAME) is not None)
+    await runtime.shutdown()
+    # Exporters have their last look when they end.
+    starting.watch("x_exporter", asyncio.get_running_loop())
+    assert starting._here().starting == {}
+    assert caplog.messages == []
+
+
 async def test_a_change_with_which_it_never_worked_is_pending_until_it_does(runtime, toy):
     toy.trouble = OSError("the port is taken")
     await otp.start_server(toy.module, {}, NAME, link=False)

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import io
 
 import otpylib_config
 from otpylib import gen_server, process
@@ -58,9 +57,12 @@ async def _wait_for_end(before, grace):
 
 
 def _describe(task):
-    text = io.StringIO()
-    task.print_stack(limit=3, file=text)
-    return text.getvalue()
+    """Tell where a task waits, down to the last of the coroutines that wait for each other."""
+    lines, waiting = [repr(task)], task.get_coro()
+    while (frame := getattr(waiting, "cr_frame", None)) is not None:
+        lines.append(f"  {frame.f_code.co_qualname}, {frame.f_code.co_filename}:{frame.f_lineno}")
+        waiting = waiting.cr_await
+    return "\n".join([*lines, f"  {waiting!r}"])
 
 
 async def in_process(function, *args, timeout=60, name=None):
