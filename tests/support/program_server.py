@@ -3,6 +3,7 @@
 ``python program_server.py DESCRIPTOR MODULE...``; ``programs`` starts it, and asks it on that socket.
 """
 
+import contextlib
 import gc
 import importlib
 import json
@@ -75,7 +76,8 @@ def run(program, *arguments):
 if __name__ == "__main__":
     del sys.path[0]  # this directory; in its place comes that of the program
     for module in sys.argv[2:]:
-        importlib.import_module(module)
+        with contextlib.suppress(ImportError):  # not installed: a program does without it as well
+            importlib.import_module(module)
     gc.collect()
     gc.freeze()
     asked = next_program(socket.socket(fileno=int(sys.argv[1])))
