@@ -94,7 +94,7 @@ async def patch_config(call: Call) -> Answer:
 
 async def _tried(process: Process, changes: Mapping[str, Any]) -> dict[str, Any]:
     if resting.rests(process):
-        return resting.attempt(process, changes)
+        return await resting.attempt(process, changes)
     return await _asked(process, ("try_config", changes), _CHANGING)
 
 

@@ -31,10 +31,10 @@ def rests(process: Process) -> bool:
     return not process.is_exporter and otp.whereis(process.name) is None
 
 
-def attempt(process: Process, changes: Mapping[str, Any]) -> dict[str, Any]:
+async def attempt(process: Process, changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the service would answer to ``try_config``, were it there."""
-    settings_type = starting.registered()[process.short].load().settings_type
-    live = LiveConfig(settings_type, process.section, {}, os.environ, history=History())
+    module = await starting.registered()[process.short].load_in_thread()
+    live = LiveConfig(module.settings_type, process.section, {}, os.environ, history=History())
     tried = transactions.attempt(live, changes)
     return {
         "valid": not tried.problems,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from otpylib_telemetry.primitives.fork import import_module
+from otpylib_telemetry.primitives.threads import run_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,17 +26,16 @@ class KnownService:
         self._home = home
         self._module = module
 
-    @property
-    def is_loaded(self) -> bool:
-        """Whether :meth:`load` imports nothing."""
-        return self._module is not None
-
     def load(self) -> Any:
         """Return the GenServer class."""
         if self._module is None:
             home, _, name = self._home.partition(":")
             self._module = getattr(import_module(home), name)
         return self._module
+
+    async def load_in_thread(self) -> Any:
+        """The same while the application runs: importing takes a while."""
+        return self._module or await run_in_thread(self.load)
 
 
 #: Those of the package itself. Their homes are ``module:class``, as in entry points.

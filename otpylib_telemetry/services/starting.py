@@ -22,7 +22,6 @@ from otpylib_telemetry.config import otpylib_config, sections
 from otpylib_telemetry.config.environment import section_prefix
 from otpylib_telemetry.primitives.fork import after_fork_in_child
 from otpylib_telemetry.primitives.once import Once
-from otpylib_telemetry.primitives.threads import run_in_thread
 from otpylib_telemetry.services.known import SERVICES, KnownService
 
 if TYPE_CHECKING:
@@ -210,8 +209,7 @@ async def _ask(exporter: str, manager: Any, loop: asyncio.AbstractEventLoop) -> 
 async def _start(here: _Runtime, service: KnownService, path: str | None) -> None:
     name = service.registered_name
     try:
-        # Importing it takes a while, and the application runs already.
-        module = service.load() if service.is_loaded else await run_in_thread(service.load)
+        module = await service.load_in_thread()
         pid = here.started[name] = await otp.start_server(module, None, name, link=False)
         here.trouble.over(name)
         if path is not None:
