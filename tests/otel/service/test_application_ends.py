@@ -3,6 +3,8 @@
 import concurrent.futures
 import os
 import signal
+import subprocess
+import sys
 import textwrap
 
 import pytest
@@ -12,8 +14,9 @@ from tests.support.telemetry_service import ROOT
 
 pytestmark = pytest.mark.process
 
-#: How often an end is tried: what hurries past something does so now and then.
-RUNS = 5
+#: Whether an end is tried in an interpreter of its own, whose exporter imports at the end what it needs. In a
+#: fork all that is there. What hurries past something does so now and then: more than once.
+RUNS = (True, False, False)
 
 HEAD = """
 import asyncio, logging, multiprocessing, os, signal, sys, threading, time
@@ -32,11 +35,15 @@ def refused(work):
 """
 
 
-def run(program, receiver, status=0, protocol="grpc"):
+def run(program, receiver, status=0, protocol="grpc", *, alone=False):
     head = HEAD.format(endpoint=receiver.endpoint, protocol=protocol)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "TELEMETRY_"))}
     text = head + textwrap.dedent(program)
-    done = programs.run(["-c", text], options=("-W", "ignore"), cwd=ROOT, timeout=120, env=kept)
+    if alone:
+        command = [sys.executable, "-W", "ignore", "-c", text]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", timeout=120, env=kept)
+    else:
+        done = programs.run(["-c", text], options=("-W", "ignore"), cwd=ROOT, timeout=120, env=kept)
     assert done.returncode == status, done.stderr
     return done.stdout, done.stderr
 
@@ -66,8 +73,8 @@ for number in range(10):
 {last}
 """
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        outcomes = [*pool.map(lambda _run: run(program, otlp_receiver, status)[1], range(RUNS))]
-    assert names(otlp_receiver) == ["shop.checkout"] * 10 * RUNS
+        outcomes = [*pool.map(lambda alone: run(program, otlp_receiver, status, alone=alone)[1], RUNS)]
+    assert names(otlp_receiver) == ["shop.checkout"] * 10 * len(RUNS)
     for each in outcomes:
         assert said in each
         assert "otel_exporter" not in each
