@@ -122,7 +122,7 @@ async def test_a_reader_that_takes_nothing_is_cut_off_under_asgi_too(backend, mo
 
     scope = {"type": "http", "method": "GET", "path": "/events", "query_string": b"", "headers": []}
     await asyncio.wait_for(admin.asgi_app()(scope, never.wait, send), 30)
-    assert events.readers() == 0
+    await eventually(lambda: events.readers() == 0)
 
 
 async def test_head_of_live_events_is_no_stream(backend):
@@ -136,7 +136,7 @@ async def test_head_of_live_events_is_no_stream(backend):
     scope = {"type": "http", "method": "HEAD", "path": "/events", "query_string": b"", "headers": []}
     await asyncio.wait_for(admin.asgi_app()(scope, asyncio.Event().wait, send), 30)
     assert [each.get("status", each.get("body")) for each in sent] == [200, b""]
-    assert events.readers() == 0
+    await eventually(lambda: events.readers() == 0)
 
 
 async def test_live_events_pass_from_one_loop_to_the_other(backend):

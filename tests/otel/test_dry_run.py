@@ -25,7 +25,8 @@ from tests.support.ledger import stats_of
 from tests.support.waiting import eventually
 
 NAME = "otel_exporter"
-START = {"protocol": "http/protobuf", "timeout": 0.5, "flush_interval": 3600.0, "compression": "none"}
+#: Only who is silent is waited for so long.
+START = {"protocol": "http/protobuf", "timeout": 10.0, "flush_interval": 3600.0, "compression": "none"}
 PAGE = Answer(b"<html><body>Sign in</body></html>", "text/html")
 
 #: By name, what a receiver answers, and over which protocol it is asked.
@@ -89,7 +90,8 @@ async def test_of_every_destination(runtime, what, was):
     with HttpReceiver() as right, kind() as there:
         there.always(answer)
         endpoint = {} if was == "idle" else {"endpoint": right.endpoint}
-        await start(**endpoint, enabled=was != "off")
+        patience = {"timeout": 0.5} if what.startswith("silent") else {}
+        await start(**endpoint, **patience, enabled=was != "off")
         changes = {"endpoint": there.endpoint, "protocol": there.protocol, "enabled": True}
         # Of a broken connection gRPC says now this, now that.
         good = await same(changes, words=what != "garbage over grpc")
