@@ -43,7 +43,7 @@ from otpylib_telemetry_mock.otlp_receiver import (
 from otpylib_telemetry_mock.otlp_receiver.ports import free_port
 from otpylib_telemetry_mock.otlp_receiver.received import TRACES
 from scripts import uv
-from tests.support import peers
+from tests.support import peers, programs
 from tests.support.fresh import forget_everything
 from tests.support.prometheus_server import check_with_promtool
 from tests.support.runtime import MemorySource, in_process, running_runtime
@@ -582,3 +582,13 @@ def test_uv_looks_for_packages_where_pip_does():
         "UV_FIND_LINKS": "wheels,more",
         "UV_INDEX_STRATEGY": "unsafe-best-match",
     }
+
+
+@pytest.mark.parametrize("forks", [True, False])
+def test_a_program_is_run_alike_as_a_fork_and_where_there_are_none(monkeypatch, forks):
+    if not forks:
+        monkeypatch.delattr("os.pidfd_open")
+    text = "import sys, warnings\nprint(sys.argv)\nwarnings.warn('no')"
+    done = programs.run(["-c", text, "a b"], options=("-W", "error"), about="", timeout=60)
+    assert (done.returncode, done.stdout) == (1, "['-c', 'a b']\n")
+    assert done.stderr.endswith("UserWarning: no\n")

@@ -187,6 +187,9 @@ def start(
     What the program says, or is ``about``, tells what it is going to import.
     """
     arguments = [str(each) for each in arguments]
+    if not hasattr(os, "pidfd_open"):  # of Linux alone
+        command, files = [sys.executable, *options, *arguments], {"stdin": stdin, "stdout": stdout}
+        return subprocess.Popen(command, cwd=cwd, env=env, **files, stderr=stderr, encoding="utf-8")
     imports = tuple(module for word, modules in IMPORTS.items() if word in about for module in modules)
     env = env or {**os.environ}
     path = tuple(each for each in env.get("PYTHONPATH", "").split(os.pathsep) if each not in {"", str(ROOT)})
