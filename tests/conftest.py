@@ -69,22 +69,14 @@ MARKED = {
 PEERS = {"collector", "prometheus", "pushgateway"}
 
 
-#: What one process begins with, at the head of all tests: those that wait for each other, because the
-#: documentation's programs serve on well-known ports, so that no other need wait; and the longest, so that
-#: none of them is left over when the others are through.
-FIRST = (
-    "tests/project/test_docs.py::test_python_runs_as_it_stands",
-    "tests/project/test_demo.py",
-    "tests/prometheus/test_push_failures.py",
-    "tests/faults/test_scraped_under_load.py",
-    "tests/peers/test_actors_dashboard.py",
-    "tests/faults/test_soak.py",
-)
+#: Tests that wait for each other, because the documentation's programs serve on well-known ports. At the head
+#: of all tests one process has them, and the others need not wait.
+ONE_AFTER_THE_OTHER = "tests/project/test_docs.py::test_python_runs_as_it_stands"
 
 
 def pytest_collection_modifyitems(items):
     """Mark what starts a real backend or programs of its own, and what provokes slow faults."""
-    items.sort(key=lambda item: not item.nodeid.startswith(FIRST))
+    items.sort(key=lambda item: not item.nodeid.startswith(ONE_AFTER_THE_OTHER))
     for item in items:
         for where, mark in MARKED.items():
             if item.nodeid.startswith(where):
