@@ -100,6 +100,13 @@ class Server:
         found = self._listeners.get("socket")
         return None if found is None else str(found.key)
 
+    def loss(self) -> str | None:
+        """Say which socket somebody has removed, if any."""
+        found = self._listeners.get("socket")
+        if found is None or found.is_there():
+            return None
+        return f"the socket {found.key} was removed, and is made again"
+
     @property
     def port(self) -> int | None:
         """The port it is served on, which for port 0 is the one that was found."""

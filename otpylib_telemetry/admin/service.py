@@ -50,6 +50,10 @@ class Admin(Service):
         self._watch(False)
         await self._server.stop()
 
+    def loss(self) -> str | None:
+        """Say which socket is gone."""
+        return self._server.loss()
+
     def stats(self) -> Mapping[str, Any]:
         """Return where it is served."""
         return {"socket": self._server.socket, "url": self._server.url, "port": self._server.port}

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("otpylib_telemetry")
 
-#: Seconds between two looks whether a config manager has come.
+#: Seconds between two looks whether a config manager has come, and whether the service lost anything.
 _LOOK: Final = 1.0
 
 #: Seconds to wait for otpylib-config before starting without what it says.
@@ -103,6 +103,10 @@ class ServiceServer(SectionServer):
 
     def _look_again(self) -> None:
         self.followed.watch()
+        if self.status == "running" and self.is_at_rest and (loss := self.service.loss()) is not None:
+            _log.warning("%s: %s", self.name, self.configuration.scrub(loss))
+            self._applied = None
+            self.configure()
         self._timer = self.loop.call_later(_LOOK, self._look_again)
 
     def configure(self) -> None:

@@ -20,6 +20,10 @@ class Service:
     async def stop(self) -> None:
         """Let go of everything: the process ends."""
 
+    def loss(self) -> str | None:
+        """Return what was taken from it since it went by its settings, which it goes by again then."""
+        return None
+
     def effects(self, before: Any, after: Any, changed: frozenset[str]) -> list[str]:
         """Return in words what a change would do."""
         del before

@@ -160,6 +160,17 @@ def test_a_directory_that_somebody_keeps_locked_is_told_of(path, monkeypatch):
     sockets.bind_path(path).close()
 
 
+async def test_a_socket_that_was_removed_is_made_again_and_that_is_said(runtime, path, caplog, monkeypatch):
+    monkeypatch.setattr("otpylib_telemetry.services.server._LOOK", 0.02)
+    await admin.start(socket=path)
+    Path(path).unlink()
+    await eventually(lambda: Path(path).exists())
+    await eventually(lambda: admin.stats_now_are(lambda found: found["state"] == "running"))
+    assert (await Client(socket=path).get("/healthz")).status == 200
+    lost = [each for each in caplog.messages if "was removed" in each]
+    assert lost == [f"telemetry_admin: the socket {path} was removed, and is made again"]
+
+
 async def test_what_is_no_socket_stays(runtime, path, caplog):
     Path(path).write_text("mine")
     found = await admin.start(socket=path)
