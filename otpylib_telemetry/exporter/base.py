@@ -50,7 +50,7 @@ class ExportContext:
     name: str
     section: str
     memory: dict[str, Any]
-    catch_up: Callable[[], Awaitable[None]]
+    catch_up: Callable[[], Awaitable[object]]
     stats: Callable[[], dict[str, Any]]
 
 

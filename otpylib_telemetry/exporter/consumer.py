@@ -114,13 +114,14 @@ class QueueConsumer:
         queue.rearm()
         return False
 
-    async def catch_up(self) -> None:
-        """Collect every event emitted before this call, and let the loop have its turns."""
+    async def catch_up(self) -> bool:
+        """Collect every event emitted before this call, giving the loop its turns; tell whether it did."""
         left = len(self._state.queue)
         while left > 0 and self._collects:
             left -= CHUNK
             self._collect()
             await asyncio.sleep(0)
+        return left <= 0
 
     def collect_now(self) -> None:
         """Collect every event emitted before this call, at one go."""

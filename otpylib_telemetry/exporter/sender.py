@@ -163,11 +163,12 @@ class Sender:
         last_chance: bool,
         give_way: Callable[[], bool] = lambda: False,
         urgent_first: bool = False,
-    ) -> None:
+    ) -> bool:
         """Send what waits now, until it is sent, time is up, or the backend has shown that it is down.
 
-        With ``last_chance`` nothing is waited for between attempts: there will be no later. ``give_way`` ends
-        it; it is asked after every batch and every :meth:`recheck`.
+        Returns whether it is sent; what came meanwhile may wait all the same. With ``last_chance`` nothing is
+        waited for between attempts: there will be no later. ``give_way`` ends it; it is asked after every
+        batch and every :meth:`recheck`.
         """
         deadline = self._clock() + seconds
         resting = self._state.breaker.state != "closed"
@@ -176,7 +177,7 @@ class Sender:
         while short := [lane for lane in self._lane_states.values() if self._is_short_of(lane, targets)]:
             left = deadline - self._clock()
             if left <= 0 or give_way():
-                return
+                break
             if urgent_first:
                 self._put_urgent_first()
             self._rechecked.clear()
@@ -185,9 +186,10 @@ class Sender:
             if not any(self._batches(lane, of_any=True) for lane in short):
                 at = min((self._lane_next_at(lane) for lane in short), default=math.inf)
                 if at >= deadline:
-                    return
+                    break
                 left = min(left, at - self._clock())
             await is_set_within(self._rechecked, max(0.0, left))
+        return all(self._lane_state(name).done >= target.done for name, target in targets.items())
 
     def _targets(self, attempts: int) -> dict[str, Target]:
         targets = {}

@@ -90,15 +90,15 @@ class Shutdown:
         """Export everything accepted so far, within so many seconds.
 
         Returns ``exported``: events handled to the end since the call, whatever became of them; ``left``:
-        events that still wait; ``reason``: why, None if none do.
+        events that still wait, 0 if all of them came meanwhile; ``reason``: why, None if none do.
         """
         books, end = self._state.ledger, self._loop.time() + seconds
         before = books.done()
         await self._lifecycle.wait_started(seconds)
-        await self._consumer.catch_up()
+        caught_up = await self._consumer.catch_up()
         await self._consumer.produce(share_of_producing(end), last_chance=True)
-        await self._sender.empty(end - self._loop.time(), last_chance=False)
-        left = self._state.left - self._state.held_events
+        sent = await self._sender.empty(end - self._loop.time(), last_chance=False)
+        left = 0 if caught_up and sent else self._state.left - self._state.held_events
         return self._report(books.done() - before, left, self._why(left))
 
     async def flush_pending(self) -> None:

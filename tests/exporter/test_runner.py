@@ -321,6 +321,22 @@ async def test_flush_sends_what_is_there_and_says_what_was_left(runtime):
     assert await call(("flush", 0)) == {"exported": 0, "left": 5, "reason": "OSError: refused"}
 
 
+async def test_what_is_accepted_while_a_flush_is_under_way_is_no_part_of_it(runtime):
+    module, backend = make_exporter()
+    first, second = hang(), hang()
+    backend.script.extend([first, second])
+    await start(module, flush_interval=60, batch_size=30)
+    emit(5)
+    flushing = asyncio.create_task(call(("flush", 60.0)))
+    await eventually(lambda: books()["in_flight"] == 5)
+    emit(40)
+    await eventually(lambda: books()["queued"] >= 10)
+    first.set_result(None)
+    assert await flushing == {"exported": 5, "left": 0, "reason": None}
+    second.set_result(None)
+    await delivered(backend, 45)
+
+
 async def test_flush_batch_sends_without_waiting(runtime):
     module, backend = make_exporter()
     await start(module, flush_interval=60)
