@@ -283,5 +283,8 @@ def _strange(what: str) -> ExportOutcome:
 
 
 def _short(said: str) -> str:
-    said = " ".join(said.split())
+    """Return what a server says as it may stand in a log: on one line, and moving no cursor."""
+    said = " ".join(said[: 4 * _MAX_REASON].split())
+    if not said.isprintable():
+        said = "".join(each if each.isprintable() else repr(each)[1:-1] for each in said)
     return said if len(said) <= _MAX_REASON else said[: _MAX_REASON - 1] + "…"

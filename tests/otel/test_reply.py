@@ -61,6 +61,11 @@ class TestAccepted:
         answer = TRACES.answer(partial_success={"rejected_spans": said, "error_message": "?"})
         assert accepted(TRACES, answer.SerializeToString()) == ExportOutcome(read, "?")
 
+    def test_what_would_move_the_cursor_of_a_terminal_is_written_out(self):
+        answer = TRACES.answer(partial_success={"rejected_spans": 1, "error_message": "too \x1b[2Jbig \x07ü"})
+        assert accepted(TRACES, answer.SerializeToString()).message == r"too \x1b[2Jbig \x07ü"
+        assert str(refused_by_grpc("INTERNAL", "no\x9b \x1b]0;x", {})) == r"INTERNAL: no\x9b \x1b]0;x"
+
     def test_a_message_of_any_length_is_cut(self):
         answer = TRACES.answer(partial_success={"rejected_spans": 1, "error_message": "x" * 10_000})
         assert len(accepted(TRACES, answer.SerializeToString()).message) == 300
