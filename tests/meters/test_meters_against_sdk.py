@@ -2,7 +2,7 @@
 
 import math
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 from opentelemetry.metrics import Observation
 from opentelemetry.sdk.metrics import MeterProvider as SdkProvider
@@ -221,7 +221,13 @@ def test_the_same_calls_and_views_come_to_the_same_points(scenario):
     chosen = [each for instrument in instruments for each in instrument["views"]]
     reader = export.InMemoryMetricReader()
     theirs = SdkProvider([reader], shutdown_on_exit=False, views=[made(view, each) for each in chosen])
-    expected = play(theirs, instruments, rounds, lambda: of_sdk(reader.get_metrics_data()))
+    try:
+        expected = play(theirs, instruments, rounds, lambda: of_sdk(reader.get_metrics_data()))
+    except Exception as error:
+        # The SDK cannot put a histogram of nothing but zeros together with a later one.
+        if str(error) != "Incorrect merge scale":
+            raise
+        reject()
 
     registry.forget(EXPORTER)
     ours = MeterProvider([Feed(EXPORTER, OPENTELEMETRY)], [made(views, each) for each in chosen])
