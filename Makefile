@@ -46,7 +46,7 @@ demo: environment ## a shop under load, reconfigured while it runs; status 3: th
 check: lint ## lint, types and the quick tests, for daily use: a few minutes
 	@$(RUN) pytest -q -n $(JOBS) --dist worksteal -m $(QUICK) $(ARGS)
 
-test: environment ## every test, against real backends where they are installed: some twelve minutes on two cores
+test: environment ## every test, against real backends where they are installed: eight to nine minutes on two cores
 	@$(RUN) pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 lint: environment ## style, format and types
