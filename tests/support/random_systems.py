@@ -30,6 +30,8 @@ from tests.support.machines import machine
 #: How long an answer is waited for: who crashes meanwhile gives none, and otpylib does not tell.
 ANSWER = 0.1
 DEPTH = 6
+#: All that there is to be tried.
+KINDS = {"call", "cast", "info", "receive", "tick", "linked", "internal", "state_timeout"}
 IDLE, OPEN = ensure("idle"), ensure("open")
 
 
@@ -217,13 +219,16 @@ class System:
             await self.act(order.depth)
 
     async def run(self, messages):
-        """Send from within spans and from nowhere, until so many have been handled."""
+        """Send from within spans and from nowhere, until so many have been handled, and some of each kind."""
         await process.spawn(self.drive, args=[messages], mailbox=True, trap_exits=True)
-        while self.handled < messages:
+        while not self.is_enough(messages):
             await asyncio.sleep(0.01)
 
+    def is_enough(self, messages):
+        return self.handled >= messages and self.crashes and self.kinds.keys() >= KINDS
+
     async def drive(self, messages):
-        while self.handled < messages:
+        while not self.is_enough(messages):
             if self.random.random() < 0.8:
                 with span("outer"):
                     await self.send_one(0)
